@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Milliseconds per decoded token of SmolLM2-135M, whole model, at several context lengths, with caches in turns.
+
+The prompt runs through the model once; its K and V are loaded into every cache. The ordinary caches decode with PyTorch's
+SDPA, kvq with its own attention; weights are shared. The requantization that QuantizedCache does every 128 tokens falls
+outside the timed steps; what kvq quantizes falls inside.
+"""
+import argparse
+import copy
+import itertools
+import pathlib
+
+import common
+
+DYNAMIC, QUANTO = "DynamicCache", "QuantizedCache quanto int4"
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 4096, 8192], metavar="TOKENS")
+    parser.add_argument("--formats", nargs="+", default=["kivi-4", "kivi-2", "kvq-4"], metavar="TEXT")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
+    parser.add_argument("--tokens", type=int, default=8, help="tokens a round and cache (default 8)")
+    parser.add_argument("--device", default="cpu", help="kvq's device: cpu, or ref for a trial run")
+    parser.add_argument("--tiny", action="store_true", help="a tiny random model with D 16, for a trial run")
+    parser.add_argument("--json", metavar="FILE", help="append the records to FILE")
+    return parser.parse_args(arguments)
+
+
+def with_sdpa(model):
+    """The same weights under PyTorch's own attention."""
+    shared = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
+    twin = copy.deepcopy(model, shared)
+    twin.set_attn_implementation("sdpa")
+    return twin
+
+
+def decoder(model, cache, length, tokens):
+    """A callable that decodes `tokens` more tokens greedily."""
+    import torch
+
+    state = {"at": length, "token": torch.ones(1, 1, dtype=torch.long)}
+
+    def work():
+        for _ in range(tokens):
+            output = model(input_ids=state["token"], position_ids=torch.tensor([[state["at"]]]), past_key_values=cache,
+                           use_cache=True)
+            state["token"] = output.logits[:, -1].argmax(dim=-1, keepdim=True)
+            state["at"] += 1
+        return tokens
+
+    return work
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    common.tune_allocator()
+    import torch
+    from kvq import lowlevel
+    from kvq.evaluate import model as models
+    from kvq.evaluate import prose, speed
+
+    build = pathlib.Path(__file__).resolve().parent.parent / "build"
+    build.mkdir(exist_ok=True)
+    subject = models.tiny() if options.tiny else models.smollm2(build)
+    ordinary = with_sdpa(subject.model)
+    context = lowlevel.Context(options.device)
+    print(f"decode: {common.machine()}; {subject.name}; kvq level {context.level}; torch uses "
+          f"{torch.get_num_threads()} threads; allocator tuned")
+    ids = subject.encode(prose.handbook())[:, :max(options.lengths)]
+    states = speed.prompt_states(subject, ids)
+    records = common.Records("decode")
+    with torch.inference_mode():
+        for length in options.lengths:
+            cut = [(k[:, :, :length], v[:, :, :length]) for k, v in states]
+            contenders = {
+                DYNAMIC: decoder(ordinary, speed.dynamic(subject, cut), length, options.tokens),
+                QUANTO: decoder(ordinary, speed.quanto(subject, cut), length, options.tokens),
+            }
+            for text in options.formats:
+                cache = speed.packed(text, context)(subject, cut)
+                contenders[f"kvq {text}"] = decoder(subject.model, cache, length, options.tokens)
+            times = common.interleave(contenders, options.rounds)
+            records.add_times(f"{length}", times, lambda name, _: [DYNAMIC, QUANTO] if name.startswith("kvq") else [],
+                              "ms/token")
+    if options.json:
+        records.write(options.json)
+
+
+if __name__ == "__main__":
+    main()

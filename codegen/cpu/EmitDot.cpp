@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq_tile.dot in f32 (accuracy class `exact`).
+//
+// Packed codes whose layout puts the result dimension into the lanes of 16 words and the contracted one into the fields
+// of a word need no shuffle and no horizontal sum: a register tile of `rows` coefficients by `vectors` of results runs
+// over the contracted dimension; each step loads one word per lane, cuts out its 32/bits fields one by one and
+// multiplies each by a broadcast coefficient per row. A field is masked where it lies and converted as it is, code *
+// 2^shift, exact in f32; the power of two is divided out of the coefficients, once per dot: two instructions per 16
+// codes whatever the number of rows.
+// The same register tile serves f32 operands contracted along rows; f32 contracted along the contiguous dimension is a
+// horizontal sum per element. Any other layout is unpacked to f32 first.
+
+#include "codegen/cpu/TileEmitter.h"
+
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace mlir::kvq;
+using namespace mlir::kvq::cpu;
+
+struct TileEmitter::Panel {
+  int64_t step;                  // contracted elements of one step
+  int64_t contracted, results;   // extents
+  SmallVector<int64_t> position; // of each field within the step
+  Buffer coeff;                  // [S, R, C], powers of two divided out
+  // Parts of an address that depend on the step and on the result column; then the words or values of one vector.
+  std::function<Value(Value stepBegin)> stepAddress;
+  std::function<Value(Value column)> columnAddress;
+  std::function<Value(Value address)> load;
+  std::function<Value(Value loaded, int64_t field)> extract; // one field as f32
+};
+
+namespace {
+
+// The fields of a word: their dimension, and where each lies. Fails where the layout has no such form.
+struct WordForm {
+  ::kvq::Dim fieldDim;
+  SmallVector<int64_t> position; // of field i along fieldDim
+};
+
+FailureOr<WordForm> wordForm(const ::kvq::Layout &layout, int64_t bits) {
+  int64_t fieldBits = llvm::Log2_64(32 / bits);
+  if (static_cast<int64_t>(layout.inner.size()) < fieldBits + 4)
+    return failure();
+  for (const auto &xors : layout.inner)
+    if (xors.size() != 1)
+      return failure();
+  WordForm form;
+  form.fieldDim = fieldBits ? layout.inner[0][0].dim : ::kvq::Dim::Channel;
+  for (int64_t i = 0; i < fieldBits; ++i) // fields: exactly the low bits of one dimension
+    if (layout.inner[i][0].dim != form.fieldDim || layout.inner[i][0].bit >= fieldBits)
+      return failure();
+  for (int64_t i = 0; i < 4; ++i) // lanes: bits 0..3 of the other
+    if (layout.inner[fieldBits + i][0].dim == form.fieldDim || layout.inner[fieldBits + i][0].bit != i)
+      return failure();
+  for (int64_t field = 0; field < 32 / bits; ++field) {
+    int64_t position = 0;
+    for (int64_t i = 0; i < fieldBits; ++i)
+      position |= ((field >> i) & 1) << layout.inner[i][0].bit;
+    form.position.push_back(position);
+  }
+  return form;
+}
+
+int64_t largestDivisor(int64_t of, int64_t limit) {
+  for (int64_t d = std::min(of, limit); d > 1; --d)
+    if (of % d == 0)
+      return d;
+  return 1;
+}
+
+} // namespace
+
+// Coefficients with a pattern of factors along the contracted dimension, which the pattern's length divides.
+TileEmitter::Buffer TileEmitter::scaleCoefficients(const Buffer &coeff, ArrayRef<float> pattern) {
+  Buffer scaled = allocate(coeff.shape, coeff.element);
+  int64_t length = pattern.size();
+  int64_t lanes = std::min(level.lanes, length);
+  int64_t total = ShapedType::getNumElements(coeff.shape);
+  loop(0, total, length, [&](Value i) {
+    for (int64_t part = 0; part < length; part += lanes) {
+      auto type = VectorType::get({lanes}, b.getF32Type());
+      Value factor = b.create<arith::ConstantOp>(DenseElementsAttr::get(type, pattern.slice(part, lanes)));
+      Value at = add(i, constant(part));
+      Value value = loadVector(address(coeff.ptr, coeff.element, at), coeff.element, lanes);
+      storeVector(b.create<arith::MulFOp>(value, factor), address(scaled.ptr, scaled.element, at));
+    }
+  });
+  return scaled;
+}
+
+// Index of the coefficient set that result column `column` uses.
+Value TileEmitter::coefficientSet(tile::DotOp op, Value column) {
+  auto coeff = cast<RankedTensorType>(op.getCoeff().getType());
+  if (coeff.getRank() == 2 || coeff.getDimSize(0) == 1)
+    return constant(0);
+  int64_t columns = cast<RankedTensorType>(op.getType()).getDimSize(1);
+  return div(column, columns / coeff.getDimSize(0));
+}
+
+// Rows row.., vectors of columns column..: accumulators in registers over the whole contracted dimension.
+void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows,
+                                   Value column, int64_t vectors) {
+  int64_t lanes = lanesFor(panel.results);
+  auto type = VectorType::get({lanes}, b.getF32Type());
+  int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
+  SmallVector<Value> columns, columnAddresses, sets, rowIndex;
+  for (int64_t v = 0; v < vectors; ++v) {
+    columns.push_back(add(column, constant(v * lanes)));
+    columnAddresses.push_back(panel.columnAddress(columns.back()));
+    sets.push_back(mul(coefficientSet(op, columns.back()), panel.coeff.shape[panel.coeff.shape.size() - 2]));
+  }
+  for (int64_t r = 0; r < rows; ++r)
+    rowIndex.push_back(add(row, constant(r)));
+  // Coefficients of row r for vector v begin here; one address where all vectors share a set.
+  bool shared = panel.coeff.shape.size() == 2 || panel.coeff.shape[0] == 1;
+  SmallVector<Value> coeffRow;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t v = 0; v < (shared ? 1 : vectors); ++v)
+      coeffRow.push_back(mul(add(sets[v], rowIndex[r]), panel.contracted));
+
+  SmallVector<Value> totals; // what is stored in the end
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t v = 0; v < vectors; ++v)
+      totals.push_back(eval(op.getAcc(), {rowIndex[r], columns[v]}, lanes));
+  int64_t groupLength = panel.contracted / groups;
+  for (int64_t group = 0; group < groups; ++group) {
+    SmallVector<Value> inits = totals;
+    if (op.getScale())
+      inits.assign(totals.size(), splat(type, 0.0));
+    auto steps = b.create<scf::ForOp>(constant(group * groupLength), constant((group + 1) * groupLength),
+                                      constant(panel.step), inits);
+    {
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPointToStart(steps.getBody());
+      Value begin = steps.getInductionVar(), stepAddress = panel.stepAddress(begin);
+      SmallVector<Value> sums(steps.getRegionIterArgs()), loaded;
+      for (int64_t v = 0; v < vectors; ++v)
+        loaded.push_back(panel.load(add(stepAddress, columnAddresses[v])));
+      for (auto [field, position] : llvm::enumerate(panel.position)) {
+        Value at = add(begin, constant(position));
+        SmallVector<Value> values;
+        for (int64_t v = 0; v < vectors; ++v)
+          values.push_back(panel.extract(loaded[v], field));
+        for (int64_t r = 0; r < rows; ++r) {
+          Value factor;
+          for (int64_t v = 0; v < vectors; ++v) {
+            if (v == 0 || !shared) {
+              Value from = coeffRow[shared ? r : r * vectors + v];
+              Value scalar = loadVector(address(panel.coeff.ptr, b.getF32Type(), add(from, at)), b.getF32Type(), 1);
+              factor = b.create<vector::BroadcastOp>(type, scalar);
+            }
+            Value &sum = sums[r * vectors + v];
+            sum = multiplyAdd(values[v], factor, sum);
+          }
+        }
+      }
+      b.create<scf::YieldOp>(sums);
+    }
+    for (int64_t i = 0; i < rows * vectors; ++i) {
+      Value sum = steps.getResult(i);
+      if (op.getScale()) {
+        Value scale = eval(op.getScale(), {constant(group), columns[i % vectors]}, lanes);
+        sum = multiplyAdd(sum, scale, totals[i]);
+      }
+      totals[i] = sum;
+    }
+  }
+  for (int64_t i = 0; i < rows * vectors; ++i) {
+    Value linear = add(mul(rowIndex[i / vectors], out.shape[1]), columns[i % vectors]);
+    storeVector(totals[i], address(out.ptr, out.element, linear));
+  }
+}
+
+void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out) {
+  int64_t rows = out.shape[0], lanes = lanesFor(panel.results), columns = panel.results / lanes;
+  int64_t rowLimit = schedule ? schedule.getRows() : 8, vectorLimit = schedule ? schedule.getVectors() : 4;
+  int64_t tileRows = largestDivisor(rows, std::min(rowLimit, level.accumulators));
+  int64_t tileVectors = largestDivisor(columns, std::min(vectorLimit, std::max<int64_t>(1, level.accumulators / tileRows)));
+  loop(0, panel.results, tileVectors * lanes, [&](Value column) {
+    loop(0, rows, tileRows, [&](Value row) { emitRegisterTile(op, panel, out, row, tileRows, column, tileVectors); });
+  });
+}
+
+// f32 rows contracted along their contiguous dimension: one horizontal sum per result.
+void TileEmitter::emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out) {
+  int64_t columns = x.shape[0], contracted = x.shape[1], rows = out.shape[0];
+  int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
+  int64_t length = contracted / groups, lanes = lanesFor(length);
+  loop(0, columns, 1, [&](Value column) {
+    Value set = mul(coefficientSet(op, column), rows);
+    loop(0, rows, 1, [&](Value row) {
+      Value total = eval(op.getAcc(), {row, column}, 1);
+      Value coeffBegin = mul(add(set, row), contracted), xBegin = mul(column, contracted);
+      for (int64_t group = 0; group < groups; ++group) {
+        Value zero = splat(vectorOf(b.getF32Type(), lanes), 0.0);
+        auto inner = b.create<scf::ForOp>(constant(group * length), constant((group + 1) * length), constant(lanes),
+                                          ValueRange{zero});
+        {
+          OpBuilder::InsertionGuard guard(b);
+          b.setInsertionPointToStart(inner.getBody());
+          Value i = inner.getInductionVar();
+          Value value = loadVector(address(x.ptr, x.element, add(xBegin, i)), x.element, lanes);
+          Value factor = loadVector(address(coeff.ptr, coeff.element, add(coeffBegin, i)), coeff.element, lanes);
+          b.create<scf::YieldOp>(multiplyAdd(value, factor, inner.getRegionIterArg(0)));
+        }
+        Value sum = inner.getResult(0);
+        if (lanes > 1)
+          sum = b.create<vector::ReductionOp>(vector::CombiningKind::ADD, sum);
+        total = op.getScale() ? multiplyAdd(sum, eval(op.getScale(), {constant(group), column}, 1), total)
+                              : b.create<arith::AddFOp>(sum, total).getResult();
+      }
+      storeVector(total, address(out.ptr, out.element, add(mul(row, columns), column)));
+    });
+  });
+}
+
+LogicalResult TileEmitter::emitDot(tile::DotOp op) {
+  if (op.getCenter().convertToFloat() != 0.0f)
+    return op.emitOpError("has a center; the f32 arithmetic of class `exact` takes raw codes and their minimum");
+  for (Value operand : {op.getCoeff()})
+    if (!buffers.contains(operand) && failed(materialize(operand)))
+      return failure();
+  auto result = cast<RankedTensorType>(op.getType());
+  auto x = cast<RankedTensorType>(op.getX().getType());
+  Buffer coeff = buffers.lookup(op.getCoeff());
+  Buffer out = destinations.contains(op.getResult()) ? destinations.lookup(op.getResult())
+                                                     : allocate(result.getShape(), result.getElementType());
+  int64_t contract = op.getContract(), lanes = lanesFor(result.getDimSize(1));
+  Panel panel;
+  panel.contracted = x.getDimSize(contract);
+  panel.results = result.getDimSize(1);
+
+  bool isPacked = !x.getElementType().isF32();
+  if (isPacked && !packed.contains(op.getX()))
+    return op.emitOpError("has no lowering here: its codes do not come from kvq_tile.codes in this program");
+  Packed codes = isPacked ? packed.lookup(op.getX()) : Packed();
+  FailureOr<WordForm> form = isPacked ? wordForm(codes.layout, codes.bits) : FailureOr<WordForm>(failure());
+  ::kvq::Dim contractDim = contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
+  ::kvq::Dim resultDim = contract == 0 ? ::kvq::Dim::Channel : ::kvq::Dim::Token;
+  int64_t fields = isPacked ? 32 / codes.bits : 1;
+  int64_t groupLength =
+      op.getScale() ? panel.contracted / cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : panel.contracted;
+  if (succeeded(form) && form->fieldDim == contractDim && groupLength % fields == 0) {
+    SmallVector<float> pattern(fields, 1.0f);
+    for (int64_t field = 0; field + 1 < fields; ++field) // the top field is shifted down instead: no sign bit
+      pattern[form->position[field]] = std::ldexp(1.0f, static_cast<int>(-field * codes.bits));
+    panel.step = fields;
+    panel.position = form->position;
+    panel.coeff = scaleCoefficients(coeff, pattern);
+    Value contractBegin = contract == 0 ? codes.token : codes.channel;
+    Value resultBegin = contract == 0 ? codes.channel : codes.token;
+    panel.stepAddress = [=, this](Value begin) {
+      return codeAddress(codes.layout, contractDim, add(contractBegin, begin));
+    };
+    panel.columnAddress = [=, this](Value column) {
+      return codeAddress(codes.layout, resultDim, add(resultBegin, column));
+    };
+    auto words = VectorType::get({lanes}, b.getI32Type());
+    panel.load = [=, this](Value codeIndex) {
+      Value bytes = div(mul(codeIndex, codes.bits), 8);
+      return loadVector(address(codes.base, b.getI8Type(), bytes), b.getI32Type(), lanes);
+    };
+    panel.extract = [=, this](Value word, int64_t field) -> Value {
+      int64_t shift = field * codes.bits;
+      Value code = field + 1 == fields
+                       ? b.create<arith::ShRUIOp>(word, splatInt(words, shift)).getResult()
+                       : b.create<arith::AndIOp>(word, splatInt(words, ((int64_t(1) << codes.bits) - 1) << shift));
+      return b.create<arith::SIToFPOp>(VectorType::get({lanes}, b.getF32Type()), code);
+    };
+    emitPanels(op, panel, out);
+  } else {
+    if (isPacked && !buffers.contains(op.getX())) {
+      FailureOr<Buffer> unpacked = unpackToBuffer(op, codes, /*asFloat=*/true);
+      if (failed(unpacked))
+        return failure();
+      buffers[op.getX()] = *unpacked;
+    } else if (!isPacked && !buffers.contains(op.getX()) && failed(materialize(op.getX()))) {
+      return failure();
+    }
+    Buffer values = buffers.lookup(op.getX());
+    if (contract == 1) {
+      emitHorizontalDot(op, values, coeff, out);
+    } else {
+      panel.step = 1;
+      panel.position = {0};
+      panel.coeff = coeff;
+      panel.stepAddress = [=, this](Value begin) { return mul(begin, values.shape[1]); };
+      panel.columnAddress = [](Value column) { return column; };
+      panel.load = [=, this](Value at) {
+        return loadVector(address(values.ptr, values.element, at), values.element, lanes);
+      };
+      panel.extract = [](Value loaded, int64_t) { return loaded; };
+      emitPanels(op, panel, out);
+    }
+  }
+  buffers[op.getResult()] = out;
+  return success();
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The CPU pipeline, in one place.
+
+#include "codegen/cpu/Passes.h"
+#include "codegen/cpu/TileEmitter.h"
+
+#include "mlir/Conversion/Passes.h"
+#include "mlir/Dialect/Math/Transforms/Passes.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+using namespace mlir::kvq;
+
+namespace mlir::kvq::cpu {
+#define GEN_PASS_DEF_LOWERTILESPASS
+#define GEN_PASS_DEF_VERIFYLLVMPASS
+#include "codegen/cpu/Passes.h.inc"
+} // namespace mlir::kvq::cpu
+
+using namespace mlir::kvq::cpu;
+
+namespace {
+
+struct LowerTiles : mlir::kvq::cpu::impl::LowerTilesPassBase<LowerTiles> {
+  using LowerTilesPassBase::LowerTilesPassBase;
+
+  void runOnOperation() override {
+    const CpuLevel *target = findLevel(level);
+    if (!target) {
+      getOperation().emitError("unknown CPU level \"") << level << "\"; use x86-64, x86-64-v3 or x86-64-v4";
+      return signalPassFailure();
+    }
+    SmallVector<func::FuncOp> kernels;
+    for (auto func : getOperation().getOps<func::FuncOp>())
+      if (func->hasAttr(tile::kKernelAttr))
+        kernels.push_back(func);
+    if (kernels.size() != 1) {
+      getOperation().emitError("a module must hold one kernel, this one holds ")
+          << kernels.size() << "; mark a func.func with the attribute kvq_tile.kernel";
+      return signalPassFailure();
+    }
+    if (!kernels[0].getBody().hasOneBlock()) {
+      kernels[0].emitError("a kernel has one block; write loops and branches with scf");
+      return signalPassFailure();
+    }
+    if (failed(TileEmitter(kernels[0], *target).emit()))
+      return signalPassFailure();
+    kernels[0].erase();
+    // tanh, exp, log and the like from a score region, as polynomials: an object may not call libm.
+    RewritePatternSet patterns(&getContext());
+    MathPolynomialApproximationOptions options;
+    populateMathPolynomialApproximationPatterns(patterns, options);
+    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
+      signalPassFailure();
+  }
+};
+
+struct VerifyLLVM : mlir::kvq::cpu::impl::VerifyLLVMPassBase<VerifyLLVM> {
+  void runOnOperation() override {
+    auto result = getOperation()->walk([](Operation *op) {
+      if (isa<ModuleOp>(op) || isa_and_present<LLVM::LLVMDialect>(op->getDialect()))
+        return WalkResult::advance();
+      auto diagnostic = op->emitError("'") << op->getName() << "' is left after conversion to the llvm dialect";
+      diagnostic.attachNote() << "likely an op that tile programs may not use; see docs/generated/dialect.md";
+      return WalkResult::interrupt();
+    });
+    if (result.wasInterrupted())
+      signalPassFailure();
+  }
+};
+
+} // namespace
+
+void mlir::kvq::cpu::buildVectorPipeline(OpPassManager &pm, const CpuLevel &level) {
+  LowerTilesPassOptions options;
+  options.level = level.name.str();
+  pm.addPass(createLowerTilesPass(options));
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+}
+
+void mlir::kvq::cpu::buildLLVMPipeline(OpPassManager &pm) {
+  pm.addPass(createLoopInvariantCodeMotionPass());
+  pm.addPass(createSCFToControlFlowPass());
+  ConvertVectorToLLVMPassOptions vectorOptions;
+  vectorOptions.reassociateFPReductions = true; // otherwise a sum of lanes is a chain of 16 additions
+  pm.addPass(createConvertVectorToLLVMPass(vectorOptions));
+  pm.addPass(createConvertMathToLLVMPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertIndexToLLVMPass());
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(createVerifyLLVMPass());
+}
+
+void mlir::kvq::cpu::registerPipelines() {
+  struct LevelOption : PassPipelineOptions<LevelOption> {
+    Option<std::string> level{*this, "level", llvm::cl::desc("CPU level"), llvm::cl::init("x86-64")};
+  };
+  PassPipelineRegistration<LevelOption>("kvq-cpu-vector", "Tile programs to native vectors",
+                                        [](OpPassManager &pm, const LevelOption &options) {
+                                          const CpuLevel *level = findLevel(options.level);
+                                          buildVectorPipeline(pm, level ? *level : allLevels().front());
+                                        });
+  PassPipelineRegistration<>("kvq-cpu-to-llvm", "Native vectors to the llvm dialect",
+                             [](OpPassManager &pm) { buildLLVMPipeline(pm); });
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// TileEmitter: one tile program to native vectors in rolled loops.
+//
+// How a tile is represented. A tile value is either *lazy*, an expression that is evaluated where it is used, or a
+// *buffer*, a row-major array in scratch memory on the stack (or, for a plain load, the loaded memory itself). Asking
+// eval(tile, index, lanes) for `lanes` consecutive elements along the last dimension walks the expression down to
+// buffers and emits vector code; an element-wise chain therefore costs no memory traffic. Cheap values (constants,
+// iota, splats, broadcasts, masks) are always lazy; any other element-wise value is lazy when its one user stands in the
+// same block, and a buffer otherwise, so that nothing expensive is computed twice or inside a loop it does not belong to.
+//
+// Why not one vector per tile: a whole tile as one vector is unrolled by LLVM into thousands of instructions. Why not
+// linalg and bufferization: the product kvq_tile.dot needs its own register tiles anyway, the rest is under a tenth of
+// the time, and this is a fifth of the compile time.
+//
+// Element types in emitted code: f16 and bf16 are i16 bits (they are only ever converted), index is index, others as
+// they are.
+#pragma once
+
+#include "codegen/cpu/Target.h"
+#include "dialect/tile/Tile.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+
+#include <functional>
+
+namespace mlir::kvq::cpu {
+
+class TileEmitter {
+public:
+  TileEmitter(func::FuncOp kernel, const CpuLevel &level);
+  // Emits `int32_t kvq_entry(const uint64_t *args, const int64_t *program_id)` before the kernel. The caller erases the
+  // kernel. Fails with a diagnostic at the op that has no lowering.
+  FailureOr<func::FuncOp> emit();
+
+private:
+  // A row-major array of `element`s at `ptr`.
+  struct Buffer {
+    Value ptr;
+    SmallVector<int64_t> shape;
+    Type element;
+  };
+  // A rectangle of packed codes: where kvq_tile.codes points.
+  struct Packed {
+    Value base, token, channel;
+    ::kvq::Layout layout;
+    int64_t bits, tokens, channels;
+  };
+  // What a register tile of kvq_tile.dot needs to know of its packed or float operand; see EmitDot.cpp.
+  struct Panel;
+
+  // TileEmitter.cpp: the walk over the program.
+  LogicalResult emitBlock(Block &block);
+  LogicalResult emitOp(Operation &op);
+  LogicalResult emitFor(scf::ForOp op);
+  LogicalResult emitIf(scf::IfOp op);
+  LogicalResult emitYield(Block &body, ArrayRef<Buffer> targets, SmallVectorImpl<Value> &scalars);
+  LogicalResult emitScalar(Operation &op);
+  void planInPlace(scf::ForOp op, ArrayRef<Buffer> buffers);
+  bool isLazy(Value tile);
+
+  // EmitMemory.cpp
+  LogicalResult emitLoad(tile::LoadOp op);
+  LogicalResult emitStore(tile::StoreOp op);
+  void emitPrefetch(tile::PrefetchOp op);
+  bool canAlias(tile::LoadOp op);
+  void copyRun(Value from, Value to, Type element, int64_t count);
+  void zeroRun(Value to, Type element, int64_t count);
+
+  // EmitElementwise.cpp
+  Value eval(Value tile, ArrayRef<Value> index, int64_t lanes);
+  Value evalBroadcast(tile::BroadcastOp op, ArrayRef<Value> index, int64_t lanes);
+  Value evalDequantize(tile::DequantizeOp op, ArrayRef<Value> index, int64_t lanes);
+  Value evalCoeff(tile::CoeffOp op, ArrayRef<Value> index, int64_t lanes);
+  Value evalBuffer(const Buffer &buffer, ArrayRef<Value> index, int64_t lanes);
+  Value evalOp(Operation &op, ArrayRef<Value> operands, int64_t lanes);
+  LogicalResult materialize(Value tile);
+  void writeInto(Value tile, const Buffer &target);
+  LogicalResult emitReduce(tile::ReduceOp op);
+
+  // EmitDot.cpp
+  LogicalResult emitDot(tile::DotOp op);
+  void emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out);
+  void emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows, Value column,
+                        int64_t vectors);
+  void emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out);
+  Buffer scaleCoefficients(const Buffer &coeff, ArrayRef<float> pattern);
+  Value coefficientSet(tile::DotOp op, Value column);
+
+  // EmitCodes.cpp
+  Value codeAddress(const ::kvq::Layout &layout, ::kvq::Dim dim, Value index);
+  FailureOr<Buffer> unpackToBuffer(Operation *op, const Packed &packed, bool asFloat);
+  LogicalResult emitStoreCodes(tile::StoreCodesOp op);
+
+  // EmitMath.cpp: functions that LLVM would turn into calls, on a scalar or a vector.
+  Value emitExp2(Value x);
+  Value emitLog2(Value x);
+  Value emitRoundEven(Value x);
+  Value emitExtend(Value bits, bool bfloat);
+  Value emitTruncate(Value x, bool bfloat);
+  Value multiplyAdd(Value a, Value b, Value c);
+
+  // Shared helpers.
+  Value constant(int64_t value) { return b.create<arith::ConstantIndexOp>(value); }
+  Value splat(Type type, double value);
+  Value splatInt(Type type, int64_t value);
+  Type storage(Type element);              // f16, bf16 -> i16, index -> i64
+  Type vectorOf(Type element, int64_t lanes); // the element itself for one lane
+  Value address(Value ptr, Type element, Value index);
+  Value loadVector(Value ptr, Type element, int64_t lanes);
+  void storeVector(Value value, Value ptr);
+  Value add(Value a, Value c);
+  Value mul(Value a, int64_t factor);
+  Value div(Value a, int64_t divisor);
+  int64_t lanesFor(int64_t extent);        // widest native vector that divides the extent
+  Buffer allocate(ArrayRef<int64_t> shape, Type element);
+  void loop(int64_t begin, int64_t end, int64_t step, function_ref<void(Value)> body);
+  void loop(Value begin, Value end, function_ref<void(Value)> body);
+  // Calls body(index, lanes) for every vector of a tile of that shape.
+  void forEachVector(ArrayRef<int64_t> shape, function_ref<void(ArrayRef<Value>, int64_t)> body);
+
+  func::FuncOp kernel;
+  const CpuLevel &level;
+  tile::ScheduleAttr schedule; // may be null
+  ImplicitLocOpBuilder b;
+  Block *entry = nullptr;
+  IRMapping scalars;
+  Value programId;
+  DenseMap<Value, Buffer> buffers;
+  DenseMap<Value, Packed> packed;
+  DenseMap<Value, Buffer> destinations; // dots that write straight into a loop's buffer
+};
+
+} // namespace mlir::kvq::cpu

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The compiler as a plug-in of the runtime: kvq/compiler_plugin.h over compile().
+
+#include "codegen/Compile.h"
+#include "kvq/compiler_plugin.h"
+
+#include <memory>
+
+using namespace mlir::kvq;
+
+namespace {
+struct Output : kvq_compile_output {
+  CompileResult result;
+  std::string text;
+};
+} // namespace
+
+#define KVQ_EXPORT extern "C" __attribute__((visibility("default")))
+
+KVQ_EXPORT int32_t kvq_compiler_plugin_version(void) { return KVQ_COMPILER_PLUGIN_VERSION; }
+
+KVQ_EXPORT const char *kvq_compiler_hash(void) {
+  static const std::string hash = compilerHash();
+  return hash.c_str();
+}
+
+KVQ_EXPORT const char *kvq_compiler_host_levels(void) {
+  static const std::string names = [] {
+    std::string text;
+    for (const cpu::CpuLevel *level : cpu::hostLevels())
+      text += (text.empty() ? "" : " ") + level->name.str();
+    return text;
+  }();
+  return names.c_str();
+}
+
+KVQ_EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *input) {
+  auto output = std::make_unique<Output>();
+  static_cast<kvq_compile_output &>(*output) = {nullptr, 0, kEntryName.data(), "", "", 0};
+  CompileInput request;
+  request.request = input->request ? input->request : "";
+  request.source = input->source ? input->source : "";
+  request.level = cpu::findLevel(input->level ? input->level : "");
+  request.bundleDir = input->bundle_dir ? input->bundle_dir : "";
+  auto result = compile(request);
+  if (!result) {
+    output->text = llvm::toString(result.takeError());
+    output->message = output->text.c_str();
+    return output.release();
+  }
+  output->result = std::move(*result);
+  output->object = output->result.output.data();
+  output->object_bytes = output->result.output.size();
+  output->signature = output->result.signature.c_str();
+  output->compile_ms = output->result.milliseconds;
+  return output.release();
+}
+
+KVQ_EXPORT void kvq_compiler_free(kvq_compile_output *output) { delete static_cast<Output *>(output); }

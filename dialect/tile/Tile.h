@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The tile dialect: kernels as tile programs. See TileDialect.td for what a program is.
+#pragma once
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "runtime/format/layout.h"
+
+#include "dialect/tile/TileDialect.h.inc"
+#include "dialect/tile/TileEnums.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "dialect/tile/TileAttrs.h.inc"
+#define GET_TYPEDEF_CLASSES
+#include "dialect/tile/TileTypes.h.inc"
+#define GET_OP_CLASSES
+#include "dialect/tile/TileOps.h.inc"
+
+namespace mlir::kvq::tile {
+
+// Unit attribute that makes a function a kernel; attribute that carries its schedule.
+inline constexpr llvm::StringLiteral kKernelAttr = "kvq_tile.kernel";
+inline constexpr llvm::StringLiteral kScheduleAttr = "kvq_tile.schedule";
+
+// The layout of a packed tile's type, or null.
+LayoutAttr getLayout(RankedTensorType packed);
+// The parsed map; the attribute's verifier has accepted it.
+::kvq::Layout parseLayoutAttr(LayoutAttr layout);
+// A packed tile of tokens x channels.
+RankedTensorType getPackedType(MLIRContext *context, int64_t tokens, int64_t channels, int bits,
+                               const ::kvq::Layout &layout);
+
+} // namespace mlir::kvq::tile

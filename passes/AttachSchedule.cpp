@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq-attach-schedule: gives every kernel that has none a schedule. The choice is getDefaultSchedule's.
+
+#include "dialect/kvq/Kvq.h"
+#include "passes/Passes.h"
+#include "passes/expand/Kernels.h"
+
+namespace mlir::kvq {
+#define GEN_PASS_DEF_KVQATTACHSCHEDULE
+#include "passes/Passes.h.inc"
+} // namespace mlir::kvq
+
+using namespace mlir;
+using namespace mlir::kvq;
+
+namespace {
+
+struct AttachSchedule : mlir::kvq::impl::KvqAttachScheduleBase<AttachSchedule> {
+  void runOnOperation() override {
+    getOperation()->walk([&](func::FuncOp func) {
+      std::optional<::kvq::KernelRequest> request = getKernelRequest(func);
+      if (request && !func->hasAttr(tile::kScheduleAttr))
+        func->setAttr(tile::kScheduleAttr, getDefaultSchedule(&getContext(), *request));
+    });
+  }
+};
+
+} // namespace

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq-tile-fold-scales: a product with dequantized codes becomes a product with the codes themselves. It neither centres
+// codes nor chooses how coefficients are kept: that is the target's.
+
+#include "passes/Passes.h"
+#include "passes/TileBuilder.h"
+
+#include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+
+namespace mlir::kvq {
+#define GEN_PASS_DEF_KVQTILEFOLDSCALES
+#include "passes/Passes.h.inc"
+} // namespace mlir::kvq
+
+using namespace mlir;
+using namespace mlir::kvq;
+
+namespace {
+
+bool isZero(Value tile) {
+  DenseElementsAttr constant;
+  return matchPattern(tile, m_Constant(&constant)) && constant.isSplat() && constant.getElementType().isF32() &&
+         constant.getSplatValue<APFloat>().isZero();
+}
+
+// Sums of `groups` equal runs of each row: [R, C] -> [R, groups].
+Value sumGroups(TileBuilder &b, Value rows, int64_t groups) {
+  auto type = cast<RankedTensorType>(rows.getType());
+  int64_t count = type.getDimSize(0), extent = type.getDimSize(1);
+  if (groups == 1)
+    return b.broadcast(b.reduce(tile::ReduceKind::Add, rows, 1), {count, 1}, {0});
+  Value group = b.div(b.iota(extent, b.getI32Type()), b.i32(static_cast<int32_t>(extent / groups)));
+  Value member = b.compare(arith::CmpIPredicate::eq, b.broadcast(group, {groups, extent}, {1}),
+                           b.broadcast(b.iota(groups, b.getI32Type()), {groups, extent}, {0}));
+  Value selector = b.select(member, b.f32(1), b.f32(0));
+  return b.dot(selector, rows, b.constantTile({count, groups}, 0), 1);
+}
+
+struct FoldScales : OpRewritePattern<tile::DotOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(tile::DotOp op, PatternRewriter &rewriter) const override {
+    auto dequantize = op.getX().getDefiningOp<tile::DequantizeOp>();
+    if (!dequantize)
+      return rewriter.notifyMatchFailure(op, "x is not dequantized here");
+    auto coeffType = cast<RankedTensorType>(op.getCoeff().getType());
+    if (coeffType.getRank() != 2 || op.getScale() || !op.getCenter().isZero())
+      return rewriter.notifyMatchFailure(op, "the product already has scales or a center");
+    TileBuilder b(op.getLoc(), rewriter);
+    Value scale = dequantize.getScale();
+    int64_t groups = cast<RankedTensorType>(scale.getType()).getDimSize(0);
+    // Scales are [groups, n]; n runs along channels per channel, along tokens per token.
+    bool alongContracted = (dequantize.getAxis() == "channel") == (op.getContract() == 1);
+    if (alongContracted)
+      foldIntoCoefficients(op, dequantize, groups, b, rewriter);
+    else
+      foldIntoResult(op, dequantize, groups, b, rewriter);
+    return success();
+  }
+
+private:
+  // Scales differ along the contracted dimension: they belong to the coefficients, one set per group of results. The
+  // minimum contributes sum_c min[g, c] * coeff[r, c] to every result of group g.
+  static void foldIntoCoefficients(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
+                                   PatternRewriter &rewriter) {
+    auto type = cast<RankedTensorType>(op.getCoeff().getType());
+    int64_t rows = type.getDimSize(0);
+    Value bias = b.dot(dequantize.getMin(), op.getCoeff(), b.constantTile({rows, groups}, 0), 1);
+    bias = b.broadcast(bias, cast<RankedTensorType>(op.getType()).getShape(), {0, 1});
+    Value scaled = tile::CoeffOp::create(b, b.tile({groups, rows, type.getDimSize(1)}, b.getF32Type()), op.getCoeff(),
+                                         dequantize.getScale());
+    Value acc = isZero(op.getAcc()) ? bias : b.add(op.getAcc(), bias);
+    rewriter.replaceOp(op, b.dot(dequantize.getCodes(), scaled, acc, op.getContract()));
+  }
+
+  // Scales differ along the result: they multiply the sum over each group of contracted elements. The minimum
+  // contributes sum_g min[g, n] * sum_{c in g} coeff[r, c]; the inner sums stand beside the coefficients, which may be
+  // outside a loop that this product is in.
+  static void foldIntoResult(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
+                             PatternRewriter &rewriter) {
+    Value sums;
+    {
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPointAfterValue(op.getCoeff());
+      sums = sumGroups(b, op.getCoeff(), groups);
+    }
+    Value acc = b.dot(dequantize.getMin(), sums, op.getAcc(), 0);
+    rewriter.replaceOp(op, b.dot(dequantize.getCodes(), op.getCoeff(), acc, op.getContract(), dequantize.getScale()));
+  }
+};
+
+struct FoldScalesPass : mlir::kvq::impl::KvqTileFoldScalesBase<FoldScalesPass> {
+  void runOnOperation() override {
+    RewritePatternSet patterns(&getContext());
+    patterns.add<FoldScales>(&getContext());
+    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
+      signalPassFailure();
+  }
+};
+
+} // namespace

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Phases and their passes.
+
+#include "passes/Pipelines.h"
+
+#include "passes/Passes.h"
+
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+
+void mlir::kvq::buildFusedPipeline(OpPassManager &manager) {
+  manager.addPass(createKvqFusePacked());
+  manager.addPass(createKvqFoldPack());
+  manager.addPass(createKvqAttachSchedule());
+}
+
+void mlir::kvq::buildTilePipeline(OpPassManager &manager) {
+  manager.addPass(createKvqExpand());
+  manager.addPass(createCanonicalizerPass());
+  manager.addPass(createCSEPass());
+}
+
+void mlir::kvq::buildFoldedPipeline(OpPassManager &manager) {
+  manager.addPass(createKvqTileFoldScales());
+  manager.addPass(createCanonicalizerPass());
+  manager.addPass(createCSEPass());
+  manager.addPass(createKvqVerifyTiles());
+}

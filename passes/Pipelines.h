@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The passes of each phase from a kernel in kvq ops to a verified tile program. The phases themselves, with names and
+// help, are those of codegen/Compile.h.
+#pragma once
+
+#include "mlir/Pass/PassManager.h"
+
+namespace mlir::kvq {
+
+// kvq ops on packed data, with a schedule.
+void buildFusedPipeline(OpPassManager &manager);
+// The tile program: dequantizes, then multiplies.
+void buildTilePipeline(OpPassManager &manager);
+// The tile program that multiplies codes; verified. Tile programs of users enter before this.
+void buildFoldedPipeline(OpPassManager &manager);
+
+} // namespace mlir::kvq

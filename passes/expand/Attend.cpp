@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The attend kernel: one online softmax over the packed pages and the tail (format-spec section 7, kernel_abi.h
+// kvq_attend_arg). It multiplies dequantized tiles; that no element is ever dequantized is the work of
+// kvq-tile-fold-scales. Ranges of an item may be generous: every key is masked by the frontiers and positions of the
+// row that looks at it.
+
+#include "passes/expand/CacheTiles.h"
+#include "passes/expand/Kernels.h"
+#include "passes/expand/ScoreRegion.h"
+#include "runtime/include/kvq/kernel_abi.h"
+
+#include <limits>
+
+using namespace mlir;
+using namespace mlir::kvq;
+
+namespace {
+
+constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+// The running maximum starts above the score of a masked key, so that such a key gets exp2(-3e38 + 1e30) = 0.
+constexpr float kFirstMax = -1e30f, kMasked = -3e38f;
+constexpr int64_t kRawTokens = 32; // of one step over the tail; every ring is longer (tail_c1)
+
+// The online softmax of all rows: maximum [R], sum [R] and unnormalised output [R, Dv].
+struct Softmax {
+  Value max, sum, out;
+  SmallVector<Value> values() const { return {max, sum, out}; }
+  static Softmax from(ValueRange v) { return {v[0], v[1], v[2]}; }
+};
+
+class AttendEmitter : KernelBuilder {
+public:
+  AttendEmitter(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule, Region *score)
+      : KernelBuilder(kernel, request), schedule(schedule), region(score), k(*this, ::kvq::Side::K),
+        v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()) {}
+
+  void emit() {
+    loadItem();
+    loadRows();
+    Softmax state = {constantTile({rows}, kFirstMax), constantTile({rows}, 0), constantTile({rows, v.dim}, 0)};
+    state = visitPages(state);
+    state = visitTail(state);
+    storeResults(state);
+  }
+
+private:
+  void loadItem();
+  void loadRows();
+  Softmax visitPages(Softmax state);
+  Softmax visitPackedTiles(Value begin, Value end, bool lagging, Softmax state);
+  Softmax visitPackedTile(Value page, Value inPage, Value token, bool lagging, Softmax state);
+  Value addLaggingV(Value token, Value weights, Value out);
+  Softmax visitTail(Softmax state);
+  Softmax visitRawTile(Value token, Softmax state);
+  void prefetchPart(Value entry, Value inPage);
+  Value blockAt(Value entry);
+  std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool lagging);
+  Value maskedScores(Value scores, Value visible, Value token);
+  Value advanceSoftmax(Value scores, Softmax &state);
+  void storeResults(const Softmax &state);
+
+  // Token numbers token .. token + count - 1 as i32: half the registers of index.
+  Value tokenTile(Value token, int64_t count) { return add(iota(count, getI32Type()), toI32(token)); }
+  Value perRow(Value tile, int64_t count) { return broadcast(tile, {rows, count}, {0}); }
+  Value perToken(Value tile, int64_t count) { return broadcast(tile, {rows, count}, {1}); }
+  Ring ring(unsigned argument, int64_t dim) {
+    return {arg(argument), tailSlot, indexArg(KVQ_ATTEND_KV_HEADS), kvHead, indexArg(KVQ_ATTEND_TAIL_CAP), dim};
+  }
+
+  tile::ScheduleAttr schedule;
+  Region *region;
+  Section k, v;
+  int64_t rows, tokens;
+
+  // The item.
+  Value kvHead, queryBase, rowBegin, rowCount, packedBegin, packedEnd, rawBegin, rawEnd, vRawBegin, tableBase, tailSlot,
+      split;
+  // Per row: does it exist, index of its query and head, its coefficients, its bounds (i32).
+  Value valid, query, head, q, kFrontier, vFrontier, packedLimit, rawLast, position;
+  Value committedV; // V of tokens below this index is packed
+};
+
+void AttendEmitter::loadItem() {
+  Value at = item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item));
+  kvHead = member(at, offsetof(kvq_attend_item, kv_head));
+  queryBase = member(at, offsetof(kvq_attend_item, query_base));
+  rowBegin = member(at, offsetof(kvq_attend_item, row_begin));
+  rowCount = member(at, offsetof(kvq_attend_item, row_count));
+  packedBegin = member(at, offsetof(kvq_attend_item, packed_begin));
+  packedEnd = member(at, offsetof(kvq_attend_item, packed_end));
+  rawBegin = member(at, offsetof(kvq_attend_item, raw_begin));
+  rawEnd = member(at, offsetof(kvq_attend_item, raw_end));
+  vRawBegin = member(at, offsetof(kvq_attend_item, v_raw_begin));
+  tableBase = member(at, offsetof(kvq_attend_item, table_base));
+  tailSlot = member(at, offsetof(kvq_attend_item, tail_slot));
+  split = member(at, offsetof(kvq_attend_item, split));
+}
+
+void AttendEmitter::loadRows() {
+  Value r = iota(rows, getIndexType());
+  valid = less(r, rowCount);
+  Value row = add(r, rowBegin), ratio = index(request.ratio);
+  query = add(div(row, ratio), queryBase);
+  head = add(rem(row, ratio), mul(kvHead, ratio));
+  Value offset = toIndex(load(arg(KVQ_ATTEND_Q_OFFSETS), query, {}, valid));
+  offset = add(offset, mul(head, indexArg(KVQ_ATTEND_Q_HEAD_STRIDE)));
+  Value loaded = toF32(load(arg(KVQ_ATTEND_Q), offset, {rows, k.dim}, valid));
+  // A score region works on natural units; without one the change of base is part of the scale.
+  Value scale = region ? arg(KVQ_ATTEND_SCALE) : mul(arg(KVQ_ATTEND_SCALE), f32(kLog2e));
+  q = mul(loaded, scale);
+
+  // Rows that do not exist load frontier 0 and get position -1: they see no key.
+  kFrontier = load(arg(KVQ_ATTEND_K_FRONTIER), query, {}, valid);
+  vFrontier = request.lag ? load(arg(KVQ_ATTEND_V_FRONTIER), query, {}, valid) : kFrontier;
+  position = select(valid, load(arg(KVQ_ATTEND_POSITIONS), query, {}, valid), i32(-1));
+  // Pages past every row's frontier may hold anything, also scales that are NaN: they are never visited.
+  packedEnd = min(packedEnd, toIndex(reduce(tile::ReduceKind::Max, kFrontier, 0)));
+  committedV = request.lag ? toIndex(reduce(tile::ReduceKind::Max, vFrontier, 0)) : packedEnd;
+  packedLimit = min(kFrontier, toI32(packedEnd));
+  rawLast = min(position, sub(toI32(rawEnd), i32(1)));
+}
+
+// Brings in the share of the page `schedule.prefetch` entries ahead that the current tile is of its own page.
+void AttendEmitter::prefetchPart(Value entry, Value inPage) {
+  Value last = add(tableBase, div(sub(packedEnd, index(1)), index(request.pageTokens)));
+  Value next = min(add(entry, index(schedule.getPrefetch())), last);
+  int64_t tiles = request.pageTokens / tokens, part = llvm::alignTo(llvm::divideCeil(pages.bytes, tiles), 64);
+  Value begin = add(mul(kvHead, index(pages.bytes)), mul(div(inPage, index(tokens)), index(part)));
+  tile::PrefetchOp::create(*this, advance(blockAt(next), begin, getI8Type()), part);
+}
+
+Value AttendEmitter::blockAt(Value entry) {
+  return tile::PageOp::create(*this, arg(KVQ_ATTEND_PAGES), arg(KVQ_ATTEND_BLOCK_TABLE), entry,
+                              indexArg(KVQ_ATTEND_BLOCK_STRIDE));
+}
+
+// Under a lagging frontier of V, first the tiles whose V is packed for every row that sees them, then the others: the
+// common tile pays nothing for the rare one.
+Softmax AttendEmitter::visitPages(Softmax state) {
+  if (!request.lag)
+    return visitPackedTiles(packedBegin, packedEnd, /*lagging=*/false, state);
+  Value clean = min(max(alignDown(vRawBegin, tokens), packedBegin), packedEnd);
+  state = visitPackedTiles(packedBegin, clean, /*lagging=*/false, state);
+  return visitPackedTiles(clean, packedEnd, /*lagging=*/true, state);
+}
+
+// Tiles of [begin, end), where begin is a multiple of the tile. A tile lies in one page.
+Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool lagging, Softmax state) {
+  return Softmax::from(loop(begin, end, tokens, state.values(), [&](Value token, ValueRange carried) {
+    Value entry = add(tableBase, div(token, index(request.pageTokens)));
+    Value inPage = rem(token, index(request.pageTokens));
+    if (schedule.getPrefetch() > 0)
+      prefetchPart(entry, inPage);
+    Value page = advance(blockAt(entry), mul(kvHead, index(pages.bytes)), getI8Type());
+    return visitPackedTile(page, inPage, token, lagging, Softmax::from(carried)).values();
+  }));
+}
+
+// Scale and minimum of V for a tile. A probability of 0 must meet no NaN: parameters of groups that no commit has
+// written yet are read as 0. Where every tile begins and ends at a commit there are none.
+std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage, Value token, bool lagging) {
+  Value scale = v.scales(page, inPage, tokens), min = v.minima(page, inPage, tokens);
+  if (!lagging && ::kvq::commitGroup(request.pair) % tokens == 0)
+    return {scale, min};
+  auto type = cast<RankedTensorType>(scale.getType());
+  int64_t groups = type.getDimSize(0), step = tokens / groups;
+  Value first = v.format.perChannel() ? add(mul(iota(groups, getI32Type()), i32(step)), toI32(token))
+                                      : tokenTile(token, tokens);
+  Value written = less(first, toI32(committedV));
+  written = broadcast(written, type.getShape(), {v.format.perChannel() ? 0 : 1});
+  return {select(written, scale, f32(0)), select(written, min, f32(0))};
+}
+
+// Scores in base 2, -3e38 where not visible.
+Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
+  if (region) {
+    int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
+    ScoreIndices indices;
+    indices.head = perRow(head, count);
+    indices.query = perRow(toIndex(position), count);
+    indices.key = perToken(add(iota(count, getIndexType()), token), count);
+    scores = mul(inlineScoreRegion(*this, *region, scores, indices, kernel.getArguments().drop_front(KVQ_ATTEND_ARGS)),
+                 f32(kLog2e));
+    scores = max(scores, f32(kMasked)); // a region masks with -inf
+  }
+  return select(visible, scores, f32(kMasked));
+}
+
+// Takes a tile of scores into maximum and sum, rescales the output; gives the weights of the tile's keys.
+Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
+  int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
+  Value max = this->max(state.max, reduce(tile::ReduceKind::Max, scores, 1));
+  Value shrink = exp2(sub(state.max, max));
+  Value weights = exp2(sub(scores, perRow(max, count)));
+  state.max = max;
+  state.sum = add(mul(state.sum, shrink), reduce(tile::ReduceKind::Add, weights, 1));
+  state.out = mul(state.out, perRow(shrink, v.dim));
+  return weights;
+}
+
+Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool lagging, Softmax state) {
+  Value kTile = k.dequantize(k.codes(page, inPage, tokens), k.scales(page, inPage, tokens),
+                             k.minima(page, inPage, tokens));
+  Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1);
+  Value number = perToken(tokenTile(token, tokens), tokens);
+  Value visible = less(number, perRow(packedLimit, tokens));
+  Value weights = advanceSoftmax(maskedScores(scores, visible, token), state);
+
+  auto [scale, min] = committedParams(page, inPage, token, lagging);
+  Value vTile = v.dequantize(v.codes(page, inPage, tokens), scale, min);
+  if (!lagging) {
+    state.out = dot(vTile, weights, state.out, 0);
+    return state;
+  }
+  Value packed = select(less(number, perRow(vFrontier, tokens)), weights, f32(0));
+  state.out = dot(vTile, packed, state.out, 0);
+  state.out = addLaggingV(token, sub(weights, packed), state.out);
+  return state;
+}
+
+// `weights` are those of keys whose K is packed and whose V is still in the tail.
+Value AttendEmitter::addLaggingV(Value token, Value weights, Value out) {
+  Value number = tokenTile(token, tokens);
+  Value inTail = bitAnd(less(sub(toI32(vRawBegin), i32(1)), number), less(number, toI32(packedEnd)));
+  Value offsets = ringOffsets(*this, ring(KVQ_ATTEND_TAIL_V, v.dim), token, tokens);
+  Value raw = toF32(load(arg(KVQ_ATTEND_TAIL_V), offsets, {tokens, v.dim}, inTail));
+  return dot(raw, weights, out, 0);
+}
+
+Softmax AttendEmitter::visitRawTile(Value token, Softmax state) {
+  Value number = tokenTile(token, kRawTokens);
+  Value present = less(number, toI32(rawEnd));
+  auto load = [&](unsigned tail, int64_t dim) {
+    Value offsets = ringOffsets(*this, ring(tail, dim), token, kRawTokens);
+    return toF32(TileBuilder::load(arg(tail), offsets, {kRawTokens, dim}, present));
+  };
+  Value scores = dot(load(KVQ_ATTEND_TAIL_K, k.dim), q, constantTile({rows, kRawTokens}, 0), 1);
+  number = perToken(number, kRawTokens);
+  Value visible = bitAnd(lessEqual(perRow(kFrontier, kRawTokens), number),
+                         lessEqual(number, perRow(rawLast, kRawTokens)));
+  Value weights = advanceSoftmax(maskedScores(scores, visible, token), state);
+  state.out = dot(load(KVQ_ATTEND_TAIL_V, v.dim), weights, state.out, 0);
+  return state;
+}
+
+Softmax AttendEmitter::visitTail(Softmax state) {
+  return Softmax::from(loop(rawBegin, rawEnd, kRawTokens, state.values(), [&](Value token, ValueRange carried) {
+    return visitRawTile(token, Softmax::from(carried)).values();
+  }));
+}
+
+void AttendEmitter::storeResults(const Softmax &state) {
+  Value some = compare(arith::CmpFPredicate::OGT, state.sum, f32(0));
+  Value inverse = select(some, div(f32(1), state.sum), f32(0));
+  Value out = mul(state.out, perRow(inverse, v.dim));
+  Value lse = mul(add(state.max, log2(state.sum)), f32(kLn2));
+  lse = select(some, lse, f32(-std::numeric_limits<float>::infinity()));
+  Value heads = mul(indexArg(KVQ_ATTEND_KV_HEADS), index(request.ratio));
+  Value line = add(query, mul(split, indexArg(KVQ_ATTEND_QUERIES)));
+  Value place = add(mul(line, heads), head);
+  store(out, arg(KVQ_ATTEND_PARTIAL_O), mul(place, index(v.dim)), valid);
+  store(lse, arg(KVQ_ATTEND_PARTIAL_LSE), place, valid);
+}
+
+} // namespace
+
+LogicalResult mlir::kvq::buildAttend(func::FuncOp kernel, const ::kvq::KernelRequest &request,
+                                     tile::ScheduleAttr schedule, Region *score) {
+  int64_t tokens = schedule.getTileTokens();
+  auto fits = [tokens](const ::kvq::SideFormat &side) {
+    return !side.perChannel() || side.group % tokens == 0 || tokens % side.group == 0;
+  };
+  if (request.pageTokens % tokens != 0 || !fits(request.pair.k) || !fits(request.pair.v))
+    return kernel.emitError("tile_tokens is ")
+           << tokens << ", which does not divide a page of " << request.pageTokens
+           << " tokens into whole groups; use " << getDefaultSchedule(kernel.getContext(), request).getTileTokens();
+  if (score && failed(verifyScoreRegion(kernel, *score, kernel.getNumArguments() - KVQ_ATTEND_ARGS)))
+    return failure();
+  AttendEmitter(kernel, request, schedule, score).emit();
+  return success();
+}

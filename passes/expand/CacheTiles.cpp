@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tiles of pages and tails. Addresses follow docs/format-spec.md sections 4 and 6.
+
+#include "passes/expand/CacheTiles.h"
+
+using namespace mlir;
+using namespace mlir::kvq;
+
+Value KernelBuilder::item(unsigned argument, size_t bytes) {
+  Value program = tile::ProgramIdOp::create(*this, getIndexType(), 0);
+  return advance(arg(argument), mul(program, index(static_cast<int64_t>(bytes))), getI8Type());
+}
+
+Section::Section(KernelBuilder &builder, ::kvq::Side side) : b(builder) {
+  const ::kvq::KernelRequest &request = b.request;
+  bool isK = side == ::kvq::Side::K;
+  ::kvq::PageMap map = ::kvq::pageMap(request.pair, request.pageTokens, request.dk, request.dv);
+  format = isK ? request.pair.k : request.pair.v;
+  dim = isK ? request.dk : request.dv;
+  layout = ::kvq::makeLayout(request.profile, side, format.bits, request.pageTokens, static_cast<int>(dim));
+  codeBytes = isK ? map.kCodes : map.vCodes;
+  scaleBytes = isK ? map.kScale : map.vScale;
+  minBytes = isK ? map.kMin : map.vMin;
+}
+
+Value Section::codes(Value page, Value token, int64_t tokens) {
+  RankedTensorType type = tile::getPackedType(b.getContext(), tokens, dim, format.bits, layout);
+  return tile::CodesOp::create(b, type, codePtr(page), token, b.index(0));
+}
+
+// page_c3. A tile of tokens covers whole groups or lies in one.
+Value Section::groupOffsets(Value token, int64_t tokens) {
+  if (!format.perChannel())
+    return b.add(b.mul(b.iota(dim / format.group, b.getIndexType()), b.index(b.request.pageTokens)), token);
+  int64_t count = std::max<int64_t>(1, tokens / format.group);
+  Value first = b.div(token, b.index(format.group));
+  Value groups = count == 1 ? b.splat(first, {1}) : b.add(b.iota(count, b.getIndexType()), first);
+  return b.mul(groups, b.index(dim));
+}
+
+Value Section::groups(Value page, int64_t section, Value token, int64_t tokens) {
+  Value offsets = groupOffsets(token, tokens);
+  int64_t count = cast<RankedTensorType>(offsets.getType()).getDimSize(0);
+  Value ptr = b.advance(page, b.index(section), b.getF16Type());
+  return b.toF32(b.load(ptr, offsets, {count, format.perChannel() ? dim : tokens}));
+}
+
+Value Section::dequantize(Value codes, Value scale, Value min) {
+  ArrayRef<int64_t> shape = cast<RankedTensorType>(codes.getType()).getShape();
+  return tile::DequantizeOp::create(b, b.tile(shape, b.getF32Type()), codes, scale, min,
+                                    b.getStringAttr(format.perChannel() ? "channel" : "token"));
+}
+
+// tail_c1
+Value mlir::kvq::ringOffsets(TileBuilder &b, const Ring &ring, Value first, int64_t count) {
+  Value base = b.mul(b.add(b.mul(ring.slot, ring.heads), ring.head), ring.cap);
+  Value rows = b.add(b.iota(count, b.getIndexType()), b.rem(first, ring.cap));
+  // A remainder per row would be a scalar division per row; the ring is at least as long as the tile.
+  Value wrapped = b.select(b.less(rows, ring.cap), rows, b.sub(rows, ring.cap));
+  return b.mul(b.add(wrapped, base), b.index(ring.dim));
+}

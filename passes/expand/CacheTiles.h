@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the builders of kernels share: kernel arguments, tiles of a page's sections, rows of a tail ring.
+#pragma once
+
+#include "passes/TileBuilder.h"
+#include "runtime/format/problem.h"
+
+namespace mlir::kvq {
+
+// A builder at the start of a kernel's body that also knows its request.
+class KernelBuilder : public TileBuilder {
+public:
+  KernelBuilder(func::FuncOp kernel, const ::kvq::KernelRequest &request)
+      : TileBuilder(kernel.getLoc(), OpBuilder::atBlockBegin(&kernel.getBody().front())), request(request),
+        kernel(kernel), pages(::kvq::pageMap(request.pair, request.pageTokens, request.dk, request.dv)) {}
+
+  Value arg(unsigned i) { return kernel.getArgument(i); }
+  Value indexArg(unsigned i) { return toIndex(arg(i)); }
+  // The item of this program: a pointer to a C struct of `bytes` bytes.
+  Value item(unsigned argument, size_t bytes);
+  // Element type of K, V, tail, q and out.
+  Type dataType() { return request.type == ::kvq::ElementType::F32 ? Type(getF32Type()) : Type(getBF16Type()); }
+
+  const ::kvq::KernelRequest request;
+
+protected:
+  func::FuncOp kernel;
+  const ::kvq::PageMap pages;
+};
+
+// The sections of K or V in a page.
+class Section {
+public:
+  Section(KernelBuilder &builder, ::kvq::Side side);
+
+  // The codes of `tokens` tokens from `token` on, all channels.
+  Value codes(Value page, Value token, int64_t tokens);
+  // Offsets into scales and minima for such a tile: one per row of [groups, channels] or [groups, tokens].
+  Value groupOffsets(Value token, int64_t tokens);
+  // Scales, minima of such a tile as f32, of the shape that kvq_tile.dequantize asks for.
+  Value scales(Value page, Value token, int64_t tokens) { return groups(page, scaleBytes, token, tokens); }
+  Value minima(Value page, Value token, int64_t tokens) { return groups(page, minBytes, token, tokens); }
+  Value dequantize(Value codes, Value scale, Value min);
+  Value scalePtr(Value page) { return b.advance(page, b.index(scaleBytes), b.getF16Type()); }
+  Value minPtr(Value page) { return b.advance(page, b.index(minBytes), b.getF16Type()); }
+  Value codePtr(Value page) { return b.advance(page, b.index(codeBytes), b.getI8Type()); }
+
+  ::kvq::SideFormat format;
+  ::kvq::Layout layout;
+  int64_t dim; // head size
+  int64_t codeBytes, scaleBytes, minBytes;
+
+private:
+  Value groups(Value page, int64_t section, Value token, int64_t tokens);
+  KernelBuilder &b;
+};
+
+// One ring of a tail: the tokens of one sequence and KV head.
+struct Ring {
+  Value ptr, slot, heads, head, cap; // index, except ptr
+  int64_t dim;
+};
+// Offsets of the rows of tokens first .. first + count - 1; count is at most cap, so they wrap at most once.
+Value ringOffsets(TileBuilder &b, const Ring &ring, Value first, int64_t count);
+
+} // namespace mlir::kvq

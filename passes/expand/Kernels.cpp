@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Signatures, default schedules and the choice of a builder.
+
+#include "passes/expand/Kernels.h"
+
+#include "passes/TileBuilder.h"
+#include "runtime/include/kvq/kernel_abi.h"
+
+using namespace mlir;
+using namespace mlir::kvq;
+using ::kvq::KernelOp;
+
+namespace {
+
+// The types a kernel's arguments are made of, by one letter each: `b` bytes or items, `x` elements of K, V, q and out,
+// `f` ptr<f32>, `i` ptr<i32>, `l` ptr<i64>, `n` i64, `s` f32.
+SmallVector<Type> decode(StringRef letters, MLIRContext *context, ::kvq::ElementType data) {
+  Builder b(context);
+  auto ptr = [&](Type element) { return Type(tile::PtrType::get(context, element)); };
+  SmallVector<Type> types;
+  for (char letter : letters) {
+    switch (letter) {
+    case 'b':
+      types.push_back(ptr(b.getI8Type()));
+      break;
+    case 'x':
+      types.push_back(ptr(data == ::kvq::ElementType::F32 ? Type(b.getF32Type()) : Type(b.getBF16Type())));
+      break;
+    case 'f':
+      types.push_back(ptr(b.getF32Type()));
+      break;
+    case 'i':
+      types.push_back(ptr(b.getI32Type()));
+      break;
+    case 'l':
+      types.push_back(ptr(b.getI64Type()));
+      break;
+    case 'n':
+      types.push_back(b.getI64Type());
+      break;
+    case 's':
+      types.push_back(b.getF32Type());
+      break;
+    }
+  }
+  return types;
+}
+
+// Position by position the enums of kernel_abi.h.
+constexpr StringLiteral kAppend = "bxnxnxxnni", kQuantize = "bbnxnn", kAttend = "bxlnbnixxnniiisffn",
+                        kMerge = "ffnnixlnf", kDequantize = "bbnxn";
+static_assert(kAppend.size() == KVQ_APPEND_ARGS && kQuantize.size() == KVQ_QUANTIZE_ARGS &&
+              kAttend.size() == KVQ_ATTEND_ARGS && kMerge.size() == KVQ_MERGE_ARGS &&
+              kDequantize.size() == KVQ_DEQUANTIZE_ARGS);
+
+} // namespace
+
+SmallVector<Type> mlir::kvq::getKernelArgumentTypes(MLIRContext *context, const ::kvq::KernelRequest &request) {
+  switch (request.op) {
+  case KernelOp::Append:
+    return decode(kAppend, context, request.type);
+  case KernelOp::QuantizeK:
+  case KernelOp::QuantizeV:
+    return decode(kQuantize, context, request.type);
+  case KernelOp::Attend:
+    return decode(kAttend, context, request.type);
+  case KernelOp::Merge:
+    return decode(kMerge, context, request.type);
+  case KernelOp::DequantizeK:
+  case KernelOp::DequantizeV:
+    return decode(kDequantize, context, request.type);
+  }
+  llvm_unreachable("all operations are handled");
+}
+
+// A tile lies in one group where a group is tokens: then its scales are one row, and folding them costs least.
+tile::ScheduleAttr mlir::kvq::getDefaultSchedule(MLIRContext *context, const ::kvq::KernelRequest &request) {
+  int64_t tokens = 64;
+  for (const ::kvq::SideFormat &side : {request.pair.k, request.pair.v})
+    if (side.perChannel())
+      tokens = std::min<int64_t>(tokens, side.group);
+  while (request.pageTokens % tokens != 0)
+    tokens /= 2;
+  int64_t rows = std::min(request.rows, 8);
+  return tile::ScheduleAttr::get(context, tokens, rows, rows <= 4 ? 4 : 2, /*prefetch=*/1);
+}
+
+LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request,
+                                         tile::ScheduleAttr schedule, Region *score) {
+  switch (request.op) {
+  case KernelOp::Append:
+    buildAppend(kernel, request);
+    break;
+  case KernelOp::QuantizeK:
+  case KernelOp::QuantizeV:
+    buildQuantize(kernel, request);
+    break;
+  case KernelOp::Attend:
+    if (failed(buildAttend(kernel, request, schedule, score)))
+      return failure();
+    break;
+  case KernelOp::Merge:
+    buildMerge(kernel, request);
+    break;
+  case KernelOp::DequantizeK:
+  case KernelOp::DequantizeV:
+    buildDequantize(kernel, request);
+    break;
+  }
+  OpBuilder builder = OpBuilder::atBlockEnd(&kernel.getBody().front());
+  func::ReturnOp::create(builder, kernel.getLoc());
+  return success();
+}
+
+OwningOpRef<ModuleOp> mlir::kvq::buildTileKernel(MLIRContext *context, const ::kvq::KernelRequest &request) {
+  context->loadDialect<tile::KvqTileDialect, arith::ArithDialect, func::FuncDialect, math::MathDialect,
+                       scf::SCFDialect, tensor::TensorDialect>();
+  OpBuilder builder(context);
+  OwningOpRef<ModuleOp> module = ModuleOp::create(builder, builder.getUnknownLoc());
+  builder.setInsertionPointToStart(module->getBody());
+  auto kernel = func::FuncOp::create(builder, builder.getUnknownLoc(), StringRef(::kvq::toText(request.op)),
+                                     builder.getFunctionType(getKernelArgumentTypes(context, request), {}));
+  tile::ScheduleAttr schedule = getDefaultSchedule(context, request);
+  kernel->setAttr(tile::kKernelAttr, builder.getUnitAttr());
+  kernel->setAttr(tile::kScheduleAttr, schedule);
+  kernel.addEntryBlock();
+  if (failed(buildKernelBody(kernel, request, schedule)))
+    return nullptr;
+  return module;
+}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The attention function that transformers calls under the name "kvq".
+
+K and V that a KVQCache handed out are attended in its packed pages, in place. K and V of any other cache go to PyTorch's
+scaled_dot_product_attention, so a model loaded with attn_implementation="kvq" works without a KVQCache too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from kvq.errors import FailedPrecondition, Unsupported
+from kvq.hf.cache import HANDLE, Handle
+
+# Arguments of other attention functions that change the result and have no kernel here.
+_REFUSED = ("softcap", "s_aux", "sliding_window", "position_bias")
+
+
+def attention_forward(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    handle: Handle | None = getattr(key, HANDLE, None)
+    if handle is None:
+        if getattr(value, HANDLE, None) is not None:
+            raise FailedPrecondition(
+                f"{type(module).__name__} changes K between the cache and the attention function: kvq cannot attend "
+                "it, load the model with attn_implementation=\"sdpa\""
+            )
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    _check(module, query, dropout, kwargs)
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    return handle.cache.attend(handle.layer, query, key, value, scale, attention_mask), None
+
+
+def _check(module: torch.nn.Module, query: torch.Tensor, dropout: float, kwargs: dict[str, Any]) -> None:
+    for name in _REFUSED:
+        if kwargs.get(name) is not None:
+            raise Unsupported(
+                f"{type(module).__name__} passes {name} = {kwargs[name]!r}, which attn_implementation=\"kvq\" does not "
+                "know: load the model with attn_implementation=\"sdpa\""
+            )
+    if kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
+        raise Unsupported(f"{type(module).__name__} is not causal: load the model with attn_implementation=\"sdpa\"")
+    if dropout or (module.training and torch.is_grad_enabled() and query.requires_grad):
+        raise Unsupported("a KVQCache has no gradient and no dropout: call model.eval() or train without a cache")

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tokens of a batch are padding, read from the attention mask that transformers hands to the attention function.
+
+Only masks that are causal and hide the same keys from every query are understood; padding in front of the new tokens
+of a row is stripped before anything is stored. Everything else is refused.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from kvq.errors import Unsupported
+
+
+def leading_pads(mask: torch.Tensor | None, kept: torch.Tensor, tokens: int) -> list[int]:
+    """How many of the `tokens` new tokens of each row are padding.
+
+    `kept` [rows, past] says which of the earlier tokens were stored. The mask is None (no padding) or bool
+    [rows, 1, tokens, past + tokens], True where a query may attend.
+    """
+    rows, past = kept.shape
+    if mask is None:
+        return [0] * rows
+    if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[-2] != tokens or mask.shape[-1] < past + tokens:
+        raise Unsupported(
+            f"the attention mask is {mask.dtype} {list(mask.shape)} where attn_implementation=\"kvq\" reads a bool "
+            f"mask [{rows}, 1, {tokens}, {past + tokens}]: pass the tokenizer's 2-D attention_mask to the model"
+        )
+    visible = mask[:, 0, -1, : past + tokens].expand(rows, -1)
+    if not torch.equal(visible[:, :past], kept):
+        raise Unsupported(
+            "the attention mask hides a token that is stored in the cache, or shows one that was padding when it came: "
+            "keep the attention_mask of earlier tokens as it was"
+        )
+    new = visible[:, past:]
+    pads = tokens - new.sum(dim=-1)
+    if tokens > 1:
+        _check_shape(mask, visible, new, pads)
+    return pads.tolist()
+
+
+def _check_shape(mask: torch.Tensor, visible: torch.Tensor, new: torch.Tensor, pads: torch.Tensor) -> None:
+    tokens = new.shape[-1]
+    position = torch.arange(tokens)
+    if not torch.equal(new, position >= pads[:, None]):
+        row = int((new != (position >= pads[:, None])).any(dim=-1).nonzero()[0])
+        raise Unsupported(
+            f"row {row} of the batch has padding behind or between its tokens: set tokenizer.padding_side = \"left\""
+        )
+    keys = visible.shape[-1]
+    causal = torch.arange(keys) <= position[:, None] + (keys - tokens)
+    if not torch.equal(mask[:, 0, :, :keys].expand(len(visible), -1, -1), causal & visible[:, None, :]):
+        raise Unsupported(
+            "the attention mask is not causal: attn_implementation=\"kvq\" knows causal attention with left padding "
+            "only, load the model with attn_implementation=\"sdpa\" for other masks"
+        )

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq._native.Cache and Step: a paged cache that owns its memory, and the steps that write and read it. Growing and
+// the scratch of a step are handled here, so that a caller sees no memory at all.
+#include "python/native/native.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <vector>
+
+namespace kvq::python {
+
+struct CacheState {
+  std::shared_ptr<ContextState> context; // destroyed after the cache
+  std::string format;
+  kvq_cache_config config = {};
+  Memory memory, workspace;
+  kvq_cache *handle = nullptr;
+  std::mutex mutex;
+  ~CacheState() { kvq_cache_destroy(handle); }
+};
+
+class Cache {
+public:
+  std::shared_ptr<CacheState> state = std::make_shared<CacheState>();
+};
+
+class Step {
+public:
+  Step(std::shared_ptr<CacheState> cache, kvq_step *handle) : cache(std::move(cache)), handle(handle) {}
+  Step(Step &&other) noexcept : cache(std::move(other.cache)), handle(std::exchange(other.handle, nullptr)) {}
+  ~Step() { abort(); }
+  void abort() {
+    if (kvq_step *open = std::exchange(handle, nullptr)) {
+      nb::gil_scoped_release release;
+      std::scoped_lock lock(cache->mutex);
+      kvq_abort_step(open);
+    }
+  }
+  kvq_step *open() const {
+    if (!handle)
+      throw Failure(KVQ_FAILED_PRECONDITION, "this step has ended: open another one with Cache.plan");
+    return handle;
+  }
+  std::shared_ptr<CacheState> cache;
+  kvq_step *handle;
+};
+
+static kvq_dtype parseDtype(const std::string &name) {
+  if (name == "float32")
+    return KVQ_F32;
+  if (name == "bfloat16")
+    return KVQ_BF16;
+  throw Failure(KVQ_UNSUPPORTED, "dtype is \"" + name + "\": kvq keeps \"float32\" or \"bfloat16\"");
+}
+
+static void configure(CacheState &state, const Context &context, const std::string &format, int layers, int qHeads,
+                      int kvHeads, int dk, int dv, const std::string &dtype, int64_t blocks, int sequences,
+                      int pageTokens) {
+  state.context = context.state;
+  state.format = format;
+  kvq_cache_config &config = state.config;
+  config.struct_size = sizeof config;
+  config.format = state.format.c_str();
+  config.layers = layers;
+  config.q_heads = qHeads;
+  config.kv_heads = kvHeads;
+  config.dk = dk;
+  config.dv = dv;
+  config.dtype = parseDtype(dtype);
+  config.page_tokens = pageTokens;
+  config.blocks = blocks;
+  config.sequences = sequences;
+}
+
+static void create(Cache *self, const Context &context, const std::string &format, int layers, int qHeads, int kvHeads,
+                   int dk, int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens) {
+  auto state = std::make_shared<CacheState>();
+  configure(*state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens);
+  size_t bytes = 0;
+  check(kvq_cache_memory_bytes(&state->config, &bytes));
+  {
+    nb::gil_scoped_release release;
+    state->memory = Memory(bytes);
+    std::scoped_lock lock(context.state->mutex);
+    check(kvq_cache_create(context.state->handle, &state->config, state->memory.data(), bytes, &state->handle));
+  }
+  new (self) Cache{std::move(state)};
+}
+
+static void querySupport(const Context &context, const std::string &format, int layers, int qHeads, int kvHeads, int dk,
+                         int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens) {
+  CacheState state;
+  configure(state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens);
+  check(kvq_query_support(context.state->handle, &state.config));
+}
+
+static void grow(Cache &self, int64_t blocks, int sequences) {
+  CacheState &state = *self.state;
+  kvq_cache_config larger = state.config;
+  larger.blocks = blocks;
+  larger.sequences = sequences;
+  size_t bytes = 0;
+  check(kvq_cache_memory_bytes(&larger, &bytes));
+  nb::gil_scoped_release release;
+  Memory memory(bytes);
+  std::scoped_lock lock(state.mutex);
+  check(kvq_cache_grow(state.handle, blocks, sequences, memory.data(), bytes));
+  state.memory = std::move(memory);
+  state.config = larger;
+}
+
+static nb::dict report(Cache &self) {
+  kvq_cache_report r = {};
+  r.struct_size = sizeof r;
+  {
+    nb::gil_scoped_release release;
+    std::scoped_lock lock(self.state->mutex);
+    check(kvq_report(self.state->handle, &r));
+  }
+  nb::dict result;
+  result["tokens"] = r.tokens;
+  result["sequences"] = r.sequences;
+  result["blocks_used"] = r.blocks_used;
+  result["blocks_capacity"] = r.blocks_capacity;
+  result["page_bytes_used"] = r.page_bytes_used;
+  result["tail_bytes_used"] = r.tail_bytes_used;
+  result["bytes_used"] = r.bytes_used;
+  result["bytes_reserved"] = r.bytes_reserved;
+  result["bits_per_element"] = r.bits_per_element;
+  return result;
+}
+
+static nb::dict configOf(const Cache &self) {
+  const kvq_cache_config &config = self.state->config;
+  nb::dict result;
+  result["format"] = self.state->format;
+  result["layers"] = config.layers;
+  result["q_heads"] = config.q_heads;
+  result["kv_heads"] = config.kv_heads;
+  result["dk"] = config.dk;
+  result["dv"] = config.dv;
+  result["dtype"] = config.dtype == KVQ_F32 ? "float32" : "bfloat16";
+  result["page_tokens"] = config.page_tokens;
+  result["blocks"] = config.blocks;
+  result["sequences"] = config.sequences;
+  return result;
+}
+
+static void read(Cache &self, int sequence, int layer, const Output &k, const Output &v) {
+  kvq_tensor kView = tensorOf(k, "k"), vView = tensorOf(v, "v");
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(self.state->mutex);
+  check(kvq_read(self.state->handle, sequence, layer, &kView, &vView));
+}
+
+static void prepare(Cache &self, nb::object progress) {
+  KernelVisitor visitor(std::move(progress));
+  {
+    nb::gil_scoped_release release;
+    std::scoped_lock lock(self.state->mutex);
+    check(kvq_cache_prepare(self.state->handle, KernelVisitor::visit, &visitor));
+  }
+  visitor.rethrow();
+}
+
+static Step plan(Cache &self, const std::vector<int32_t> &sequences, const std::vector<int32_t> &newTokens,
+                 const std::optional<std::vector<int32_t>> &firstTokens) {
+  if (newTokens.size() != sequences.size() || (firstTokens && firstTokens->size() != sequences.size()))
+    throw Failure(KVQ_INVALID_ARGUMENT, "new_tokens and first_tokens must have one entry for each of the " +
+                                            std::to_string(sequences.size()) + " sequences");
+  kvq_plan_desc desc = {};
+  desc.struct_size = sizeof desc;
+  desc.count = static_cast<int32_t>(sequences.size());
+  desc.sequences = sequences.data();
+  desc.new_tokens = newTokens.data();
+  desc.first_tokens = firstTokens ? firstTokens->data() : nullptr;
+  CacheState &state = *self.state;
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(state.mutex);
+  kvq_step *handle = nullptr;
+  check(kvq_plan(state.handle, &desc, &handle));
+  size_t bytes = 0;
+  try {
+    check(kvq_workspace_bytes(handle, &bytes));
+    if (bytes > state.workspace.bytes())
+      state.workspace = Memory(bytes);
+  } catch (...) {
+    kvq_abort_step(handle);
+    throw;
+  }
+  return Step(self.state, handle);
+}
+
+static void append(Step &self, int layer, const Input &k, const Input &v) {
+  kvq_step *step = self.open();
+  kvq_tensor kView = tensorOf(k, "k"), vView = tensorOf(v, "v");
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(self.cache->mutex);
+  check(kvq_append(step, layer, &kView, &vView));
+}
+
+static void attend(Step &self, int layer, const Input &q, float scale, const Output &out,
+                   const std::optional<Output> &lse) {
+  kvq_step *step = self.open();
+  kvq_tensor qView = tensorOf(q, "q"), outView = tensorOf(out, "out"), lseView;
+  if (lse)
+    lseView = tensorOf(*lse, "lse");
+  const Memory &scratch = self.cache->workspace;
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(self.cache->mutex);
+  check(kvq_attend(step, layer, &qView, scale, scratch.data(), scratch.bytes(), nullptr, &outView,
+                   lse ? &lseView : nullptr));
+}
+
+static void forward(Step &self, int layer, const Input &q, const Input &k, const Input &v, float scale,
+                    const Output &out, const std::optional<Output> &lse) {
+  kvq_step *step = self.open();
+  kvq_tensor qView = tensorOf(q, "q"), kView = tensorOf(k, "k"), vView = tensorOf(v, "v");
+  kvq_tensor outView = tensorOf(out, "out"), lseView;
+  if (lse)
+    lseView = tensorOf(*lse, "lse");
+  const Memory &scratch = self.cache->workspace;
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(self.cache->mutex);
+  check(kvq_forward(step, layer, &qView, &kView, &vView, scale, scratch.data(), scratch.bytes(), nullptr, &outView,
+                    lse ? &lseView : nullptr));
+}
+
+static void commit(Step &self) {
+  kvq_step *step = self.open();
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(self.cache->mutex);
+  check(kvq_commit_step(step));
+  self.handle = nullptr;
+}
+
+static int32_t addSequence(Cache &self) {
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(self.state->mutex);
+  int32_t sequence = 0;
+  check(kvq_sequence_add(self.state->handle, &sequence));
+  return sequence;
+}
+
+static void removeSequence(Cache &self, int sequence) {
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(self.state->mutex);
+  check(kvq_sequence_remove(self.state->handle, sequence));
+}
+
+static int64_t length(Cache &self, int sequence) {
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(self.state->mutex);
+  int64_t tokens = 0;
+  check(kvq_sequence_length(self.state->handle, sequence, &tokens));
+  return tokens;
+}
+
+static void bindStep(nb::module_ &m) {
+  using namespace nb::literals;
+  nb::class_<Step>(m, "Step", "One model step: append and attend in every layer, then commit. As a context manager it "
+                              "commits, or aborts when the block raises.")
+      .def("append", append, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(),
+           "Appends K and V [count, kv_heads, T, d] of all new tokens of one layer.")
+      .def("attend", attend, "layer"_a, "q"_a.noconvert(), "scale"_a, "out"_a.noconvert(),
+           "lse"_a.noconvert() = nb::none(), "Attends [count, q_heads, T, d] of at most 32 new tokens, after append.")
+      .def("forward", forward, "layer"_a, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(), "scale"_a,
+           "out"_a.noconvert(), "lse"_a.noconvert() = nb::none(), "Append and attend, for any number of new tokens.")
+      .def("commit", commit, "Ends the step and advances all its sequences.")
+      .def("abort", &Step::abort, "Ends the step without effect; nothing happens if it has ended.")
+      .def_prop_ro("is_open", [](const Step &self) { return self.handle != nullptr; })
+      .def("__enter__", [](nb::object self) { return self; })
+      .def("__exit__", [](Step &self, nb::object type, nb::object, nb::object) {
+        if (type.is_none())
+          commit(self);
+        else
+          self.abort();
+      }, "type"_a.none(), "value"_a.none(), "traceback"_a.none());
+}
+
+void bindCache(nb::module_ &m) {
+  using namespace nb::literals;
+  m.def("query_support", querySupport, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a,
+        "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1, "page_tokens"_a = 0,
+        "Raises the reason why such a cache cannot run here; never compiles.");
+  nb::class_<Cache>(m, "Cache", "A paged quantized cache that owns its memory.")
+      .def("__init__", create, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a, "dk"_a,
+           "dv"_a, "dtype"_a = "float32", "blocks"_a, "sequences"_a = 1, "page_tokens"_a = 0)
+      .def("add", addSequence, "Adds an empty sequence and returns its number.")
+      .def("remove", removeSequence, "sequence"_a, "Removes a sequence; its blocks and its tail slot are free again.")
+      .def("length", length, "sequence"_a, "Tokens of a sequence.")
+      .def("grow", grow, "blocks"_a, "sequences"_a, "Moves the cache into larger memory. Not while a step is open.")
+      .def("report", report, "Tokens, blocks and bytes, in use and reserved.")
+      .def("read", read, "sequence"_a, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(),
+           "Writes all tokens of a sequence in one layer as dense rows into k and v.")
+      .def("prepare", prepare, "progress"_a.none() = nb::none(),
+           "Compiles or loads all kernels; progress(dict) is called for each.")
+      .def("plan", plan, "sequences"_a, "new_tokens"_a, "first_tokens"_a = nb::none(),
+           "Opens a step. new_tokens: tokens that each sequence appends; first_tokens: where they begin along T.")
+      .def_prop_ro("config", configOf, "What the cache was made with, and its present blocks and sequences.")
+      .def_prop_ro("blocks", [](const Cache &self) { return self.state->config.blocks; })
+      .def_prop_ro("sequences", [](const Cache &self) { return self.state->config.sequences; });
+  bindStep(m);
+}
+
+} // namespace kvq::python

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq._native.Context: a device, its threads and its kernels.
+#include "python/native/native.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <optional>
+#include <sstream>
+
+namespace kvq::python {
+
+using Text = std::optional<std::string>;
+
+static const char *pointer(const Text &text) { return text ? text->c_str() : nullptr; }
+
+static void create(Context *self, const std::string &device, const Text &level, int threads, const Text &store,
+                   const Text &compiler, bool frozen) {
+  Context context;
+  kvq_context_options options = {};
+  options.struct_size = sizeof options;
+  options.device = device.c_str();
+  options.level = pointer(level);
+  options.threads = threads;
+  options.store_dir = pointer(store);
+  options.compiler = pointer(compiler);
+  options.frozen = frozen;
+  kvq_error *error;
+  {
+    nb::gil_scoped_release release;
+    error = kvq_context_create(&options, &context.state->handle);
+  }
+  check(error);
+  new (self) Context(std::move(context));
+}
+
+static nb::list levels(const Context &self) {
+  nb::list result;
+  std::istringstream words(kvq_context_levels(self.state->handle));
+  for (std::string word; words >> word;)
+    result.append(word);
+  return result;
+}
+
+static nb::list kernels(Context &self) {
+  nb::list result;
+  KernelVisitor visitor(result.attr("append"));
+  {
+    nb::gil_scoped_release release;
+    std::scoped_lock lock(self.state->mutex);
+    kvq_context_kernels(self.state->handle, KernelVisitor::visit, &visitor);
+  }
+  visitor.rethrow();
+  return result;
+}
+
+static void merge(Context &self, const Input &o, const Input &lse, const Output &out,
+                  const std::optional<Output> &outLse) {
+  kvq_tensor oView = tensorOf(o, "o"), lseView = tensorOf(lse, "lse"), outView = tensorOf(out, "out"), outLseView;
+  if (outLse)
+    outLseView = tensorOf(*outLse, "out_lse");
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(self.state->mutex);
+  check(kvq_merge(self.state->handle, &oView, &lseView, nullptr, &outView, outLse ? &outLseView : nullptr));
+}
+
+void bindContext(nb::module_ &m) {
+  using namespace nb::literals;
+  nb::class_<Context>(m, "Context", "A device (\"cpu\": generated kernels, \"ref\": the scalar reference), its threads "
+                                    "and its kernels.")
+      .def("__init__", create, "device"_a = "cpu", nb::kw_only(), "level"_a = nb::none(), "threads"_a = 0,
+           "store_dir"_a = nb::none(), "compiler"_a = nb::none(), "frozen"_a = false)
+      .def_prop_ro("levels", levels, "CPU levels that this host can run, best last.")
+      .def_prop_ro("level", [](const Context &self) { return std::string(kvq_context_level(self.state->handle)); },
+                   "The level in use.")
+      .def("kernels", kernels, "One dict (name, source, key, compile_ms, object_bytes) for each kernel held.")
+      .def("merge", merge, "o"_a.noconvert(), "lse"_a.noconvert(), "out"_a.noconvert(),
+           "out_lse"_a.noconvert() = nb::none(), "Combines partial attention results over disjoint keys.");
+}
+
+} // namespace kvq::python

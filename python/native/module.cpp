@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The module kvq._native: the C API of kvq.h as Python classes, one to one. This file holds what the other binding
+// files share, the functions about formats, and the translation of errors.
+#include "python/native/native.h"
+
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <vector>
+
+namespace kvq::python {
+
+void check(kvq_error *error) {
+  if (!error)
+    return;
+  Failure failure(kvq_error_code(error), kvq_error_message(error));
+  kvq_error_free(error);
+  throw failure;
+}
+
+Memory::Memory(size_t bytes) : bytes_(bytes) {
+  constexpr size_t alignment = 64;
+  data_.reset(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment));
+  if (!data_ && bytes)
+    throw Failure(KVQ_RESOURCE_EXHAUSTED, "the system has no " + std::to_string(bytes) +
+                                              " bytes of memory for the cache: take fewer tokens or sequences");
+}
+
+static kvq_dtype dtypeOf(nb::dlpack::dtype type, const char *name) {
+  if (type == nb::dtype<float>())
+    return KVQ_F32;
+  if (type.code == static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat) && type.bits == 16 && type.lanes == 1)
+    return KVQ_BF16;
+  throw Failure(KVQ_UNSUPPORTED, std::string(name) + " has elements of " + std::to_string(type.bits) +
+                                     " bits and DLPack type code " + std::to_string(type.code) +
+                                     ": convert it to float32 or bfloat16");
+}
+
+template <typename Array> static kvq_tensor describe(const Array &array, const char *name) {
+  kvq_tensor tensor = {};
+  if (array.ndim() > 4)
+    throw Failure(KVQ_INVALID_ARGUMENT, std::string(name) + " has " + std::to_string(array.ndim()) +
+                                            " dimensions: give at most 4");
+  tensor.data = const_cast<void *>(static_cast<const void *>(array.data()));
+  tensor.dtype = dtypeOf(array.dtype(), name);
+  tensor.device = array.device_type() == nb::device::cpu::value ? KVQ_CPU : KVQ_CUDA;
+  tensor.ndim = static_cast<int32_t>(array.ndim());
+  for (size_t i = 0; i < array.ndim(); ++i) {
+    tensor.shape[i] = static_cast<int64_t>(array.shape(i));
+    tensor.strides[i] = array.stride(i);
+  }
+  return tensor;
+}
+kvq_tensor tensorOf(const Input &array, const char *name) { return describe(array, name); }
+kvq_tensor tensorOf(const Output &array, const char *name) { return describe(array, name); }
+
+void KernelVisitor::visit(void *self, const kvq_kernel_info *info) {
+  nb::gil_scoped_acquire gil;
+  auto *visitor = static_cast<KernelVisitor *>(self);
+  if (visitor->callable_.is_none() || visitor->raised_)
+    return;
+  try {
+    nb::dict record;
+    record["name"] = info->name;
+    record["source"] = info->source;
+    record["key"] = info->key;
+    record["compile_ms"] = info->compile_ms;
+    record["object_bytes"] = info->object_bytes;
+    visitor->callable_(record);
+  } catch (...) { // an exception must not cross the C API
+    visitor->raised_ = std::current_exception();
+  }
+}
+
+void KernelVisitor::rethrow() {
+  if (raised_)
+    std::rethrow_exception(raised_);
+}
+
+static const char *className(kvq_code code) {
+  switch (code) {
+  case KVQ_INVALID_ARGUMENT: return "InvalidArgument";
+  case KVQ_UNSUPPORTED: return "Unsupported";
+  case KVQ_RESOURCE_EXHAUSTED: return "PoolFull";
+  case KVQ_FAILED_PRECONDITION: return "FailedPrecondition";
+  case KVQ_BAD_VALUE: return "BadValue";
+  case KVQ_CORRUPT: return "Corrupt";
+  case KVQ_PERMISSION: return "PermissionDenied";
+  default: return "InternalError";
+  }
+}
+
+static void translate(const std::exception_ptr &pending, void *) {
+  try {
+    std::rethrow_exception(pending);
+  } catch (const Failure &failure) {
+    nb::object type = nb::module_::import_("kvq.errors").attr(className(failure.code));
+    PyErr_SetString(type.ptr(), failure.message.c_str());
+  }
+}
+
+static std::string canonical(const std::string &format) {
+  char text[128];
+  check(kvq_format_canonical(format.c_str(), sizeof text, text));
+  return text;
+}
+
+static std::vector<int32_t> pageTokens(const std::string &format) {
+  std::vector<int32_t> tokens(64);
+  size_t count = 0;
+  check(kvq_format_page_tokens(format.c_str(), tokens.size(), tokens.data(), &count));
+  tokens.resize(count);
+  return tokens;
+}
+
+static int64_t pageBytes(const std::string &format, int dk, int dv, int pageTokens) {
+  int64_t bytes = 0;
+  check(kvq_format_page_bytes(format.c_str(), pageTokens, dk, dv, &bytes));
+  return bytes;
+}
+
+static std::pair<int64_t, int64_t> frontier(const std::string &format, int64_t tokens) {
+  std::pair<int64_t, int64_t> result;
+  check(kvq_format_frontier(format.c_str(), tokens, &result.first, &result.second));
+  return result;
+}
+
+NB_MODULE(_native, m) {
+  using namespace nb::literals;
+  nb::register_exception_translator(translate);
+  m.def("version", [] { return std::string(kvq_version()); }, "Version of libkvq.");
+  m.def("format_canonical", canonical, "format"_a, "Canonical text of a cache text or preset.");
+  m.def("format_page_tokens", pageTokens, "format"_a, "Legal page sizes in tokens, ascending.");
+  m.def("format_page_bytes", pageBytes, "format"_a, "dk"_a, "dv"_a, "page_tokens"_a = 0,
+        "Bytes of one page of one KV head.");
+  m.def("format_frontier", frontier, "format"_a, "tokens"_a,
+        "How many tokens have quantized K and quantized V when a sequence has `tokens` tokens.");
+  bindContext(m);
+  bindCache(m);
+  bindKernel(m);
+}
+
+} // namespace kvq::python

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the binding files share: how an error of the C API becomes a Python exception, how an array of NumPy or torch
+// becomes a kvq_tensor without a copy, and memory for a cache. It adds no behaviour to the C API.
+#pragma once
+
+#include <kvq/kvq.h>
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+namespace kvq::python {
+
+namespace nb = nanobind;
+
+// Thrown here, translated to the classes of kvq/errors.py by the translator of module.cpp.
+struct Failure : std::exception {
+  Failure(kvq_code code, std::string message) : code(code), message(std::move(message)) {}
+  const char *what() const noexcept override { return message.c_str(); }
+  kvq_code code;
+  std::string message;
+};
+
+// Throws what the C API returned; takes the error over.
+void check(kvq_error *error);
+
+// Inputs may be read-only; outputs must be writable.
+using Input = nb::ndarray<nb::ro>;
+using Output = nb::ndarray<>;
+kvq_tensor tensorOf(const Input &array, const char *name);
+kvq_tensor tensorOf(const Output &array, const char *name);
+
+// Memory aligned as the C API wants it. Contents are not cleared.
+class Memory {
+public:
+  Memory() = default;
+  explicit Memory(size_t bytes);
+  void *data() const { return data_.get(); }
+  size_t bytes() const { return bytes_; }
+
+private:
+  struct Free {
+    void operator()(void *p) const { std::free(p); }
+  };
+  std::unique_ptr<void, Free> data_;
+  size_t bytes_ = 0;
+};
+
+// Calls on one handle must not overlap (kvq.h), and the interpreter's lock is released around them: each handle has a
+// lock of its own, always taken without the interpreter's lock.
+struct ContextState {
+  kvq_context *handle = nullptr;
+  std::mutex mutex;
+  ~ContextState() { kvq_context_destroy(handle); }
+};
+class Context {
+public:
+  std::shared_ptr<ContextState> state = std::make_shared<ContextState>();
+};
+
+// Collects kvq_kernel_info records and hands them to a Python callable, if there is one.
+class KernelVisitor {
+public:
+  explicit KernelVisitor(nb::object callable) : callable_(std::move(callable)) {}
+  static void visit(void *self, const kvq_kernel_info *info); // from any thread, with or without the interpreter's lock
+  void rethrow();                                             // what the callable raised
+
+private:
+  nb::object callable_;
+  std::exception_ptr raised_;
+};
+
+void bindContext(nb::module_ &m);
+void bindCache(nb::module_ &m);
+void bindKernel(nb::module_ &m);
+
+} // namespace kvq::python

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Checks and sizes of a cache configuration.
+#include "runtime/cache/config.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace kvq {
+
+static constexpr int kMaxRatio = 64; // of a kernel request
+
+static Status invalid(const std::string &message) { return {Code::InvalidArgument, message}; }
+
+static Status atLeastOne(const char *name, int64_t value) {
+  if (value >= 1)
+    return Status::ok();
+  return invalid(std::string(name) + " is " + std::to_string(value) + " but must be at least 1");
+}
+
+// Sizes are products of numbers that a caller chooses; one that does not fit in 62 bits is refused before any is used.
+static Status checkSize(const CacheConfig &config) {
+  const Geometry one([&] {
+    CacheConfig single = config;
+    single.blocks = 1, single.sequences = 1, single.layers = 1;
+    return single;
+  }());
+  const long double bytes = (static_cast<long double>(config.blocks) * one.blockStride +
+                             static_cast<long double>(config.sequences) * (one.tailKBytes + one.tailVBytes)) *
+                            config.layers;
+  if (bytes < static_cast<long double>(int64_t(1) << 62))
+    return Status::ok();
+  return invalid("a cache of " + std::to_string(config.blocks) + " blocks and " + std::to_string(config.sequences) +
+                 " sequences needs more memory than can be addressed: use fewer");
+}
+
+Status checkConfig(const CacheConfig &config) {
+  KVQ_RETURN_IF_ERROR(atLeastOne("layers", config.layers));
+  KVQ_RETURN_IF_ERROR(atLeastOne("q_heads", config.qHeads));
+  KVQ_RETURN_IF_ERROR(atLeastOne("kv_heads", config.kvHeads));
+  KVQ_RETURN_IF_ERROR(atLeastOne("blocks", config.blocks));
+  KVQ_RETURN_IF_ERROR(atLeastOne("sequences", config.sequences));
+  if (config.qHeads % config.kvHeads != 0)
+    return invalid("q_heads " + std::to_string(config.qHeads) + " is not a multiple of kv_heads " +
+                   std::to_string(config.kvHeads));
+  if (config.ratio() > kMaxRatio)
+    return {Code::Unsupported, std::to_string(config.ratio()) +
+                                   " query heads per KV head are not supported: at most " + std::to_string(kMaxRatio)};
+  if (config.blocks > std::numeric_limits<int32_t>::max())
+    return invalid("blocks " + std::to_string(config.blocks) + " is too large: at most 2147483647");
+  if (config.kvHeads > 65536 || config.layers > 65536)
+    return invalid("layers " + std::to_string(config.layers) + " and kv_heads " + std::to_string(config.kvHeads) +
+                   " must be at most 65536");
+  KVQ_RETURN_IF_ERROR(checkShape(config.format.pair, config.dk, config.dv, config.pageTokens));
+  return checkSize(config);
+}
+
+Geometry::Geometry(const CacheConfig &config) : layers(config.layers) {
+  pageBytes = pageMap(config.format.pair, config.pageTokens, config.dk, config.dv).bytes;
+  blockStride = config.kvHeads * pageBytes;
+  poolBytes = config.blocks * blockStride;
+  cap = tailCapacity(config.format);
+  const int64_t rows = int64_t(config.kvHeads) * cap * byteSize(config.type);
+  tailKBytes = rows * config.dk;
+  tailVBytes = rows * config.dv;
+  layerTailKBytes = config.sequences * tailKBytes;
+  layerTailVBytes = config.sequences * tailVBytes;
+  bytes = config.layers * (poolBytes + layerTailKBytes + layerTailVBytes);
+  // About a thousand tokens: some tens of microseconds of work. It depends on nothing else, so that a result depends
+  // neither on the number of threads nor on the other sequences of a step.
+  splitTokens = std::max(1, 1024 / config.pageTokens) * config.pageTokens;
+}
+
+KernelRequest kernelRequest(const CacheConfig &config, CacheKernel kernel) {
+  KernelRequest request;
+  request.pair = config.format.pair;
+  request.pageTokens = config.pageTokens;
+  request.dk = config.dk;
+  request.dv = config.dv;
+  request.type = config.type;
+  // Fields that an operation does not depend on keep their defaults: caches that differ there share the kernel.
+  switch (kernel) {
+  case CacheKernel::Append:
+    request.op = KernelOp::Append;
+    break;
+  case CacheKernel::QuantizeK:
+    request.op = KernelOp::QuantizeK;
+    break;
+  case CacheKernel::QuantizeV:
+    request.op = KernelOp::QuantizeV;
+    break;
+  case CacheKernel::Decode:
+  case CacheKernel::Chunk:
+    request.op = KernelOp::Attend;
+    request.ratio = config.ratio();
+    request.rows = kernel == CacheKernel::Decode ? config.ratio() : kChunkRows;
+    request.lag = config.format.rule == CommitRule::Sliding;
+    break;
+  case CacheKernel::Merge:
+    request.op = KernelOp::Merge;
+    break;
+  case CacheKernel::DequantizeK:
+    request.op = KernelOp::DequantizeK;
+    break;
+  case CacheKernel::DequantizeV:
+    request.op = KernelOp::DequantizeV;
+    break;
+  }
+  return request;
+}
+
+} // namespace kvq

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Undo of the tail. Tokens of a long step overwrite ring slots that the state before it still needs; these rows are
+// saved before a layer appends and put back when the step does not happen. Steps of up to 32 new tokens never overwrite
+// one (format-spec tail_c1), so decoding saves nothing.
+#pragma once
+
+#include "runtime/cache/planner.h"
+
+namespace kvq {
+
+class TailUndo {
+public:
+  TailUndo(const CacheConfig &config, const Geometry &geometry, std::span<const StepPart> parts);
+  // ringK, ringV: the layer's tails, all slots. Saving a layer twice keeps the first.
+  void save(int layer, const uint8_t *ringK, const uint8_t *ringV);
+  // Puts the saved rows of a layer back and forgets them.
+  void restore(int layer, uint8_t *ringK, uint8_t *ringV);
+  // The same after an append that failed in or before chunk `index`: rows that it wrote and the old state does not need
+  // are cleared, so that no bad value stays.
+  void rollBack(int layer, int index, uint8_t *ringK, uint8_t *ringV);
+
+private:
+  struct Row {
+    int slot;
+    int64_t token;
+  };
+  int64_t place(const Row &row, int head, bool isK) const; // byte offset in the layer's tail
+  int64_t rowBytes(bool isK) const { return int64_t(byteSize(config_.type)) * (isK ? config_.dk : config_.dv); }
+  std::vector<Row> &rows(bool isK) { return isK ? rowsK_ : rowsV_; }
+
+  const CacheConfig &config_;
+  const Geometry &geometry_;
+  std::vector<StepPart> parts_;
+  std::vector<Row> rowsK_, rowsV_;
+  std::vector<std::vector<uint8_t>> saved_; // per layer: K's rows, then V's; empty: not saved
+};
+
+} // namespace kvq

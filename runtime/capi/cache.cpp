@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq_cache_*, kvq_sequence_*, kvq_report, kvq_read, kvq_query_support.
+#include "runtime/capi/handles.h"
+
+using namespace kvq;
+using namespace kvq::capi;
+
+namespace kvq::capi {
+
+Result<CacheConfig> toConfig(const kvq_cache_config *config) {
+  KVQ_REQUIRE(config);
+  auto copied = copyStruct(config, "config");
+  if (!copied.isOk())
+    return copied.status();
+  const kvq_cache_config &given = copied.value();
+  if (!given.format)
+    return Status(Code::InvalidArgument, "config->format is NULL: pass a cache text such as kvq-4");
+  auto format = parseCache(given.format);
+  if (!format.isOk())
+    return format.status();
+  if (given.dtype != KVQ_F32 && given.dtype != KVQ_BF16)
+    return Status(Code::InvalidArgument, "config->dtype " + std::to_string(static_cast<int>(given.dtype)) +
+                                             " is unknown: use KVQ_F32 or KVQ_BF16");
+  CacheConfig result;
+  result.format = format.value();
+  result.layers = given.layers;
+  result.qHeads = given.q_heads;
+  result.kvHeads = given.kv_heads;
+  result.dk = given.dk;
+  result.dv = given.dv;
+  result.type = given.dtype == KVQ_F32 ? ElementType::F32 : ElementType::BF16;
+  result.pageTokens = given.page_tokens ? given.page_tokens : defaultPageTokens(result.format.pair);
+  result.blocks = given.blocks;
+  result.sequences = given.sequences;
+  KVQ_RETURN_IF_ERROR(checkConfig(result));
+  return result;
+}
+
+} // namespace kvq::capi
+
+extern "C" {
+
+kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *config) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    auto checked = toConfig(config);
+    if (!checked.isOk())
+      return checked.status();
+    for (int kernel = 0; kernel < kCacheKernels; ++kernel)
+      KVQ_RETURN_IF_ERROR(
+          context->device->available(kernelRequest(checked.value(), static_cast<CacheKernel>(kernel))));
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_cache_memory_bytes(const kvq_cache_config *config, size_t *bytes) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(bytes);
+    auto checked = toConfig(config);
+    if (!checked.isOk())
+      return checked.status();
+    *bytes = static_cast<size_t>(Geometry(checked.value()).bytes);
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_cache_create(kvq_context *context, const kvq_cache_config *config, void *memory, size_t bytes,
+                            kvq_cache **cache) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(cache);
+    auto checked = toConfig(config);
+    if (!checked.isOk())
+      return checked.status();
+    auto created = Cache::create(context->device, checked.value(), memory, bytes);
+    if (!created.isOk())
+      return created.status();
+    *cache = new kvq_cache{std::move(created.value())};
+    return Status::ok();
+  });
+}
+
+void kvq_cache_destroy(kvq_cache *cache) { delete cache; }
+
+kvq_error *kvq_cache_grow(kvq_cache *cache, int64_t blocks, int32_t sequences, void *memory, size_t bytes) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    return cache->cache->grow(blocks, sequences, memory, bytes);
+  });
+}
+
+kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void *user_data) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    return cache->cache->prepare([&](const KernelInfo &info) {
+      const kvq_kernel_info shown = {info.name.c_str(), info.source.c_str(), info.key.c_str(), info.compileMs,
+                                     info.objectBytes};
+      if (progress)
+        progress(user_data, &shown);
+    });
+  });
+}
+
+kvq_error *kvq_sequence_add(kvq_cache *cache, int32_t *sequence) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    KVQ_REQUIRE(sequence);
+    auto added = cache->cache->addSequence();
+    if (!added.isOk())
+      return added.status();
+    *sequence = added.value();
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_sequence_remove(kvq_cache *cache, int32_t sequence) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    return cache->cache->removeSequence(sequence);
+  });
+}
+
+kvq_error *kvq_sequence_length(const kvq_cache *cache, int32_t sequence, int64_t *tokens) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    KVQ_REQUIRE(tokens);
+    auto length = cache->cache->length(sequence);
+    if (!length.isOk())
+      return length.status();
+    *tokens = length.value();
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    KVQ_REQUIRE(report);
+    if (report->struct_size < sizeof(kvq_cache_report))
+      return {Code::InvalidArgument, "report->struct_size is " + std::to_string(report->struct_size) +
+                                         " but must be sizeof(kvq_cache_report), " +
+                                         std::to_string(sizeof(kvq_cache_report))};
+    const CacheReport from = cache->cache->report();
+    report->tokens = from.tokens;
+    report->sequences = from.sequences;
+    report->blocks_used = from.blocksUsed;
+    report->blocks_capacity = from.blocksCapacity;
+    report->page_bytes_used = from.pageBytesUsed;
+    report->tail_bytes_used = from.tailBytesUsed;
+    report->bytes_used = from.pageBytesUsed + from.tailBytesUsed;
+    report->bytes_reserved = from.bytesReserved;
+    report->bits_per_element = from.bitsPerElement;
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, const kvq_tensor *k, const kvq_tensor *v) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    const CacheConfig &config = cache->cache->config();
+    auto length = cache->cache->length(sequence);
+    if (!length.isOk())
+      return length.status();
+    if (layer < 0 || layer >= config.layers)
+      return {Code::InvalidArgument, "layer " + std::to_string(layer) + " does not exist: the cache has " +
+                                         std::to_string(config.layers)};
+    KVQ_RETURN_IF_ERROR(checkTensor("k", k, config.type, {config.kvHeads, length.value(), config.dk}, true,
+                                    Access::Write));
+    KVQ_RETURN_IF_ERROR(checkTensor("v", v, config.type, {config.kvHeads, length.value(), config.dv}, true,
+                                    Access::Write));
+    return cache->cache->read(sequence, layer, toRows(*k), toRows(*v));
+  });
+}
+
+} // extern "C"

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq_context_*: a device with its threads and its kernels.
+#include "runtime/capi/handles.h"
+
+#include "runtime/device/cpu/cpu_device.h"
+#include "runtime/device/cpu/thread_pool.h"
+#include "runtime/device/ref/ref_device.h"
+
+using namespace kvq;
+using namespace kvq::capi;
+
+namespace {
+
+class CallersParallelFor : public ParallelFor {
+public:
+  CallersParallelFor(kvq_parallel_for function, void *data) : function_(function), data_(data) {}
+  void run(int64_t count, ParallelTask task, void *data) override { function_(data_, count, task, data); }
+
+private:
+  kvq_parallel_for function_;
+  void *data_;
+};
+
+constexpr int kMaxThreads = 1024;
+
+Result<std::unique_ptr<Device>> makeDevice(const kvq_context_options &options) {
+  if (options.threads < 0 || options.threads > kMaxThreads)
+    return Status(Code::InvalidArgument, "threads is " + std::to_string(options.threads) + " but must be 0 to " +
+                                             std::to_string(kMaxThreads));
+  const std::string name = options.device ? options.device : "cpu";
+  if (name != "cpu" && name != "ref")
+    return Status(Code::Unsupported, "device '" + name + "' does not exist in this build: use cpu or ref");
+  if (name == "ref" && options.level && std::string_view(options.level) != "ref")
+    return Status(Code::InvalidArgument, "level '" + std::string(options.level) +
+                                             "' is one of device cpu: leave it NULL for device ref");
+  std::unique_ptr<ParallelFor> parallel;
+  if (options.parallel_for)
+    parallel = std::make_unique<CallersParallelFor>(options.parallel_for, options.parallel_for_data);
+  else
+    parallel = std::make_unique<ThreadPool>(options.threads);
+  if (name == "ref")
+    return makeRefDevice(std::move(parallel));
+  CpuDeviceOptions cpu;
+  cpu.level = options.level;
+  cpu.storeDir = options.store_dir;
+  cpu.compiler = options.compiler;
+  cpu.frozen = options.frozen != 0;
+  return makeCpuDevice(cpu, std::move(parallel));
+}
+
+} // namespace
+
+extern "C" {
+
+kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **context) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(options);
+    KVQ_REQUIRE(context);
+    auto copy = copyStruct(options, "options");
+    if (!copy.isOk())
+      return copy.status();
+    auto device = makeDevice(copy.value());
+    if (!device.isOk())
+      return device.status();
+    *context = new kvq_context{std::move(device.value())};
+    return Status::ok();
+  });
+}
+
+void kvq_context_destroy(kvq_context *context) { delete context; }
+
+const char *kvq_context_levels(const kvq_context *context) {
+  return context ? context->device->levels().c_str() : "";
+}
+
+const char *kvq_context_level(const kvq_context *context) { return context ? context->device->level().c_str() : ""; }
+
+void kvq_context_kernels(kvq_context *context, kvq_kernel_visitor visitor, void *user_data) {
+  if (!context || !visitor)
+    return;
+  kvq_error_free(guarded([&]() -> Status {
+    for (const KernelRef &kernel : context->device->kernels()) {
+      const KernelInfo &info = kernel->info();
+      const kvq_kernel_info shown = {info.name.c_str(), info.source.c_str(), info.key.c_str(), info.compileMs,
+                                     info.objectBytes};
+      visitor(user_data, &shown);
+    }
+    return Status::ok();
+  }));
+}
+
+} // extern "C"

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The objects behind the C API's handles and how its functions report errors. Nothing outside of this folder includes
+// it.
+#pragma once
+
+#include "runtime/cache/step.h"
+
+#include <kvq/kvq.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <new>
+
+struct kvq_error {
+  kvq_code code;
+  std::string message;
+};
+struct kvq_context {
+  std::shared_ptr<kvq::Device> device;
+};
+struct kvq_cache {
+  std::unique_ptr<kvq::Cache> cache;
+};
+struct kvq_step {
+  std::unique_ptr<kvq::Step> step;
+};
+struct kvq_kernel {
+  std::shared_ptr<kvq::Device> device;
+  kvq::KernelRef kernel;
+  int32_t arguments;
+};
+
+namespace kvq::capi {
+
+kvq_error *toError(const Status &status) noexcept; // NULL for Ok
+
+// Runs a function that returns a Status. The library throws nothing itself; what the standard library throws for lack of
+// memory ends here.
+template <typename Function> kvq_error *guarded(const Function &function) noexcept {
+  try {
+    return toError(function());
+  } catch (const std::bad_alloc &) {
+    return toError({Code::ResourceExhausted, "out of memory: free some and try again"});
+  } catch (const std::exception &error) {
+    return toError({Code::Internal, std::string(error.what()) + ": please report it"});
+  }
+}
+
+Status nullArgument(const char *name);
+#define KVQ_REQUIRE(argument)                                                                                          \
+  do {                                                                                                                 \
+    if (!(argument))                                                                                                   \
+      return ::kvq::capi::nullArgument(#argument);                                                                     \
+  } while (0)
+
+// A copy of a struct that the caller filled. One from a newer header is taken where its new fields are zero.
+template <typename Struct> Result<Struct> copyStruct(const Struct *given, const char *name) {
+  Struct copy{};
+  if (given->struct_size < sizeof(Struct))
+    return Status(Code::InvalidArgument, std::string(name) + "->struct_size is " + std::to_string(given->struct_size) +
+                                             " but must be sizeof(" + name + "), " + std::to_string(sizeof(Struct)));
+  const auto *bytes = reinterpret_cast<const unsigned char *>(given);
+  // A size that no header has is a forgotten field: do not read far beyond the struct because of it.
+  if (given->struct_size > sizeof(Struct) + 1024)
+    return Status(Code::InvalidArgument, std::string(name) + "->struct_size is " + std::to_string(given->struct_size) +
+                                             ": set it to sizeof the struct");
+  if (std::any_of(bytes + sizeof(Struct), bytes + given->struct_size, [](unsigned char byte) { return byte != 0; }))
+    return Status(Code::Unsupported, std::string(name) + " has fields set that this version does not know: use a newer "
+                                                         "libkvq or leave them zero");
+  std::memcpy(&copy, given, sizeof(Struct));
+  return copy;
+}
+
+// The cache configuration that a caller's struct means, checked.
+Result<CacheConfig> toConfig(const kvq_cache_config *config);
+
+// ---- tensors ---------------------------------------------------------------------------------------------------------
+inline constexpr int64_t kAnySize = -1;
+enum class Access { Read, Write };
+// InvalidArgument or Unsupported, naming the tensor, unless it lies on the CPU, has that element type and shape
+// (kAnySize: any) and can be addressed. `contiguousRows`: the last dimension has stride 1.
+Status checkTensor(const char *name, const kvq_tensor *tensor, ElementType type, std::initializer_list<int64_t> shape,
+                   bool contiguousRows, Access access);
+// [batch, heads, tokens, channels] or, without batch, [heads, tokens, channels].
+Tensor toRows(const kvq_tensor &tensor);
+
+Status checkStream(const void *stream);
+
+} // namespace kvq::capi

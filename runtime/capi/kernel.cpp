@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq_kernel_* and kvq_merge: kernels without a cache.
+#include "runtime/capi/handles.h"
+
+#include <kvq/kernel_abi.h>
+
+#include <limits>
+#include <sstream>
+
+using namespace kvq;
+using namespace kvq::capi;
+
+namespace {
+
+kvq_kernel *makeKernel(const std::shared_ptr<Device> &device, KernelRef kernel) {
+  std::istringstream words(kernel->info().signature);
+  int32_t arguments = 0;
+  for (std::string word; words >> word;)
+    ++arguments;
+  return new kvq_kernel{device, std::move(kernel), arguments};
+}
+
+Status checkGrid(const int64_t grid[3]) {
+  int64_t programs = 1;
+  for (int i = 0; i < 3; ++i) {
+    if (grid[i] < 0 || __builtin_mul_overflow(programs, std::max<int64_t>(grid[i], 1), &programs))
+      return {Code::InvalidArgument, "grid[" + std::to_string(i) + "] is " + std::to_string(grid[i]) +
+                                         ": use sizes of at least 0 whose product fits in 63 bits"};
+  }
+  return Status::ok();
+}
+
+struct MergeShape {
+  int64_t splits, queries, heads, dv;
+};
+
+Status checkMerge(const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *out, const kvq_tensor *outLse,
+                  MergeShape &shape) {
+  KVQ_RETURN_IF_ERROR(
+      checkTensor("o", o, ElementType::F32, {kAnySize, kAnySize, kAnySize, kAnySize}, true, Access::Read));
+  shape = {o->shape[0], o->shape[1], o->shape[2], o->shape[3]};
+  const auto [splits, queries, heads, dv] = shape;
+  if (splits < 1 || splits > std::numeric_limits<int32_t>::max())
+    return {Code::InvalidArgument, "o has " + std::to_string(splits) + " splits but must have at least 1"};
+  if (dv < 16 || dv > 256 || dv % 16 != 0)
+    return {Code::InvalidArgument, "o has rows of " + std::to_string(dv) +
+                                       " channels: use a multiple of 16, at most 256"};
+  KVQ_RETURN_IF_ERROR(checkTensor("lse", lse, ElementType::F32, {splits, queries, heads}, true, Access::Read));
+  KVQ_REQUIRE(out);
+  const ElementType type = out->dtype == KVQ_BF16 ? ElementType::BF16 : ElementType::F32;
+  KVQ_RETURN_IF_ERROR(checkTensor("out", out, type, {queries, heads, dv}, true, Access::Write));
+  if (outLse)
+    KVQ_RETURN_IF_ERROR(checkTensor("out_lse", outLse, ElementType::F32, {queries, heads}, false, Access::Write));
+  const auto contiguous = [](const kvq_tensor &tensor) {
+    int64_t stride = 1;
+    for (int i = tensor.ndim - 1; i >= 0; stride *= tensor.shape[i--])
+      if (tensor.shape[i] > 1 && tensor.strides[i] != stride)
+        return false;
+    return true;
+  };
+  for (const auto &[name, tensor] : {std::pair("o", o), std::pair("lse", lse)})
+    if (!contiguous(*tensor))
+      return {Code::InvalidArgument, std::string(name) + " is not contiguous: copy it into a contiguous tensor"};
+  return Status::ok();
+}
+
+Status merge(const Device &device, const Kernel &kernel, const MergeShape &shape, const kvq_tensor &o,
+             const kvq_tensor &lse, const kvq_tensor &out, const kvq_tensor *outLse) {
+  std::vector<int32_t> splits(shape.queries, static_cast<int32_t>(shape.splits));
+  std::vector<int64_t> offsets(shape.queries);
+  for (int64_t i = 0; i < shape.queries; ++i)
+    offsets[i] = i * out.strides[0];
+  std::vector<float> merged(shape.queries * shape.heads);
+  uint64_t args[KVQ_MERGE_ARGS];
+  args[KVQ_MERGE_PARTIAL_O] = word(o.data);
+  args[KVQ_MERGE_PARTIAL_LSE] = word(lse.data);
+  args[KVQ_MERGE_QUERIES] = word(shape.queries);
+  args[KVQ_MERGE_HEADS] = word(shape.heads);
+  args[KVQ_MERGE_SPLITS] = word(splits.data());
+  args[KVQ_MERGE_OUT] = word(out.data);
+  args[KVQ_MERGE_OUT_OFFSETS] = word(offsets.data());
+  args[KVQ_MERGE_OUT_HEAD_STRIDE] = word(out.strides[1]);
+  args[KVQ_MERGE_LSE] = word(merged.data());
+  KVQ_RETURN_IF_ERROR(device.launch(kernel, args, shape.queries, Spread::Parallel));
+  for (int64_t i = 0; outLse && i < shape.queries; ++i)
+    for (int64_t head = 0; head < shape.heads; ++head)
+      static_cast<float *>(outLse->data)[i * outLse->strides[0] + head * outLse->strides[1]] =
+          merged[i * shape.heads + head];
+  return Status::ok();
+}
+
+} // namespace
+
+extern "C" {
+
+kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor *lse, void *stream,
+                     const kvq_tensor *out, const kvq_tensor *out_lse) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    MergeShape shape;
+    KVQ_RETURN_IF_ERROR(checkMerge(o, lse, out, out_lse, shape));
+    KVQ_RETURN_IF_ERROR(checkStream(stream));
+    KernelRequest request;
+    request.op = KernelOp::Merge;
+    // A merge depends on rows and their type only; this pair is legal for all of them.
+    request.pair.k = {4, Axis::Token, 16};
+    request.pair.v = {4, Axis::Token, 16};
+    request.dv = static_cast<int>(shape.dv);
+    request.type = out->dtype == KVQ_BF16 ? ElementType::BF16 : ElementType::F32;
+    auto kernel = context->device->open(request);
+    if (!kernel.isOk())
+      return kernel.status();
+    return merge(*context->device, *kernel.value(), shape, *o, *lse, *out, out_lse);
+  });
+}
+
+kvq_error *kvq_kernel_compile(kvq_context *context, const char *text, kvq_kernel **kernel) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(text);
+    KVQ_REQUIRE(kernel);
+    auto compiled = context->device->compile(text);
+    if (!compiled.isOk())
+      return compiled.status();
+    *kernel = makeKernel(context->device, compiled.value());
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_kernel_open(kvq_context *context, const char *request, kvq_kernel **kernel) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(request);
+    KVQ_REQUIRE(kernel);
+    auto parsed = parseKernelRequest(request);
+    if (!parsed.isOk())
+      return parsed.status();
+    auto opened = context->device->open(parsed.value());
+    if (!opened.isOk())
+      return opened.status();
+    *kernel = makeKernel(context->device, opened.value());
+    return Status::ok();
+  });
+}
+
+void kvq_kernel_destroy(kvq_kernel *kernel) { delete kernel; }
+
+const char *kvq_kernel_signature(const kvq_kernel *kernel) {
+  return kernel ? kernel->kernel->info().signature.c_str() : "";
+}
+
+kvq_error *kvq_kernel_launch(kvq_kernel *kernel, const uint64_t *args, int32_t count, const int64_t grid[3],
+                             void *stream) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(kernel);
+    if (count != 0)
+      KVQ_REQUIRE(args);
+    KVQ_REQUIRE(grid);
+    if (count != kernel->arguments)
+      return {Code::InvalidArgument, "count is " + std::to_string(count) + " but the kernel takes " +
+                                         std::to_string(kernel->arguments) + " arguments: " +
+                                         kernel->kernel->info().signature};
+    KVQ_RETURN_IF_ERROR(checkGrid(grid));
+    KVQ_RETURN_IF_ERROR(checkStream(stream));
+    return kernel->device->launch(*kernel->kernel, args, grid, Spread::Parallel);
+  });
+}
+
+} // extern "C"

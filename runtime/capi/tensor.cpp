@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Checks of the tensors that callers hand in.
+#include "runtime/capi/handles.h"
+
+namespace kvq::capi {
+
+static Status invalid(const char *name, const std::string &what) {
+  return {Code::InvalidArgument, std::string(name) + " " + what};
+}
+
+static std::string shapeText(const int64_t *shape, size_t count) {
+  std::string text = "[";
+  for (size_t i = 0; i < count; ++i)
+    text += (i ? ", " : "") + (shape[i] == kAnySize ? std::string("T") : std::to_string(shape[i]));
+  return text + "]";
+}
+
+static Status checkPlace(const char *name, const kvq_tensor &tensor, ElementType type) {
+  if (tensor.device == KVQ_CUDA)
+    return {Code::Unsupported, std::string(name) +
+                                   " is a CUDA tensor, which this build does not support: move it to the CPU"};
+  if (tensor.device != KVQ_CPU)
+    return invalid(name, "has the unknown device " + std::to_string(static_cast<int>(tensor.device)) +
+                             ": use KVQ_CPU");
+  if (tensor.dtype != KVQ_F32 && tensor.dtype != KVQ_BF16)
+    return invalid(name, "has the unknown dtype " + std::to_string(static_cast<int>(tensor.dtype)) +
+                             ": use KVQ_F32 or KVQ_BF16");
+  const ElementType given = tensor.dtype == KVQ_F32 ? ElementType::F32 : ElementType::BF16;
+  if (given != type)
+    return invalid(name, "is " + std::string(toText(given)) + " but must be " + std::string(toText(type)) +
+                             ": convert it");
+  return Status::ok();
+}
+
+static Status checkStrides(const char *name, const kvq_tensor &tensor, bool contiguousRows, Access access) {
+  const int last = tensor.ndim - 1;
+  if (contiguousRows && tensor.shape[last] > 1 && tensor.strides[last] != 1)
+    return invalid(name, "has stride " + std::to_string(tensor.strides[last]) +
+                             " in its last dimension but must have 1: make it contiguous");
+  for (int i = 0; i < tensor.ndim; ++i)
+    if (access == Access::Write && tensor.shape[i] > 1 && tensor.strides[i] == 0)
+      return invalid(name, "is written to but has stride 0 in dimension " + std::to_string(i) +
+                               ": pass a tensor that is not expanded");
+  return Status::ok();
+}
+
+Status checkTensor(const char *name, const kvq_tensor *tensor, ElementType type, std::initializer_list<int64_t> shape,
+                   bool contiguousRows, Access access) {
+  if (!tensor)
+    return nullArgument(name);
+  KVQ_RETURN_IF_ERROR(checkPlace(name, *tensor, type));
+  if (tensor->ndim != static_cast<int32_t>(shape.size()))
+    return invalid(name, "has " + std::to_string(tensor->ndim) + " dimensions but must have " +
+                             std::to_string(shape.size()) + ": " + shapeText(shape.begin(), shape.size()));
+  const int64_t *expected = shape.begin();
+  bool empty = false;
+  for (int i = 0; i < tensor->ndim; ++i) {
+    const bool fits = expected[i] == kAnySize ? tensor->shape[i] >= 0 : tensor->shape[i] == expected[i];
+    if (!fits)
+      return invalid(name, "has shape " + shapeText(tensor->shape, shape.size()) + " but must have " +
+                               shapeText(expected, shape.size()));
+    empty |= tensor->shape[i] == 0;
+  }
+  if (!tensor->data && !empty)
+    return invalid(name, "has no data: its pointer is NULL");
+  if (reinterpret_cast<uintptr_t>(tensor->data) % byteSize(type) != 0)
+    return invalid(name, "is not aligned to its elements of " + std::to_string(byteSize(type)) + " bytes");
+  return checkStrides(name, *tensor, contiguousRows, access);
+}
+
+Tensor toRows(const kvq_tensor &tensor) {
+  const int heads = tensor.ndim == 4 ? 1 : 0; // without a batch, dimension 0 is the heads
+  Tensor rows;
+  rows.data = tensor.data;
+  rows.type = tensor.dtype == KVQ_F32 ? ElementType::F32 : ElementType::BF16;
+  rows.tokens = tensor.shape[heads + 1];
+  rows.batchStride = heads ? tensor.strides[0] : 0;
+  rows.headStride = tensor.strides[heads];
+  rows.tokenStride = tensor.strides[heads + 1];
+  return rows;
+}
+
+Status checkStream(const void *stream) {
+  if (!stream)
+    return Status::ok();
+  return {Code::InvalidArgument, "stream must be NULL on a CPU"};
+}
+
+} // namespace kvq::capi

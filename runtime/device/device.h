@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Devices: where kernels come from and how their programs are spread over threads. A device knows nothing about caches;
+// a cache knows nothing about where a kernel came from.
+#pragma once
+
+#include "runtime/format/problem.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kvq {
+
+struct KernelInfo {
+  std::string name;   // canonical request text, or the entry of a user kernel
+  std::string source; // "compiled", "store" or "ref"
+  std::string key;
+  std::string signature;
+  double compileMs = 0;
+  int64_t objectBytes = 0;
+};
+
+// A kernel that can be called (kernel_abi.h). Programs may run on any threads at once.
+class Kernel {
+public:
+  explicit Kernel(KernelInfo info) : info_(std::move(info)) {}
+  virtual ~Kernel() = default;
+  virtual int32_t run(const uint64_t *args, const int64_t *programId) const = 0;
+  const KernelInfo &info() const { return info_; }
+
+private:
+  KernelInfo info_;
+};
+using KernelRef = std::shared_ptr<const Kernel>;
+
+// Runs task(data, i) for i in [0, count) on any threads and returns when all are done.
+using ParallelTask = void (*)(void *data, int64_t index);
+class ParallelFor {
+public:
+  virtual ~ParallelFor() = default;
+  virtual void run(int64_t count, ParallelTask task, void *data) = 0;
+};
+
+enum class Spread { Serial, Parallel };
+
+class Device {
+public:
+  explicit Device(std::unique_ptr<ParallelFor> parallel) : parallel_(std::move(parallel)) {}
+  virtual ~Device() = default;
+  Device(const Device &) = delete;
+  Device &operator=(const Device &) = delete;
+
+  // A built-in kernel; compiled or loaded at the first call. Thread-safe.
+  virtual Result<KernelRef> open(const KernelRequest &request) = 0;
+  // The one kernel of an IR module.
+  virtual Result<KernelRef> compile(const std::string &source) = 0;
+  // Whether open() would succeed, without compiling anything.
+  virtual Status available(const KernelRequest &request) const = 0;
+  virtual std::vector<KernelRef> kernels() const = 0;
+  virtual const std::string &level() const = 0;
+  virtual const std::string &levels() const = 0; // separated by spaces, best last
+
+  // Runs grid[0] * grid[1] * grid[2] programs. Internal if one of them returns other than 0.
+  Status launch(const Kernel &kernel, const uint64_t *args, const int64_t grid[3], Spread spread) const;
+  Status launch(const Kernel &kernel, const uint64_t *args, int64_t programs, Spread spread) const {
+    const int64_t grid[3] = {programs, 1, 1};
+    return launch(kernel, args, grid, spread);
+  }
+  ParallelFor &parallel() const { return *parallel_; }
+
+private:
+  std::unique_ptr<ParallelFor> parallel_;
+};
+
+// The argument list of a built-in kernel as kvq_kernel_signature prints it.
+std::string builtinSignature(const KernelRequest &request);
+
+} // namespace kvq

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Formats: what the bits of a cache mean, as plain data with one canonical text. The rules are those of
+// docs/format-spec.md sections 1, 4 and 5; labels in comments name them. Standard library only: the compiler and the
+// runtime both stand on this folder.
+#pragma once
+
+#include "runtime/format/status.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kvq {
+
+enum class Axis { Channel, Token }; // per channel: a group is tokens of one channel; per token: channels of one token
+
+// One of K and V: `4c32`.
+struct SideFormat {
+  int bits = 4;
+  Axis axis = Axis::Channel;
+  int group = 32;
+  int levels() const { return (1 << bits) - 1; }      // Q
+  bool perChannel() const { return axis == Axis::Channel; }
+  bool operator==(const SideFormat &) const = default;
+};
+
+// K and V: `k4c32-v4t32`.
+struct PairFormat {
+  SideFormat k, v;
+  bool operator==(const PairFormat &) const = default;
+};
+
+enum class CommitRule { Block, Sliding };
+
+// A cache: `k4c32-v4t32/w128,block`.
+struct CacheFormat {
+  PairFormat pair;
+  int window = 128;
+  CommitRule rule = CommitRule::Block;
+  bool operator==(const CacheFormat &) const = default;
+};
+
+Result<SideFormat> parseSide(std::string_view text);          // text_c1, text_c2, text_c7
+Result<PairFormat> parsePair(std::string_view text);
+Result<CacheFormat> parseCache(std::string_view text);        // accepts presets (text_c6); text_c3, text_c4
+std::string toText(const SideFormat &);
+std::string toText(const PairFormat &);
+std::string toText(const CacheFormat &);                      // canonical (text_c5)
+struct Preset { std::string_view name, text; };
+const std::vector<Preset> &presets();
+
+// commit_c1: tokens that leave the window together.
+int commitGroup(const PairFormat &);
+// The part of a sequence of n tokens that is quantized (commit_c2, commit_c3).
+struct Frontier { int64_t k = 0, v = 0; bool operator==(const Frontier &) const = default; };
+Frontier frontier(const CacheFormat &, int64_t tokens);
+
+inline constexpr int kChunkTokens = 32; // tail_c1
+int tailCapacity(const CacheFormat &);  // tail_c1, in tokens
+
+// page_c1: the legal page sizes, ascending, and the default.
+std::vector<int> legalPageTokens(const PairFormat &);
+int defaultPageTokens(const PairFormat &);
+// InvalidArgument unless D fits the format (text_c2; D a multiple of 16, at most 256) and P is legal.
+Status checkShape(const PairFormat &, int headDim, int pageTokens);
+Status checkShape(const PairFormat &, int dk, int dv, int pageTokens); // K's and V's head size differ
+
+} // namespace kvq

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The canonical text of a kernel request. Every field is written for every operation, also where the operation does
+// not depend on it: one grammar, and a request never means two kernels.
+#include "runtime/format/problem.h"
+
+#include "runtime/format/text.h"
+
+#include <array>
+
+namespace kvq {
+
+using text::quote;
+
+static Status invalid(std::string message) { return {Code::InvalidArgument, std::move(message)}; }
+
+static constexpr int kMaxRatio = 64, kMaxRows = 64;
+
+static constexpr std::array<std::pair<KernelOp, std::string_view>, 7> kOps = {{
+    {KernelOp::Append, "append"},
+    {KernelOp::QuantizeK, "quantize_k"},
+    {KernelOp::QuantizeV, "quantize_v"},
+    {KernelOp::Attend, "attend"},
+    {KernelOp::Merge, "merge"},
+    {KernelOp::DequantizeK, "dequantize_k"},
+    {KernelOp::DequantizeV, "dequantize_v"},
+}};
+
+std::string_view toText(KernelOp op) { return kOps[static_cast<size_t>(op)].second; }
+std::string_view toText(ElementType type) { return type == ElementType::F32 ? "f32" : "bf16"; }
+
+std::string toText(const KernelRequest &request) {
+  std::string text(toText(request.op));
+  text += ":" + toText(request.pair);
+  text += ":" + std::string(toText(request.profile));
+  text += ":p" + std::to_string(request.pageTokens);
+  text += ":dk" + std::to_string(request.dk);
+  text += ":dv" + std::to_string(request.dv);
+  text += ":g" + std::to_string(request.ratio);
+  text += ":" + std::string(toText(request.type));
+  text += ":rows" + std::to_string(request.rows);
+  text += request.lag ? ":lag1" : ":lag0";
+  return text + ":exact";
+}
+
+static Status parseOp(std::string_view text, KernelOp &op) {
+  std::string names;
+  for (const auto &[value, name] : kOps) {
+    if (text == name) {
+      op = value;
+      return Status::ok();
+    }
+    names += (names.empty() ? "" : ", ") + std::string(name);
+  }
+  return invalid("operation " + quote(text) + " is unknown: use one of " + names);
+}
+
+static Status parseType(std::string_view text, ElementType &type) {
+  if (text != "f32" && text != "bf16")
+    return invalid("element type " + quote(text) + " is unknown: use f32 or bf16");
+  type = text == "f32" ? ElementType::F32 : ElementType::BF16;
+  return Status::ok();
+}
+
+// A field like `dk64`: its name, then a number from `low` to `high`.
+static Status parseField(std::string_view text, std::string_view name, int low, int high, int &value) {
+  const bool named = text.substr(0, name.size()) == name;
+  std::optional<int> number = named ? text::parseDecimal(text.substr(name.size())) : std::nullopt;
+  if (!number || *number < low || *number > high)
+    return invalid("field " + quote(text) + " is not legal: write " + std::string(name) + " and a number from " +
+                   std::to_string(low) + " to " + std::to_string(high));
+  value = *number;
+  return Status::ok();
+}
+
+Result<KernelRequest> parseKernelRequest(std::string_view text) {
+  const std::vector<std::string_view> fields = text::split(text, ':');
+  if (fields.size() != 11)
+    return invalid("kernel request " + quote(text) + " has " + std::to_string(fields.size()) +
+                   " fields, not 11: write it as in " + toText(KernelRequest()));
+  KernelRequest request;
+  KVQ_RETURN_IF_ERROR(parseOp(fields[0], request.op));
+  Result<PairFormat> pair = parsePair(fields[1]);
+  KVQ_RETURN_IF_ERROR(pair.status());
+  request.pair = pair.value();
+  Result<Profile> profile = parseProfile(fields[2]);
+  KVQ_RETURN_IF_ERROR(profile.status());
+  request.profile = profile.value();
+  KVQ_RETURN_IF_ERROR(parseField(fields[3], "p", 32, 256, request.pageTokens));
+  KVQ_RETURN_IF_ERROR(parseField(fields[4], "dk", 16, 256, request.dk));
+  KVQ_RETURN_IF_ERROR(parseField(fields[5], "dv", 16, 256, request.dv));
+  KVQ_RETURN_IF_ERROR(parseField(fields[6], "g", 1, kMaxRatio, request.ratio));
+  KVQ_RETURN_IF_ERROR(parseType(fields[7], request.type));
+  KVQ_RETURN_IF_ERROR(parseField(fields[8], "rows", 1, kMaxRows, request.rows));
+  int lag = 0;
+  KVQ_RETURN_IF_ERROR(parseField(fields[9], "lag", 0, 1, lag));
+  request.lag = lag == 1;
+  if (fields[10] != "exact")
+    return invalid("accuracy class " + quote(fields[10]) + " is unknown: use exact");
+  KVQ_RETURN_IF_ERROR(checkShape(request.pair, request.dk, request.dv, request.pageTokens));
+  return request;
+}
+
+} // namespace kvq

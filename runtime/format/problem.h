@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a kernel is asked for, as plain data with one canonical text: the compiler's input, and with the compiler's
+// hash the key of the store. Example:
+//   attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:exact
+#pragma once
+
+#include "runtime/format/layout.h"
+
+namespace kvq {
+
+enum class KernelOp { Append, QuantizeK, QuantizeV, Attend, Merge, DequantizeK, DequantizeV };
+enum class ElementType { F32, BF16 };
+inline int byteSize(ElementType t) { return t == ElementType::F32 ? 4 : 2; }
+
+struct KernelRequest {
+  KernelOp op = KernelOp::Attend;
+  PairFormat pair;
+  Profile profile = Profile::Vnni;
+  int pageTokens = 64;
+  int dk = 64, dv = 64;
+  int ratio = 1;                        // query heads per KV head (attend)
+  ElementType type = ElementType::F32;  // of K, V, tail, q and out
+  int rows = 1;                         // query rows of one program (attend)
+  bool lag = false;                     // V's frontier may lie below K's (`sliding`)
+  // accuracy class: `exact`, the only one so far
+  bool operator==(const KernelRequest &) const = default;
+};
+
+std::string toText(const KernelRequest &);
+Result<KernelRequest> parseKernelRequest(std::string_view text); // also checks shapes: page, D, ratio 1..64, rows 1..64
+
+std::string_view toText(KernelOp);
+std::string_view toText(ElementType);
+
+} // namespace kvq

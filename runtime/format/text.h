@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the parsers of this folder share: splitting, decimals, quoting. Not for use outside of it; it knows no grammar.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kvq::text {
+
+// A decimal number without sign, of at most nine digits, without leading zero except "0" itself.
+std::optional<int> parseDecimal(std::string_view text);
+// The pieces between separators: one more than there are separators.
+std::vector<std::string_view> split(std::string_view text, char separator);
+// The decimal digits that the text begins with.
+std::string_view leadingDigits(std::string_view text);
+// The text in single quotes for an error message, on one line and shortened: it may be anything the caller was given.
+std::string quote(std::string_view text);
+
+} // namespace kvq::text

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The contract between the runtime and the compiler, which the runtime loads as an optional shared library
+ * (libkvq-compiler.so). Depends on nothing. The compiler side implements it in codegen/plugin.cpp; the runtime side
+ * calls it in runtime/jit/compiler.cpp only.
+ */
+#ifndef KVQ_COMPILER_PLUGIN_H
+#define KVQ_COMPILER_PLUGIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define KVQ_COMPILER_PLUGIN_VERSION 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kvq_compile_input {
+  const char *request;  /* canonical text of a KernelRequest (runtime/format/problem.h), or NULL */
+  const char *source;   /* an IR module with one kernel, if request is NULL */
+  const char *level;    /* CPU level, see kvq_compiler_host_levels */
+  const char *bundle_dir; /* where a failed compile leaves what repeats it; NULL: the system's temporary folder */
+} kvq_compile_input;
+
+/* Owned by the compiler until kvq_compiler_free. On failure object is NULL and message says why. */
+typedef struct kvq_compile_output {
+  const void *object;    /* an ELF relocatable object for the level, without undefined symbols */
+  size_t object_bytes;
+  const char *entry;     /* name of the function in it (kvq_kernel_fn) */
+  const char *signature; /* its arguments: "ptr<f32> i64 f32" */
+  const char *message;   /* "" or the error, ending in the command that repeats it */
+  double compile_ms;
+} kvq_compile_output;
+
+typedef int32_t (*kvq_compiler_plugin_version_fn)(void);
+typedef const char *(*kvq_compiler_hash_fn)(void);        /* identifies the code that compiles: part of every key */
+typedef const char *(*kvq_compiler_host_levels_fn)(void); /* levels that this host can run, space-separated, best last */
+typedef kvq_compile_output *(*kvq_compiler_compile_fn)(const kvq_compile_input *input); /* thread-safe, never NULL */
+typedef void (*kvq_compiler_free_fn)(kvq_compile_output *output);
+
+/* Exported names: kvq_compiler_plugin_version, kvq_compiler_hash, kvq_compiler_host_levels, kvq_compiler_compile,
+ * kvq_compiler_free. */
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* KVQ_COMPILER_PLUGIN_H */

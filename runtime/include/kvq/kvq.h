@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvq: quantized KV caches for language-model inference. The C API that an engine embeds.
+ *
+ * Way of use: a context (device, threads, kernel store), a cache in memory that the caller owns, sequences in it. Each
+ * model step is one plan: kvq_plan, per layer kvq_append and kvq_attend (or kvq_forward, which does both and takes any
+ * number of new tokens), then kvq_commit_step. See examples/embed_c for a whole program.
+ *
+ * Stability: functions, structs and enumerators here may be added to, never changed. A struct that the caller fills
+ * begins with struct_size = sizeof(the struct); new fields go to its end and zero is always their default.
+ * Errors: a function returns NULL, or an error that the caller owns (kvq_error_free). Its message is one sentence that
+ * says what is wrong, with which value, and what to do. After an error the cache is as it was.
+ * Ownership: *_create, kvq_plan and kvq_kernel_compile give an object to the caller, *_destroy takes it back; a cache
+ * must be destroyed before its context, plans before their cache. Out-parameters come last and are written only on
+ * success. Tensors are borrowed for the duration of the call.
+ * Threads: calls on different handles may run at once. Calls on one handle, and on a cache and its plan, must not.
+ * No global state; nothing aborts on bad input.
+ */
+#ifndef KVQ_H
+#define KVQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define KVQ_API __attribute__((visibility("default")))
+#else
+#define KVQ_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- errors (since 0.1) ------------------------------------------------------------------------------------------ */
+typedef enum kvq_code {
+  KVQ_OK = 0,
+  KVQ_INVALID_ARGUMENT = 1,    /* change the argument */
+  KVQ_UNSUPPORTED = 2,         /* a legal wish that this build or machine cannot fulfil */
+  KVQ_RESOURCE_EXHAUSTED = 3,  /* a pool is full: free sequences or kvq_cache_grow, then retry */
+  KVQ_FAILED_PRECONDITION = 4, /* the object is in another state: call something else first */
+  KVQ_BAD_VALUE = 5,           /* NaN, infinity or a value beyond f16 in K or V */
+  KVQ_CORRUPT = 6,             /* stored data failed its checksum or version */
+  KVQ_PERMISSION = 7,          /* a file or folder cannot or must not be used */
+  KVQ_INTERNAL = 8             /* our mistake: please report it */
+} kvq_code;
+typedef struct kvq_error kvq_error;
+KVQ_API kvq_code kvq_error_code(const kvq_error *error);       /* KVQ_OK for NULL */
+KVQ_API const char *kvq_error_message(const kvq_error *error); /* "" for NULL; valid until freed */
+KVQ_API void kvq_error_free(kvq_error *error);                 /* NULL is fine */
+
+KVQ_API const char *kvq_version(void); /* "0.1.0" */
+
+/* ---- tensors (since 0.1) ----------------------------------------------------------------------------------------- */
+typedef enum kvq_dtype { KVQ_F32 = 0, KVQ_BF16 = 1 } kvq_dtype;
+typedef enum kvq_device { KVQ_CPU = 0, KVQ_CUDA = 1 } kvq_device; /* where data lives; CUDA is refused in one sentence */
+/* A strided view, up to four dimensions, strides in elements. */
+typedef struct kvq_tensor {
+  void *data;
+  kvq_dtype dtype;
+  kvq_device device;
+  int32_t ndim;
+  int64_t shape[4];
+  int64_t strides[4];
+} kvq_tensor;
+
+/* ---- formats (since 0.1): docs/format-spec.md sections 1, 4, 5 ------------------------------------------------------ */
+/* Canonical text of a cache text or preset, NUL-terminated, into `text` of `capacity` bytes (64 is enough). */
+KVQ_API kvq_error *kvq_format_canonical(const char *format, size_t capacity, char *text);
+/* The legal page sizes in tokens, ascending: up to `capacity` into `tokens`, their number into `count`. */
+KVQ_API kvq_error *kvq_format_page_tokens(const char *format, size_t capacity, int32_t *tokens, size_t *count);
+/* Bytes of one page of one KV head (page_c2). page_tokens 0: the default. */
+KVQ_API kvq_error *kvq_format_page_bytes(const char *format, int32_t page_tokens, int32_t dk, int32_t dv, int64_t *bytes);
+/* Tokens whose K, V are quantized when a sequence has `tokens` tokens (commit_c2, commit_c3). */
+KVQ_API kvq_error *kvq_format_frontier(const char *format, int64_t tokens, int64_t *k, int64_t *v);
+
+/* ---- context (since 0.1) ----------------------------------------------------------------------------------------- */
+typedef struct kvq_context kvq_context;
+typedef void (*kvq_task)(void *task_data, int64_t index);
+/* Runs task(task_data, i) for i in [0, count), in any order and on any threads, and returns when all are done. */
+typedef void (*kvq_parallel_for)(void *user_data, int64_t count, kvq_task task, void *task_data);
+typedef struct kvq_context_options {
+  size_t struct_size;
+  const char *device;    /* "cpu" (NULL too): generated kernels. "ref": the scalar reference, for debugging, slow */
+  const char *level;     /* CPU level to compile for; NULL: the best that the host has. kvq_context_levels lists them */
+  int32_t threads;       /* of the context's own pool, the caller's thread included; 0: all that the process may use */
+  const char *store_dir; /* folder of compiled kernels; NULL: $KVQ_STORE or the user's cache folder; "": none */
+  const char *compiler;  /* path of the compiler plug-in; NULL: $KVQ_COMPILER or next to this library; "": none */
+  int32_t frozen;        /* 1: never compile; a kernel that is not in the store is an error */
+  kvq_parallel_for parallel_for; /* NULL: the context's own pool */
+  void *parallel_for_data;
+} kvq_context_options;
+KVQ_API kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **context);
+KVQ_API void kvq_context_destroy(kvq_context *context);
+/* Space-separated names of the CPU levels that this host can run, best last; owned by the context. */
+KVQ_API const char *kvq_context_levels(const kvq_context *context);
+KVQ_API const char *kvq_context_level(const kvq_context *context); /* the one in use; "ref" on that device */
+/* One call per kernel that the context holds. source: "compiled", "store" or "ref". */
+typedef struct kvq_kernel_info {
+  const char *name;      /* canonical request text, or the name of a user kernel */
+  const char *source;
+  const char *key;       /* hexadecimal */
+  double compile_ms;     /* what compiling it took, also when it now came from the store */
+  int64_t object_bytes;
+} kvq_kernel_info;
+typedef void (*kvq_kernel_visitor)(void *user_data, const kvq_kernel_info *info);
+KVQ_API void kvq_context_kernels(kvq_context *context, kvq_kernel_visitor visitor, void *user_data);
+
+/* ---- cache (since 0.1) ------------------------------------------------------------------------------------------- */
+typedef struct kvq_cache kvq_cache;
+typedef struct kvq_cache_config {
+  size_t struct_size;
+  const char *format;    /* cache text or preset */
+  int32_t layers, q_heads, kv_heads, dk, dv;
+  kvq_dtype dtype;       /* of K, V, q and out; the window is kept in it */
+  int32_t page_tokens;   /* 0: the default */
+  int64_t blocks;        /* capacity of the page pool: blocks of page_tokens tokens, shared by all sequences */
+  int32_t sequences;     /* capacity in sequences: one tail slot each */
+} kvq_cache_config;
+/* KVQ_OK with NULL reason, or KVQ_UNSUPPORTED / KVQ_INVALID_ARGUMENT: what would run and why not. Never compiles. */
+KVQ_API kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *config);
+/* Memory that a cache needs, 64-byte aligned. */
+KVQ_API kvq_error *kvq_cache_memory_bytes(const kvq_cache_config *config, size_t *bytes);
+/* `memory` stays the caller's and must outlive the cache (or the next kvq_cache_grow). Contents need not be cleared. */
+KVQ_API kvq_error *kvq_cache_create(kvq_context *context, const kvq_cache_config *config, void *memory, size_t bytes,
+                                    kvq_cache **cache);
+KVQ_API void kvq_cache_destroy(kvq_cache *cache);
+/* Moves the cache into larger memory with more blocks and sequences; on success the old memory is free again. Not
+ * while a plan is open. */
+KVQ_API kvq_error *kvq_cache_grow(kvq_cache *cache, int64_t blocks, int32_t sequences, void *memory, size_t bytes);
+/* Compiles or loads all kernels that the cache can need, in parallel; progress (may be NULL) is called per kernel. */
+KVQ_API kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void *user_data);
+
+KVQ_API kvq_error *kvq_sequence_add(kvq_cache *cache, int32_t *sequence);
+KVQ_API kvq_error *kvq_sequence_remove(kvq_cache *cache, int32_t sequence); /* its blocks and tail slot are free again */
+KVQ_API kvq_error *kvq_sequence_length(const kvq_cache *cache, int32_t sequence, int64_t *tokens);
+
+typedef struct kvq_cache_report {
+  size_t struct_size;
+  int64_t tokens;              /* over all sequences */
+  int64_t sequences;
+  int64_t blocks_used, blocks_capacity;
+  int64_t page_bytes_used;     /* blocks in use, all layers and heads */
+  int64_t tail_bytes_used;     /* tail slots in use */
+  int64_t bytes_used;          /* the two together: format-spec tail_c2 */
+  int64_t bytes_reserved;      /* the caller's memory */
+  double bits_per_element;     /* bytes_used * 8 over tokens * layers * kv_heads * (dk + dv); 0 when empty */
+} kvq_cache_report;
+KVQ_API kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report);
+
+/* ---- steps (since 0.1) ------------------------------------------------------------------------------------------- */
+typedef struct kvq_step kvq_step;
+typedef struct kvq_plan_desc {
+  size_t struct_size;
+  int32_t count;               /* sequences that take part */
+  const int32_t *sequences;    /* their ids, each once */
+  const int32_t *new_tokens;   /* tokens that each appends, at least 0 */
+  const int32_t *first_tokens; /* where each sequence's new tokens begin along T of the step's tensors; NULL: they are
+                                  the last ones, T - new_tokens (left padding) */
+} kvq_plan_desc;
+/* Opens a step: reserves blocks (KVQ_RESOURCE_EXHAUSTED names how many are missing) and fixes the work list. One step
+ * per cache is open at a time. */
+KVQ_API kvq_error *kvq_plan(kvq_cache *cache, const kvq_plan_desc *desc, kvq_step **step);
+/* Scratch that kvq_attend and kvq_forward of this step need, 64-byte aligned; it may be shared by all layers. */
+KVQ_API kvq_error *kvq_workspace_bytes(const kvq_step *step, size_t *bytes);
+/* k, v: [count, kv_heads, T, dk or dv], rows contiguous. Appends all new tokens of one layer, once per layer and step.
+ * KVQ_BAD_VALUE names sequence, token, head and channel. */
+KVQ_API kvq_error *kvq_append(kvq_step *step, int32_t layer, const kvq_tensor *k, const kvq_tensor *v);
+/* q, out: [count, q_heads, T, dk / dv]; lse: NULL or f32 [count, q_heads, T], natural logarithm. After kvq_append, for
+ * steps of at most 32 new tokens a sequence; rows of padding are left as they are. stream: NULL on a CPU. */
+KVQ_API kvq_error *kvq_attend(kvq_step *step, int32_t layer, const kvq_tensor *q, float scale, void *workspace,
+                              size_t workspace_bytes, void *stream, const kvq_tensor *out, const kvq_tensor *lse);
+/* kvq_append and kvq_attend in chunks, for any number of new tokens (format-spec commit_c4: stored prefill). */
+KVQ_API kvq_error *kvq_forward(kvq_step *step, int32_t layer, const kvq_tensor *q, const kvq_tensor *k,
+                               const kvq_tensor *v, float scale, void *workspace, size_t workspace_bytes, void *stream,
+                               const kvq_tensor *out, const kvq_tensor *lse);
+/* Ends the step: every layer must have appended. Advances all sequences at once and frees the step. On error the step
+ * is still open. */
+KVQ_API kvq_error *kvq_commit_step(kvq_step *step);
+/* Ends the step without effect and frees it. */
+KVQ_API void kvq_abort_step(kvq_step *step);
+
+/* All tokens of a sequence in one layer as dense rows, dequantized where they are quantized: k [kv_heads, tokens, dk],
+ * v [kv_heads, tokens, dv] in the cache's dtype. Not while a step is open. */
+KVQ_API kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, const kvq_tensor *k, const kvq_tensor *v);
+
+/* Combines partial attention results over disjoint keys (merge_c1): o [splits, n, heads, dv] f32 and lse
+ * [splits, n, heads] f32 into out [n, heads, dv] of `out`'s dtype and out_lse [n, heads] f32 (may be NULL). */
+KVQ_API kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor *lse, void *stream,
+                             const kvq_tensor *out, const kvq_tensor *out_lse);
+
+/* ---- user kernels (since 0.1): tile programs as text, docs/generated/dialect.md ------------------------------------- */
+typedef struct kvq_kernel kvq_kernel;
+/* Compiles the one kernel of an IR module. On a mistake in the text the message begins with line:column. */
+KVQ_API kvq_error *kvq_kernel_compile(kvq_context *context, const char *text, kvq_kernel **kernel);
+/* A built-in kernel by its canonical request text (runtime/format/problem.h), for tests, tools and engines that plan
+ * their own launches: its arguments are those of kernel_abi.h. On device "ref" it is the scalar reference. */
+KVQ_API kvq_error *kvq_kernel_open(kvq_context *context, const char *request, kvq_kernel **kernel);
+KVQ_API void kvq_kernel_destroy(kvq_kernel *kernel);
+/* Its arguments, one word each: "ptr<f32>", "i64", "i32", "f32"; separated by spaces, owned by the kernel. */
+KVQ_API const char *kvq_kernel_signature(const kvq_kernel *kernel);
+/* Runs grid[0] * grid[1] * grid[2] programs. args as in kernel_abi.h; `count` must match the signature. */
+KVQ_API kvq_error *kvq_kernel_launch(kvq_kernel *kernel, const uint64_t *args, int32_t count, const int64_t grid[3],
+                                     void *stream);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* KVQ_H */

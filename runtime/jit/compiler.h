@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The compiler as an optional plug-in: the one place that loads libkvq-compiler.so. Nothing here knows LLVM, and nothing
+// else in the runtime knows that there is a plug-in.
+#pragma once
+
+#include "runtime/format/status.h"
+
+#include <kvq/compiler_plugin.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kvq {
+
+// What compiling gives and what the store keeps.
+struct CompiledKernel {
+  std::vector<uint8_t> object;
+  std::string entry, signature;
+  double compileMs = 0;
+};
+
+class Compiler {
+public:
+  // path NULL: $KVQ_COMPILER, else libkvq-compiler.so beside this library. Unsupported where it is absent.
+  static Result<std::shared_ptr<const Compiler>> load(const char *path);
+  const std::string &hash() const { return hash_; }
+  const std::vector<std::string> &levels() const { return levels_; } // of this host, best last
+  // Thread-safe. `text` is a kernel request, or an IR module where isSource is set.
+  Result<CompiledKernel> compile(const std::string &text, bool isSource, const std::string &level) const;
+
+private:
+  Compiler() = default;
+  std::string hash_;
+  std::vector<std::string> levels_;
+  kvq_compiler_compile_fn compile_ = nullptr;
+  kvq_compiler_free_fn free_ = nullptr;
+};
+
+} // namespace kvq

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernel store's files. One file, little endian:
+//   magic[8] store version:u32 ABI version:u32 key[64] entry bytes:u32 signature bytes:u32 object bytes:u64
+//   compile ms:f64 checksum[32] entry signature object
+// The checksum is SHA-256 over all of the file but itself. Files appear by rename, so a reader never sees half of one.
+#include "runtime/jit/kernel_store.h"
+
+#include <kvq/kernel_abi.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace kvq {
+
+namespace {
+
+constexpr char kMagic[8] = {'K', 'V', 'Q', 'K', 'E', 'R', 'N', '\n'};
+constexpr uint32_t kStoreVersion = 1;
+constexpr uint64_t kMaxEntryBytes = uint64_t(1) << 28;
+
+struct Header {
+  char magic[8];
+  uint32_t storeVersion, abiVersion;
+  char key[64];
+  uint32_t entryBytes, signatureBytes;
+  uint64_t objectBytes;
+  double compileMs;
+  uint8_t checksum[32];
+};
+static_assert(sizeof(Header) == 136, "the file's layout");
+
+class File {
+public:
+  explicit File(int fd) : fd_(fd) {}
+  ~File() {
+    if (fd_ >= 0)
+      ::close(fd_);
+  }
+  File(const File &) = delete;
+  File &operator=(const File &) = delete;
+  int fd() const { return fd_; }
+  bool isOpen() const { return fd_ >= 0; }
+  bool readAll(std::string &bytes) const;
+  bool writeAll(std::string_view bytes) const;
+
+private:
+  int fd_;
+};
+
+bool File::readAll(std::string &bytes) const {
+  struct stat info;
+  if (fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode) || uint64_t(info.st_size) > kMaxEntryBytes)
+    return false;
+  bytes.resize(size_t(info.st_size));
+  for (size_t at = 0; at < bytes.size();) {
+    ssize_t got = ::read(fd_, bytes.data() + at, bytes.size() - at);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return false;
+    at += size_t(got);
+  }
+  return true;
+}
+
+bool File::writeAll(std::string_view bytes) const {
+  while (!bytes.empty()) {
+    ssize_t put = ::write(fd_, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR)
+      continue;
+    if (put <= 0)
+      return false;
+    bytes.remove_prefix(size_t(put));
+  }
+  return true;
+}
+
+Status permission(const std::string &what) {
+  return {Code::Permission, what + ": set KVQ_STORE (or store_dir) to a folder of your own, or store_dir to \"\""};
+}
+
+Result<std::string> defaultDirectory() {
+  if (const char *store = std::getenv("KVQ_STORE"); store && *store)
+    return std::string(store);
+  if (const char *cache = std::getenv("XDG_CACHE_HOME"); cache && *cache == '/')
+    return std::string(cache) + "/kvq";
+  if (const char *home = std::getenv("HOME"); home && *home)
+    return std::string(home) + "/.cache/kvq";
+  return permission("there is no folder for compiled kernels because HOME is not set");
+}
+
+Status checkTrusted(const std::string &directory) {
+  struct stat info;
+  if (::stat(directory.c_str(), &info) != 0)
+    return permission("the kernel store " + directory + " cannot be opened (" + std::strerror(errno) + ")");
+  if (!S_ISDIR(info.st_mode))
+    return permission("the kernel store " + directory + " is not a folder");
+  if (info.st_uid != ::geteuid())
+    return permission("the kernel store " + directory + " is refused because it belongs to user " +
+                      std::to_string(info.st_uid) + " and its code would run as user " + std::to_string(::geteuid()));
+  if (info.st_mode & (S_IWGRP | S_IWOTH))
+    return permission("the kernel store " + directory + " is refused because others may write to it (chmod go-w)");
+  return Status::ok();
+}
+
+// A file of this process in the store's folder under a name that no other writer has.
+Result<int> createTemporary(const std::string &directory, std::string &name) {
+  name = directory + "/.tmp-XXXXXX";
+  int fd = ::mkostemp(name.data(), O_CLOEXEC);
+  if (fd < 0)
+    return permission("the kernel store " + directory + " cannot be written (" + std::strerror(errno) + ")");
+  return fd;
+}
+
+std::string checksummed(Header header, std::string_view payload) {
+  std::memset(header.checksum, 0, sizeof(header.checksum));
+  Sha256 hash;
+  hash.update(&header, sizeof(header));
+  hash.update(payload.data(), payload.size());
+  Digest digest = hash.finish();
+  return {reinterpret_cast<const char *>(digest.data()), digest.size()};
+}
+
+Result<CompiledKernel> parseEntry(const std::string &bytes, const std::string &key) {
+  Header header;
+  if (bytes.size() < sizeof(header))
+    return Status(Code::Corrupt, "it is too short");
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0 || header.storeVersion != kStoreVersion ||
+      header.abiVersion != KVQ_KERNEL_ABI_VERSION)
+    return Status(Code::Corrupt, "it is of another version");
+  if (key != std::string_view(header.key, sizeof(header.key)))
+    return Status(Code::Corrupt, "it carries another key");
+  std::string_view payload = std::string_view(bytes).substr(sizeof(header));
+  if (std::memcmp(checksummed(header, payload).data(), header.checksum, sizeof(header.checksum)) != 0)
+    return Status(Code::Corrupt, "its checksum is wrong");
+  if (uint64_t(header.entryBytes) + header.signatureBytes > payload.size() ||
+      header.objectBytes != payload.size() - header.entryBytes - header.signatureBytes)
+    return Status(Code::Corrupt, "its sizes are wrong");
+  CompiledKernel kernel;
+  kernel.entry = payload.substr(0, header.entryBytes);
+  kernel.signature = payload.substr(header.entryBytes, header.signatureBytes);
+  payload.remove_prefix(size_t(header.entryBytes) + header.signatureBytes);
+  kernel.object.assign(payload.begin(), payload.end());
+  kernel.compileMs = header.compileMs;
+  return kernel;
+}
+
+// An exclusive lock on a file beside the entry, held across processes; a crash releases it. The file goes away with the
+// last holder, so whoever got the lock of a file that is no longer there tries again.
+class KeyLock {
+public:
+  explicit KeyLock(std::string path) : path_(std::move(path)) {}
+  Status lock();
+  ~KeyLock() {
+    if (fd_ < 0)
+      return;
+    ::unlink(path_.c_str());
+    ::close(fd_);
+  }
+
+private:
+  std::string path_;
+  int fd_ = -1;
+};
+
+Status KeyLock::lock() {
+  for (;;) {
+    int fd = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+      return permission("the lock " + path_ + " cannot be created (" + std::strerror(errno) + ")");
+    int locked;
+    do
+      locked = ::flock(fd, LOCK_EX);
+    while (locked != 0 && errno == EINTR);
+    struct stat mine, there;
+    bool same = locked == 0 && ::fstat(fd, &mine) == 0 && ::stat(path_.c_str(), &there) == 0 &&
+                mine.st_ino == there.st_ino && mine.st_dev == there.st_dev;
+    if (same) {
+      fd_ = fd;
+      return Status::ok();
+    }
+    ::close(fd);
+    if (locked != 0)
+      return permission("the lock " + path_ + " cannot be taken (" + std::strerror(errno) + ")");
+  }
+}
+
+} // namespace
+
+std::string kernelKey(std::string_view text, bool isSource, std::string_view level, std::string_view compilerHash) {
+  // Each part with its length: two different lists of parts never give one byte string.
+  std::string all = "kvq-kernel abi " + std::to_string(KVQ_KERNEL_ABI_VERSION);
+  for (std::string_view part : {std::string_view(isSource ? "source" : "request"), text, level, compilerHash}) {
+    all += "\n" + std::to_string(part.size()) + ":";
+    all += part;
+  }
+  return toHex(sha256(all));
+}
+
+Result<KernelStore> KernelStore::open(const char *directory, Access access) {
+  KernelStore store;
+  if (directory && !*directory)
+    return store;
+  if (directory) {
+    store.directory_ = directory;
+  } else {
+    auto found = defaultDirectory();
+    if (!found.isOk())
+      return found.status();
+    store.directory_ = found.value();
+  }
+  if (access == Access::ReadWrite && ::access(store.directory_.c_str(), F_OK) != 0) {
+    std::error_code error;
+    std::filesystem::path path(store.directory_);
+    if (path.has_parent_path())
+      std::filesystem::create_directories(path.parent_path(), error);
+    // Another process may create it at the same moment; what counts is what is there afterwards.
+    if (::mkdir(store.directory_.c_str(), 0700) != 0 && errno != EEXIST)
+      return permission("the kernel store " + store.directory_ + " cannot be created (" + std::strerror(errno) + ")");
+  }
+  KVQ_RETURN_IF_ERROR(checkTrusted(store.directory_));
+  if (access == Access::ReadWrite) {
+    std::string name;
+    auto fd = createTemporary(store.directory_, name);
+    if (!fd.isOk())
+      return fd.status();
+    ::close(fd.value());
+    ::unlink(name.c_str());
+  }
+  return store;
+}
+
+Result<CompiledKernel> KernelStore::read(const std::string &key) const {
+  const Status missing(Code::FailedPrecondition, "the store has no kernel " + key);
+  if (directory_.empty())
+    return missing;
+  File file(::open(path(key).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!file.isOpen())
+    return missing;
+  std::string bytes;
+  Result<CompiledKernel> kernel = Status(Code::Corrupt, "it cannot be read");
+  if (file.readAll(bytes))
+    kernel = parseEntry(bytes, key);
+  if (!kernel.isOk())
+    return Status(Code::Corrupt, "the stored kernel " + path(key) + " is unusable because " +
+                                     kernel.status().message() + ": remove it");
+  return kernel;
+}
+
+Status KernelStore::write(const std::string &key, const CompiledKernel &kernel) const {
+  if (directory_.empty())
+    return Status::ok();
+  Header header{};
+  std::memcpy(header.magic, kMagic, sizeof(kMagic));
+  header.storeVersion = kStoreVersion;
+  header.abiVersion = KVQ_KERNEL_ABI_VERSION;
+  std::memcpy(header.key, key.data(), std::min(key.size(), sizeof(header.key)));
+  header.entryBytes = uint32_t(kernel.entry.size());
+  header.signatureBytes = uint32_t(kernel.signature.size());
+  header.objectBytes = kernel.object.size();
+  header.compileMs = kernel.compileMs;
+  std::string payload = kernel.entry + kernel.signature;
+  payload.append(reinterpret_cast<const char *>(kernel.object.data()), kernel.object.size());
+  std::memcpy(header.checksum, checksummed(header, payload).data(), sizeof(header.checksum));
+
+  std::string name;
+  auto fd = createTemporary(directory_, name);
+  if (!fd.isOk())
+    return fd.status();
+  File file(fd.value());
+  bool written = file.writeAll({reinterpret_cast<const char *>(&header), sizeof(header)}) && file.writeAll(payload) &&
+                 ::rename(name.c_str(), path(key).c_str()) == 0;
+  if (written)
+    return Status::ok();
+  Status failed = permission("the kernel store " + directory_ + " cannot be written (" + std::strerror(errno) + ")");
+  ::unlink(name.c_str());
+  return failed;
+}
+
+Result<CompiledKernel> KernelStore::readOrCompile(const std::string &key,
+                                                  const std::function<Result<CompiledKernel>()> &compile,
+                                                  bool &compiled) const {
+  compiled = false;
+  auto stored = read(key);
+  if (stored.isOk())
+    return stored;
+  KeyLock lock(path(key) + ".lock");
+  if (!directory_.empty()) {
+    KVQ_RETURN_IF_ERROR(lock.lock());
+    // Whoever held the lock before may have written it.
+    stored = read(key);
+    if (stored.isOk())
+      return stored;
+  }
+  auto fresh = compile();
+  if (!fresh.isOk())
+    return fresh;
+  KVQ_RETURN_IF_ERROR(write(key, fresh.value()));
+  compiled = true;
+  return fresh;
+}
+
+} // namespace kvq

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the reference kernels share: elements of tensors, one side of a page, slots of the tail. Everything is read and
+// written one value at a time, by Layout::address of whatever profile; nothing here is meant to be fast.
+#pragma once
+
+#include "runtime/format/problem.h"
+#include "runtime/reference/numerics.h"
+
+#include <cstring>
+#include <vector>
+
+namespace kvq::reference {
+
+template <typename T> T *pointer(const uint64_t *args, int index) { return reinterpret_cast<T *>(args[index]); }
+inline int64_t integer(const uint64_t *args, int index) { return static_cast<int64_t>(args[index]); }
+
+inline float loadElement(const void *base, int64_t index, ElementType type) {
+  return type == ElementType::F32 ? static_cast<const float *>(base)[index]
+                                  : f32FromBf16(static_cast<const uint16_t *>(base)[index]);
+}
+
+inline void storeElement(void *base, int64_t index, ElementType type, float value) {
+  if (type == ElementType::F32)
+    static_cast<float *>(base)[index] = value;
+  else
+    static_cast<uint16_t *>(base)[index] = bf16FromF32(value);
+}
+
+// tail_c1: index of the first element of a token's row in [slot][head][cap][D].
+inline int64_t tailRow(int64_t slot, int64_t heads, int64_t head, int64_t cap, int64_t token, int headDim) {
+  return ((slot * heads + head) * cap + token % cap) * headDim;
+}
+
+// K or V of a request: its format, its layout and where it stands in a page.
+struct SideView {
+  SideFormat format;
+  int pageTokens, headDim;
+  int64_t pageBytes, codes, scales, minima;
+  // In both profiles an address bit is one index bit and a loop belongs to one dim, so what token and channel
+  // contribute to an address adds up. Layout::address itself costs some 100 ns, too much for each element of a long
+  // context.
+  std::vector<int64_t> tokenAddress, channelAddress;
+
+  SideView(const KernelRequest &request, Side side)
+      : format(side == Side::K ? request.pair.k : request.pair.v), pageTokens(request.pageTokens),
+        headDim(side == Side::K ? request.dk : request.dv) {
+    const Layout layout = makeLayout(request.profile, side, format.bits, pageTokens, headDim);
+    for (int t = 0; t < pageTokens; ++t)
+      tokenAddress.push_back(layout.address(t, 0));
+    for (int c = 0; c < headDim; ++c)
+      channelAddress.push_back(layout.address(0, c));
+    const PageMap map = pageMap(request.pair, pageTokens, request.dk, request.dv);
+    pageBytes = map.bytes;
+    codes = side == Side::K ? map.kCodes : map.vCodes;
+    scales = side == Side::K ? map.kScale : map.vScale;
+    minima = side == Side::K ? map.kMin : map.vMin;
+  }
+
+  // page_c4.
+  uint8_t *page(uint8_t *pool, int64_t blockStride, int64_t block, int64_t head) const {
+    return pool + block * blockStride + head * pageBytes;
+  }
+
+  // layout_c2. A code never crosses a byte: 8 is a multiple of every width.
+  int64_t bitAddress(int64_t token, int64_t channel) const {
+    return (tokenAddress[token] + channelAddress[channel]) * format.bits;
+  }
+  int code(const uint8_t *page, int64_t token, int64_t channel) const {
+    const int64_t bit = bitAddress(token, channel);
+    return page[codes + bit / 8] >> bit % 8 & format.levels();
+  }
+  void setCode(uint8_t *page, int64_t token, int64_t channel, int value) const {
+    const int64_t bit = bitAddress(token, channel);
+    uint8_t &byte = page[codes + bit / 8];
+    byte = static_cast<uint8_t>((byte & ~(format.levels() << bit % 8)) | value << bit % 8);
+  }
+
+  uint16_t half(const uint8_t *page, int64_t section, int64_t token, int64_t channel) const {
+    uint16_t value;
+    std::memcpy(&value, page + section + 2 * groupIndex(format, pageTokens, headDim, token, channel), sizeof value);
+    return value;
+  }
+  void setHalf(uint8_t *page, int64_t section, int64_t token, int64_t channel, uint16_t value) const {
+    std::memcpy(page + section + 2 * groupIndex(format, pageTokens, headDim, token, channel), &value, sizeof value);
+  }
+
+  // dequantize_c1: a multiplication, then an addition.
+  float value(const uint8_t *page, int64_t token, int64_t channel) const {
+    const float scale = f32FromF16(half(page, scales, token, channel));
+    const float minimum = f32FromF16(half(page, minima, token, channel));
+    const float product = static_cast<float>(code(page, token, channel)) * scale;
+    return product + minimum;
+  }
+};
+
+int32_t append(const KernelRequest &request, const uint64_t *args, const int64_t *programId);
+int32_t quantize(const KernelRequest &request, Side side, const uint64_t *args, const int64_t *programId);
+int32_t dequantize(const KernelRequest &request, Side side, const uint64_t *args, const int64_t *programId);
+int32_t attend(const KernelRequest &request, const uint64_t *args, const int64_t *programId);
+int32_t merge(const KernelRequest &request, const uint64_t *args, const int64_t *programId);
+
+} // namespace kvq::reference

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// append, quantize_k, quantize_v, dequantize_k, dequantize_v: what goes into tail and pages and comes out again.
+#include "runtime/reference/page.h"
+#include "runtime/reference/reference.h"
+
+#include <kvq/kernel_abi.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace kvq {
+
+// Every line is one operation of quantize_c2, in f32. Uses that the build forbids fusing (-ffp-contract=off) and that
+// rintf rounds to nearest even, which is the rounding mode of every thread that has not changed it.
+QuantizedGroup quantizeGroup(std::span<const float> values, int bits, std::span<uint8_t> codes) {
+  const float q = static_cast<float>((1 << bits) - 1);
+  const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
+  const float mn = *least + 0.0f;
+  const float mx = *greatest + 0.0f;
+  const float range = mx - mn;
+  const QuantizedGroup group{f16FromF32(range / q), f16FromF32(mn)};
+  const float s = f32FromF16(group.scale);
+  const float m = f32FromF16(group.minimum);
+  const float inv = s == 0.0f ? 0.0f : 1.0f / s;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float offset = values[i] - m;
+    codes[i] = static_cast<uint8_t>(std::clamp(std::rint(offset * inv), 0.0f, q));
+  }
+  return group;
+}
+
+namespace reference {
+
+// Copies one row and counts its bad values.
+static int32_t appendRow(const void *from, int64_t fromIndex, void *to, int64_t toIndex, int count, ElementType type) {
+  const int64_t size = byteSize(type);
+  std::memcpy(static_cast<char *>(to) + toIndex * size, static_cast<const char *>(from) + fromIndex * size,
+              count * size);
+  int32_t bad = 0;
+  for (int c = 0; c < count; ++c)
+    bad += isBadValue(loadElement(from, fromIndex + c, type));
+  return bad;
+}
+
+int32_t append(const KernelRequest &request, const uint64_t *args, const int64_t *programId) {
+  const kvq_append_item &item = pointer<const kvq_append_item>(args, KVQ_APPEND_ITEMS)[programId[0]];
+  const int64_t heads = integer(args, KVQ_APPEND_HEADS);
+  const int64_t cap = integer(args, KVQ_APPEND_TAIL_CAP);
+  int32_t bad = 0;
+  for (int64_t head = 0; head < heads; ++head) {
+    bad += appendRow(pointer<const void>(args, KVQ_APPEND_K),
+                     item.k_offset + head * integer(args, KVQ_APPEND_K_HEAD_STRIDE),
+                     pointer<void>(args, KVQ_APPEND_TAIL_K),
+                     tailRow(item.tail_slot, heads, head, cap, item.position, request.dk), request.dk, request.type);
+    bad += appendRow(pointer<const void>(args, KVQ_APPEND_V),
+                     item.v_offset + head * integer(args, KVQ_APPEND_V_HEAD_STRIDE),
+                     pointer<void>(args, KVQ_APPEND_TAIL_V),
+                     tailRow(item.tail_slot, heads, head, cap, item.position, request.dv), request.dv, request.type);
+  }
+  pointer<int32_t>(args, KVQ_APPEND_STATUS)[programId[0]] = bad;
+  return 0;
+}
+
+int32_t quantize(const KernelRequest &request, Side side, const uint64_t *args, const int64_t *programId) {
+  const kvq_quantize_item &item = pointer<const kvq_quantize_item>(args, KVQ_QUANTIZE_ITEMS)[programId[0]];
+  const SideView view(request, side);
+  uint8_t *page = view.page(pointer<uint8_t>(args, KVQ_QUANTIZE_PAGES), integer(args, KVQ_QUANTIZE_BLOCK_STRIDE),
+                            item.block, item.kv_head);
+  const bool perChannel = view.format.perChannel();
+  const int tokenStep = perChannel ? view.format.group : 1;
+  const int channelStep = perChannel ? 1 : view.format.group;
+  std::vector<float> values(view.format.group);
+  std::vector<uint8_t> codes(view.format.group);
+  for (int t = 0; t < item.count; t += tokenStep)
+    for (int c = 0; c < view.headDim; c += channelStep) {
+      auto tokenOf = [&](int i) { return perChannel ? t + i : t; };
+      auto channelOf = [&](int i) { return perChannel ? c : c + i; };
+      for (int i = 0; i < view.format.group; ++i) {
+        const int64_t row =
+            tailRow(item.tail_slot, integer(args, KVQ_QUANTIZE_HEADS), item.kv_head,
+                    integer(args, KVQ_QUANTIZE_TAIL_CAP), int64_t{item.position} + tokenOf(i), view.headDim);
+        values[i] = loadElement(pointer<const void>(args, KVQ_QUANTIZE_TAIL), row + channelOf(i), request.type);
+      }
+      const QuantizedGroup group = quantizeGroup(values, view.format.bits, codes);
+      const int64_t first = item.position % view.pageTokens;
+      for (int i = 0; i < view.format.group; ++i)
+        view.setCode(page, first + tokenOf(i), channelOf(i), codes[i]);
+      view.setHalf(page, view.scales, first + t, c, group.scale);
+      view.setHalf(page, view.minima, first + t, c, group.minimum);
+    }
+  return 0;
+}
+
+int32_t dequantize(const KernelRequest &request, Side side, const uint64_t *args, const int64_t *programId) {
+  const kvq_dequantize_item &item = pointer<const kvq_dequantize_item>(args, KVQ_DEQUANTIZE_ITEMS)[programId[0]];
+  const SideView view(request, side);
+  const uint8_t *page = view.page(pointer<uint8_t>(args, KVQ_DEQUANTIZE_PAGES),
+                                  integer(args, KVQ_DEQUANTIZE_BLOCK_STRIDE), item.block, item.kv_head);
+  const int64_t stride = integer(args, KVQ_DEQUANTIZE_OUT_TOKEN_STRIDE);
+  for (int t = 0; t < item.count; ++t)
+    for (int c = 0; c < view.headDim; ++c)
+      storeElement(pointer<void>(args, KVQ_DEQUANTIZE_OUT), item.out_offset + t * stride + c, request.type,
+                   view.value(page, item.first + t, c));
+  return 0;
+}
+
+} // namespace reference
+} // namespace kvq

@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every built-in kernel, as generated for each level of this host, against the oracle and against device `ref`.
+
+Shapes: by default a pairwise covering array, with --full the whole product; then named corners at every level.
+Without the built module the suite cannot be collected, and that is a failure.
+"""
+
+import zlib
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+import kernels
+import pairwise
+import tolerances
+from kernels import AttendCase, Sequence, Shape
+from kvq import lowlevel
+from kvq_oracle import attention
+from memory import decode
+
+PARAMETERS = {
+    "bits_k": [4, 2, 8],
+    "bits_v": [4, 2, 8],
+    "axis_k": ["c", "t"],
+    "axis_v": ["t", "c"],
+    "group_k": [32, 64, 128, 16, "D"],
+    "group_v": [32, 64, 128, 16, "D"],
+    "head_dim": [64, 80, 128],
+    "ratio": [3, 1, 4, 8],
+    "dtype": ["f32", "bf16"],
+    "page": [64, 128],
+    "rows": ["ratio", 16, 5],
+    "lag": [False, True],
+}
+
+
+@lru_cache(maxsize=None)
+def context(device, level=None):
+    return lowlevel.Context(device, level=level, threads=1, store_dir="")
+
+
+@lru_cache(maxsize=1)
+def levels():
+    return list(context("cpu").levels)
+
+
+@lru_cache(maxsize=None)
+def kernel(device, level, request_text):
+    return lowlevel.open_kernel(context(device, level), request_text)
+
+
+def allowed(row):
+    """text_c2, text_c4 and page_c1 for rows that may still lack parameters."""
+    for name in "kv":
+        axis, group = row.get(f"axis_{name}"), row.get(f"group_{name}")
+        head_dim = row.get("head_dim")
+        if axis == "c" and group in (16, "D"):
+            return False
+        if axis == "t" and group == 128:
+            return False  # the same kernel as "D" with D 128
+        if axis == "t" and group not in (None, "D") and head_dim is not None and head_dim % group:
+            return False
+        if axis == "c" and group is not None and row.get("page", 256) < group:
+            return False
+    return not (row.get("lag") and (row.get("axis_k") == "t" or row.get("axis_v") == "c"))
+
+
+def shape_of(row):
+    side = lambda name: (
+        f"{row[f'bits_{name}']}{row[f'axis_{name}']}"
+        f"{row['head_dim'] if row[f'group_{name}'] == 'D' else row[f'group_{name}']}"
+    )
+    rows = row["ratio"] if row["rows"] == "ratio" else row["rows"]
+    return Shape(
+        f"k{side('k')}-v{side('v')}", row["page"], row["head_dim"], row["head_dim"], row["ratio"], row["dtype"], rows,
+        row["lag"],
+    )  # fmt: skip
+
+
+def name_of(shape, level):
+    lag = "-lag" if shape.lag else ""
+    return (
+        f"{shape.pair}-p{shape.page}-d{shape.dk}.{shape.dv}-g{shape.ratio}-{shape.dtype}-rows{shape.rows}{lag}-{level}"
+    )
+
+
+CORNERS = {
+    "unequal-head-sizes": Shape("k4c32-v4t32", 64, 128, 64, 4, "f32", 4),
+    "smallest-head": Shape("k2c32-v8t16", 64, 16, 16, 1, "f32", 1),
+    "largest-head": Shape("k4t256-v2t256", 32, 256, 256, 2, "bf16", 2),
+    "smallest-page": Shape("k8c32-v2t16", 32, 80, 80, 3, "f32", 3),
+    "page-of-three-groups": Shape("k4c32-v4c32", 96, 96, 96, 3, "f32", 6),
+    "largest-page": Shape("k2c64-v4c128", 256, 64, 64, 5, "bf16", 10),
+    "kivi-2": Shape("k2c32-v2t32", 64, 64, 64, 3, "f32", 3, True),
+    "kivi-4-chunk": Shape("k4c32-v4t32", 64, 64, 64, 3, "bf16", 48, True),
+    "most-rows": Shape("k4c32-v4t32", 64, 64, 64, 64, "f32", 64),
+}
+
+
+def pytest_generate_tests(metafunc):
+    if "shape" in metafunc.fixturenames:
+        parameters = PARAMETERS | {"level": levels()}
+        make = pairwise.full_product if metafunc.config.getoption("--full") else pairwise.covering_array
+        cases = [(shape_of(row), row["level"]) for row in make(parameters, allowed)]
+        metafunc.parametrize("shape, level", cases, ids=[name_of(*case) for case in cases])
+    elif "corner" in metafunc.fixturenames:
+        cases = [(name, level) for name in CORNERS for level in levels()]
+        metafunc.parametrize("corner, level", cases, ids=["-".join(case) for case in cases])
+    elif "level" in metafunc.fixturenames:
+        metafunc.parametrize("level", levels())
+
+
+def seed_of(*what):
+    return zlib.crc32(repr(what).encode())
+
+
+def run_everywhere(level, op, shape, prepare, *args):
+    """The same launch on the CPU level and on device ref: (launch, outputs of the CPU, outputs of ref)."""
+    seed = seed_of(op, shape, len(args))
+    launch = prepare(np.random.default_rng(seed), *args)
+    reference = prepare(np.random.default_rng(seed), *args)
+    text_of = shape.request(op)
+    return launch, launch.run(kernel("cpu", level, text_of)), reference.run(kernel("ref", None, text_of))
+
+
+def assert_same_bits(actual, expected, what):
+    actual, expected = (np.ascontiguousarray(x).view(np.uint8) for x in (actual, expected))
+    different = np.argwhere(actual != expected)
+    assert not len(different), f"{what}: {len(different)} bytes differ, the first at index {different[0].tolist()}"
+
+
+# ---- append, quantize, dequantize: bit-equal ------------------------------------------------------------------------
+
+
+def check_append(shape, level):
+    launch, cpu, ref = run_everywhere(level, "append", shape, kernels.prepare_append, shape)
+    for device, outputs in (("cpu", cpu), ("ref", ref)):
+        assert outputs["status"].tolist() == launch.expected["status"].tolist(), device
+        for which in "KV":
+            assert_same_bits(outputs[which], launch.expected[which], f"{device}: tail of {which}")
+
+
+def check_pages(shape, level, rows_of=None):
+    for which in "KV":
+        for op, prepare, name in (
+            ("quantize", kernels.prepare_quantize, "pool"),
+            ("dequantize", kernels.prepare_dequantize, "out"),
+        ):
+            request = f"{op}_{which.lower()}"
+            launch, cpu, ref = run_everywhere(level, request, shape, prepare, shape, which, rows_of)
+            assert_same_bits(ref[name], launch.expected[name], f"ref: {request}")
+            assert_same_bits(cpu[name], launch.expected[name], f"cpu: {request}")
+
+
+# ---- attend, merge: within the accuracy class -----------------------------------------------------------------------
+
+
+def compare_partials(outputs, launch, device):
+    """Per split and sequence, so that a short sequence cannot hide in a long one."""
+    partials, sequence_of = launch.expected["partials"], launch.expected["sequence"]
+    scratch = np.full(1, kernels.SCRATCH * 0x01010101, np.uint32).view(np.float32)[0]
+    written = np.zeros(outputs["lse"].shape, bool)
+    for split in range(written.shape[0]):
+        for sequence in sorted(set(sequence_of)):
+            where = [w for w in partials if w[0] == split and sequence_of[w[1]] == sequence]
+            if not where:
+                continue
+            index = tuple(np.array(where).T)
+            written[index] = True
+            lse = np.array([partials[w][1] for w in where])
+            seen = np.isfinite(lse)
+            got = outputs["lse"][index].astype(np.float64)
+            label = f"{device}: split {split} of sequence {sequence}"
+            assert np.isneginf(got[~seen]).all(), f"{label}: lse is not -inf where no key was seen"
+            off = ~(np.abs(got[seen] - lse[seen]) <= tolerances.lse_tolerance(lse[seen]))
+            assert not off.any(), f"{label}: lse {got[seen][off][0]} instead of {lse[seen][off][0]}"
+            if seen.any():
+                o = np.stack([partials[w][0] for w in where])[seen]
+                error = tolerances.relative_rms(outputs["o"][index][seen], o)
+                assert error <= tolerances.PARTIAL_RMS, f"{label}: relative rms {error:.2e}"
+    assert (outputs["lse"][~written] == scratch).all() and (outputs["o"][~written] == scratch).all(), device
+    return written
+
+
+def check_attend(case, level):
+    shape = case.shape
+    launch, cpu, ref = run_everywhere(level, "attend", shape, kernels.prepare_attend, case)
+    compare_partials(ref, launch, "ref")
+    written = compare_partials(cpu, launch, "cpu")
+    both = written & np.isfinite(ref["lse"])
+    assert tolerances.relative_rms(cpu["o"][both], ref["o"][both]) <= tolerances.TWO_DEVICES_RMS
+    check_whole_attention(shape, level, launch, cpu)
+
+
+def check_whole_attention(shape, level, launch, outputs):
+    """attend's own partial results through merge, against attention over all keys at once."""
+    splits, partials = launch.expected["splits"], launch.expected["partials"]
+    expected_o = np.zeros((len(splits), shape.q_heads, shape.dv))
+    for query, parts in enumerate(splits):
+        for head in range(shape.q_heads):
+            o, lse = zip(*(partials[part, query, head] for part in range(parts)))
+            expected_o[query, head] = attention.merge(o, lse)[0]
+    merge = kernels.prepare_merge(np.random.default_rng(1), shape, outputs["o"], outputs["lse"], splits)
+    result = merge.run(kernel("cpu", level, shape.request("merge")))
+    got = decode(result["out"], shape.dtype)[:, merge.expected["order"]].swapaxes(0, 1)
+    for sequence in sorted(set(launch.expected["sequence"])):
+        of = launch.expected["sequence"] == sequence
+        error = tolerances.relative_rms(got[of], expected_o[of])
+        assert error <= tolerances.ATTENTION_RMS[shape.dtype], f"sequence {sequence}: relative rms {error:.2e}"
+
+
+def check_merge(shape, level):
+    """merge_c1, also with parts that saw no key and hold rubbish."""
+    rng = np.random.default_rng(seed_of("merge", shape))
+    parts, queries = 5, 7
+    o = rng.standard_normal((parts, queries, shape.q_heads, shape.dv)).astype(np.float32)
+    lse = (rng.standard_normal((parts, queries, shape.q_heads)) * 6).astype(np.float32)
+    splits = [1, 2, 5, 3, 4, 5, 2]
+    lse[1, 1], lse[0, 2, 0], lse[2:, 5] = -np.inf, -np.inf, -np.inf
+    o[1, 1], o[0, 2, 0], o[2:, 5] = 1e30, -1e30, 3e38
+    lse[:, 4] -= 300.0  # exp(lse) alone is 0 in f32
+    for query, count in enumerate(splits):
+        o[count:, query] = np.nan  # never written by anybody
+    launch, cpu, ref = run_everywhere(level, "merge", shape, kernels.prepare_merge, shape, o, lse, splits)
+    order = launch.expected["order"]
+    rest = np.setdiff1d(np.arange(queries + 2), order)
+    for device, outputs in (("cpu", cpu), ("ref", ref)):
+        got = decode(outputs["out"], shape.dtype)[:, order].swapaxes(0, 1)
+        error = tolerances.relative_rms(got, launch.expected["o"])
+        assert error <= tolerances.MERGE_RMS[shape.dtype], f"{device}: relative rms {error:.2e}"
+        off = np.abs(outputs["lse"] - launch.expected["lse"])
+        bound = tolerances.merged_lse_tolerance(launch.expected["lse"])
+        assert (off <= bound).all(), f"{device}: lse off by {off.max()}"
+        untouched = np.ascontiguousarray(outputs["out"][:, rest]).view(np.uint8)
+        assert (untouched == kernels.SCRATCH).all(), f"{device}: rows that no query owns were written"
+
+
+# ---- the covering array ---------------------------------------------------------------------------------------------
+
+
+def test_append_counts_and_copies(shape, level):
+    check_append(shape, level)
+
+
+def test_pages_are_bit_equal(shape, level):
+    check_pages(shape, level)
+
+
+def test_attend(shape, level):
+    check_attend(AttendCase(shape, kernels.ragged_sequences(shape)), level)
+
+
+def test_merge(shape, level):
+    check_merge(shape, level)
+
+
+# ---- named corners at every level -----------------------------------------------------------------------------------
+
+
+def test_corner_shape(corner, level):
+    shape = CORNERS[corner]
+    check_append(shape, level)
+    check_pages(shape, level)
+    check_merge(shape, level)
+    check_attend(AttendCase(shape, kernels.ragged_sequences(shape)), level)
+
+
+PAIRS = [("k4c32-v4t32", False), ("k2c32-v2t32", True), ("k8t64-v8c64", False)]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("pair, lag", PAIRS)
+@pytest.mark.parametrize("rows", ["subnormal", "constant", "tie", "wide", "tiny"])
+def test_corner_values_are_bit_equal(level, pair, lag, rows, dtype):
+    shape = Shape(pair, 64, 64, 64, 3, dtype, 3, lag)
+    check_pages(shape, level, getattr(kernels, f"{rows}_rows"))
+
+
+@pytest.mark.parametrize("rows, size", [("subnormal", 2.0**18), ("constant", 1.0), ("tie", 1.0)])
+@pytest.mark.parametrize("pair, lag", PAIRS)
+def test_corner_values_attend(level, pair, lag, rows, size):
+    shape = Shape(pair, 64, 64, 64, 3, "f32", 3, lag)
+    rows_of = getattr(kernels, f"{rows}_rows")
+    check_attend(AttendCase(shape, kernels.ragged_sequences(shape), q_size=size, rows_of=rows_of), level)
+
+
+@pytest.mark.parametrize("pair, lag", PAIRS)
+def test_attend_with_ranges_that_fit_each_program(level, pair, lag):
+    shape = Shape(pair, 64, 64, 64, 3, "f32", 4, lag)
+    check_attend(AttendCase(shape, kernels.ragged_sequences(shape), exact_ranges=True), level)
+
+
+@pytest.mark.parametrize("pair, lag", PAIRS)
+def test_attend_a_whole_chunk_of_queries(level, pair, lag):
+    shape = Shape(pair, 64, 64, 64, 4, "f32", 16, lag)
+    case = AttendCase(shape, [Sequence(0, 32), Sequence(150, 32, 2), Sequence(128 - 16, 32)])
+    check_attend(case, level)
+
+
+@pytest.mark.parametrize("pair, lag", PAIRS)
+def test_attend_more_splits_than_pages(level, pair, lag):
+    """Some programs see no key at all."""
+    shape = Shape(pair, 64, 64, 64, 1, "f32", 1, lag)
+    check_attend(AttendCase(shape, [Sequence(3, 1, 3), Sequence(170, 1, 6)]), level)
+
+
+@pytest.mark.parametrize("pair, lag", PAIRS)
+def test_attend_scores_far_apart(level, pair, lag):
+    """Most probabilities vanish in f32 and the running maximum moves often."""
+    shape = Shape(pair, 64, 64, 64, 3, "f32", 3, lag)
+    check_attend(AttendCase(shape, kernels.ragged_sequences(shape), q_size=8.0), level)
+
+
+@pytest.mark.parametrize("pair, lag", PAIRS)
+def test_attend_scale_is_in_natural_units(level, pair, lag):
+    shape = Shape(pair, 64, 64, 64, 2, "f32", 2, lag)
+    check_attend(AttendCase(shape, [Sequence(200, 2, 2)], scale=0.375), level)
+
+
+def test_every_level_of_the_host_is_tested():
+    names = levels()
+    assert names and len(set(names)) == len(names)
+
+
+# ---- the suite against itself: each planted fault must be seen -------------------------------------------------------
+
+
+class Faulty:
+    """Device ref with one fault in what it is given or gives."""
+
+    def __init__(self, real, before=None, after=None):
+        self.real, self.before, self.after = real, before, after
+
+    def launch(self, args, grid):
+        changed = self.before(list(args)) if self.before else args
+        self.real.launch(changed, grid)
+        if self.after:
+            self.after(args)
+
+
+def with_field(**changes):
+    """The same arguments with fields of the items changed by functions."""
+
+    def change(args):
+        items = args[0].view(kernels.ATTEND_ITEM).copy()
+        for field, function in changes.items():
+            items[field] = function(items[field])
+        return [items.view(np.uint8)] + args[1:]
+
+    return change
+
+
+def overrun(args):
+    """One element written past the end of partial o."""
+    o = args[15]
+    np.lib.stride_tricks.as_strided(o.reshape(-1), (o.size + 1,), (4,))[-1] = 0.0
+
+
+ATTEND_FAULTS = {
+    "tail cropped by one": dict(before=with_field(raw_end=lambda x: x - 1)),
+    "commit dropped": dict(before=with_field(packed_end=lambda x: np.maximum(x - 32, 0))),
+    "sequences swapped": dict(before=with_field(tail_slot=lambda x: x.max() - x)),
+    "wrong page": dict(before=with_field(table_base=lambda x: np.where(x > 0, x - 1, x))),
+    "overrun": dict(after=overrun),
+}
+
+
+@pytest.mark.parametrize("fault", ATTEND_FAULTS)
+def test_planted_faults_in_attend_are_seen(fault):
+    shape = Shape("k4c32-v4t32", 64, 64, 64, 3, "f32", 3)
+    launch = kernels.prepare_attend(np.random.default_rng(5), AttendCase(shape, kernels.ragged_sequences(shape)))
+    faulty = Faulty(kernel("ref", None, shape.request("attend")), **ATTEND_FAULTS[fault])
+    with pytest.raises(AssertionError):
+        compare_partials(launch.run(faulty), launch, "ref")
+
+
+def test_planted_fault_in_a_page_is_seen():
+    """One code of one token off by one."""
+    shape = Shape("k4c32-v4t32")
+    launch = kernels.prepare_quantize(np.random.default_rng(5), shape, "K")
+
+    def nudge(args):
+        args[1][4, 77] ^= 1
+
+    outputs = launch.run(Faulty(kernel("ref", None, shape.request("quantize_k")), after=nudge))
+    with pytest.raises(AssertionError, match="1 bytes differ"):
+        assert_same_bits(outputs["pool"], launch.expected["pool"], "pool")

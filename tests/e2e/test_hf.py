@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KVQCache and attn_implementation="kvq" in transformers, on a tiny Llama with random weights."""
+
+import copy
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import DynamicCache, LlamaConfig
+
+import kvq
+from kvq import evaluate, lowlevel
+from kvq.hf import KVQCache, attention_forward
+
+EIGHT = "k8c32-v8t16/w32,block"
+TWO = "k2c32-v2t16/w32,sliding"
+# 8 bits: a step is 1/255 of a group's range. Logits of the tiny model move by about 2e-3 for it; a wrong token, page
+# or scale moves them by tenths.
+NEAR = 2e-2
+ROUNDING = 1e-4  # the same sums in another order, f32
+
+
+@pytest.fixture(scope="module")
+def model():
+    return evaluate.tiny().model
+
+
+@pytest.fixture(autouse=True)
+def no_gradient():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def new_cache(model, context):
+    return lambda text=EIGHT, config=None: KVQCache(config or model.config, text, context=context)
+
+
+def random_ids(rows, tokens, seed=0):
+    return torch.randint(1, 128, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def logits_of(model, cache, ids, cuts=(), mask=None):
+    """Logits of all tokens, fed in pieces that end at `cuts`."""
+    pieces, start = [], 0
+    for end in (*cuts, ids.shape[1]):
+        part = None if mask is None else mask[:, :end]
+        position = None if mask is None else (part.cumsum(-1) - 1).clamp(min=0)[:, start:end]
+        output = model(ids[:, start:end], attention_mask=part, position_ids=position, past_key_values=cache)
+        pieces.append(output.logits)
+        start = end
+    return torch.cat(pieces, dim=1)
+
+
+def stored(cache):
+    """K and V of every row and layer as one list of tensors."""
+    config, packed = cache.packed.cache.config, cache.packed
+    result = []
+    for row in packed.rows:
+        for layer in range(config["layers"]):
+            shape = (config["kv_heads"], packed.cache.length(row), config["dk"])
+            k, v = torch.empty(shape, dtype=packed.dtype), torch.empty(shape, dtype=packed.dtype)
+            packed.cache.read(row, layer, k, v)
+            result += [k, v]
+    return result
+
+
+def same(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b))
+
+
+# -- the ordinary way -------------------------------------------------------------------------------------------------
+
+
+def test_logits_are_near_those_of_an_ordinary_cache(model, new_cache):
+    ids = random_ids(1, 150)
+    cuts = (100, *range(101, 150))
+    expected = logits_of(model, DynamicCache(config=model.config), ids, cuts)
+    got = logits_of(model, new_cache(), ids, cuts)
+    assert (got - expected).abs().max() < NEAR
+    two_bits = logits_of(model, new_cache(TWO), ids, cuts)
+    assert (two_bits - expected).abs().max() > (got - expected).abs().max()
+
+
+def test_how_a_prompt_is_cut_does_not_matter(model, new_cache):
+    ids = random_ids(1, 140)
+    whole = logits_of(model, new_cache(TWO), ids)
+    assert (logits_of(model, new_cache(TWO), ids, (37, 38, 101)) - whole).abs().max() < ROUNDING
+
+
+def test_greedy_and_sampling_run_in_generate(model, new_cache):
+    ids = random_ids(2, 60)
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 12, "pad_token_id": 0}
+    reference = model.generate(ids, past_key_values=DynamicCache(config=model.config), do_sample=False, **options)
+    greedy = model.generate(ids, past_key_values=new_cache(), do_sample=False, **options)
+    assert torch.equal(greedy, reference)
+    samples = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        samples.append(model.generate(ids, past_key_values=new_cache(TWO), do_sample=True, **options))
+    assert torch.equal(*samples)
+    assert samples[0].shape == (2, 72)
+    chunked = model.generate(ids, past_key_values=new_cache(), do_sample=False, prefill_chunk_size=16, **options)
+    assert torch.equal(chunked, reference)
+
+
+def test_several_turns_on_one_cache(model, new_cache):
+    ids, cache = random_ids(1, 90), new_cache()
+    turns = logits_of(model, cache, ids[:, :50])
+    assert cache.get_seq_length() == 50 and cache.lengths == [50]
+    turns = torch.cat([turns, logits_of(model, cache, ids[:, 50:])], dim=1)
+    assert (turns - logits_of(model, DynamicCache(config=model.config), ids)).abs().max() < NEAR
+    cache.reset()
+    assert cache.get_seq_length() == 0 and cache.lengths == []
+    again = logits_of(model, cache, ids[:, :50])
+    assert torch.equal(again, turns[:, :50])
+
+
+def test_memory_grows_with_the_prompt(model, new_cache):
+    ids, cache = random_ids(1, 700), new_cache()
+    logits_of(model, cache, ids[:, :100])
+    small = cache.report()["blocks_capacity"]
+    got = logits_of(model, cache, ids[:, 100:])
+    report = cache.report()
+    assert report["blocks_capacity"] > small
+    assert report["blocks_used"] <= report["blocks_capacity"] <= report["blocks_used"] + 4
+    expected = logits_of(model, DynamicCache(config=model.config), ids)[:, 100:]
+    assert (got - expected).abs().max() < NEAR
+
+
+def test_bfloat16(context):
+    model = evaluate.tiny(dtype=torch.bfloat16).model
+    ids = random_ids(1, 100)
+    cache = KVQCache(model.config, EIGHT, context=context)
+    got = logits_of(model, cache, ids, (90, 95))
+    expected = logits_of(model, DynamicCache(config=model.config), ids, (90, 95))
+    assert got.dtype == torch.bfloat16
+    assert stored(cache)[0].dtype == torch.bfloat16
+    # bf16 has 8 bits of fraction: the logits, about 1 in size, carry rounding of some hundredths.
+    assert (got - expected).abs().max() < 0.1
+
+
+def test_other_caches_work_under_the_same_attention(model):
+    ids = random_ids(2, 40)
+    sdpa = copy.deepcopy(model)
+    sdpa.set_attn_implementation("sdpa")
+    mask = torch.ones_like(ids)
+    mask[0, :7] = 0
+    for attention_mask in (None, mask):
+        expected = sdpa(ids, attention_mask=attention_mask).logits
+        assert torch.equal(model(ids, attention_mask=attention_mask, use_cache=False).logits, expected)
+        assert torch.equal(model(ids, attention_mask=attention_mask).logits, expected)
+
+
+def test_name_is_known_whichever_import_comes_first():
+    for order in ("import kvq, transformers", "import transformers, kvq"):
+        program = (
+            f"{order}\nfrom transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS as a\n"
+            "from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS as m\nassert 'kvq' in a and 'kvq' in m"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_import_of_kvq_alone_does_not_import_torch():
+    program = "import sys, kvq\nassert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# -- left padding -----------------------------------------------------------------------------------------------------
+
+
+def padded_batch(lengths, seed=0):
+    width = max(lengths)
+    ids, mask = random_ids(len(lengths), width, seed), torch.ones(len(lengths), width, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        mask[row, : width - length] = 0
+    return ids, mask
+
+
+def attend(cache, layer, q, k, v, mask):
+    """What a model does in one layer."""
+    k, v = cache.update(k, v, layer)
+    module = SimpleNamespace(training=False, is_causal=True)
+    return attention_forward(module, q, k, v, mask, scaling=0.25)[0]
+
+
+def test_rows_of_a_padded_batch_store_what_they_store_alone(model, new_cache):
+    """Given the same K and V. Dequantized values are compared bit for bit: equal values mean equal codes, scales and
+    minima, as a code's value is strictly monotonic in it."""
+    lengths, width = (91, 40, 128), 128
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(3, heads, width + 3, 16, generator=generator) for heads in (6, 2, 2))
+    keep = torch.arange(width + 3) >= torch.tensor([width - length for length in lengths])[:, None]
+    causal = torch.ones(width + 3, width + 3, dtype=torch.bool).tril()
+    mask = causal[None, None] & keep[:, None, None, :]
+    batch, solo = new_cache(TWO), [new_cache(TWO) for _ in lengths]
+    for start, end in ((0, width), (width, width + 1), (width + 1, width + 2), (width + 2, width + 3)):
+        now = slice(start, end)
+        for layer in range(2):
+            out = attend(batch, layer, q[:, :, now], k[:, :, now], v[:, :, now], mask[:, :, now, :end])
+            for row, length in enumerate(lengths):
+                own = slice(max(start, width - length), end)
+                alone = attend(solo[row], layer, *(x[row : row + 1, :, own] for x in (q, k, v)), None)
+                assert torch.equal(out[row : row + 1, own.start - start :], alone)
+                assert not out[row, : own.start - start].any()
+    assert batch.lengths == [length + 3 for length in lengths]
+    assert batch.get_seq_length() == width + 3
+    assert same(stored(batch), [tensor for cache in solo for tensor in stored(cache)])
+
+
+def test_logits_of_a_padded_batch_are_those_of_its_rows(model, new_cache):
+    lengths = (70, 33, 5)
+    ids, mask = padded_batch(lengths)
+    cuts = (60, 65, 66)
+    got = logits_of(model, new_cache(TWO), ids, cuts, mask)
+    for row, length in enumerate(lengths):
+        alone = logits_of(model, new_cache(TWO), ids[row : row + 1, 70 - length :])
+        # Codes may flip where the two matrix products round differently; with 2 bits one flip moves a logit by 0.01.
+        assert (got[row, 70 - length :] - alone[0]).abs().max() < NEAR
+
+
+def test_padded_generate_equals_the_ordinary_cache(model, new_cache):
+    ids, mask = padded_batch((50, 41, 9))
+    options = {"attention_mask": mask, "max_new_tokens": 10, "do_sample": False, "pad_token_id": 0}
+    expected = model.generate(ids, past_key_values=DynamicCache(config=model.config), **options)
+    cache = new_cache()
+    assert torch.equal(model.generate(ids, past_key_values=cache, **options), expected)
+    assert cache.lengths == [59, 50, 18]
+
+
+def test_padding_in_a_later_turn_is_stripped_too(model, new_cache):
+    ids, mask = padded_batch((60, 60))
+    mask[1, 40:45] = 0
+    cache = new_cache()
+    logits_of(model, cache, ids, (40,), mask)
+    assert cache.lengths == [60, 55]
+
+
+def test_masks_that_are_not_left_padding_are_refused(model, new_cache):
+    ids = random_ids(2, 20)
+    right = torch.ones_like(ids)
+    right[1, 15:] = 0
+    cache = new_cache()
+    with pytest.raises(kvq.Unsupported, match="row 1 .*padding_side"):
+        model(ids, attention_mask=right, past_key_values=cache)
+    full = torch.ones(2, 1, 20, 20, dtype=torch.bool)
+    with pytest.raises(kvq.Unsupported, match="not causal"):
+        model(ids, attention_mask=full, past_key_values=cache)
+    with pytest.raises(kvq.Unsupported, match="bool mask"):
+        model(ids, attention_mask=torch.zeros(2, 1, 20, 20), past_key_values=cache)
+    assert cache.lengths == [0, 0]
+    model(ids, past_key_values=cache)
+    changed = torch.ones(2, 21, dtype=torch.long)
+    changed[0, 3] = 0
+    with pytest.raises(kvq.Unsupported, match="hides a token"):
+        model(ids[:, :1], attention_mask=changed, past_key_values=cache)
+    assert cache.lengths == [20, 20]
+
+
+# -- errors leave the cache as it was ---------------------------------------------------------------------------------
+
+
+def test_nan_is_refused_and_the_cache_stays(model, new_cache):
+    cache, generator = new_cache(TWO), torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(1, heads, 50, 16, generator=generator) for heads in (6, 2, 2))
+    for layer in range(2):
+        attend(cache, layer, q, k, v, None)
+    before, report = stored(cache), cache.report()
+    bad = v.clone()
+    bad[0, 1, 7, 3] = float("nan")
+    attend(cache, 0, q, k, v, None)
+    with pytest.raises(kvq.BadValue):
+        attend(cache, 1, q, k, bad, None)
+    assert cache.lengths == [50] and cache.get_seq_length() == 50
+    assert cache.report() == report
+    assert same(stored(cache), before)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for layer in range(2):
+            attend(cache, layer, q, k, v, None)
+    assert cache.lengths == [100]
+
+
+def test_a_forward_that_breaks_off_leaves_the_cache(model, new_cache):
+    ids, cache = random_ids(1, 80), new_cache(TWO)
+    logits_of(model, cache, ids[:, :60])
+    before, report = stored(cache), cache.report()
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    hook = model.model.layers[1].register_forward_pre_hook(fail)
+    with pytest.raises(KeyboardInterrupt):
+        model(ids[:, 60:], past_key_values=cache)
+    hook.remove()
+    assert cache.get_seq_length() == 60
+    with pytest.warns(RuntimeWarning, match="after 1 of 2 layers"):
+        got = logits_of(model, cache, ids[:, 60:])
+    assert (got - logits_of(model, new_cache(TWO), ids)[:, 60:]).abs().max() < ROUNDING
+    assert cache.lengths == [80]
+    fresh = new_cache(TWO)
+    logits_of(model, fresh, ids[:, :60])
+    assert same(stored(fresh), before) and fresh.report() == report
+
+
+def test_wrong_dtype_device_and_batch(model, new_cache):
+    half = copy.deepcopy(model).half()
+    with pytest.raises(kvq.Unsupported, match="float16.*dtype=torch.float32"):
+        half(random_ids(1, 4), past_key_values=new_cache(config=half.config))
+    cache = new_cache()
+    elsewhere = torch.empty(1, 2, 4, 16, device="meta")
+    with pytest.raises(kvq.Unsupported, match="device meta"):
+        cache.update(elsewhere, elsewhere, 0)
+    model(random_ids(2, 4), past_key_values=cache)
+    with pytest.raises(kvq.InvalidArgument, match="3 rows where the cache holds 2"):
+        model(random_ids(3, 4), past_key_values=cache)
+    assert cache.lengths == [4, 4]
+
+
+def test_what_this_version_cannot_do_is_named(model, new_cache):
+    cache = new_cache()
+    model(random_ids(1, 4), past_key_values=cache)
+    cache.crop(0)
+    for call, word in (
+        (lambda: cache.crop(-1), "DynamicCache"),
+        (lambda: cache.reorder_cache(torch.tensor([0])), "num_beams=1"),
+        (lambda: cache.batch_repeat_interleave(2), "rows of input_ids"),
+        (lambda: cache.batch_select_indices(torch.tensor([0])), "cache of their own"),
+        (lambda: copy.deepcopy(cache), "new KVQCache"),
+    ):
+        with pytest.raises(kvq.Unsupported, match=word):
+            call()
+    assert cache.lengths == [4]
+    ids = random_ids(1, 40)
+    with pytest.raises(kvq.Unsupported, match="beam search"):
+        model.generate(ids, past_key_values=new_cache(), num_beams=2, max_new_tokens=4, pad_token_id=0)
+    sliding = LlamaConfig(num_hidden_layers=2, layer_types=["full_attention", "sliding_attention"], sliding_window=8)
+    with pytest.raises(kvq.Unsupported, match="sliding_attention"):
+        KVQCache(sliding)
+    with pytest.raises(kvq.InvalidArgument, match="page_tokens is 48"):
+        KVQCache(model.config, EIGHT, page_tokens=48, context=cache.packed.context)
+    with pytest.raises(kvq.InvalidArgument, match="kivi-3"):
+        new_cache("kivi-3")
+    module = SimpleNamespace(training=False, is_causal=True)
+    k, v = cache.update(*(torch.randn(1, 2, 1, 16) for _ in range(2)), 0)
+    with pytest.raises(kvq.Unsupported, match="softcap"):
+        attention_forward(module, torch.randn(1, 6, 1, 16), k, v, None, softcap=30.0)
+
+
+def test_a_config_of_another_model_is_noticed(model, new_cache):
+    other = copy.deepcopy(model)
+    other.set_attn_implementation("eager")
+    cache = new_cache(config=model.config)  # says "kvq"
+    with pytest.raises(kvq.FailedPrecondition, match="model.config itself"):
+        other(random_ids(1, 8), past_key_values=cache)
+    assert cache.lengths == [0]
+
+
+# -- the dense way ----------------------------------------------------------------------------------------------------
+
+
+def test_other_attention_functions_get_dense_tensors_and_one_warning(model, context):
+    dense = copy.deepcopy(model)
+    dense.set_attn_implementation("sdpa")
+    ids, mask = padded_batch((90, 61))
+    cuts = (80, *range(81, 90))
+    cache = KVQCache(dense.config, EIGHT, context=context)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        got = logits_of(dense, cache, ids, cuts, mask)
+    said = [str(warning.message) for warning in caught if "KVQCache" in str(warning.message)]
+    assert len(said) == 1 and 'attn_implementation="kvq"' in said[0]
+    expected = logits_of(dense, DynamicCache(config=dense.config), ids, cuts, mask)
+    for row, length in enumerate((90, 61)):
+        assert (got[row, 90 - length :] - expected[row, 90 - length :]).abs().max() < NEAR
+    assert cache.lengths == [90, 90]
+    report = cache.report()
+    assert 0 < report["bytes_used"] < 2 * 90 * 2 * 2 * 32 * 4 + report["tail_bytes_used"]
+
+
+# -- size -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text, cap", [(EIGHT, 32 + 32 + 32), (TWO, 32 + 32)])
+def test_bytes_are_those_of_the_specification(model, new_cache, text, cap):
+    cache = new_cache(text)
+    logits_of(model, cache, random_ids(2, 300))
+    report, config = cache.report(), cache.packed.cache.config
+    page = lowlevel.format_page_bytes(text, 16, 16, config["page_tokens"])
+    blocks = 2 * -(-max(lowlevel.format_frontier(text, 300)) // config["page_tokens"])
+    tail = config["layers"] * 2 * cap * (16 + 16) * 4  # layers, KV heads, slots, Dk + Dv, sizeof float
+    assert report["blocks_used"] == blocks
+    assert report["page_bytes_used"] == blocks * config["layers"] * 2 * page
+    assert report["tail_bytes_used"] == 2 * tail
+    assert report["bytes_used"] == report["page_bytes_used"] + report["tail_bytes_used"]
+    reserved = config["blocks"] * config["layers"] * 2 * page + config["sequences"] * tail
+    # The caller's memory also holds what aligns its parts.
+    assert reserved <= report["bytes_reserved"] <= reserved + 4096
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the largest tensor that any operation returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(value, torch.Tensor):
+                self.elements = max(self.elements, value.untyped_storage().nbytes() // value.element_size())
+        return result
+
+
+def test_decoding_makes_no_dense_tensor_of_the_context(model, new_cache):
+    """The largest tensor of a step is one of the model's own (its weights are 128 x 96), with any length of context."""
+    tokens = 1500
+    cache = new_cache()
+    generator = torch.Generator().manual_seed(0)
+    k, v = (torch.randn(1, 2, tokens, 16, generator=generator) for _ in range(2))
+    cache.load([(k, v)] * 2)
+    with LargestTensor() as packed:
+        model(random_ids(1, 1), past_key_values=cache)
+    assert packed.elements <= 128 * 96 < tokens * 2 * 16
+    ordinary = DynamicCache(config=model.config)
+    for layer in range(2):
+        ordinary.update(k, v, layer)
+    with LargestTensor() as dense:
+        model(random_ids(1, 1), past_key_values=ordinary)
+    assert dense.elements >= tokens * 2 * 16
+
+
+PEAK = """
+import os, sys, torch, kvq
+from kvq.hf import KVQCache, attention_forward
+from types import SimpleNamespace
+from transformers import LlamaConfig
+
+def status(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+
+heads, tokens, piece = 4, 16384, 1024
+config = LlamaConfig(num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4, head_dim=64,
+                     hidden_size=256, attn_implementation="kvq")
+context = kvq.lowlevel.Context(sys.argv[1], store_dir=sys.argv[2])
+cache = KVQCache(config, "kvq-4", context=context)
+module = SimpleNamespace(training=False, is_causal=True)
+
+def step():
+    q, k, v = (torch.randn(1, heads, 1, 64) for _ in range(3))
+    k, v = cache.update(k, v, 0)
+    attention_forward(module, q, k, v, None)
+
+cache.load([tuple(torch.randn(1, heads, piece, 64) for _ in range(2))])
+step()
+before = status("VmRSS")
+for _ in range(tokens // piece):
+    cache.load([tuple(torch.randn(1, heads, piece, 64) for _ in range(2))])
+held = status("VmRSS") - before
+open("/proc/self/clear_refs", "w").write("5")
+resting = status("VmRSS")
+for _ in range(3):
+    step()
+print(cache.report()["bytes_reserved"], held, status("VmHWM") - resting, tokens * heads * 128 * 4)
+"""
+
+
+def test_peak_memory_of_a_long_context(device, tmp_path):
+    """Measured on the process, so that memory of the library counts too."""
+    command = [sys.executable, "-c", PEAK, device, str(tmp_path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True)
+    reserved, held, peak, dense = map(int, output.stdout.split())
+    assert reserved < dense / 5
+    # What stays is the pool, the one before its last growth that the allocator may keep, and a piece's tensors.
+    assert held < 2 * reserved + 8e6 < dense
+    assert peak < dense / 8

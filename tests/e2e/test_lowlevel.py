@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python face of the C API: arrays without copies, exceptions, steps as transactions."""
+
+import numpy as np
+import pytest
+import torch
+
+import kvq
+from kvq import lowlevel
+
+FORMAT = "k4c32-v4t16/w32,block"
+
+
+@pytest.fixture
+def cache(context):
+    return lowlevel.Cache(context, FORMAT, layers=2, q_heads=4, kv_heads=2, dk=16, dv=16, blocks=4, sequences=2)
+
+
+def states(tokens, seed=0, heads=2):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((1, heads, tokens, 16)).astype(np.float32) for _ in range(2)]
+
+
+def fill(cache, sequence, k, v):
+    with cache.plan([sequence], [k.shape[2]]) as step:
+        for layer in range(2):
+            step.append(layer, k, v)
+
+
+def read(cache, sequence, layer=0):
+    shape = (2, cache.length(sequence), 16)
+    k, v = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    cache.read(sequence, layer, k, v)
+    return k, v
+
+
+def test_format_functions():
+    assert lowlevel.format_canonical("kivi-2") == "k2c32-v2t32/w128,sliding"
+    assert 64 in lowlevel.format_page_tokens("kivi-2")
+    assert lowlevel.format_frontier("kivi-4", 300) == (256, 172)
+    assert lowlevel.format_page_bytes("kvq-4", 64, 64, 64) * 8 / (64 * 128) == 5.0
+
+
+def test_numpy_and_torch_give_the_same_cache(cache):
+    k, v = states(70)
+    a, b = cache.add(), cache.add()
+    fill(cache, a, k, v)
+    fill(cache, b, torch.from_numpy(k), torch.from_numpy(v))
+    assert all(np.array_equal(x, y) for x, y in zip(read(cache, a), read(cache, b)))
+
+
+def test_recent_tokens_come_back_as_they_were(cache):
+    k, v = states(70)
+    sequence = cache.add()
+    fill(cache, sequence, k, v)
+    frontier = lowlevel.format_frontier(FORMAT, 70)[0]
+    assert frontier == 32
+    got_k, got_v = read(cache, sequence)
+    assert np.array_equal(got_k[:, frontier:], k[0][:, frontier:])
+    assert np.array_equal(got_v[:, frontier:], v[0][:, frontier:])
+    assert not np.array_equal(got_k[:, :frontier], k[0][:, :frontier])
+    assert np.abs(got_k - k[0]).max() < 0.5
+
+
+def test_strided_and_read_only_arrays_are_read_in_place(cache):
+    k, v = states(40)
+    wide = np.zeros((1, 40, 2, 16), np.float32)
+    wide[:] = k.transpose(0, 2, 1, 3)
+    wide.flags.writeable = False
+    a, b = cache.add(), cache.add()
+    fill(cache, a, k, v)
+    fill(cache, b, wide.transpose(0, 2, 1, 3), v)
+    assert np.array_equal(read(cache, a)[0], read(cache, b)[0])
+
+
+def test_forward_writes_through_strides(cache):
+    k, v = states(40)
+    q = np.random.default_rng(1).standard_normal((1, 4, 40, 16)).astype(np.float32)
+    outs = [np.empty((1, 4, 40, 16), np.float32), np.empty((1, 40, 4, 16), np.float32).transpose(0, 2, 1, 3)]
+    for out in outs:
+        with cache.plan([cache.add()], [40]) as step:
+            for layer in range(2):
+                step.forward(layer, q, k, v, 0.25, out)
+    assert np.array_equal(*outs)
+    keys, values = np.repeat(k, 2, axis=1), np.repeat(v, 2, axis=1)
+    scores = np.einsum("bhqd,bhkd->bhqk", q, keys) * 0.25 + np.triu(np.full((40, 40), -np.inf), 1)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = np.einsum("bhqk,bhkd->bhqd", weights / weights.sum(-1, keepdims=True), values)
+    # Positions below 64 see no quantized token: window 32 and commit group 32.
+    assert np.abs(outs[0] - expected).max() < 1e-4
+
+
+def test_with_block_that_raises_takes_the_step_back(cache):
+    k, v = states(40)
+    sequence = cache.add()
+    before = cache.report()
+    with pytest.raises(ZeroDivisionError), cache.plan([sequence], [40]) as step:
+        step.append(0, k, v)
+        raise ZeroDivisionError
+    assert cache.length(sequence) == 0
+    assert cache.report() == before
+    with pytest.raises(kvq.FailedPrecondition, match="has ended"):
+        step.append(1, k, v)
+
+
+def test_commit_needs_every_layer(cache):
+    k, v = states(8)
+    step = cache.plan([cache.add()], [8])
+    step.append(0, k, v)
+    with pytest.raises(kvq.Error):
+        step.commit()
+    step.append(1, k, v)
+    step.commit()
+    assert cache.report()["tokens"] == 8
+
+
+def test_a_full_pool_says_so_and_grows(cache):
+    k, v = states(4 * 64 + 100)
+    sequence = cache.add()
+    with pytest.raises(kvq.PoolFull):
+        cache.plan([sequence], [k.shape[2]])
+    assert isinstance(kvq.PoolFull(), kvq.ResourceExhausted)
+    fill(cache, sequence, k[:, :, :100], v[:, :, :100])
+    before = read(cache, sequence)
+    cache.grow(8, 3)
+    assert all(np.array_equal(x, y) for x, y in zip(before, read(cache, sequence)))
+    fill(cache, sequence, k[:, :, 100:], v[:, :, 100:])
+    assert cache.length(sequence) == k.shape[2]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
+def test_bad_values_name_their_place(cache, bad):
+    k, v = states(10)
+    k[0, 1, 7, 3] = bad
+    sequence = cache.add()
+    step = cache.plan([sequence], [10])
+    with pytest.raises(kvq.BadValue, match="token 7.*head 1.*channel 3"):
+        step.append(0, k, v)
+    step.abort()
+    assert cache.length(sequence) == 0
+    fill(cache, sequence, *states(10))
+    assert cache.length(sequence) == 10
+
+
+def test_wrong_arrays_are_refused(cache):
+    k, v = states(10)
+    step = cache.plan([cache.add()], [10])
+    with pytest.raises(kvq.Unsupported, match="float32 or bfloat16"):
+        step.append(0, k.astype(np.float64), v)
+    with pytest.raises(kvq.InvalidArgument):
+        step.append(0, states(10, heads=3)[0], v)
+    with pytest.raises(kvq.InvalidArgument):
+        step.append(5, k, v)
+    with pytest.raises(kvq.InvalidArgument, match="one entry"):
+        cache.plan([0, 1], [10])
+
+
+def test_exceptions_are_pythons_own_too(context):
+    with pytest.raises(ValueError, match="k3c32"):
+        lowlevel.format_canonical("k3c32-v4t32")
+    assert issubclass(kvq.BadValue, ValueError)
+    assert issubclass(kvq.Unsupported, NotImplementedError)
+    with pytest.raises(kvq.Error):
+        lowlevel.Context("abacus")
+
+
+def test_kernel_checks_its_arguments(context):
+    request = "dequantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact"
+    kernel = lowlevel.open_kernel(context, request)
+    words = kernel.signature.split()
+    assert len(words) == 5
+    with pytest.raises(kvq.InvalidArgument, match="takes 5"):
+        kernel.launch([1, 2], grid=(1, 1, 1))
+    index = next(i for i, word in enumerate(words) if word in ("i64", "i32"))
+    arguments = [None if word.startswith("ptr") else 0 for word in words]
+    arguments[index] = "x"
+    with pytest.raises(kvq.InvalidArgument, match=f"argument {index}"):
+        kernel.launch(arguments, grid=(1, 1, 1))

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layouts (spec section 3): where each code of a page section lives, by a precomputed table of addresses."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+
+class LayoutError(ValueError):
+    """layout_c1 is violated, or a text is not of layout_c4's form."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Inner bits: one (dim, bit) per address bit, low first. Loops: (dim, count), fastest first. dim: "tok", "ch"."""
+
+    inner: tuple
+    loops: tuple
+
+    def inner_bits(self, dim):
+        return sum(1 for name, _ in self.inner if name == dim)
+
+    def extent(self, dim):
+        size = 1 << self.inner_bits(dim)
+        for name, count in self.loops:
+            size *= count if name == dim else 1
+        return size
+
+    def addresses(self):
+        """layout_c1: int64 [tokens, channels]; refuses what is not a bijection."""
+        shape = (self.extent("tok"), self.extent("ch"))
+        index = dict(zip(("tok", "ch"), np.meshgrid(*map(np.arange, shape), indexing="ij")))
+        address = np.zeros(shape, np.int64)
+        for position, (dim, bit) in enumerate(self.inner):
+            address |= ((index[dim] >> bit) & 1) << position
+        rest = {dim: index[dim] >> self.inner_bits(dim) for dim in index}
+        weight = 1 << len(self.inner)
+        for dim, count in self.loops:
+            address += rest[dim] % count * weight
+            rest[dim] = rest[dim] // count
+            weight *= count
+        if not np.array_equal(np.sort(address, axis=None), np.arange(address.size)):
+            raise LayoutError(f"{self} is not a bijection onto 0 .. {address.size - 1}; use each index bit once.")
+        return address
+
+    def __str__(self):
+        inner = " ".join(f"{dim}.{bit}" for dim, bit in self.inner)
+        return " ".join([f"[{inner}]"] + [f"{dim}:{count}" for dim, count in self.loops])
+
+
+def parse_layout(text):
+    """layout_c4."""
+    match = re.fullmatch(r"\[((?:(?:tok|ch)\.[0-9]+ ?)*)\]((?: (?:tok|ch):[1-9][0-9]*)*)", text)
+    if not match:
+        raise LayoutError(f"The layout is '{text}'; write it as in [ch.0 tok.0] tok:32 ch:8.")
+    inner = tuple((dim, int(bit)) for dim, bit in re.findall(r"(tok|ch)\.([0-9]+)", match[1]))
+    loops = tuple((dim, int(count)) for dim, count in re.findall(r"(tok|ch):([0-9]+)", match[2]))
+    return Layout(inner, loops)
+
+
+def make_layout(profile, which, bits, page_tokens, head_dim):
+    """The two profiles of section 3. which: "K" or "V"."""
+    if profile == "kivi":
+        along, size, across, count = (
+            ("tok", page_tokens, "ch", head_dim) if which == "K" else ("ch", head_dim, "tok", page_tokens)
+        )
+        per_word = 32 // bits
+        inner = tuple((along, i) for i in range(per_word.bit_length() - 1))
+        return Layout(inner, ((along, size // per_word), (across, count)))
+    if profile != "vnni":
+        raise LayoutError(f"The profile is '{profile}'; allowed are vnni and kivi.")
+    per_byte = 8 // bits
+    word, lane = ("ch", "tok") if which == "K" else ("tok", "ch")
+    word_size, lane_size = (head_dim, page_tokens) if which == "K" else (page_tokens, head_dim)
+    select = [(word, 2 + i) for i in range(per_byte.bit_length() - 1)]
+    inner = select + [(word, 0), (word, 1)] + [(lane, i) for i in range(4)]
+    panel = 64 if lane_size % 64 == 0 else lane_size
+    loops = ((lane, panel // 16), (word, word_size // (4 * per_byte)), (lane, lane_size // panel))
+    return Layout(tuple(inner), loops)
+
+
+@lru_cache(maxsize=None)
+def address_table(profile, which, bits, page_tokens, head_dim):
+    layout = make_layout(profile, which, bits, page_tokens, head_dim)
+    if (layout.extent("tok"), layout.extent("ch")) != (page_tokens, head_dim):
+        raise LayoutError(f"{layout} does not cover {page_tokens} tokens of {head_dim} channels; use multiples of 16.")
+    table = layout.addresses()
+    table.setflags(write=False)
+    return table
+
+
+def pack(codes, table, bits):
+    """layout_c2: codes [tokens, channels] to bytes."""
+    flat = np.empty(table.size, np.uint8)
+    flat[table.ravel()] = np.asarray(codes, np.uint8).ravel()
+    parts = flat.reshape(-1, 8 // bits)
+    shifts = np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
+    return np.bitwise_or.reduce(parts << shifts, axis=1)
+
+
+def unpack(data, table, bits):
+    """layout_c3: the inverse of pack."""
+    shifts = np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
+    flat = (np.asarray(data, np.uint8)[:, None] >> shifts) & np.uint8((1 << bits) - 1)
+    return flat.reshape(-1)[table]

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layouts and pages: hand-worked addresses, KIVI's words, and that pack and unpack are inverses."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvq_oracle import layout, page, quantize, text
+
+KIVI = json.loads((Path(__file__).parents[1] / "golden" / "kivi_words.json").read_text())["words"]
+SHAPES = list(product(["vnni", "kivi"], "KV", [2, 4, 8], [32, 64, 96, 128, 160, 256], [16, 64, 80, 128, 192, 256]))
+
+
+def test_layout_c4_the_texts_of_both_profiles():
+    make = lambda *args: str(layout.make_layout(*args))
+    assert make("vnni", "K", 4, 64, 64) == "[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1"
+    assert make("vnni", "K", 2, 128, 80) == "[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:5 tok:2"
+    assert make("vnni", "V", 4, 64, 80) == "[tok.2 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:5 tok:8 ch:1"
+    assert make("vnni", "V", 8, 96, 128) == "[tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:24 ch:2"
+    assert make("kivi", "K", 4, 64, 80) == "[tok.0 tok.1 tok.2] tok:8 ch:80"
+    assert make("kivi", "V", 2, 64, 80) == "[ch.0 ch.1 ch.2 ch.3] ch:5 tok:64"
+
+
+@pytest.mark.parametrize("profile, which, bits, tokens, head_dim", SHAPES)
+def test_layout_c1_c4_every_profile_is_a_bijection_and_has_one_text(profile, which, bits, tokens, head_dim):
+    made = layout.make_layout(profile, which, bits, tokens, head_dim)
+    assert made.addresses().shape == (tokens, head_dim)
+    assert layout.parse_layout(str(made)) == made
+
+
+@pytest.mark.parametrize("text_form", ["[tok.0 tok.0] tok:16 ch:8", "[tok.1] tok:16 ch:8", "[ch.0 ch.2] tok:4 ch:4"])
+def test_layout_c1_refuses_what_is_no_bijection(text_form):
+    with pytest.raises(layout.LayoutError, match="not a bijection"):
+        layout.parse_layout(text_form).addresses()
+
+
+@pytest.mark.parametrize(
+    "which, bits, token, channel, address",
+    [
+        ("K", 4, 0, 4, 1),  # the other half of the byte
+        ("K", 4, 0, 1, 2),  # the next byte of the word
+        ("K", 4, 1, 0, 8),  # the next word: the next token
+        ("K", 4, 16, 0, 128),  # the next tile of 16 tokens
+        ("K", 4, 0, 8, 512),  # after all 64 tokens the next 8 channels
+        ("K", 4, 64, 0, 64 * 64),  # the second panel of tokens
+        ("K", 2, 0, 8, 2),
+        ("K", 8, 0, 3, 3),
+        ("V", 4, 4, 0, 1),
+        ("V", 4, 0, 1, 8),
+        ("V", 4, 8, 0, 512),
+        ("V", 2, 12, 5, 3 + 16 * 5),
+    ],
+)
+def test_vnni_addresses_worked_by_hand(which, bits, token, channel, address):
+    assert layout.address_table("vnni", which, bits, 128, 64)[token, channel] == address
+
+
+@pytest.mark.parametrize("case", KIVI, ids=lambda case: case["word"])
+@pytest.mark.parametrize("which", ["K", "V"])
+def test_kivi_words(case, which):
+    """methods 1.2: LSB first, along tokens for K, along channels for V; words of one channel (token) follow."""
+    tokens, head_dim, bits, line = 64, 80, case["bits"], case["line"]
+    codes = np.zeros((tokens, head_dim), np.uint8)
+    at = len(line)  # the second word of channel 3 (K) or of token 3 (V)
+    if which == "K":
+        codes[at : 2 * at, 3] = line
+    else:
+        codes[3, at : 2 * at] = line
+    words = layout.pack(codes, layout.address_table("kivi", which, bits, tokens, head_dim), bits).view("<u4")
+    words_a_line = (tokens if which == "K" else head_dim) * bits // 32
+    assert words[3 * words_a_line + 1] == int(case["word"], 16)
+    assert np.count_nonzero(words) == 1
+
+
+@given(
+    st.sampled_from(["vnni", "kivi"]), st.sampled_from("KV"), st.sampled_from([2, 4, 8]), st.sampled_from([32, 64, 96]),
+    st.sampled_from([16, 64, 80]), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_layout_c3_pack_and_unpack_are_inverses(profile, which, bits, tokens, head_dim, seed):
+    rng = np.random.default_rng(seed)
+    table = layout.address_table(profile, which, bits, tokens, head_dim)
+    codes = rng.integers(0, 1 << bits, (tokens, head_dim), np.uint8)
+    data = layout.pack(codes, table, bits)
+    assert data.size == tokens * head_dim * bits // 8
+    assert np.array_equal(layout.unpack(data, table, bits), codes)
+    noise = rng.integers(0, 256, data.size, np.uint8)
+    assert np.array_equal(layout.pack(layout.unpack(noise, table, bits), table, bits), noise)
+
+
+def test_layout_c2_codes_are_little_endian():
+    table = np.arange(8).reshape(1, 8)
+    assert layout.pack([[1, 2, 3, 0, 0, 0, 0, 1]], table, 2).tolist() == [0b00111001, 0b01000000]
+    assert layout.pack([[1, 2, 3, 0, 0, 0, 0, 15]], table, 4).tolist() == [0x21, 0x03, 0x00, 0xF0]
+
+
+@pytest.mark.parametrize("pair", ["k4c32-v4t32", "k2t16-v8c64", "k8c64-v2t80"])
+@pytest.mark.parametrize("profile", ["vnni", "kivi"])
+def test_page_c3_sections_hold_codes_and_coefficients(pair, profile):
+    pair, tokens, head_dim = text.parse_pair(pair), 64, 80
+    if not pair.v.per_channel and head_dim % pair.v.group:
+        head_dim = 64
+    rng = np.random.default_rng(7)
+    rows = {which: rng.standard_normal((tokens, head_dim)).astype(np.float32) for which in "KV"}
+    made = page.Page(pair, tokens, head_dim, head_dim, profile)
+    made.data[:] = page.build_page(pair, tokens, rows["K"], rows["V"], head_dim, head_dim, profile)
+    for which in "KV":
+        side = pair.side(which)
+        expected = quantize.quantize(rows[which], side)
+        assert np.array_equal(made.codes(which), expected.q)
+        scales = made.section(which, "scale").view(np.float16)
+        if side.per_channel:  # [P/g][D]
+            assert np.array_equal(scales.reshape(-1, head_dim), expected.s[:: side.group])
+        else:  # [D/g][P]
+            assert np.array_equal(scales.reshape(-1, tokens), expected.s[:, :: side.group].T)
+        assert np.array_equal(made.read(which), quantize.dequantize(expected))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 63))
+def test_a_page_written_in_pieces_equals_one_written_at_once(seed, cut):
+    rng = np.random.default_rng(seed)
+    k, v = (rng.standard_normal((64, 64)).astype(np.float32) for _ in range(2))
+    pieces = page.Page("k2c32-v4t32", 64, 64, 64)
+    pieces.write("V", cut, v[cut:])
+    pieces.write("K", 32, k[32:])
+    pieces.write("V", 0, v[:cut])
+    pieces.write("K", 0, k[:32])
+    assert np.array_equal(pieces.data, page.build_page("k2c32-v4t32", 64, k, v, 64, 64))
+
+
+def test_writing_leaves_other_bytes_alone():
+    rng = np.random.default_rng(3)
+    made = page.Page("k4c32-v2t32", 64, 64, 64)
+    made.data[:] = rng.integers(0, 256, made.data.size, np.uint8)
+    before = made.data.copy()
+    codes = made.codes("V").copy()
+    made.write("V", 5, rng.standard_normal((3, 64)).astype(np.float32))
+    changed = made.codes("V") != codes
+    assert changed[5:8].any() and not changed[:5].any() and not changed[8:].any()
+    begin, _ = made.map["V", "codes"]
+    assert np.array_equal(made.data[:begin], before[:begin])
+    scales = made.section("V", "scale").view(np.float16).reshape(2, 64)
+    old = before[made.map["V", "scale"][0] :][:256].view(np.uint16).reshape(2, 64)
+    assert np.array_equal(scales.view(np.uint16)[:, :5], old[:, :5])
+    assert np.array_equal(scales.view(np.uint16)[:, 8:], old[:, 8:])

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sum at the end of ./dev test: counts come from the runners' reports, and a silent failure is still a failure."""
+import argparse
+import importlib.util
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(name="runner", scope="module")
+def load_runner():
+    spec = importlib.util.spec_from_file_location("kvq_run_tests", ROOT / "scripts" / "run_tests.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+REPORT = """<testsuites><testsuite>
+<testcase classname="unit" name="passes"/>
+<testcase classname="unit" name="fails"><failure message="no"/></testcase>
+<testcase name="breaks"><error message="no"/></testcase>
+<testcase classname="unit" name="later"><skipped/></testcase>
+</testsuite></testsuites>"""
+
+
+def run_counted(runner, tmp_path, report, status, pattern=None):
+    """Runs a stand-in for a test runner that writes `report` (None: nothing) and exits with `status`."""
+    file = tmp_path / "report.xml"
+    program = f"import pathlib, sys; {report!r} and pathlib.Path({str(file)!r}).write_text({report!r}); sys.exit({status})"
+    return runner.counted("stand-in", file, [sys.executable, "-c", program], argparse.Namespace(filter=pattern))
+
+
+def test_counts_and_names(runner, tmp_path):
+    outcome = run_counted(runner, tmp_path, REPORT, 1)
+    assert (outcome.passed, outcome.failed, outcome.skipped) == (1, 2, 1)
+    assert outcome.failures == ["unit.fails", "breaks"]
+
+
+def test_no_report_is_a_failure(runner, tmp_path):
+    outcome = run_counted(runner, tmp_path, None, 0)
+    assert outcome.failed == 1
+    assert "wrote no report" in outcome.failures[0]
+
+
+def test_old_report_is_not_counted(runner, tmp_path):
+    (tmp_path / "report.xml").write_text(REPORT, encoding="utf-8")
+    assert run_counted(runner, tmp_path, None, 0).passed == 0
+
+
+def test_no_test_is_a_failure_unless_filtered(runner, tmp_path):
+    empty = "<testsuites/>"
+    assert run_counted(runner, tmp_path, empty, 0).failures == ["stand-in: ran no test"]
+    assert run_counted(runner, tmp_path, empty, 5, pattern="nothing").failed == 0
+
+
+def test_bad_exit_without_failed_test_is_a_failure(runner, tmp_path):
+    outcome = run_counted(runner, tmp_path, '<testsuite><testcase name="a"/></testsuite>', 3)
+    assert (outcome.passed, outcome.failed) == (1, 1)
+    assert "exit status 3" in outcome.failures[0]

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The paged cache against a model of it: docs/format-spec.md sections 4 to 7 through the C API on device "ref".
+#include "tests/unit/cache_harness.h"
+
+#include <cmath>
+
+using namespace kvq_test;
+
+namespace {
+
+CacheSetup small(const std::string &text, ModelFormat model) {
+  CacheSetup setup;
+  setup.text = text;
+  setup.model = model;
+  return setup;
+}
+
+const ModelFormat kBlock = {{4, true, 32}, {4, false, 16}, 32, false};
+constexpr const char *kBlockText = "k4c32-v4t16/w32,block";
+const ModelFormat kSliding = {{4, true, 32}, {2, false, 16}, 32, true};
+constexpr const char *kSlidingText = "k4c32-v2t16/w32,sliding";
+
+// ---- what a query sees -----------------------------------------------------------------------------------------------
+
+class Formats : public ::testing::TestWithParam<CacheSetup> {};
+
+TEST_P(Formats, RaggedPromptsAndDecodingMatchTheModel) {
+  Harness harness(GetParam());
+  const int32_t a = harness.add(), b = harness.add(), c = harness.add();
+  harness.step({{a, b, c}, {135, 33, 1}, {}, 140});
+  for (int i = 0; i < 40; ++i)
+    harness.step({{c, a, b}, {1, 1, i % 3 ? 1 : 0}, {}, 1}, i % 2 == 0);
+  harness.step({{b, a}, {70, 20}, {5, 0}, 80});
+  harness.step({{a, b}, {7, 32}, {}, 32}, false);
+  for (int32_t sequence : {a, b, c})
+    harness.checkRead(sequence);
+}
+
+CacheSetup with(CacheSetup setup, int qHeads, int kvHeads, int dk, int dv, kvq_dtype dtype, int page, int layers) {
+  setup.qHeads = qHeads, setup.kvHeads = kvHeads, setup.dk = dk, setup.dv = dv;
+  setup.dtype = dtype, setup.pageTokens = page, setup.layers = layers;
+  return setup;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Formats,
+    ::testing::Values(
+        with(small(kBlockText, kBlock), 6, 2, 16, 32, KVQ_F32, 0, 2),
+        with(small(kSlidingText, kSliding), 3, 1, 16, 16, KVQ_F32, 32, 2),
+        with(small("k2c32-v8t16/w0,block", {{2, true, 32}, {8, false, 16}, 0, false}), 2, 2, 32, 16, KVQ_F32, 32, 1),
+        with(small("k8t16-v8c32/w40,block", {{8, false, 16}, {8, true, 32}, 40, false}), 4, 1, 16, 16, KVQ_BF16, 96, 1),
+        with(small("k4c64-v2c128/w64,block", {{4, true, 64}, {2, true, 128}, 64, false}), 1, 1, 16, 16, KVQ_F32, 128, 1),
+        with(small("k2c32-v4t16/w64,sliding", {{2, true, 32}, {4, false, 16}, 64, true}), 8, 1, 16, 16, KVQ_BF16, 256,
+             1)),
+    [](const auto &info) { return "Format" + std::to_string(info.index); });
+
+// Splits of the packed keys, and of a window that is longer than one.
+TEST(Attention, LongSequencesAreSplitAndMerged) {
+  CacheSetup setup = small("k8c32-v8t16/w1500,block", {{8, true, 32}, {8, false, 16}, 1500, false});
+  setup.blocks = 64;
+  Harness harness(setup);
+  const int32_t a = harness.add();
+  kvq_step *step = nullptr;
+  const StepData prompt = {{a}, {4100}, {}, 4100};
+  KVQ_ASSERT_OK(harness.plan(prompt, &step));
+  Harness::LayerData values = harness.random(prompt);
+  const kvq_tensor k = values.k.tensor(), v = values.v.tensor();
+  KVQ_ASSERT_OK(kvq_append(step, 0, &k, &v));
+  harness.record(prompt, 0, values);
+  KVQ_ASSERT_OK(kvq_commit_step(step));
+  harness.step({{a}, {1}, {}, 1}, false);
+  harness.step({{a}, {5}, {}, 5});
+  harness.checkRead(a);
+}
+
+// commit_c6.
+TEST(Commit, SlidingFollowsKivisStateMachine) {
+  const ModelFormat kivi = {{2, true, 32}, {2, false, 16}, 128, true};
+  Harness harness(small("k2c32-v2t16/w128,sliding", kivi));
+  const int32_t a = harness.add();
+  harness.step({{a}, {300}, {}, 300});
+  EXPECT_EQ(300 - kivi.kFrontier(300), 44);
+  EXPECT_EQ(300 - kivi.vFrontier(300), 128);
+  harness.checkRead(a);
+  for (int i = 0; i < 84; ++i)
+    harness.step({{a}, {1}, {}, 1});
+  EXPECT_EQ(harness.length(a) - kivi.kFrontier(384), 0);
+  harness.checkRead(a);
+}
+
+// commit_c4: how a prompt is cut into steps changes no code and no answer.
+TEST(Commit, CuttingAPromptChangesNoBit) {
+  for (const auto &[text, model] : {std::pair(kBlockText, kBlock), std::pair(kSlidingText, kSliding)}) {
+    Harness whole(small(text, model)), cut(small(text, model));
+    const int32_t a = whole.add(), b = cut.add();
+    const int tokens = 150;
+    const StepData prompt = {{a}, {tokens}, {}, tokens};
+    Harness::LayerData values = whole.random(prompt);
+    kvq_step *step = nullptr;
+    KVQ_ASSERT_OK(whole.plan(prompt, &step));
+    KVQ_ASSERT_OK(whole.forward(step, 0, values));
+    KVQ_ASSERT_OK(kvq_commit_step(step));
+    for (int begin = 0, size = 1; begin < tokens; begin += size, size = size % 45 + 7) {
+      size = std::min(size, tokens - begin);
+      const StepData part = {{b}, {size}, {begin}, tokens};
+      Harness::LayerData same = cut.random({{b}, {tokens}, {}, tokens});
+      for (auto member : {&Harness::LayerData::q, &Harness::LayerData::k, &Harness::LayerData::v})
+        std::memcpy((same.*member).memory.data(), (values.*member).memory.data(), (values.*member).memory.size());
+      KVQ_ASSERT_OK(cut.plan(part, &step));
+      KVQ_ASSERT_OK(cut.forward(step, 0, same));
+      KVQ_ASSERT_OK(kvq_commit_step(step));
+      for (int h = 0; h < 2; ++h)
+        for (int t = begin; t < begin + size; ++t)
+          for (int c = 0; c < 16; ++c)
+            ASSERT_NEAR(same.out.get(same.out.index(0, h, t) + c), values.out.get(values.out.index(0, h, t) + c), 2e-6);
+    }
+    EXPECT_EQ(whole.readAll(a), cut.readAll(b));
+    // All packed bytes, those of codes that no query can see yet included.
+    EXPECT_EQ(std::memcmp(whole.memory->data(), cut.memory->data(), whole.report().page_bytes_used), 0);
+  }
+}
+
+// ---- steps -----------------------------------------------------------------------------------------------------------
+
+class Steps : public ::testing::TestWithParam<std::pair<const char *, ModelFormat>> {
+protected:
+  CacheSetup setup(int layers) const {
+    CacheSetup setup = small(GetParam().first, GetParam().second);
+    setup.layers = layers;
+    return setup;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Rules, Steps,
+                         ::testing::Values(std::pair(kBlockText, kBlock), std::pair(kSlidingText, kSliding)),
+                         [](const auto &info) { return info.index ? "Sliding" : "Block"; });
+
+// step_c1. A long step overwrites ring slots that the state before it still needs.
+TEST_P(Steps, AbortLeavesTheCacheAsItWas) {
+  Harness harness(setup(2));
+  const int32_t a = harness.add(), b = harness.add();
+  harness.step({{a, b}, {77, 20}, {}, 77});
+  const std::vector<float> before[] = {harness.readAll(a), harness.readAll(b)};
+  const kvq_cache_report was = harness.report();
+  for (int tokens : {1, 32, 33, 70, 200}) {
+    const StepData data = {{a, b}, {tokens, tokens / 2}, {}, tokens};
+    kvq_step *step = nullptr;
+    KVQ_ASSERT_OK(harness.plan(data, &step));
+    Harness::LayerData values = harness.random(data);
+    KVQ_ASSERT_OK(harness.forward(step, 1, values));
+    kvq_abort_step(step);
+    EXPECT_EQ(harness.length(a), 77);
+    EXPECT_EQ(harness.readAll(a), before[0]) << tokens;
+    EXPECT_EQ(harness.readAll(b), before[1]) << tokens;
+    EXPECT_EQ(harness.report().blocks_used, was.blocks_used);
+  }
+  harness.step({{a, b}, {40, 1}, {}, 40});
+  harness.checkRead(a);
+  harness.checkRead(b);
+}
+
+// step_c2, quantize_c1.
+TEST_P(Steps, ABadValueIsNamedAndLeavesTheLayerAsItWas) {
+  Harness harness(setup(1));
+  const int32_t a = harness.add(), b = harness.add();
+  harness.step({{a, b}, {50, 60}, {}, 60});
+  const std::vector<float> before = harness.readAll(b);
+  for (float bad : {NAN, INFINITY, -INFINITY, 65536.0f, -1e30f})
+    for (int at : {3, 90}) {
+      const StepData data = {{a, b}, {2, 100}, {}, 100};
+      kvq_step *step = nullptr;
+      KVQ_ASSERT_OK(harness.plan(data, &step));
+      Harness::LayerData values = harness.random(data);
+      const int64_t index = values.v.index(1, 0, at) + 9;
+      const float good = values.v.get(index);
+      values.v.set(index, bad);
+      KVQ_EXPECT_ERROR(harness.forward(step, 0, values), KVQ_BAD_VALUE,
+                       "V of sequence 1, token " + std::to_string(60 + at) + ", head 0, channel 9 is");
+      if (at == 3) {
+        kvq_abort_step(step);
+        EXPECT_EQ(harness.readAll(b), before);
+        continue;
+      }
+      // The step is still open: the same layer may try again.
+      values.v.set(index, good);
+      KVQ_ASSERT_OK(harness.forward(step, 0, values));
+      kvq_abort_step(step);
+      EXPECT_EQ(harness.readAll(b), before);
+    }
+  harness.step({{b, a}, {40, 3}, {}, 40});
+  harness.checkRead(b);
+}
+
+TEST(StepProtocol, LargestValuesAreNotBad) {
+  Harness harness(small(kBlockText, kBlock));
+  const int32_t a = harness.add();
+  const StepData data = {{a}, {70}, {}, 70};
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(harness.plan(data, &step));
+  Harness::LayerData values = harness.random(data);
+  values.k.set(values.k.index(0, 0, 1), 65504.0f);
+  values.k.set(values.k.index(0, 0, 2), -65504.0f);
+  KVQ_ASSERT_OK(harness.forward(step, 0, values));
+  harness.record(data, 0, values);
+  KVQ_ASSERT_OK(kvq_commit_step(step));
+  harness.checkRead(a);
+}
+
+TEST(StepProtocol, CallsOutOfOrderAreRefused) {
+  CacheSetup setup = small(kBlockText, kBlock);
+  setup.layers = 2;
+  Harness harness(setup);
+  const int32_t a = harness.add(), b = harness.add();
+  kvq_step *step = nullptr, *second = nullptr;
+  const StepData data = {{a}, {3}, {}, 3};
+  KVQ_EXPECT_ERROR(harness.plan({{a, a}, {1, 1}, {}, 1}, &step), KVQ_INVALID_ARGUMENT, "twice");
+  KVQ_EXPECT_ERROR(harness.plan({{3}, {1}, {}, 1}, &step), KVQ_INVALID_ARGUMENT, "sequence 3 does not exist");
+  KVQ_EXPECT_ERROR(harness.plan({{a}, {-1}, {}, 1}, &step), KVQ_INVALID_ARGUMENT, "new_tokens of sequence 0 is -1");
+  KVQ_EXPECT_ERROR(harness.plan({{a}, {1}, {-2}, 1}, &step), KVQ_INVALID_ARGUMENT, "first_tokens of sequence 0 is -2");
+  KVQ_ASSERT_OK(harness.plan(data, &step));
+  KVQ_EXPECT_ERROR(harness.plan({{b}, {1}, {}, 1}, &second), KVQ_FAILED_PRECONDITION, "already open");
+  Harness::LayerData values = harness.random(data);
+  KVQ_EXPECT_ERROR(harness.attend(step, 0, values), KVQ_FAILED_PRECONDITION, "layer 0 has not appended");
+  KVQ_EXPECT_ERROR(harness.forward(step, 2, values), KVQ_INVALID_ARGUMENT, "layer 2 does not exist");
+  KVQ_ASSERT_OK(harness.forward(step, 0, values));
+  KVQ_EXPECT_ERROR(harness.forward(step, 0, values), KVQ_FAILED_PRECONDITION, "already appended");
+  KVQ_EXPECT_ERROR(kvq_commit_step(step), KVQ_FAILED_PRECONDITION, "layer 1 has not appended");
+  KVQ_EXPECT_ERROR(kvq_sequence_remove(harness.cache, a), KVQ_FAILED_PRECONDITION, "takes part in the open step");
+  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 32, 4, nullptr, 0), KVQ_FAILED_PRECONDITION, "step is open");
+  KVQ_EXPECT_OK(kvq_sequence_remove(harness.cache, b));
+  KVQ_ASSERT_OK(harness.forward(step, 1, values));
+  KVQ_ASSERT_OK(kvq_commit_step(step));
+  EXPECT_EQ(harness.length(a), 3);
+}
+
+TEST(StepProtocol, AttendAfterALongAppendIsRefused) {
+  Harness harness(small(kBlockText, kBlock));
+  const StepData data = {{harness.add()}, {33}, {}, 33};
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(harness.plan(data, &step));
+  Harness::LayerData values = harness.random(data);
+  const kvq_tensor k = values.k.tensor(), v = values.v.tensor();
+  KVQ_ASSERT_OK(kvq_append(step, 0, &k, &v));
+  KVQ_EXPECT_ERROR(harness.attend(step, 0, values), KVQ_FAILED_PRECONDITION, "use kvq_forward");
+  kvq_abort_step(step);
+}
+
+TEST(StepProtocol, AStepWithoutTokensDoesNothing) {
+  Harness harness(small(kBlockText, kBlock));
+  const int32_t a = harness.add();
+  harness.step({{a}, {0}, {}, 4});
+  harness.step({{a}, {0}, {}, 4}, false);
+  EXPECT_EQ(harness.length(a), 0);
+}
+
+// ---- pools -----------------------------------------------------------------------------------------------------------
+
+TEST(Pool, AFullPoolIsRefusedAtPlanAndGrows) {
+  CacheSetup setup = small(kBlockText, kBlock);
+  setup.layers = 2, setup.blocks = 2, setup.sequences = 2, setup.pageTokens = 64;
+  Harness harness(setup);
+  const int32_t a = harness.add();
+  harness.step({{a}, {150}, {}, 150}); // 96 quantized tokens: both blocks
+  const int32_t b = harness.add();
+  harness.step({{b}, {63}, {}, 63});
+  int32_t none = -1;
+  KVQ_EXPECT_ERROR(kvq_sequence_add(harness.cache, &none), KVQ_RESOURCE_EXHAUSTED, "all 2 sequences are in use");
+  EXPECT_EQ(none, -1);
+  const std::vector<float> before = harness.readAll(a);
+  kvq_step *step = nullptr;
+  KVQ_EXPECT_ERROR(harness.plan({{b, a}, {70, 50}, {}, 70}, &step), KVQ_RESOURCE_EXHAUSTED, "3 are missing");
+  EXPECT_EQ(step, nullptr);
+  EXPECT_EQ(harness.readAll(a), before);
+
+  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 1, 2, harness.memory->data(), harness.memory->size()),
+                   KVQ_INVALID_ARGUMENT, "neither may shrink");
+  harness.setup.blocks = 5, harness.setup.sequences = 3;
+  const kvq_cache_config larger = harness.config();
+  size_t bytes = 0;
+  KVQ_ASSERT_OK(kvq_cache_memory_bytes(&larger, &bytes));
+  auto grown = std::make_unique<Memory>(bytes);
+  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 5, 3, grown->data(), bytes - 1), KVQ_INVALID_ARGUMENT, "too small");
+  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 5, 3, grown->data() + 4, bytes), KVQ_INVALID_ARGUMENT, "aligned");
+  KVQ_ASSERT_OK(kvq_cache_grow(harness.cache, 5, 3, grown->data(), bytes));
+  EXPECT_TRUE(harness.memory->guardsIntact());
+  harness.memory = std::move(grown); // the old memory is gone
+  EXPECT_EQ(harness.readAll(a), before);
+  harness.step({{b, a}, {70, 50}, {}, 70});
+  harness.step({{harness.add()}, {30}, {}, 30});
+  harness.checkRead(a);
+  harness.checkRead(b);
+}
+
+TEST(Pool, RemovedSequencesAreReused) {
+  CacheSetup setup = small(kSlidingText, kSliding);
+  setup.blocks = 4, setup.pageTokens = 64;
+  Harness harness(setup);
+  const int32_t a = harness.add(), b = harness.add();
+  harness.step({{a, b}, {120, 70}, {}, 120});
+  harness.remove(a);
+  KVQ_EXPECT_ERROR(kvq_sequence_remove(harness.cache, a), KVQ_INVALID_ARGUMENT, "does not exist");
+  int64_t length = -1;
+  KVQ_EXPECT_ERROR(kvq_sequence_length(harness.cache, a, &length), KVQ_INVALID_ARGUMENT, "does not exist");
+  const int32_t c = harness.add();
+  harness.step({{c, b}, {110, 2}, {}, 110});
+  harness.checkRead(b);
+  harness.checkRead(c);
+  harness.remove(b);
+  harness.remove(c);
+  EXPECT_EQ(harness.report().bytes_used, 0);
+}
+
+// tail_c2, page_c2, step_c3, in numbers worked out by hand for k4c32-v4t16, D 16, P 64:
+// K 512 bytes of codes, 2 groups * 16 * 2 = 64 of scales and as many of minima; V 512, 1 * 64 * 2 = 128 and 128.
+TEST(Pool, BytesAreThoseOfTheFormula) {
+  CacheSetup setup = small(kBlockText, kBlock);
+  setup.layers = 3, setup.kvHeads = 2, setup.qHeads = 2, setup.pageTokens = 64, setup.blocks = 7, setup.sequences = 4;
+  Harness harness(setup);
+  const int64_t page = 512 + 64 + 64 + 512 + 128 + 128, cap = 32 + 32 + 32;
+  const int64_t block = 3 * 2 * page, slot = 3 * 2 * cap * (16 + 16) * 4;
+  EXPECT_EQ(harness.report().bytes_reserved, 7 * block + 4 * slot);
+  EXPECT_EQ(static_cast<int64_t>(harness.memory->size()), 7 * block + 4 * slot);
+  EXPECT_EQ(harness.report().bits_per_element, 0.0);
+  const int32_t a = harness.add(), b = harness.add();
+  EXPECT_EQ(harness.report().bytes_used, 2 * slot);
+  harness.step({{a, b}, {130, 64}, {}, 130}); // 96 and 32 quantized: 2 blocks and 1
+  const kvq_cache_report report = harness.report();
+  EXPECT_EQ(report.tokens, 194);
+  EXPECT_EQ(report.sequences, 2);
+  EXPECT_EQ(report.blocks_used, 3);
+  EXPECT_EQ(report.blocks_capacity, 7);
+  EXPECT_EQ(report.page_bytes_used, 3 * block);
+  EXPECT_EQ(report.tail_bytes_used, 2 * slot);
+  EXPECT_EQ(report.bytes_used, 3 * block + 2 * slot);
+  EXPECT_DOUBLE_EQ(report.bits_per_element, 8.0 * report.bytes_used / (194.0 * 3 * 2 * 32));
+}
+
+// ---- threads ---------------------------------------------------------------------------------------------------------
+
+void backwards(void *, int64_t count, kvq_task task, void *data) {
+  for (int64_t i = count - 1; i >= 0; --i)
+    task(data, i);
+}
+
+TEST(Threads, ResultsDependNeitherOnThreadsNorOnOrder) {
+  std::vector<std::vector<float>> outputs;
+  for (int way = 0; way < 3; ++way) {
+    CacheSetup setup = small(kBlockText, kBlock);
+    setup.blocks = 64, setup.threads = way == 1 ? 4 : 1, setup.parallel = way == 2 ? backwards : nullptr;
+    Harness harness(setup);
+    const StepData prompt = {{harness.add()}, {1300}, {}, 1300}, data = {prompt.sequences, {40}, {}, 40};
+    kvq_step *step = nullptr;
+    KVQ_ASSERT_OK(harness.plan(prompt, &step));
+    Harness::LayerData filling = harness.random(prompt);
+    const kvq_tensor k = filling.k.tensor(), v = filling.v.tensor();
+    KVQ_ASSERT_OK(kvq_append(step, 0, &k, &v));
+    KVQ_ASSERT_OK(kvq_commit_step(step));
+    KVQ_ASSERT_OK(harness.plan(data, &step));
+    Harness::LayerData values = harness.random(data);
+    KVQ_ASSERT_OK(harness.forward(step, 0, values));
+    KVQ_ASSERT_OK(kvq_commit_step(step));
+    std::vector<float> output = values.lse;
+    for (int64_t i = 0; i < 2 * 40 * 16; ++i)
+      output.push_back(values.out.get(i));
+    outputs.push_back(output);
+  }
+  EXPECT_EQ(outputs[0], outputs[1]);
+  EXPECT_EQ(outputs[0], outputs[2]);
+}
+
+} // namespace

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The laws of the layout algebra, and docs/format-spec.md section 3.
+#include "runtime/format/layout.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+using namespace kvq;
+
+namespace {
+
+LinearMap randomMap(std::mt19937_64 &random, int inputs, int outputs) {
+  LinearMap map(inputs, outputs);
+  for (int i = 0; i < inputs; ++i)
+    map.setColumn(i, random() & ((uint64_t{1} << outputs) - 1));
+  return map;
+}
+
+Layout layout(std::string_view text) {
+  Result<Layout> parsed = parseLayout(text);
+  EXPECT_TRUE(parsed.isOk()) << parsed.status().message();
+  return parsed.isOk() ? parsed.value() : Layout();
+}
+
+std::string refusal(std::string_view text) {
+  Result<Layout> parsed = parseLayout(text);
+  EXPECT_FALSE(parsed.isOk());
+  return parsed.status().message();
+}
+
+// Every layout that a legal page can have.
+template <typename Function> void forEachLayout(Function function) {
+  for (Profile profile : {Profile::Vnni, Profile::Kivi})
+    for (Side side : {Side::K, Side::V})
+      for (int bits : {2, 4, 8})
+        for (int pageTokens = 32; pageTokens <= 256; pageTokens += 32)
+          for (int headDim : {16, 64, 80, 96, 128, 256})
+            function(makeLayout(profile, side, bits, pageTokens, headDim), bits, pageTokens, headDim);
+}
+
+} // namespace
+
+TEST(LinearMap, compose_applies_the_inner_map_first) {
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 100; ++round) {
+    const LinearMap outer = randomMap(random, 6, 9), inner = randomMap(random, 4, 6);
+    const LinearMap both = outer.compose(inner);
+    EXPECT_EQ(both.inputs(), 4);
+    EXPECT_EQ(both.outputs(), 9);
+    for (uint64_t x = 0; x < 16; ++x)
+      EXPECT_EQ(both.apply(x), outer.apply(inner.apply(x)));
+  }
+}
+
+TEST(LinearMap, compose_is_associative_and_has_an_identity) {
+  std::mt19937_64 random(2);
+  for (int round = 0; round < 100; ++round) {
+    const LinearMap a = randomMap(random, 7, 3), b = randomMap(random, 5, 7), c = randomMap(random, 8, 5);
+    EXPECT_EQ(a.compose(b).compose(c), a.compose(b.compose(c)));
+    EXPECT_EQ(a.compose(LinearMap::identity(7)), a);
+    EXPECT_EQ(LinearMap::identity(3).compose(a), a);
+  }
+}
+
+TEST(LinearMap, apply_is_linear) {
+  std::mt19937_64 random(3);
+  const LinearMap map = randomMap(random, 10, 12);
+  EXPECT_EQ(map.apply(0), 0u);
+  for (int round = 0; round < 200; ++round) {
+    const uint64_t x = random() & 1023, y = random() & 1023;
+    EXPECT_EQ(map.apply(x ^ y), map.apply(x) ^ map.apply(y));
+  }
+}
+
+TEST(LinearMap, rank_counts_the_image) {
+  std::mt19937_64 random(4);
+  for (int round = 0; round < 200; ++round) {
+    const LinearMap map = randomMap(random, static_cast<int>(random() % 7), static_cast<int>(1 + random() % 6));
+    std::vector<bool> hit(64);
+    int image = 0;
+    for (uint64_t x = 0; x < uint64_t{1} << map.inputs(); ++x) {
+      image += !hit[map.apply(x)];
+      hit[map.apply(x)] = true;
+    }
+    EXPECT_EQ(image, 1 << map.rank());
+  }
+  EXPECT_EQ(LinearMap::identity(64).rank(), 64);
+  EXPECT_EQ(LinearMap(5, 5).rank(), 0);
+}
+
+TEST(LinearMap, inverse_holds_on_both_sides) {
+  std::mt19937_64 random(5);
+  int bijective = 0;
+  for (int round = 0; round < 300; ++round) {
+    const LinearMap map = randomMap(random, 7, 7);
+    Result<LinearMap> inverse = map.inverse();
+    ASSERT_EQ(inverse.isOk(), map.isBijective());
+    if (!inverse.isOk())
+      continue;
+    ++bijective;
+    EXPECT_EQ(inverse.value().compose(map), LinearMap::identity(7));
+    EXPECT_EQ(map.compose(inverse.value()), LinearMap::identity(7));
+    for (uint64_t x = 0; x < 128; ++x)
+      EXPECT_EQ(map.apply(inverse.value().apply(x)), x);
+  }
+  EXPECT_GT(bijective, 50); // some 29 % of random square maps are invertible
+}
+
+TEST(LinearMap, inverse_of_a_map_without_one_is_refused) {
+  LinearMap singular(3, 3);
+  singular.setColumn(0, 1);
+  singular.setColumn(1, 3);
+  singular.setColumn(2, 2);
+  EXPECT_EQ(singular.rank(), 2);
+  EXPECT_EQ(singular.inverse().status().message(),
+            "the map from 3 to 3 bits has rank 2 and therefore no inverse: use as many independent bits on both sides");
+  EXPECT_EQ(LinearMap(2, 3).inverse().status().code(), Code::InvalidArgument);
+}
+
+TEST(Layout, layout_c1_every_legal_page_is_a_bijection) {
+  forEachLayout([](const Layout &map, int bits, int tokens, int channels) {
+    const Status status = map.checkBijective(tokens, channels);
+    ASSERT_TRUE(status.isOk()) << status.message();
+    ASSERT_EQ(map.extent(Dim::Token), tokens);
+    ASSERT_EQ(map.extent(Dim::Channel), channels);
+    std::vector<bool> hit(static_cast<size_t>(tokens) * channels);
+    for (int t = 0; t < tokens; ++t)
+      for (int c = 0; c < channels; ++c) {
+        const int64_t address = map.address(t, c);
+        ASSERT_GE(address, 0);
+        ASSERT_LT(address, int64_t{tokens} * channels) << map.toText();
+        ASSERT_FALSE(hit[address]) << map.toText() << " hits " << address << " twice";
+        hit[address] = true;
+      }
+  });
+}
+
+TEST(Layout, layout_c1_anything_else_is_refused) {
+  EXPECT_EQ(
+      layout("[tok.0 tok.0 ch.0] tok:16 ch:64").checkBijective(32, 64).message(),
+      "layout '[tok.0 tok.0 ch.0] tok:16 ch:64' is not a bijection: its inner part maps 2 index bits to 3 address "
+      "bits with rank 2; use each of the low index bits in independent address bits");
+  // Bit 0 of the token is left out.
+  EXPECT_FALSE(layout("[tok.1] tok:16 ch:64").checkBijective(64, 64).isOk());
+  // Dependent although square.
+  EXPECT_FALSE(layout("[tok.0^ch.0 ch.0^tok.0] tok:16 ch:32").checkBijective(32, 64).isOk());
+  EXPECT_EQ(layout("[tok.0] tok:16 ch:64").checkBijective(64, 64).message(),
+            "layout '[tok.0] tok:16 ch:64' covers 32 tokens x 64 channels, but the page has 64 x 64: change its loops");
+  Layout empty = layout("[tok.0] tok:16 ch:64");
+  empty.loops[1].count = 0;
+  EXPECT_EQ(empty.checkBijective(32, 0).message(),
+            "layout '[tok.0] tok:16 ch:0' has a loop of 0 iterations: use at least 1");
+}
+
+TEST(Layout, layout_c1_a_swizzle_is_a_bijection) {
+  const Layout swizzle = layout("[tok.0 tok.1^ch.0 ch.0 ch.1^tok.0] tok:8 ch:4");
+  ASSERT_TRUE(swizzle.checkBijective(32, 16).isOk());
+  std::vector<bool> hit(32 * 16);
+  for (int t = 0; t < 32; ++t)
+    for (int c = 0; c < 16; ++c) {
+      const int64_t address = swizzle.address(t, c);
+      EXPECT_FALSE(hit[address]);
+      hit[address] = true;
+      EXPECT_EQ(swizzle.index(address), (std::array<int64_t, 2>{t, c}));
+    }
+}
+
+TEST(Layout, layout_c2_words_of_vnni) {
+  // K, 4 bits: the byte of channel c holds c in its low and c + 4 in its high half; 16 tokens are 16 words.
+  const Layout k = makeLayout(Profile::Vnni, Side::K, 4, 64, 64);
+  EXPECT_EQ(k.address(0, 0), 0);
+  EXPECT_EQ(k.address(0, 4), 1);
+  EXPECT_EQ(k.address(0, 1), 2);
+  EXPECT_EQ(k.address(0, 7), 7);
+  EXPECT_EQ(k.address(1, 0), 8);
+  EXPECT_EQ(k.address(15, 0), 120);
+  EXPECT_EQ(k.address(16, 0), 128); // the next tile of tokens
+  EXPECT_EQ(k.address(0, 8), 512);  // after the 4 tiles of the panel
+  EXPECT_EQ(k.address(63, 63), 4095);
+  // V, 2 bits, D 80: no power of two of channels, one panel of five tiles.
+  const Layout v = makeLayout(Profile::Vnni, Side::V, 2, 64, 80);
+  EXPECT_EQ(v.address(0, 0), 0);
+  EXPECT_EQ(v.address(4, 0), 1);
+  EXPECT_EQ(v.address(12, 0), 3);
+  EXPECT_EQ(v.address(1, 0), 4);
+  EXPECT_EQ(v.address(0, 1), 16);
+  EXPECT_EQ(v.address(0, 16), 256);
+  EXPECT_EQ(v.address(16, 0), 1280);
+}
+
+TEST(Layout, layout_c3_index_is_the_inverse_of_address) {
+  for (Profile profile : {Profile::Vnni, Profile::Kivi})
+    for (Side side : {Side::K, Side::V})
+      for (int bits : {2, 4, 8})
+        for (int headDim : {64, 80, 96, 128}) {
+          const Layout map = makeLayout(profile, side, bits, 96, headDim);
+          for (int t = 0; t < 96; ++t)
+            for (int c = 0; c < headDim; ++c)
+              ASSERT_EQ(map.index(map.address(t, c)), (std::array<int64_t, 2>{t, c})) << map.toText();
+        }
+  EXPECT_EQ(layout("[tok.0 tok.0] ch:4").index(1), (std::array<int64_t, 2>{-1, -1}));
+}
+
+TEST(Layout, layout_c4_text) {
+  EXPECT_EQ(makeLayout(Profile::Vnni, Side::K, 4, 64, 64).toText(),
+            "[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1");
+  EXPECT_EQ(makeLayout(Profile::Vnni, Side::V, 2, 64, 128).toText(),
+            "[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:2");
+  EXPECT_EQ(makeLayout(Profile::Vnni, Side::K, 8, 96, 80).toText(),
+            "[ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:6 ch:20 tok:1");
+  EXPECT_EQ(makeLayout(Profile::Kivi, Side::K, 4, 64, 64).toText(), "[tok.0 tok.1 tok.2] tok:8 ch:64");
+  EXPECT_EQ(makeLayout(Profile::Kivi, Side::V, 2, 64, 64).toText(), "[ch.0 ch.1 ch.2 ch.3] ch:4 tok:64");
+}
+
+TEST(Layout, layout_c4_every_text_round_trips) {
+  forEachLayout([](const Layout &map, int, int, int) { EXPECT_EQ(layout(map.toText()), map); });
+  for (std::string_view text : {"[]", "[] tok:32 ch:64", "[tok.0^ch.1^tok.3 ch.0]"})
+    EXPECT_EQ(layout(text).toText(), text);
+}
+
+TEST(Layout, layout_c4_refusals) {
+  EXPECT_EQ(refusal("tok:4"), "layout 'tok:4' does not begin with its inner bits: write [tok.0 ch.0] tok:4 ch:8");
+  EXPECT_EQ(refusal("[tok.0"), "layout '[tok.0' does not begin with its inner bits: write [tok.0 ch.0] tok:4 ch:8");
+  EXPECT_EQ(refusal("[tok.0]tok:4"), "layout '[tok.0]tok:4' has no space after its inner bits: write [..] tok:4");
+  EXPECT_EQ(refusal("[row.0]"), "index bit 'row.0' is not legal: write tok.0 to tok.15 or ch.0 to ch.15");
+  EXPECT_EQ(refusal("[tok.16]"), "index bit 'tok.16' is not legal: write tok.0 to tok.15 or ch.0 to ch.15");
+  EXPECT_EQ(refusal("[tok.0  ch.0]"), "index bit '' is not legal: write tok.0 to tok.15 or ch.0 to ch.15");
+  EXPECT_EQ(refusal("[tok.0^]"), "index bit '' is not legal: write tok.0 to tok.15 or ch.0 to ch.15");
+  EXPECT_EQ(refusal("[tok.0] tok:0"),
+            "loop 'tok:0' is not legal: write tok or ch, a colon and 1 to 65536, as in tok:4");
+  EXPECT_EQ(refusal("[tok.0] tok:4 "), "loop '' is not legal: write tok or ch, a colon and 1 to 65536, as in tok:4");
+  EXPECT_EQ(refusal("[] tok:65536 tok:65536 tok:65536"),
+            "the layout covers more than 65536 indices of tok: use fewer or smaller loops");
+  std::string many = "[]";
+  for (int i = 0; i < 17; ++i)
+    many += " tok:1";
+  EXPECT_NE(refusal(many).find("has more than 16 inner bits or loops: use fewer"), std::string::npos);
+}
+
+TEST(Layout, profiles_have_names) {
+  EXPECT_EQ(toText(parseProfile("vnni").value()), "vnni");
+  EXPECT_EQ(toText(parseProfile("kivi").value()), "kivi");
+  EXPECT_EQ(parseProfile("row").status().message(), "layout profile 'row' is unknown: use vnni or kivi");
+}

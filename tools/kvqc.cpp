@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvqc: compile one kernel from the command line. Text or a request in; the program of any phase, assembly or an object
+// out.
+
+#include "codegen/Compile.h"
+
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/ToolOutputFile.h"
+#include "llvm/Support/WithColor.h"
+
+using namespace mlir::kvq;
+namespace cl = llvm::cl;
+
+static cl::OptionCategory category("kvqc options");
+static cl::opt<std::string> inputFile(cl::Positional, cl::desc("<module.mlir, - for standard input>"), cl::cat(category));
+static cl::opt<std::string> request("request", cl::desc("compile a built-in kernel: its request text"),
+                                    cl::value_desc("text"), cl::cat(category));
+static cl::opt<std::string> levelName("level", cl::desc("CPU level; default: the best of this host"), cl::cat(category));
+static cl::opt<std::string> compileTo("compile-to", cl::desc("stop after this phase (see --list-phases)"),
+                                      cl::init("object"), cl::cat(category));
+static cl::opt<std::string> dumpPhases("dump-phases-to", cl::desc("write the program after every phase into this folder"),
+                                       cl::value_desc("folder"), cl::cat(category));
+static cl::opt<std::string> output("o", cl::desc("output file; default: standard output"), cl::init("-"),
+                                   cl::cat(category));
+static cl::opt<bool> listPhases("list-phases", cl::desc("print the phases and exit"), cl::cat(category));
+static cl::opt<bool> timing("time", cl::desc("print how long compiling took to standard error"), cl::cat(category));
+static cl::opt<bool> noBundle("no-bundle", cl::desc("leave no bundle behind when compiling fails"), cl::cat(category));
+
+static int fail(const llvm::Twine &message) {
+  llvm::WithColor::error(llvm::errs(), "kvqc") << message << "\n";
+  return 1;
+}
+
+static llvm::Error dumpPhase(const PhaseInfo &info, const std::string &text) {
+  if (std::error_code error = llvm::sys::fs::create_directories(dumpPhases))
+    return llvm::createStringError(error, "cannot create folder " + dumpPhases);
+  llvm::SmallString<128> path(dumpPhases.getValue());
+  llvm::sys::path::append(path, std::to_string(static_cast<int>(info.phase)) + "-" + info.name.str() + ".txt");
+  std::error_code error;
+  llvm::raw_fd_ostream os(path, error);
+  if (error)
+    return llvm::createStringError(error, "cannot write " + path.str().str());
+  os << text;
+  return llvm::Error::success();
+}
+
+int main(int argc, char **argv) {
+  llvm::InitLLVM init(argc, argv);
+  cl::HideUnrelatedOptions(category);
+  cl::ParseCommandLineOptions(argc, argv, "kvqc: compile a kvq kernel\n");
+  if (listPhases) {
+    for (const PhaseInfo &info : allPhases())
+      llvm::outs() << llvm::left_justify(info.name, 10) << info.help << "\n";
+    return 0;
+  }
+  CompileInput input;
+  auto host = cpu::hostLevels();
+  input.level = levelName.empty() ? (host.empty() ? nullptr : host.back()) : cpu::findLevel(levelName);
+  if (!input.level)
+    return fail("unknown CPU level \"" + levelName + "\"; use x86-64, x86-64-v3 or x86-64-v4");
+  auto phase = parsePhase(compileTo);
+  if (!phase)
+    return fail(llvm::toString(phase.takeError()));
+  input.stopAfter = *phase;
+  input.request = request;
+  input.writeBundle = !noBundle;
+  if (request.empty()) {
+    if (inputFile.empty())
+      return fail("give a module file or --request; see kvqc --help");
+    auto file = llvm::MemoryBuffer::getFileOrSTDIN(inputFile);
+    if (!file)
+      return fail("cannot read " + inputFile + ": " + file.getError().message());
+    input.source = (*file)->getBuffer().str();
+    input.sourceName = inputFile;
+  }
+  std::string dumpError;
+  if (!dumpPhases.empty())
+    input.onPhase = [&](const PhaseInfo &info, const std::string &text) {
+      if (auto error = dumpPhase(info, text))
+        dumpError = llvm::toString(std::move(error));
+    };
+  auto result = compile(input);
+  if (!result)
+    return fail((inputFile.empty() ? "" : inputFile + ":") + llvm::toString(result.takeError()));
+  if (!dumpError.empty())
+    return fail(dumpError);
+  if (timing)
+    llvm::errs() << "compiled in " << llvm::format("%.1f", result->milliseconds) << " ms\n";
+  std::error_code error;
+  llvm::ToolOutputFile out(output, error, llvm::sys::fs::OF_None);
+  if (error)
+    return fail("cannot write " + output + ": " + error.message());
+  out.os() << result->output;
+  out.keep();
+  return 0;
+}
