@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvq-tile-fold-scales: a product with dequantized codes becomes a product with the codes themselves. It neither centres
-// codes nor chooses how coefficients are kept: that is the target's.
+// kvq-tile-fold-scales: a product with dequantized codes becomes a product with the codes themselves. It neither
+// centres codes nor chooses how coefficients are kept: that is the target's.
 
 #include "passes/Passes.h"
 #include "passes/TileBuilder.h"

@@ -35,7 +35,8 @@ struct Types {
 };
 
 // A function of these types with an empty body, the builder's insertion point in it.
-func::FuncOp makeFunction(OpBuilder &builder, const ::kvq::KernelRequest &request, TypeRange inputs, TypeRange results) {
+func::FuncOp makeFunction(OpBuilder &builder, const ::kvq::KernelRequest &request, TypeRange inputs,
+                          TypeRange results) {
   auto func = func::FuncOp::create(builder, builder.getUnknownLoc(), StringRef(::kvq::toText(request.op)),
                                    builder.getFunctionType(inputs, results));
   func->setAttr(kKernelAttr, builder.getStringAttr(::kvq::toText(request)));
@@ -45,12 +46,12 @@ func::FuncOp makeFunction(OpBuilder &builder, const ::kvq::KernelRequest &reques
 
 void buildAppend(OpBuilder &builder, const ::kvq::KernelRequest &request, const Types &types) {
   Type bad = types.tensor({kAny}, builder.getI32Type());
-  auto func = makeFunction(builder, request,
-                           {types.rows(request.dk, types.problem.getType()),
-                            types.rows(request.dv, types.problem.getType()), types.cache},
-                           bad);
-  auto append = AppendOp::create(builder, func.getLoc(), bad, func.getArgument(0), func.getArgument(1),
-                                 func.getArgument(2));
+  auto func = makeFunction(
+      builder, request,
+      {types.rows(request.dk, types.problem.getType()), types.rows(request.dv, types.problem.getType()), types.cache},
+      bad);
+  auto append =
+      AppendOp::create(builder, func.getLoc(), bad, func.getArgument(0), func.getArgument(1), func.getArgument(2));
   func::ReturnOp::create(builder, func.getLoc(), append.getBad());
 }
 
@@ -74,10 +75,9 @@ void buildAttend(OpBuilder &builder, const ::kvq::KernelRequest &request, const 
 
 void buildMerge(OpBuilder &builder, const ::kvq::KernelRequest &request, const Types &types) {
   SmallVector<Type> results{types.rows(request.dv, types.problem.getType()), types.lse()};
-  auto func = makeFunction(builder, request,
-                           {types.tensor({kAny, kAny, kAny, request.dv}, types.f32),
-                            types.tensor({kAny, kAny, kAny}, types.f32)},
-                           results);
+  auto func = makeFunction(
+      builder, request,
+      {types.tensor({kAny, kAny, kAny, request.dv}, types.f32), types.tensor({kAny, kAny, kAny}, types.f32)}, results);
   auto merge = MergeOp::create(builder, func.getLoc(), results, func.getArgument(0), func.getArgument(1));
   func::ReturnOp::create(builder, func.getLoc(), merge.getResults());
 }

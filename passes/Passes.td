@@ -130,22 +130,24 @@ def KvqExpand : Pass<"kvq-expand"> {
     Replaces each function with `kvq.kernel` by the tile program of that request, of the same name, with the arguments
     of `kernel_abi.h` and its schedule. Captures of a score region follow as further arguments, in their order.
 
-        func.func @dequantize_v(%page: !kvq.packed<..>) -> tensor<64x64xf32> attributes {kvq.kernel = ".."} {
-          %v = kvq.dequantize %page : ..
-          return %v : tensor<64x64xf32>
-        }
-        ==>
-        func.func @dequantize_v(%items: !kvq_tile.ptr<i8>, %pages: !kvq_tile.ptr<i8>, %block_stride: i64,
-                                %out: !kvq_tile.ptr<f32>, %token_stride: i64) attributes {kvq_tile.kernel, ..} {
-          %program = kvq_tile.program_id 0
-          ..
-          scf.for %step = %first to %end step %c16 {
-            %codes = kvq_tile.codes %section[%step, %c0] : ..
-            %x = kvq_tile.dequantize %codes, %scale, %min axis "token" : ..
-            kvq_tile.store %x, %out[%offsets] mask %mask : ..
-          }
-          return
-        }
+    ```text
+    func.func @dequantize_v(%page: !kvq.packed<..>) -> tensor<64x64xf32> attributes {kvq.kernel = ".."} {
+      %v = kvq.dequantize %page : ..
+      return %v : tensor<64x64xf32>
+    }
+    ==>
+    func.func @dequantize_v(%items: !kvq_tile.ptr<i8>, %pages: !kvq_tile.ptr<i8>, %block_stride: i64,
+                            %out: !kvq_tile.ptr<f32>, %token_stride: i64) attributes {kvq_tile.kernel, ..} {
+      %program = kvq_tile.program_id 0
+      ..
+      scf.for %step = %first to %end step %c16 {
+        %codes = kvq_tile.codes %section[%step, %c0] : ..
+        %x = kvq_tile.dequantize %codes, %scale, %min axis "token" : ..
+        kvq_tile.store %x, %out[%offsets] mask %mask : ..
+      }
+      return
+    }
+    ```
 
     Preconditions, refused with a diagnostic where they do not hold:
 

@@ -25,9 +25,7 @@ void TileBuilder::unify(Value &a, Value &b) {
     a = splat(a, shapeOf(b));
 }
 
-Value TileBuilder::alignDown(Value value, int64_t multiple) {
-  return sub(value, rem(value, index(multiple)));
-}
+Value TileBuilder::alignDown(Value value, int64_t multiple) { return sub(value, rem(value, index(multiple))); }
 
 Value TileBuilder::compare(arith::CmpIPredicate predicate, Value a, Value b) {
   unify(a, b);

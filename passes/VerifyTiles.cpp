@@ -24,8 +24,8 @@ bool isAllowed(Operation *op) {
   if (isa<ModuleOp, func::FuncOp, func::ReturnOp, tensor::SplatOp, scf::ForOp, scf::IfOp, scf::YieldOp>(op))
     return true;
   StringRef dialect = op->getName().getDialectNamespace();
-  return dialect == tile::KvqTileDialect::getDialectNamespace() || dialect == arith::ArithDialect::getDialectNamespace() ||
-         dialect == math::MathDialect::getDialectNamespace();
+  return dialect == tile::KvqTileDialect::getDialectNamespace() ||
+         dialect == arith::ArithDialect::getDialectNamespace() || dialect == math::MathDialect::getDialectNamespace();
 }
 
 bool isUpper(Type type) { return type.getDialect().getNamespace() == kUpperDialect; }
@@ -37,8 +37,9 @@ LogicalResult checkOp(Operation *op) {
     return failure();
   }
   if (!isAllowed(op)) { // verify_tiles_c2
-    InFlightDiagnostic error = op->emitOpError("cannot be in a tile program; use kvq_tile, arith, math, scf.for, scf.if "
-                                               "and tensor.splat");
+    InFlightDiagnostic error =
+        op->emitOpError("cannot be in a tile program; use kvq_tile, arith, math, scf.for, scf.if "
+                        "and tensor.splat");
     if (op->getName().getDialectNamespace() == "func")
       error.attachNote() << "a kernel calls nothing; inline the function";
     return failure();
@@ -58,9 +59,8 @@ LogicalResult checkOp(Operation *op) {
 
 struct VerifyTiles : mlir::kvq::impl::KvqVerifyTilesBase<VerifyTiles> {
   void runOnOperation() override {
-    WalkResult result = getOperation()->walk<WalkOrder::PreOrder>([](Operation *op) {
-      return failed(checkOp(op)) ? WalkResult::interrupt() : WalkResult::advance();
-    });
+    WalkResult result = getOperation()->walk<WalkOrder::PreOrder>(
+        [](Operation *op) { return failed(checkOp(op)) ? WalkResult::interrupt() : WalkResult::advance(); });
     if (result.wasInterrupted())
       signalPassFailure();
     markAllAnalysesPreserved();

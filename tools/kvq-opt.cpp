@@ -3,7 +3,6 @@
 // kvq-opt: reads IR text of any layer, runs passes on it, prints it. All dialects and passes of the project.
 
 #include "dialect/kvq/Kvq.h"
-#include "passes/Passes.h"
 #include "tools/opt.h"
 
 int main(int argc, char **argv) {

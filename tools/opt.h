@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the drivers for IR text share: the upstream dialects and passes that programs of every layer use.
+// What the drivers for IR text share: the layers below kvq.
 #pragma once
 
+#include "codegen/cpu/Passes.h"
 #include "dialect/tile/Tile.h"
+#include "passes/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
@@ -19,11 +21,15 @@
 
 namespace mlir::kvq {
 
-// The tile dialect and what is below it.
+// The tile dialect, what is below it, and the passes that begin there.
 inline void registerTileLayer(DialectRegistry &registry) {
   registry.insert<arith::ArithDialect, cf::ControlFlowDialect, func::FuncDialect, LLVM::LLVMDialect, math::MathDialect,
                   memref::MemRefDialect, scf::SCFDialect, tensor::TensorDialect, vector::VectorDialect,
                   tile::KvqTileDialect>();
+  registerKvqTileFoldScales();
+  registerKvqVerifyTiles();
+  cpu::registerKvqCpuPasses();
+  cpu::registerPipelines();
   registerTransformsPasses();
 }
 

@@ -25,6 +25,15 @@ using namespace mlir::kvq::cpu;
 
 namespace {
 
+// math.fma (also the polynomials' own) as fmuladd: without FMA on the level it is two operations, never a call.
+struct FmaToMulAdd : OpRewritePattern<math::FmaOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(math::FmaOp op, PatternRewriter &rewriter) const override {
+    rewriter.replaceOpWithNewOp<LLVM::FMulAddOp>(op, op.getA(), op.getB(), op.getC());
+    return success();
+  }
+};
+
 struct LowerTiles : mlir::kvq::cpu::impl::LowerTilesPassBase<LowerTiles> {
   using LowerTilesPassBase::LowerTilesPassBase;
 
@@ -54,6 +63,7 @@ struct LowerTiles : mlir::kvq::cpu::impl::LowerTilesPassBase<LowerTiles> {
     RewritePatternSet patterns(&getContext());
     MathPolynomialApproximationOptions options;
     populateMathPolynomialApproximationPatterns(patterns, options);
+    patterns.add<FmaToMulAdd>(&getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       signalPassFailure();
   }

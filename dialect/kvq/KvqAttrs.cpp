@@ -76,10 +76,10 @@ LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError, S
   return success();
 }
 
-LogicalResult BoundsAttr::verify(function_ref<InFlightDiagnostic()> emitError, bool causal,
-                                 std::optional<int64_t> left, std::optional<int64_t> right, int64_t keepFirst) {
-  for (auto [name, value] : {std::pair("left", left.value_or(0)), std::pair("right", right.value_or(0)),
-                             std::pair("keep_first", keepFirst)})
+LogicalResult BoundsAttr::verify(function_ref<InFlightDiagnostic()> emitError, bool causal, std::optional<int64_t> left,
+                                 std::optional<int64_t> right, int64_t keepFirst) {
+  for (auto [name, value] :
+       {std::pair("left", left.value_or(0)), std::pair("right", right.value_or(0)), std::pair("keep_first", keepFirst)})
     if (value < 0) // bounds_c1
       return emitError() << name << " is " << value << "; give 0 or more tokens, or leave it out";
   if (causal && right) // bounds_c2

@@ -32,10 +32,10 @@ bool agree(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
   return a.size() == b.size() && llvm::all_of_zip(a, b, [](int64_t x, int64_t y) { return agree(x, y); });
 }
 
-// What quantize and dequantize share: a matrix [tokens, channels], its codes, and their scales and minima. `group_label`
-// is quantize_c3 or dequantize_c5, `scale` quantize_c7 or dequantize_c5.
+// What quantize and dequantize share: a matrix [tokens, channels], or its codes, and their scales and minima.
 LogicalResult verifyGroups(Operation *op, ShapedType matrix, SideAttr side, ShapedType scale, ShapedType min) {
-  int64_t grouped = matrix.getDimSize(side.isPerChannel() ? 0 : 1), kept = matrix.getDimSize(side.isPerChannel() ? 1 : 0);
+  int64_t grouped = matrix.getDimSize(side.isPerChannel() ? 0 : 1),
+          kept = matrix.getDimSize(side.isPerChannel() ? 1 : 0);
   StringRef along = side.isPerChannel() ? "tokens" : "channels";
   bool known = !ShapedType::isDynamic(grouped);
   if (known && grouped % side.getGroup() != 0) // quantize_c3, dequantize_c5
@@ -43,10 +43,10 @@ LogicalResult verifyGroups(Operation *op, ShapedType matrix, SideAttr side, Shap
                                      << " " << along << "; use a group that does, or whole groups of " << along;
   int64_t groups = known ? grouped / side.getGroup() : ShapedType::kDynamic;
   if (scale != min || !scale.hasRank() || !agree(scale.getShape(), {groups, kept})) // quantize_c7, dequantize_c5
-    return op->emitOpError("scale of type ") << scale << " and min of type " << min << " do not fit; per "
-                                             << (side.isPerChannel() ? "channel" : "token") << " both are [" << along
-                                             << " / " << side.getGroup() << ", "
-                                             << (side.isPerChannel() ? "channels" : "tokens") << "] of " << matrix;
+    return op->emitOpError("scale of type ")
+           << scale << " and min of type " << min << " do not fit; per " << (side.isPerChannel() ? "channel" : "token")
+           << " both are [" << along << " / " << side.getGroup() << ", "
+           << (side.isPerChannel() ? "channels" : "tokens") << "] of " << matrix;
   return success();
 }
 
@@ -61,8 +61,8 @@ LogicalResult verifySection(Operation *op, ShapedType codes, ShapedType bytes, i
     return op->emitOpError("bits is ") << bits << "; use 2, 4 or 8";
   int64_t expected = tokens * channels * bits / 8;
   if (!bytes.hasRank() || bytes.getShape() != ArrayRef<int64_t>({expected})) // pack_c3, unpack_c3
-    return op->emitOpError("bytes of type ") << bytes << " are not the section of these codes; use tensor<" << expected
-                                             << "xi8>";
+    return op->emitOpError("bytes of type ")
+           << bytes << " are not the section of these codes; use tensor<" << expected << "xi8>";
   return success();
 }
 
@@ -147,8 +147,8 @@ LogicalResult ReadOp::verify() {
   for (auto [value, headDim] : {std::pair(getK(), problem.getDk()), std::pair(getV(), problem.getDv())}) {
     ShapedType type = shaped(value);
     if (!type.hasRank() || type.getRank() != 4 || type.getDimSize(3) != headDim) // read_c1
-      return emitOpError("result has type ") << type << "; use f32 of shape [queries, tokens, KV heads, " << headDim
-                                             << "]";
+      return emitOpError("result has type ")
+             << type << "; use f32 of shape [queries, tokens, KV heads, " << headDim << "]";
   }
   return success();
 }
@@ -184,12 +184,13 @@ LogicalResult verifyRows(AttentionOp op) {
   ShapedType q = shaped(op.getQ()), o = shaped(op.getO()), lse = shaped(op.getLse());
   bool ranks = q.hasRank() && q.getRank() == 3 && o.hasRank() && o.getRank() == 3 && lse.hasRank();
   if (!ranks || o.getShape().drop_back() != q.getShape().drop_back() || lse.getShape() != q.getShape().drop_back())
-    return op.emitOpError("q of type ") << q << ", o of type " << o << " and lse of type " << lse
-                                        << " do not agree; use [queries, heads, Dk], [queries, heads, Dv] and [queries, "
-                                           "heads]";
+    return op.emitOpError("q of type ")
+           << q << ", o of type " << o << " and lse of type " << lse
+           << " do not agree; use [queries, heads, Dk], [queries, heads, Dv] and [queries, "
+              "heads]";
   if (o.getElementType() != q.getElementType() && !o.getElementType().isF32())
-    return op.emitOpError("o has elements of ") << o.getElementType() << "; use q's type, " << q.getElementType()
-                                                << ", or f32";
+    return op.emitOpError("o has elements of ")
+           << o.getElementType() << "; use q's type, " << q.getElementType() << ", or f32";
   return success();
 }
 
@@ -199,8 +200,8 @@ LogicalResult verifyKeys(AttentionOp op) {
   if (!value || isa<PackedType>(key.getType()) != isa<PackedType>(value.getType())) // attention_c6
     return op.emitOpError("K and V must be two tensors or two packed matrices; only a cache stands without V");
   std::optional<KeyShape> k = keyShape(key.getType()), v = keyShape(value.getType());
-  bool sameRank = isa<PackedType>(key.getType()) || shaped(key).getRank() == shaped(value).getRank();
-  if (!k || !v || !sameRank) // attention_c6
+  bool packed = isa<PackedType>(key.getType());
+  if (!k || !v || (!packed && shaped(key).getRank() != shaped(value).getRank())) // attention_c6
     return op.emitOpError("K of type ") << key.getType() << " and V of type " << value.getType()
                                         << " must have one rank of 2, 3 or 4: [queries, keys, KV heads, channels] or "
                                            "the end of it";
@@ -255,8 +256,8 @@ LogicalResult verifyScore(AttentionOp op) {
     return op.emitOpError("score region must end in kvq.yield");
   for (Operation &inner : block.without_terminator())
     if (!isMemoryEffectFree(&inner))
-      return op.emitOpError("score region has an op with side effects, '") << inner.getName()
-                                                                           << "'; use arith and math";
+      return op.emitOpError("score region has an op with side effects, '")
+             << inner.getName() << "'; use arith and math";
   return success();
 }
 
@@ -276,9 +277,10 @@ LogicalResult MergeOp::verify() { // merge_c2
   bool ranks = parts.hasRank() && parts.getRank() == 4 && lses.hasRank() && o.hasRank() && lse.hasRank();
   if (!ranks || lses.getShape() != parts.getShape().drop_back() || o.getShape() != parts.getShape().drop_front() ||
       lse.getShape() != lses.getShape().drop_front())
-    return emitOpError("parts of type ") << parts << ", " << lses << " and results of type " << o << ", " << lse
-                                         << " do not agree; use [parts, queries, heads, Dv] and [parts, queries, heads], "
-                                            "and the same without parts";
+    return emitOpError("parts of type ")
+           << parts << ", " << lses << " and results of type " << o << ", " << lse
+           << " do not agree; use [parts, queries, heads, Dv] and [parts, queries, heads], "
+              "and the same without parts";
   return success();
 }
 

@@ -61,8 +61,7 @@ CacheType CacheType::get(MLIRContext *context, const ::kvq::KernelRequest &reque
 // cache_c1
 LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError, FormatAttr format, ProblemAttr problem,
                                 Profile profile) {
-  auto status =
-      ::kvq::checkShape(format.toFormat(), problem.getDk(), problem.getDv(), problem.getPageTokens());
+  auto status = ::kvq::checkShape(format.toFormat(), problem.getDk(), problem.getDv(), problem.getPageTokens());
   if (!status.isOk())
     return emitError() << status.message();
   return success();
@@ -85,9 +84,9 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError, Fo
 }
 
 tile::LayoutAttr CacheType::getLayout(KvSide side) const {
-  ::kvq::Layout layout = ::kvq::makeLayout(toFormat(getProfile()), side == KvSide::K ? ::kvq::Side::K : ::kvq::Side::V,
-                                           getFormat().get(side).getBits(), getProblem().getPageTokens(),
-                                           getProblem().getHeadDim(side));
+  ::kvq::Layout layout =
+      ::kvq::makeLayout(toFormat(getProfile()), side == KvSide::K ? ::kvq::Side::K : ::kvq::Side::V,
+                        getFormat().get(side).getBits(), getProblem().getPageTokens(), getProblem().getHeadDim(side));
   return tile::LayoutAttr::get(getContext(), layout.toText());
 }
 

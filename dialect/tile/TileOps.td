@@ -155,7 +155,7 @@ def KvqTile_StoreCodesOp : KvqTile_Op<"store_codes", [MemoryEffects<[MemWrite]>]
     - store_codes_c3: the layout is a multiple of `codes`' tokens.
 
     ```mlir
-    kvq_tile.store_codes %q, %page[%token] rows %c0, %n {bits = 4, layout = #kvq_tile.layout<"...">}
+    kvq_tile.store_codes %q, %page[%token] rows %c0, %n {bits = 4, layout = #layout}
         : tensor<32x64xi32>, !kvq_tile.ptr<i8>
     ```
   }];

@@ -165,8 +165,8 @@ std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage,
     return {scale, min};
   auto type = cast<RankedTensorType>(scale.getType());
   int64_t groups = type.getDimSize(0), step = tokens / groups;
-  Value first = v.format.perChannel() ? add(mul(iota(groups, getI32Type()), i32(step)), toI32(token))
-                                      : tokenTile(token, tokens);
+  Value first =
+      v.format.perChannel() ? add(mul(iota(groups, getI32Type()), i32(step)), toI32(token)) : tokenTile(token, tokens);
   Value written = less(first, toI32(committedV));
   written = broadcast(written, type.getShape(), {v.format.perChannel() ? 0 : 1});
   return {select(written, scale, f32(0)), select(written, min, f32(0))};
@@ -200,8 +200,8 @@ Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
 }
 
 Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool lagging, Softmax state) {
-  Value kTile = k.dequantize(k.codes(page, inPage, tokens), k.scales(page, inPage, tokens),
-                             k.minima(page, inPage, tokens));
+  Value kTile =
+      k.dequantize(k.codes(page, inPage, tokens), k.scales(page, inPage, tokens), k.minima(page, inPage, tokens));
   Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1);
   Value number = perToken(tokenTile(token, tokens), tokens);
   Value visible = less(number, perRow(packedLimit, tokens));
@@ -237,8 +237,8 @@ Softmax AttendEmitter::visitRawTile(Value token, Softmax state) {
   };
   Value scores = dot(load(KVQ_ATTEND_TAIL_K, k.dim), q, constantTile({rows, kRawTokens}, 0), 1);
   number = perToken(number, kRawTokens);
-  Value visible = bitAnd(lessEqual(perRow(kFrontier, kRawTokens), number),
-                         lessEqual(number, perRow(rawLast, kRawTokens)));
+  Value visible =
+      bitAnd(lessEqual(perRow(kFrontier, kRawTokens), number), lessEqual(number, perRow(rawLast, kRawTokens)));
   Value weights = advanceSoftmax(maskedScores(scores, visible, token), state);
   state.out = dot(load(KVQ_ATTEND_TAIL_V, v.dim), weights, state.out, 0);
   return state;
@@ -271,11 +271,11 @@ LogicalResult mlir::kvq::buildAttend(func::FuncOp kernel, const ::kvq::KernelReq
   auto fits = [tokens](const ::kvq::SideFormat &side) {
     return !side.perChannel() || side.group % tokens == 0 || tokens % side.group == 0;
   };
-  if (request.pageTokens % tokens != 0 || !fits(request.pair.k) || !fits(request.pair.v))
+  if (request.pageTokens % tokens != 0 || !fits(request.pair.k) || !fits(request.pair.v)) // expand_c7
     return kernel.emitError("tile_tokens is ")
-           << tokens << ", which does not divide a page of " << request.pageTokens
-           << " tokens into whole groups; use " << getDefaultSchedule(kernel.getContext(), request).getTileTokens();
-  if (score && failed(verifyScoreRegion(kernel, *score, kernel.getNumArguments() - KVQ_ATTEND_ARGS)))
+           << tokens << ", which does not divide a page of " << request.pageTokens << " tokens into whole groups; use "
+           << getDefaultSchedule(kernel.getContext(), request).getTileTokens();
+  if (score && failed(verifyScoreRegion(*score)))
     return failure();
   AttendEmitter(kernel, request, schedule, score).emit();
   return success();

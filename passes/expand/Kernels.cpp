@@ -112,20 +112,3 @@ LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::Kerne
   func::ReturnOp::create(builder, kernel.getLoc());
   return success();
 }
-
-OwningOpRef<ModuleOp> mlir::kvq::buildTileKernel(MLIRContext *context, const ::kvq::KernelRequest &request) {
-  context->loadDialect<tile::KvqTileDialect, arith::ArithDialect, func::FuncDialect, math::MathDialect,
-                       scf::SCFDialect, tensor::TensorDialect>();
-  OpBuilder builder(context);
-  OwningOpRef<ModuleOp> module = ModuleOp::create(builder, builder.getUnknownLoc());
-  builder.setInsertionPointToStart(module->getBody());
-  auto kernel = func::FuncOp::create(builder, builder.getUnknownLoc(), StringRef(::kvq::toText(request.op)),
-                                     builder.getFunctionType(getKernelArgumentTypes(context, request), {}));
-  tile::ScheduleAttr schedule = getDefaultSchedule(context, request);
-  kernel->setAttr(tile::kKernelAttr, builder.getUnitAttr());
-  kernel->setAttr(tile::kScheduleAttr, schedule);
-  kernel.addEntryBlock();
-  if (failed(buildKernelBody(kernel, request, schedule)))
-    return nullptr;
-  return module;
-}

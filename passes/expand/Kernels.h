@@ -5,8 +5,6 @@
 #pragma once
 
 #include "dialect/tile/Tile.h"
-#include "mlir/IR/BuiltinOps.h"
-#include "mlir/IR/OwningOpRef.h"
 #include "runtime/format/problem.h"
 
 namespace mlir::kvq {
@@ -22,10 +20,6 @@ tile::ScheduleAttr getDefaultSchedule(MLIRContext *context, const ::kvq::KernelR
 // with a diagnostic at the kernel where a schedule or a region cannot be had.
 LogicalResult buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule,
                               Region *score = nullptr);
-
-// A module with the kernel of a request, named like its operation, with its default schedule: the tile program straight
-// from the builders. Loads the dialects it needs; null after a diagnostic.
-OwningOpRef<ModuleOp> buildTileKernel(MLIRContext *context, const ::kvq::KernelRequest &request);
 
 // The bodies behind buildKernelBody.
 void buildAppend(func::FuncOp kernel, const ::kvq::KernelRequest &request);

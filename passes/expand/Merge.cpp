@@ -35,8 +35,7 @@ void mlir::kvq::buildMerge(func::FuncOp kernel, const ::kvq::KernelRequest &requ
       Value max = b.max(carried[0], lse);
       Value shrink = b.exp2(b.sub(carried[0], max)), weight = b.exp2(b.sub(lse, max));
       Value sum = b.add(b.mul(carried[1], shrink), weight);
-      Value out = b.add(b.mul(carried[2], b.broadcast(shrink, {dv}, {0})),
-                        b.mul(part, b.broadcast(weight, {dv}, {0})));
+      Value out = b.add(b.mul(carried[2], b.broadcast(shrink, {dv}, {0})), b.mul(part, b.broadcast(weight, {dv}, {0})));
       return SmallVector<Value>{max, sum, out};
     });
     Value some = b.compare(arith::CmpFPredicate::OGT, all[1], b.f32(0));

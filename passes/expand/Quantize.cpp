@@ -16,7 +16,7 @@ constexpr int64_t kTokens = 16; // per token: tokens of one step; the codes of 1
 
 // What a group is stored and coded with.
 struct Params {
-  Value scale, min;      // f16
+  Value scale, min;       // f16
   Value wideMin, inverse; // f32
 };
 
@@ -59,8 +59,8 @@ void QuantizeEmitter::loadItem() {
   inPage = rem(position, index(request.pageTokens));
   Value bytes = add(mul(block, indexArg(KVQ_QUANTIZE_BLOCK_STRIDE)), mul(head, index(pages.bytes)));
   page = advance(arg(KVQ_QUANTIZE_PAGES), bytes, getI8Type());
-  ring = {arg(KVQ_QUANTIZE_TAIL), slot, indexArg(KVQ_QUANTIZE_HEADS), head, indexArg(KVQ_QUANTIZE_TAIL_CAP),
-          section.dim};
+  ring = {arg(KVQ_QUANTIZE_TAIL),          slot,       indexArg(KVQ_QUANTIZE_HEADS), head,
+          indexArg(KVQ_QUANTIZE_TAIL_CAP), section.dim};
 }
 
 Value QuantizeEmitter::loadRows(Value token, int64_t count, Value firstChannel, int64_t channels, Value mask) {
@@ -129,9 +129,7 @@ void QuantizeEmitter::perToken() {
           store(p.min, section.minPtr(page), offsets, mask);
           // Later groups overwrite what lies right of their first channel.
           Value mine = broadcast(lessEqual(toI32(first), channel), {kTokens, channels}, {1});
-          auto put = [&](Value v, Value into) {
-            return select(mine, broadcast(v, {kTokens, channels}, {0}), into);
-          };
+          auto put = [&](Value v, Value into) { return select(mine, broadcast(v, {kTokens, channels}, {0}), into); };
           return SmallVector<Value>{put(p.wideMin, carried[0]), put(p.inverse, carried[1])};
         });
     Value x = loadRows(token, kTokens, index(0), channels, mask);

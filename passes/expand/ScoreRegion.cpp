@@ -9,21 +9,18 @@
 using namespace mlir;
 using namespace mlir::kvq;
 
-LogicalResult mlir::kvq::verifyScoreRegion(Operation *kernel, Region &region, unsigned captures) {
+// Arguments before the captures: score, batch, head, query, key.
+static constexpr unsigned kFirstCapture = 5;
+
+// expand_c6
+LogicalResult mlir::kvq::verifyScoreRegion(Region &region) {
   Block &block = region.front();
-  if (block.getNumArguments() != kScoreRegionIndices + captures)
-    return kernel->emitError("score region has ")
-           << block.getNumArguments() << " arguments; it takes score, batch, head, query, key and the kernel's "
-           << captures << " captures";
   if (!block.getArgument(1).use_empty())
-    return kernel->emitError("score region uses the batch index, which a kernel does not know; pass what depends on "
-                             "the sequence as a capture");
-  for (Operation &op : block.without_terminator()) {
-    if (isa<arith::ConstantOp>(op))
-      continue;
-    if (!OpTrait::hasElementwiseMappableTraits(&op) || op.getNumRegions() != 0)
-      return op.emitError("'") << op.getName() << "' cannot be in a score region; use elementwise ops of arith and math";
-  }
+    return region.getParentOp()->emitOpError("has a score region that uses the batch index, which a kernel does not "
+                                             "know; pass what depends on the sequence as a capture");
+  for (Operation &op : block.without_terminator())
+    if (!isa<arith::ConstantOp>(op) && !OpTrait::hasElementwiseMappableTraits(&op))
+      return op.emitOpError("cannot be in a score region; use elementwise ops of arith and math");
   return success();
 }
 
@@ -36,7 +33,7 @@ Value mlir::kvq::inlineScoreRegion(TileBuilder &builder, Region &region, Value s
   map.map(block.getArgument(2), indices.head);
   map.map(block.getArgument(3), indices.query);
   map.map(block.getArgument(4), indices.key);
-  for (auto [argument, capture] : llvm::zip(block.getArguments().drop_front(kScoreRegionIndices), captures))
+  for (auto [argument, capture] : llvm::zip(block.getArguments().drop_front(kFirstCapture), captures))
     map.map(argument, builder.splat(capture, shape));
   for (Operation &op : block.without_terminator()) {
     if (auto constant = dyn_cast<arith::ConstantOp>(op)) {

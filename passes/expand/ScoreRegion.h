@@ -8,16 +8,14 @@
 
 namespace mlir::kvq {
 
-inline constexpr unsigned kScoreRegionIndices = 5; // score, batch, head, query, key
-
 // Tiles of the score's shape, element type index.
 struct ScoreIndices {
   Value head, query, key;
 };
 
-// Fails with a diagnostic where the region cannot be put on tiles: an op that is not elementwise, the batch used, or
-// another number of captures than the kernel has.
-LogicalResult verifyScoreRegion(Operation *kernel, Region &region, unsigned captures);
+// Fails with a diagnostic where the region cannot be put on tiles: it uses the batch index, or an op that is not
+// elementwise (expand_c6). That it has one argument per capture is the concern of kvq.attention's verifier.
+LogicalResult verifyScoreRegion(Region &region);
 
 // The region's result for a tile of scores. The region has passed verifyScoreRegion.
 Value inlineScoreRegion(TileBuilder &builder, Region &region, Value scores, const ScoreIndices &indices,

@@ -262,8 +262,9 @@ static int64_t length(Cache &self, int sequence) {
 
 static void bindStep(nb::module_ &m) {
   using namespace nb::literals;
-  nb::class_<Step>(m, "Step", "One model step: append and attend in every layer, then commit. As a context manager it "
-                              "commits, or aborts when the block raises.")
+  nb::class_<Step>(m, "Step",
+                   "One model step: append and attend in every layer, then commit. As a context manager it "
+                   "commits, or aborts when the block raises.")
       .def("append", append, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(),
            "Appends K and V [count, kv_heads, T, d] of all new tokens of one layer.")
       .def("attend", attend, "layer"_a, "q"_a.noconvert(), "scale"_a, "out"_a.noconvert(),
@@ -274,12 +275,15 @@ static void bindStep(nb::module_ &m) {
       .def("abort", &Step::abort, "Ends the step without effect; nothing happens if it has ended.")
       .def_prop_ro("is_open", [](const Step &self) { return self.handle != nullptr; })
       .def("__enter__", [](nb::object self) { return self; })
-      .def("__exit__", [](Step &self, nb::object type, nb::object, nb::object) {
-        if (type.is_none())
-          commit(self);
-        else
-          self.abort();
-      }, "type"_a.none(), "value"_a.none(), "traceback"_a.none());
+      .def(
+          "__exit__",
+          [](Step &self, nb::object type, nb::object, nb::object) {
+            if (type.is_none())
+              commit(self);
+            else
+              self.abort();
+          },
+          "type"_a.none(), "value"_a.none(), "traceback"_a.none());
 }
 
 void bindCache(nb::module_ &m) {

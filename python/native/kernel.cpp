@@ -49,11 +49,15 @@ static std::string elementName(nb::dlpack::dtype type) {
   using Code = nb::dlpack::dtype_code;
   const std::string bits = std::to_string(type.bits);
   switch (static_cast<Code>(type.code)) {
-  case Code::Float: return "f" + bits;
-  case Code::Bfloat: return "bf" + bits;
+  case Code::Float:
+    return "f" + bits;
+  case Code::Bfloat:
+    return "bf" + bits;
   case Code::Int:
-  case Code::UInt: return "i" + bits; // MLIR's integers have no sign
-  default: return "";
+  case Code::UInt:
+    return "i" + bits; // MLIR's integers have no sign
+  default:
+    return "";
   }
 }
 
@@ -69,8 +73,8 @@ static uint64_t pointerArgument(nb::handle value, size_t index, const std::strin
   if (!nb::try_cast(value, array, false))
     throw mismatch(index, type, "no array on the CPU");
   if (array.device_type() != nb::device::cpu::value)
-    throw Failure(KVQ_UNSUPPORTED, "argument " + std::to_string(index) +
-                                       " is not in the CPU's memory: copy it there first");
+    throw Failure(KVQ_UNSUPPORTED,
+                  "argument " + std::to_string(index) + " is not in the CPU's memory: copy it there first");
   const std::string given = elementName(array.dtype());
   if (type != "ptr" && type != "ptr<" + given + ">")
     throw mismatch(index, type, "an array of " + given);

@@ -41,8 +41,8 @@ static kvq_dtype dtypeOf(nb::dlpack::dtype type, const char *name) {
 template <typename Array> static kvq_tensor describe(const Array &array, const char *name) {
   kvq_tensor tensor = {};
   if (array.ndim() > 4)
-    throw Failure(KVQ_INVALID_ARGUMENT, std::string(name) + " has " + std::to_string(array.ndim()) +
-                                            " dimensions: give at most 4");
+    throw Failure(KVQ_INVALID_ARGUMENT,
+                  std::string(name) + " has " + std::to_string(array.ndim()) + " dimensions: give at most 4");
   tensor.data = const_cast<void *>(static_cast<const void *>(array.data()));
   tensor.dtype = dtypeOf(array.dtype(), name);
   tensor.device = array.device_type() == nb::device::cpu::value ? KVQ_CPU : KVQ_CUDA;
@@ -81,14 +81,22 @@ void KernelVisitor::rethrow() {
 
 static const char *className(kvq_code code) {
   switch (code) {
-  case KVQ_INVALID_ARGUMENT: return "InvalidArgument";
-  case KVQ_UNSUPPORTED: return "Unsupported";
-  case KVQ_RESOURCE_EXHAUSTED: return "PoolFull";
-  case KVQ_FAILED_PRECONDITION: return "FailedPrecondition";
-  case KVQ_BAD_VALUE: return "BadValue";
-  case KVQ_CORRUPT: return "Corrupt";
-  case KVQ_PERMISSION: return "PermissionDenied";
-  default: return "InternalError";
+  case KVQ_INVALID_ARGUMENT:
+    return "InvalidArgument";
+  case KVQ_UNSUPPORTED:
+    return "Unsupported";
+  case KVQ_RESOURCE_EXHAUSTED:
+    return "PoolFull";
+  case KVQ_FAILED_PRECONDITION:
+    return "FailedPrecondition";
+  case KVQ_BAD_VALUE:
+    return "BadValue";
+  case KVQ_CORRUPT:
+    return "Corrupt";
+  case KVQ_PERMISSION:
+    return "PermissionDenied";
+  default:
+    return "InternalError";
   }
 }
 

@@ -281,8 +281,8 @@ Status Step::quantizeChunk(int layer) {
   return Status::ok();
 }
 
-// Appends chunk by chunk; what must see a chunk before the next one overwrites it runs in between. On an error the layer
-// is as it was.
+// Appends chunk by chunk; what must see a chunk before the next one overwrites it runs in between. After an error the
+// layer may try again; what it overwrote comes back with the end of the step.
 template <typename AfterChunk>
 Status Step::appendChunks(int layer, const Tensor &k, const Tensor &v, const AfterChunk &afterChunk) {
   undo_.save(layer, cache_.tailK(layer), cache_.tailV(layer));
@@ -292,7 +292,7 @@ Status Step::appendChunks(int layer, const Tensor &k, const Tensor &v, const Aft
     if (status.isOk())
       status = afterChunk();
     if (!status.isOk()) {
-      undo_.rollBack(layer, index, cache_.tailK(layer), cache_.tailV(layer));
+      undo_.clearWritten(index, cache_.tailK(layer), cache_.tailV(layer));
       return status;
     }
   }

@@ -49,7 +49,7 @@ void TailUndo::restore(int layer, uint8_t *ringK, uint8_t *ringV) {
   saved = {};
 }
 
-void TailUndo::rollBack(int layer, int index, uint8_t *ringK, uint8_t *ringV) {
+void TailUndo::clearWritten(int index, uint8_t *ringK, uint8_t *ringV) const {
   for (const StepPart &part : parts_) {
     const int64_t written = std::min<int64_t>({part.newTokens, (index + 1) * kChunkTokens, geometry_.cap});
     for (int64_t token = part.oldLength; token < part.oldLength + written; ++token)
@@ -59,7 +59,6 @@ void TailUndo::rollBack(int layer, int index, uint8_t *ringK, uint8_t *ringV) {
         std::memset(ringV + place(row, head, false), 0, rowBytes(false));
       }
   }
-  restore(layer, ringK, ringV);
 }
 
 } // namespace kvq

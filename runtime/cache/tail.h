@@ -16,9 +16,9 @@ public:
   void save(int layer, const uint8_t *ringK, const uint8_t *ringV);
   // Puts the saved rows of a layer back and forgets them.
   void restore(int layer, uint8_t *ringK, uint8_t *ringV);
-  // The same after an append that failed in or before chunk `index`: rows that it wrote and the old state does not need
-  // are cleared, so that no bad value stays.
-  void rollBack(int layer, int index, uint8_t *ringK, uint8_t *ringV);
+  // After an append that failed in chunk `index`: clears all rows that it wrote, so that no bad value stays. Those that
+  // the old state needs are among the saved ones.
+  void clearWritten(int index, uint8_t *ringK, uint8_t *ringV) const;
 
 private:
   struct Row {

@@ -19,8 +19,9 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   auto format = parseCache(given.format);
   if (!format.isOk())
     return format.status();
-  if (given.dtype != KVQ_F32 && given.dtype != KVQ_BF16)
-    return Status(Code::InvalidArgument, "config->dtype " + std::to_string(static_cast<int>(given.dtype)) +
+  const int dtype = enumValue(given.dtype);
+  if (dtype != KVQ_F32 && dtype != KVQ_BF16)
+    return Status(Code::InvalidArgument, "config->dtype " + std::to_string(dtype) +
                                              " is unknown: use KVQ_F32 or KVQ_BF16");
   CacheConfig result;
   result.format = format.value();
@@ -29,7 +30,7 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   result.kvHeads = given.kv_heads;
   result.dk = given.dk;
   result.dv = given.dv;
-  result.type = given.dtype == KVQ_F32 ? ElementType::F32 : ElementType::BF16;
+  result.type = dtype == KVQ_F32 ? ElementType::F32 : ElementType::BF16;
   result.pageTokens = given.page_tokens ? given.page_tokens : defaultPageTokens(result.format.pair);
   result.blocks = given.blocks;
   result.sequences = given.sequences;

@@ -73,6 +73,14 @@ template <typename Struct> Result<Struct> copyStruct(const Struct *given, const 
   return copy;
 }
 
+// The number behind an enumerator of the caller's, which may be none that this header knows.
+template <typename Enum> int enumValue(const Enum &value) {
+  static_assert(sizeof(Enum) == sizeof(int));
+  int number;
+  std::memcpy(&number, &value, sizeof(number));
+  return number;
+}
+
 // The cache configuration that a caller's struct means, checked.
 Result<CacheConfig> toConfig(const kvq_cache_config *config);
 

@@ -48,7 +48,7 @@ Status checkMerge(const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *
                                        " channels: use a multiple of 16, at most 256"};
   KVQ_RETURN_IF_ERROR(checkTensor("lse", lse, ElementType::F32, {splits, queries, heads}, true, Access::Read));
   KVQ_REQUIRE(out);
-  const ElementType type = out->dtype == KVQ_BF16 ? ElementType::BF16 : ElementType::F32;
+  const ElementType type = enumValue(out->dtype) == KVQ_BF16 ? ElementType::BF16 : ElementType::F32;
   KVQ_RETURN_IF_ERROR(checkTensor("out", out, type, {queries, heads, dv}, true, Access::Write));
   if (outLse)
     KVQ_RETURN_IF_ERROR(checkTensor("out_lse", outLse, ElementType::F32, {queries, heads}, false, Access::Write));
@@ -107,7 +107,7 @@ kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor
     request.pair.k = {4, Axis::Token, 16};
     request.pair.v = {4, Axis::Token, 16};
     request.dv = static_cast<int>(shape.dv);
-    request.type = out->dtype == KVQ_BF16 ? ElementType::BF16 : ElementType::F32;
+    request.type = enumValue(out->dtype) == KVQ_BF16 ? ElementType::BF16 : ElementType::F32;
     auto kernel = context->device->open(request);
     if (!kernel.isOk())
       return kernel.status();

@@ -21,7 +21,7 @@ struct SideFormat {
   int bits = 4;
   Axis axis = Axis::Channel;
   int group = 32;
-  int levels() const { return (1 << bits) - 1; }      // Q
+  int levels() const { return (1 << bits) - 1; } // Q
   bool perChannel() const { return axis == Axis::Channel; }
   bool operator==(const SideFormat &) const = default;
 };
@@ -42,19 +42,24 @@ struct CacheFormat {
   bool operator==(const CacheFormat &) const = default;
 };
 
-Result<SideFormat> parseSide(std::string_view text);          // text_c1, text_c2, text_c7
+Result<SideFormat> parseSide(std::string_view text); // text_c1, text_c2, text_c7
 Result<PairFormat> parsePair(std::string_view text);
-Result<CacheFormat> parseCache(std::string_view text);        // accepts presets (text_c6); text_c3, text_c4
+Result<CacheFormat> parseCache(std::string_view text); // accepts presets (text_c6); text_c3, text_c4
 std::string toText(const SideFormat &);
 std::string toText(const PairFormat &);
-std::string toText(const CacheFormat &);                      // canonical (text_c5)
-struct Preset { std::string_view name, text; };
+std::string toText(const CacheFormat &); // canonical (text_c5)
+struct Preset {
+  std::string_view name, text;
+};
 const std::vector<Preset> &presets();
 
 // commit_c1: tokens that leave the window together.
 int commitGroup(const PairFormat &);
-// The part of a sequence of n tokens that is quantized (commit_c2, commit_c3).
-struct Frontier { int64_t k = 0, v = 0; bool operator==(const Frontier &) const = default; };
+// The part of a sequence of n tokens that is quantized (commit_c2, commit_c3; commit_c6 is an example).
+struct Frontier {
+  int64_t k = 0, v = 0;
+  bool operator==(const Frontier &) const = default;
+};
 Frontier frontier(const CacheFormat &, int64_t tokens);
 
 inline constexpr int kChunkTokens = 32; // tail_c1

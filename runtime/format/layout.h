@@ -32,11 +32,11 @@ public:
   int outputs() const { return outputs_; }
   uint64_t column(int i) const { return columns_[i]; }
   void setColumn(int i, uint64_t image) { columns_[i] = image; }
-  uint64_t apply(uint64_t x) const;              // XOR of the columns of x's set bits
+  uint64_t apply(uint64_t x) const;                // XOR of the columns of x's set bits
   LinearMap compose(const LinearMap &inner) const; // (this o inner)(x) = this(inner(x)); inner.outputs == inputs
   int rank() const;
   bool isBijective() const { return inputs() == outputs() && rank() == outputs(); }
-  Result<LinearMap> inverse() const;             // InvalidArgument where the map is not bijective
+  Result<LinearMap> inverse() const; // InvalidArgument where the map is not bijective
   bool operator==(const LinearMap &) const = default;
 
 private:
@@ -45,21 +45,29 @@ private:
 };
 
 enum class Dim { Token = 0, Channel = 1 };
-struct IndexBit { Dim dim; int bit; bool operator==(const IndexBit &) const = default; };
-struct OuterLoop { Dim dim; int count; bool operator==(const OuterLoop &) const = default; };
+struct IndexBit {
+  Dim dim;
+  int bit;
+  bool operator==(const IndexBit &) const = default;
+};
+struct OuterLoop {
+  Dim dim;
+  int count;
+  bool operator==(const OuterLoop &) const = default;
+};
 
 // The map of one section of codes: (token, channel) -> address in codes.
 struct Layout {
   std::vector<std::vector<IndexBit>> inner; // per address bit, low first: the index bits XORed into it
   std::vector<OuterLoop> loops;             // fastest first
 
-  int innerBits(Dim) const;                 // how many low index bits of that dim the inner part uses
-  int extent(Dim) const;                    // tokens or channels that the map covers
-  LinearMap innerMap() const;               // inputs: token bits, then channel bits; outputs: address bits
+  int innerBits(Dim) const;   // how many low index bits of that dim the inner part uses
+  int extent(Dim) const;      // tokens or channels that the map covers
+  LinearMap innerMap() const; // inputs: token bits, then channel bits; outputs: address bits
   int64_t address(int64_t token, int64_t channel) const;
-  std::array<int64_t, 2> index(int64_t address) const; // the inverse: {token, channel}; layout must be bijective
+  std::array<int64_t, 2> index(int64_t address) const;   // the inverse: {token, channel}; layout must be bijective
   Status checkBijective(int tokens, int channels) const; // layout_c1: extents match and every address is hit once
-  std::string toText() const;               // layout_c4
+  std::string toText() const;                            // layout_c4
   bool operator==(const Layout &) const = default;
 };
 Result<Layout> parseLayout(std::string_view text);
@@ -71,7 +79,7 @@ Result<Profile> parseProfile(std::string_view);
 enum class Side { K, V };
 Layout makeLayout(Profile, Side, int bits, int pageTokens, int headDim);
 
-// page_c2, page_c3: where the sections of a page begin, in bytes.
+// page_c2, page_c3: where the sections of a page begin, in bytes; its size is what a token costs (page_c5).
 struct PageMap {
   int64_t kCodes, kScale, kMin, vCodes, vScale, vMin, bytes;
 };

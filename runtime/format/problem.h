@@ -19,10 +19,10 @@ struct KernelRequest {
   Profile profile = Profile::Vnni;
   int pageTokens = 64;
   int dk = 64, dv = 64;
-  int ratio = 1;                        // query heads per KV head (attend)
-  ElementType type = ElementType::F32;  // of K, V, tail, q and out
-  int rows = 1;                         // query rows of one program (attend)
-  bool lag = false;                     // V's frontier may lie below K's (`sliding`)
+  int ratio = 1;                       // query heads per KV head (attend)
+  ElementType type = ElementType::F32; // of K, V, tail, q and out
+  int rows = 1;                        // query rows of one program (attend)
+  bool lag = false;                    // V's frontier may lie below K's (`sliding`)
   // accuracy class: `exact`, the only one so far
   bool operator==(const KernelRequest &) const = default;
 };

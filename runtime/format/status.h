@@ -13,14 +13,14 @@ namespace kvq {
 
 enum class Code {
   Ok = 0,
-  InvalidArgument = 1,   // the call is wrong as it stands: change the argument
-  Unsupported = 2,       // a legal wish that this build or machine cannot fulfil
-  ResourceExhausted = 3, // a pool is full: free or grow, then retry
-  FailedPrecondition = 4,// the object is in another state: call something else first
-  BadValue = 5,          // NaN, infinity or out of range in the caller's data
-  Corrupt = 6,           // stored data failed its checksum or version
-  Permission = 7,        // a file or folder cannot or must not be used
-  Internal = 8           // our mistake
+  InvalidArgument = 1,    // the call is wrong as it stands: change the argument
+  Unsupported = 2,        // a legal wish that this build or machine cannot fulfil
+  ResourceExhausted = 3,  // a pool is full: free or grow, then retry
+  FailedPrecondition = 4, // the object is in another state: call something else first
+  BadValue = 5,           // NaN, infinity or out of range in the caller's data
+  Corrupt = 6,            // stored data failed its checksum or version
+  Permission = 7,         // a file or folder cannot or must not be used
+  Internal = 8            // our mistake
 };
 
 class [[nodiscard]] Status {

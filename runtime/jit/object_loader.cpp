@@ -20,6 +20,9 @@ static Status corrupt(const std::string &what) {
   return {Code::Corrupt, "the kernel object cannot be loaded because " + what + "; remove it from the store"};
 }
 
+// Bytes before the first function: callers that are built with a check of function pointers read there.
+static constexpr uint64_t kFront = 64;
+
 class ObjectReader {
 public:
   explicit ObjectReader(std::span<const uint8_t> object) : object_(object) {}
@@ -69,8 +72,7 @@ Status ObjectReader::readTables() {
     return corrupt("its section table lies outside of it");
   for (uint64_t i = 0; i < header.e_shnum; ++i) {
     auto section = read<Elf64_Shdr>(header.e_shoff + i * sizeof(Elf64_Shdr));
-    bool hasBytes = section.sh_type != SHT_NOBITS && section.sh_type != SHT_NULL;
-    if (hasBytes && !inside(section.sh_offset, section.sh_size))
+    if (section.sh_type != SHT_NOBITS && !inside(section.sh_offset, section.sh_size))
       return corrupt("section " + std::to_string(i) + " lies outside of it");
     sections_.push_back(section);
   }
@@ -95,9 +97,11 @@ Status ObjectReader::readSymbolTable(const Elf64_Shdr &table) {
 Status ObjectReader::layOut() {
   place_.assign(sections_.size(), kNowhere);
   const uint64_t page = uint64_t(sysconf(_SC_PAGESIZE));
-  uint64_t end = 0;
+  uint64_t end = kFront;
   for (int kind = 0; kind < Kinds; ++kind) {
-    kindBegin_[kind] = end = (end + page - 1) / page * page;
+    if (kind != Executable)
+      end = (end + page - 1) / page * page;
+    kindBegin_[kind] = kind == Executable ? 0 : end;
     for (size_t i = 0; i < sections_.size(); ++i) {
       const Elf64_Shdr &section = sections_[i];
       if (!(section.sh_flags & SHF_ALLOC) || section.sh_size == 0)
@@ -118,8 +122,6 @@ Status ObjectReader::layOut() {
     }
   }
   kindBegin_[Kinds] = (end + page - 1) / page * page;
-  if (kindBegin_[Kinds] == 0)
-    return corrupt("it has no code");
   return Status::ok();
 }
 

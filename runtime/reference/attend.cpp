@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// attend and merge (docs/format-spec.md section 7): per row, all scores first, then one softmax in f64.
+// attend and merge (docs/format-spec.md section 7): per row, all scores first, then one softmax. Inputs and outputs
+// have the types of attention_c3; in between everything is f64, which that rule's f32 accumulation is measured against.
 #include "runtime/reference/page.h"
 
 #include <kvq/kernel_abi.h>
@@ -61,7 +62,8 @@ struct Score {
 
 } // namespace
 
-// The keys of the item's ranges that the query sees (attention_c1), with their scores in natural units.
+// The keys of the item's ranges that the query sees (attention_c1), with their scores in natural units
+// (attention_c2).
 static std::vector<Score> scoresOfRow(const uint64_t *args, const kvq_attend_item &item, SideRows &k, int64_t query,
                                       const std::vector<float> &q) {
   const int64_t position = pointer<const int32_t>(args, KVQ_ATTEND_POSITIONS)[query];

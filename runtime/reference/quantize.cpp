@@ -19,10 +19,11 @@ QuantizedGroup quantizeGroup(std::span<const float> values, int bits, std::span<
   const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
   const float mn = *least + 0.0f;
   const float mx = *greatest + 0.0f;
-  const float range = mx - mn;
+  const float range = mx - mn; // at most 131008, and a third of it fits f16 (quantize_c5)
   const QuantizedGroup group{f16FromF32(range / q), f16FromF32(mn)};
   const float s = f32FromF16(group.scale);
   const float m = f32FromF16(group.minimum);
+  // A constant group (quantize_c4), or a range whose scale underflows: all codes 0.
   const float inv = s == 0.0f ? 0.0f : 1.0f / s;
   for (size_t i = 0; i < values.size(); ++i) {
     const float offset = values[i] - m;

@@ -18,10 +18,11 @@ from kvq.hf import KVQCache, attention_forward
 
 EIGHT = "k8c32-v8t16/w32,block"
 TWO = "k2c32-v2t16/w32,sliding"
-# 8 bits: a step is 1/255 of a group's range. Logits of the tiny model move by about 2e-3 for it; a wrong token, page
-# or scale moves them by tenths.
-NEAR = 2e-2
-ROUNDING = 1e-4  # the same sums in another order, f32
+# Largest differences of the tiny model's logits (rms 0.2), measured: 8 bits move them by 4e-4, 4 bits by 1e-2, 2 bits
+# by 6e-2; f32 sums in another order by 2e-7; such a sum that flips one 2-bit code by 1e-3.
+NEAR = 2e-3
+ROUNDING = 1e-5
+FLIP = 5e-3
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +84,13 @@ def test_logits_are_near_those_of_an_ordinary_cache(model, new_cache):
     got = logits_of(model, new_cache(), ids, cuts)
     assert (got - expected).abs().max() < NEAR
     two_bits = logits_of(model, new_cache(TWO), ids, cuts)
-    assert (two_bits - expected).abs().max() > (got - expected).abs().max()
+    assert (two_bits - expected).abs().max() > 10 * NEAR
 
 
 def test_how_a_prompt_is_cut_does_not_matter(model, new_cache):
     ids = random_ids(1, 140)
     whole = logits_of(model, new_cache(TWO), ids)
-    assert (logits_of(model, new_cache(TWO), ids, (37, 38, 101)) - whole).abs().max() < ROUNDING
+    assert (logits_of(model, new_cache(TWO), ids, (37, 38, 101)) - whole).abs().max() < FLIP
 
 
 def test_greedy_and_sampling_run_in_generate(model, new_cache):
@@ -140,8 +141,7 @@ def test_bfloat16(context):
     expected = logits_of(model, DynamicCache(config=model.config), ids, (90, 95))
     assert got.dtype == torch.bfloat16
     assert stored(cache)[0].dtype == torch.bfloat16
-    # bf16 has 8 bits of fraction: the logits, about 1 in size, carry rounding of some hundredths.
-    assert (got - expected).abs().max() < 0.1
+    assert (got - expected).abs().max() < 0.03  # bf16 keeps 8 bits of a fraction; measured 6e-3
 
 
 def test_other_caches_work_under_the_same_attention(model):
@@ -216,11 +216,10 @@ def test_logits_of_a_padded_batch_are_those_of_its_rows(model, new_cache):
     lengths = (70, 33, 5)
     ids, mask = padded_batch(lengths)
     cuts = (60, 65, 66)
-    got = logits_of(model, new_cache(TWO), ids, cuts, mask)
+    got = logits_of(model, new_cache(), ids, cuts, mask)
     for row, length in enumerate(lengths):
-        alone = logits_of(model, new_cache(TWO), ids[row : row + 1, 70 - length :])
-        # Codes may flip where the two matrix products round differently; with 2 bits one flip moves a logit by 0.01.
-        assert (got[row, 70 - length :] - alone[0]).abs().max() < NEAR
+        alone = logits_of(model, new_cache(), ids[row : row + 1, 70 - length :])
+        assert (got[row, 70 - length :] - alone[0]).abs().max() < ROUNDING
 
 
 def test_padded_generate_equals_the_ordinary_cache(model, new_cache):
@@ -300,7 +299,7 @@ def test_a_forward_that_breaks_off_leaves_the_cache(model, new_cache):
     assert cache.get_seq_length() == 60
     with pytest.warns(RuntimeWarning, match="after 1 of 2 layers"):
         got = logits_of(model, cache, ids[:, 60:])
-    assert (got - logits_of(model, new_cache(TWO), ids)[:, 60:]).abs().max() < ROUNDING
+    assert (got - logits_of(model, new_cache(TWO), ids)[:, 60:]).abs().max() < FLIP
     assert cache.lengths == [80]
     fresh = new_cache(TWO)
     logits_of(model, fresh, ids[:, :60])

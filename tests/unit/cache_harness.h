@@ -12,6 +12,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <string>
 
@@ -109,6 +110,8 @@ struct CacheSetup {
   int threads = 1;
   kvq_parallel_for parallel = nullptr;
 };
+
+inline std::ostream &operator<<(std::ostream &out, const CacheSetup &setup) { return out << setup.text; }
 
 // Tensors of one step, the same for all layers but for their values.
 struct StepData {

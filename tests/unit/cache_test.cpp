@@ -123,16 +123,16 @@ TEST(Commit, CuttingAPromptChangesNoBit) {
 
 // ---- steps -----------------------------------------------------------------------------------------------------------
 
-class Steps : public ::testing::TestWithParam<std::pair<const char *, ModelFormat>> {
+class Steps : public ::testing::TestWithParam<CacheSetup> {
 protected:
   CacheSetup setup(int layers) const {
-    CacheSetup setup = small(GetParam().first, GetParam().second);
+    CacheSetup setup = GetParam();
     setup.layers = layers;
     return setup;
   }
 };
 INSTANTIATE_TEST_SUITE_P(Rules, Steps,
-                         ::testing::Values(std::pair(kBlockText, kBlock), std::pair(kSlidingText, kSliding)),
+                         ::testing::Values(small(kBlockText, kBlock), small(kSlidingText, kSliding)),
                          [](const auto &info) { return info.index ? "Sliding" : "Block"; });
 
 // step_c1. A long step overwrites ring slots that the state before it still needs.
@@ -189,6 +189,33 @@ TEST_P(Steps, ABadValueIsNamedAndLeavesTheLayerAsItWas) {
     }
   harness.step({{b, a}, {40, 3}, {}, 40});
   harness.checkRead(b);
+}
+
+// Kernels may load what they then mask out, so no bad value may lie where they can reach: memory comes uncleared (the
+// harness fills it with NaN), and a failed append has written some.
+TEST(StepProtocol, NoBadValueStaysInReach) {
+  CacheSetup setup = small(kBlockText, kBlock);
+  setup.blocks = 2, setup.sequences = 1, setup.pageTokens = 64;
+  Harness harness(setup);
+  const int32_t a = harness.add();
+  harness.step({{a}, {70}, {}, 70}); // 32 tokens in the first block
+  const StepData data = {{a}, {9}, {}, 9};
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(harness.plan(data, &step));
+  Harness::LayerData values = harness.random(data);
+  values.k.set(values.k.index(0, 0, 7) + 2, NAN);
+  values.v.set(values.v.index(0, 0, 8) + 2, INFINITY);
+  KVQ_EXPECT_ERROR(harness.forward(step, 0, values), KVQ_BAD_VALUE, "K of sequence 0, token 77, head 0, channel 2");
+  kvq_abort_step(step);
+  const int64_t page = 512 + 64 + 64 + 512 + 128 + 128; // as in Pool.BytesAreThoseOfTheFormula
+  const uint8_t *memory = harness.memory->data();
+  for (size_t at = 2 * page; at < harness.memory->size(); at += 4) {
+    float value;
+    std::memcpy(&value, memory + at, 4);
+    ASSERT_TRUE(std::isfinite(value)) << "tail byte " << at - 2 * page;
+  }
+  for (int at = 512 + 32; at < 512 + 64; ++at)
+    ASSERT_EQ(memory[at], 0) << "a scale of tokens 32 .. 63, of which there are none";
 }
 
 TEST(StepProtocol, LargestValuesAreNotBad) {

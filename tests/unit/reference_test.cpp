@@ -172,7 +172,7 @@ void checkQuantize(Layer &layer, Side side, int position, int count) {
 
 } // namespace
 
-TEST(ReferenceQuantize, page_c3_groups_codes_and_nothing_else) {
+TEST(ReferenceQuantize, page_c4_groups_of_one_head_and_nothing_else) {
   for (const char *format : {"k4c32-v4t32", "k2c64-v8c32", "k8t16-v2t16", "k2t80-v4c64"})
     for (const char *profile : {"vnni", "kivi"})
       for (const char *type : {"f32", "bf16"}) {
@@ -389,6 +389,7 @@ struct AttendCase {
 
 } // namespace
 
+// attention_c3: q, K and V in f32 or bf16, partial results in f32.
 TEST(ReferenceAttend, attention_c1_pages_below_the_frontier_tail_above) {
   for (const char *text : {"attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows9:lag0:exact",
                            "attend:k2t16-v8c32:kivi:p64:dk96:dv80:g1:bf16:rows3:lag0:exact"}) {
@@ -415,6 +416,14 @@ TEST(ReferenceAttend, commit_c4_each_query_is_answered_in_its_own_state) {
   for (int row = 5; row < 9; ++row)
     test.check(0, 1 + row / 3, row % 3, test.expected(1 + row / 3, row % 3, 0, 97));
   EXPECT_EQ(test.lse[6 * 2 + 1], -99.0f); // row 4
+}
+
+// By the ABI a frontier may lie above the position; the position still bounds what is seen.
+TEST(ReferenceAttend, attention_c1_no_key_after_the_position_inside_a_page) {
+  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact", 25);
+  test.positions[1] = 30;
+  test.run({1, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0});
+  test.check(0, 1, 1, test.expected(1, 1, 0, 31));
 }
 
 TEST(ReferenceAttend, attention_c2_scale_and_lse_are_natural) {

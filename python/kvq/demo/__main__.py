@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command line of the demo: reads the options and restarts itself once with the allocator that a fair baseline needs."""
+"""Measures SmolLM2-135M-Instruct with quantized caches on this machine: kernels, chat, quality, speed, report.
+
+This file reads the options and restarts itself once with the allocator settings that a fair baseline needs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m kvq.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m kvq.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="more windows and more decoding steps")
     parser.add_argument("--tiny", action="store_true", help="a tiny random model in place of SmolLM2, for tests")
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder of report.json and report.png")

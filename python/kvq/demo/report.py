@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 
@@ -36,44 +37,46 @@ def write_json(report: Report, path: Path) -> None:
     path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
 
 
-def table(report: Report, texts: dict[str, str], totals: dict[str, int]) -> Table:
-    """`texts`: canonical text of each format; `totals`: bytes of its cache at the longest context."""
-    lengths = list(report.rows[0].tokens_per_s)
-    result = Table(title=f"{report.machine['model']}: caches at {lengths[-1]} tokens, tokens/s while decoding")
+def _columns(result: Table, names: list[str]) -> Table:
     result.add_column("format", no_wrap=True)
-    for name in ("MB", "bytes/token", "vs fp16", "vs dtype", "bits", "perplexity", "KL", "top-1"):
+    for name in names:
         result.add_column(name, justify="right", no_wrap=True)
-    for length in lengths:
-        result.add_column(f"at {length}", justify="right", no_wrap=True)
-    full = report.rows[0].bytes_per_token
-    half = report.baselines["fp16"]["bytes_per_token"]
-    for row in report.rows:
-        text = texts.get(row.format, row.format)
-        result.add_row(
-            row.format if text == row.format else f"{row.format}  {text}",
-            f"{totals[row.format] / 1e6:.1f}",
-            f"{row.bytes_per_token:.0f}",
-            f"{half / row.bytes_per_token:.2f}x",
-            f"{full / row.bytes_per_token:.2f}x",
-            f"{row.bits_per_element:.2f}",
-            f"{row.perplexity:.3f}",
-            f"{row.kl:.5f}",
-            f"{100 * row.top1:.2f} %",
-            *(f"{speed:.1f}" for speed in row.tokens_per_s.values()),
-        )
+    return result
+
+
+def size_table(report: Report, texts: dict[str, str], totals: dict[str, int]) -> Table:
+    """`texts`: canonical text of each format; `totals`: bytes of its cache at the longest context."""
+    length = list(report.rows[0].tokens_per_s)[-1]
+    result = Table(title=f"memory at {length} tokens, window and pool slack included", box=box.SIMPLE)
+    _columns(result, ["MB", "bytes a token", "less than fp16", f"than {report.machine['dtype']}", "bits an element"])
+    full, half = report.baselines["DynamicCache"], report.baselines["fp16"]
+    sizes = {row.format: (row.bytes_per_token, row.bits_per_element) for row in report.rows}
     for name, values in report.baselines.items():
-        if "tokens_per_s" in values and name != "DynamicCache":
-            size = values["bytes_per_token"]
-            result.add_row(
-                name,
-                f"{totals[name] / 1e6:.1f}",
-                f"{size:.0f}",
-                f"{half / size:.2f}x",
-                f"{full / size:.2f}x",
-                f"{values['bits_per_element']:.2f}",
-                *("",) * 3,
-                *(f"{speed:.1f}" for speed in values["tokens_per_s"].values()),
-            )
+        if name in totals:
+            sizes[name] = (values["bytes_per_token"], values["bits_per_element"])
+    for name, (size, bits) in sizes.items():
+        text = texts.get(name, name)
+        result.add_row(
+            name if text == name else f"{name}  {text}",
+            f"{totals[name] / 1e6:.1f}",
+            f"{size:.0f}",
+            f"{half['bytes_per_token'] / size:.2f}x",
+            f"{full['bytes_per_token'] / size:.2f}x",
+            f"{bits:.2f}",
+        )
+    return result
+
+
+def quality_table(report: Report) -> Table:
+    lengths = list(report.rows[0].tokens_per_s)
+    result = Table(title="quality, and tokens/s of decoding by tokens of context", box=box.SIMPLE)
+    _columns(result, ["perplexity", "KL", "top-1", *(f"at {length}" for length in lengths)])
+    for row in report.rows:
+        quality = (f"{row.perplexity:.3f}", f"{row.kl:.5f}", f"{100 * row.top1:.2f} %")
+        result.add_row(row.format, *quality, *(f"{speed:.1f}" for speed in row.tokens_per_s.values()))
+    for name, values in report.baselines.items():
+        if "tokens_per_s" in values and name != "DynamicCache":  # which is the row of full precision
+            result.add_row(name, "", "", "", *(f"{speed:.1f}" for speed in values["tokens_per_s"].values()))
     return result
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -17,11 +18,12 @@ from rich.table import Table
 import kvq
 from kvq import evaluate
 from kvq.demo.machine import describe
-from kvq.demo.report import Report, Row, plot, table, write_json
+from kvq.demo.report import Report, Row, plot, quality_table, size_table, write_json
 from kvq.lowlevel import Context, format_canonical, shared_context
 
 FULL_PRECISION = "full precision"
 QUANTO = "QuantizedCache quanto int4"
+TINY_TEXT = "The quick brown fox jumps over the lazy dog. " * 40
 QUESTION = (
     "I administer a small office with one Debian server and twelve workstations. Last week a power cut damaged the "
     "root file system of the server, and nobody had tested the backups. Explain, step by step, how I should organise "
@@ -72,6 +74,11 @@ class Stages:
     @contextmanager
     def stage(self, name: str) -> Iterator[Any]:
         start = time.perf_counter()
+        if not self.console.is_terminal:
+            self.console.print(f"{name} ...")
+            yield lambda message: None
+            self.console.print(f"  {time.perf_counter() - start:.1f} s")
+            return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task(name)
@@ -81,6 +88,8 @@ class Stages:
 
 def run(options: argparse.Namespace) -> Report:
     console = Console()
+    if not console.is_terminal:
+        console.width = 120
     stages = Stages(console)
     size = TINY if options.tiny else FULL if options.full else NORMAL
     options.out.mkdir(parents=True, exist_ok=True)
@@ -91,14 +100,15 @@ def run(options: argparse.Namespace) -> Report:
     )
     with stages.stage("load the model"):
         subject = evaluate.tiny() if options.tiny else evaluate.smollm2(options.out / "tokenizer")
-        ids = subject.encode("The quick brown fox jumps over the lazy dog. " * 40 if options.tiny else evaluate.handbook())
+        ids = subject.encode(TINY_TEXT if options.tiny else evaluate.handbook())
     show_kernels(console, stages, subject, size, context)
     show_chat(console, stages, subject, size, context)
     report, totals = measure(stages, subject, ids, size, context, options)
     report.machine.update(describe(context, evaluate.torch_threads()))
-    console.print(table(report, {name: format_canonical(name) for name in size.formats}, totals))
+    console.print(size_table(report, {name: format_canonical(name) for name in size.formats}, totals))
+    console.print(quality_table(report))
     console.print(
-        "Bytes include the window and all that the pool has reserved. Quality: windows of text in one forward, each "
+        "Quality: windows of text in one forward, each "
         "query seeing what decoding would have shown it. Speed: median of single steps, one row; quanto's flush every "
         "128 tokens is not in it."
     )
@@ -116,10 +126,12 @@ def show_kernels(
             cache = kvq.KVQCache(subject.model.config, name, context=context)
             cache.prepare(progress=lambda record: say(record["name"]))
     kernels = context.kernels()
-    listing = Table(title=f"{len(kernels)} kernels for {context.level}")
-    for column in ("kernel", "from", "compiled in ms", "bytes"):
-        listing.add_column(column, justify="left" if column in ("kernel", "from") else "right")
-    for record in kernels:
+    listing = Table(title=f"{len(kernels)} kernels for {context.level}", box=box.SIMPLE)
+    listing.add_column("kernel", overflow="fold")
+    listing.add_column("from")
+    listing.add_column("compiled in ms", justify="right")
+    listing.add_column("bytes", justify="right")
+    for record in sorted(kernels, key=lambda record: record["name"]):
         source = "new" if record["source"] == "compiled" else record["source"]
         listing.add_row(record["name"], source, f"{record['compile_ms']:.0f}", str(record["object_bytes"]))
     console.print(listing)
@@ -169,7 +181,7 @@ def measure(
         "fp16": {"bytes_per_token": half, "bits_per_element": 16.0},
     }
     text = f"{count} windows of {size.window_tokens} tokens of the Debian handbook"
-    machine = {"model": subject.name, "text": "a repeated sentence" if options.tiny else text}
+    machine = {"model": subject.name, "dtype": subject.dtype, "text": "a repeated sentence" if options.tiny else text}
     return Report(machine, baselines, rows), {name: measured.bytes_total for name, measured in speed.items()}
 
 

@@ -30,6 +30,10 @@ class Subject:
     model: PreTrainedModel
     tokenizer: Any
 
+    @property
+    def dtype(self) -> str:
+        return str(self.model.dtype).removeprefix("torch.")
+
     def encode(self, text: str) -> torch.Tensor:
         """Token ids [1, tokens]."""
         if self.tokenizer is None:

@@ -28,10 +28,8 @@ class _Text(HTMLParser):
             self.next_page = values.get("href")
         if tag in _VOID:
             return
-        left_out = (
-            tag in ("head", "script", "style", "pre") or values.get("id") == "banner" or values.get("class") in ("docnav", "toc")
-        )
-        self._open.append(left_out)
+        named = values.get("id") == "banner" or values.get("class") in ("docnav", "toc")
+        self._open.append(named or tag in ("head", "script", "style", "pre"))
         if tag in _BLOCKS:
             self.blocks.append("")
 

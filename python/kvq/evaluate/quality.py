@@ -101,6 +101,9 @@ def _add(sums: _Sums, subject: Subject, reference: torch.Tensor, other: torch.Te
         if q is p:
             sums.same += len(p)
         else:
-            sums.kl += (p.exp() * (p - q)).sum().item()
+            # Sum of p (q/p - 1 - ln q/p): the same as sum of p ln p/q, but no term is negative, so that rounding
+            # cannot drown a small divergence.
+            ratio = q - p
+            sums.kl += (p.exp() * (torch.expm1(ratio) - ratio)).sum().item()
             sums.same += int((p.argmax(dim=-1) == q.argmax(dim=-1)).sum())
         sums.tokens += len(p)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The attention function that transformers calls under the name "kvq".
 
-K and V that a KVQCache handed out are attended in its packed pages, in place. K and V of any other cache go to PyTorch's
-scaled_dot_product_attention, so a model loaded with attn_implementation="kvq" works without a KVQCache too.
+K and V that a KVQCache handed out are attended in its packed pages, in place. K and V of any other cache go to
+PyTorch's scaled_dot_product_attention, so a model loaded with attn_implementation="kvq" works without a KVQCache too.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class PackedBatch:
             self.rows = [self.cache.add() for _ in range(k.shape[0])]
         if k.shape[0] != len(self.rows):
             raise InvalidArgument(
-                f"the batch has {k.shape[0]} rows where the cache holds {len(self.rows)}: call reset() or make a new one"
+                f"the batch has {k.shape[0]} rows where the cache holds {len(self.rows)}: call reset() or make another"
             )
 
     def _create(self, k: torch.Tensor, v: torch.Tensor) -> lowlevel.Cache:
@@ -151,8 +151,8 @@ class PackedBatch:
         """A forward that stopped between layers leaves its step open: the next one takes it back and says so."""
         if self.step is not None:
             warnings.warn(
-                f"the forward before this one ended after {self.layers_done} of {self.shape.layers} layers; none of its "
-                "tokens are in the cache",
+                f"the forward before this one ended after {self.layers_done} of {self.shape.layers} layers: none of "
+                "its tokens are in the cache",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -56,6 +56,15 @@ func.func @f(%q: tensor<?x9x64xf32>, %k: tensor<?x3x64xf32>, %v: tensor<?x64xf32
 
 // -----
 
+// attention_c6
+func.func @f(%q: tensor<?x9x64xf32>, %k: tensor<*xf32>, %v: tensor<*xf32>, %scale: f32) {
+  // expected-error @+1 {{must have one rank of 2, 3 or 4: [queries, keys, KV heads, channels] or the end of it}}
+  %o, %lse = kvq.attention %q, %k, %v scale %scale : tensor<?x9x64xf32>, tensor<*xf32>, tensor<*xf32> -> tensor<?x9x64xf32>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
 // attention_c7
 func.func @f(%q: tensor<?x9x64xf32>, %k: tensor<?x3x80xf32>, %v: tensor<?x3x64xf32>, %scale: f32) {
   // expected-error @+1 {{K of type 'tensor<?x3x80xf32>' and V of type 'tensor<?x3x64xf32>' do not fit; K has q's channels, 64, V has o's, 64, and both have as many tokens and heads}}
@@ -167,5 +176,20 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvq_k4v4, %scale: f32) {
 func.func @f(%s: f32) {
   // expected-error @+1 {{'kvq.yield' op expects parent op 'kvq.attention'}}
   kvq.yield %s : f32
+  return
+}
+
+// -----
+
+// attention_c9: what the region needs comes as a capture.
+!kvq_k4v4 = !kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = vnni>
+func.func @f(%q: tensor<?x9x64xf32>, %cache: !kvq_k4v4, %scale: f32) {
+  // expected-note @+1 {{required by region isolation constraints}}
+  %o, %lse = kvq.attention %q, %cache scale %scale : tensor<?x9x64xf32>, !kvq_k4v4 -> tensor<?x9x64xf32>, tensor<?x9xf32> score {
+  ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index):
+    // expected-error @+1 {{'arith.mulf' op using value defined outside the region}}
+    %x = arith.mulf %s, %scale : f32
+    kvq.yield %x : f32
+  }
   return
 }

@@ -36,7 +36,7 @@ func.func @score(%q: !q, %cache: !cache, %scale: f32, %cap: f32) -> !q {
 // CHECK-LABEL: func.func @dequantize
 // CHECK-SAME: %[[K:[^:]*]]: !kvq.packed<{{[^,]*}}, side = <bits = 4, axis = channel
 // CHECK-NOT: kvq.dequantize
-// CHECK: kvq.attention %{{.*}}, %[[K]], %{{.*}} scale
+// CHECK: kvq.attention %{{[^,]*}}, %[[K]], %{{[^,]*}} scale %
 // CHECK-SAME: !kvq.packed<{{.*}}>, !kvq.packed<{{.*}}>
 func.func @dequantize(%q: !q, %pk: !k, %pv: !v, %scale: f32) -> !q {
   %k = kvq.dequantize %pk : !k -> tensor<?x64xf32>

@@ -1,0 +1,96 @@
+// RUN: kvq-tile-opt %s | kvq-tile-opt | FileCheck %s
+//
+// The worked examples of dialect/tile/*.td, read, printed, read and printed again. scripts/check_examples.py compares
+// them with the .td files.
+
+#layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
+
+// CHECK-LABEL: func.func @row_max
+// CHECK-SAME: attributes {kvq_tile.kernel}
+func.func @row_max(%x: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {
+  %row = kvq_tile.program_id 0
+  %c64 = arith.constant 64 : index
+  %at = arith.muli %row, %c64 : index
+  %v = kvq_tile.load %x[%at] : !kvq_tile.ptr<f32>, index -> tensor<64xf32>
+  %m = kvq_tile.reduce max %v dim 0 : tensor<64xf32> -> f32
+  kvq_tile.store %m, %out[%row] : f32, !kvq_tile.ptr<f32>, index
+  return
+}
+
+// CHECK-LABEL: func.func @attributes
+// CHECK-SAME: kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 64, rows = 4, vectors = 4, prefetch = 1>
+// CHECK-SAME: test.layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
+func.func @attributes() attributes {
+    kvq_tile.schedule =
+#kvq_tile.schedule<tile_tokens = 64, rows = 4, vectors = 4, prefetch = 1>
+    , test.layout =
+#kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
+    } {
+  return
+}
+
+// CHECK-LABEL: func.func @memory
+// CHECK: kvq_tile.program_id 0
+// CHECK: kvq_tile.page %{{.*}}, %{{.*}}[%{{.*}}], %{{.*}} : {{(!kvq_tile.ptr)?}}<i8>, {{(!kvq_tile.ptr)?}}<i32>
+// CHECK: kvq_tile.advance %{{.*}}, %{{.*}} : {{(!kvq_tile.ptr)?}}<i8> -> {{(!kvq_tile.ptr)?}}<f16>
+// CHECK: kvq_tile.prefetch %{{.*}}, 4608 : {{(!kvq_tile.ptr)?}}<i8>
+func.func @memory(%pool: !kvq_tile.ptr<i8>, %table: !kvq_tile.ptr<i32>, %page: !kvq_tile.ptr<i8>,
+                  %next: !kvq_tile.ptr<i8>, %entry: index, %stride: index, %c2048: index) {
+  %item = kvq_tile.program_id 0
+  %block = kvq_tile.page %pool, %table[%entry], %stride : !kvq_tile.ptr<i8>, !kvq_tile.ptr<i32>
+  %scales = kvq_tile.advance %page, %c2048 : !kvq_tile.ptr<i8> -> !kvq_tile.ptr<f16>
+  kvq_tile.prefetch %next, 4608 : !kvq_tile.ptr<i8>
+  return
+}
+
+// CHECK-LABEL: func.func @rows
+// CHECK: kvq_tile.load %{{.*}}[%{{.*}}] mask %{{.*}} : {{(!kvq_tile.ptr)?}}<f32>, tensor<3xindex>, tensor<3xi1> -> tensor<3x64xf32>
+// CHECK: kvq_tile.store %{{.*}}, %{{.*}}[%{{.*}}] mask %{{.*}} : tensor<3x64xf32>, {{(!kvq_tile.ptr)?}}<f32>, tensor<3xindex>, tensor<3xi1>
+func.func @rows(%q: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>, %o: tensor<3x64xf32>, %offsets: tensor<3xindex>,
+                %valid: tensor<3xi1>) {
+  %rows = kvq_tile.load %q[%offsets] mask %valid
+      : !kvq_tile.ptr<f32>, tensor<3xindex>, tensor<3xi1> -> tensor<3x64xf32>
+  kvq_tile.store %o, %out[%offsets] mask %valid : tensor<3x64xf32>, !kvq_tile.ptr<f32>, tensor<3xindex>, tensor<3xi1>
+  return
+}
+
+// CHECK-LABEL: func.func @codes
+// CHECK: kvq_tile.codes %{{.*}}[%{{.*}}, %{{.*}}] : {{(!kvq_tile.ptr)?}}<i8> -> tensor<32x64xi4, #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>
+// CHECK: kvq_tile.store_codes %{{.*}}, %{{.*}}[%{{.*}}] rows %{{.*}}, %{{.*}} {bits = 4 : i64, layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">} : tensor<32x64xi32>, {{(!kvq_tile.ptr)?}}<i8>
+func.func @codes(%page: !kvq_tile.ptr<i8>, %token: index, %c0: index, %n: index, %q: tensor<32x64xi32>) {
+  %k = kvq_tile.codes %page[%token, %c0] : !kvq_tile.ptr<i8>
+      -> tensor<32x64xi4, #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>
+  kvq_tile.store_codes %q, %page[%token] rows %c0, %n {bits = 4, layout = #layout}
+      : tensor<32x64xi32>, !kvq_tile.ptr<i8>
+  return
+}
+
+// CHECK-LABEL: func.func @values
+// CHECK: kvq_tile.unpack %{{.*}} : tensor<32x64xi4, {{.*}}> -> tensor<32x64xi32>
+// CHECK: kvq_tile.dequantize %{{.*}}, %{{.*}}, %{{.*}} axis "channel" : tensor<32x64xi4, {{.*}}>, tensor<1x64xf32> -> tensor<32x64xf32>
+func.func @values(%codes: tensor<32x64xi4, #layout>, %scale: tensor<1x64xf32>, %min: tensor<1x64xf32>) {
+  %i = kvq_tile.unpack %codes : tensor<32x64xi4, #layout> -> tensor<32x64xi32>
+  %k = kvq_tile.dequantize %codes, %scale, %min axis "channel"
+      : tensor<32x64xi4, #layout>, tensor<1x64xf32> -> tensor<32x64xf32>
+  return
+}
+
+// CHECK-LABEL: func.func @dot
+// CHECK: %[[C:.*]] = kvq_tile.coeff %{{.*}}, %{{.*}} : tensor<3x64xf32>, tensor<1x64xf32> -> tensor<1x3x64xf32>
+// CHECK: kvq_tile.dot %{{.*}}, %[[C]] acc %{{.*}} contract 1 : tensor<32x64xi4, {{.*}}>, tensor<1x3x64xf32> -> tensor<3x32xf32>
+func.func @dot(%k: tensor<32x64xi4, #layout>, %q: tensor<3x64xf32>, %scale: tensor<1x64xf32>, %bias: tensor<3x32xf32>) {
+  %c = kvq_tile.coeff %q, %scale : tensor<3x64xf32>, tensor<1x64xf32> -> tensor<1x3x64xf32>
+  %s = kvq_tile.dot %k, %c acc %bias contract 1 : tensor<32x64xi4, #layout>, tensor<1x3x64xf32> -> tensor<3x32xf32>
+  return
+}
+
+// CHECK-LABEL: func.func @shapes
+// CHECK: kvq_tile.iota : tensor<32xindex>
+// CHECK: %[[M:.*]] = kvq_tile.reduce max %{{.*}} dim 1 : tensor<3x32xf32> -> tensor<3xf32>
+// CHECK: kvq_tile.broadcast %[[M]] dims [0] : tensor<3xf32> -> tensor<3x32xf32>
+func.func @shapes(%s: tensor<3x32xf32>) {
+  %i = kvq_tile.iota : tensor<32xindex>
+  %m = kvq_tile.reduce max %s dim 1 : tensor<3x32xf32> -> tensor<3xf32>
+  %b = kvq_tile.broadcast %m dims [0] : tensor<3xf32> -> tensor<3x32xf32>
+  return
+}

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The C API: every argument is checked, every refusal says what, which value and what to do; merging, reading and
+// launching without a cache.
+#include "tests/unit/cache_harness.h"
+
+#include <kvq/kernel_abi.h>
+
+#include <bit>
+#include <cmath>
+
+using namespace kvq_test;
+
+extern "C" const char *kvq_version_from_c(void); // fakes/header_c11.c
+
+namespace {
+
+const ModelFormat kBlock = {{4, true, 32}, {4, false, 16}, 32, false};
+
+CacheSetup basic() {
+  CacheSetup setup;
+  setup.text = "k4c32-v4t16/w32,block";
+  setup.model = kBlock;
+  setup.qHeads = 4, setup.kvHeads = 2;
+  return setup;
+}
+
+TEST(Error, NullIsNoError) {
+  EXPECT_EQ(kvq_error_code(nullptr), KVQ_OK);
+  EXPECT_STREQ(kvq_error_message(nullptr), "");
+  kvq_error_free(nullptr);
+  EXPECT_STREQ(kvq_version(), kvq_version_from_c());
+}
+
+// ---- formats ---------------------------------------------------------------------------------------------------------
+
+TEST(Format, QuestionsAreAnswered) {
+  char text[64];
+  KVQ_EXPECT_OK(kvq_format_canonical("kivi-2", sizeof(text), text));
+  EXPECT_STREQ(text, "k2c32-v2t32/w128,sliding");
+  KVQ_EXPECT_ERROR(kvq_format_canonical("kivi-2", 24, text), KVQ_INVALID_ARGUMENT, "needs 25 bytes");
+  KVQ_EXPECT_ERROR(kvq_format_canonical("kivi-9", sizeof(text), text), KVQ_INVALID_ARGUMENT, "kivi-9");
+  int32_t tokens[3] = {};
+  size_t count = 0;
+  KVQ_EXPECT_OK(kvq_format_page_tokens("k4c64-v4t32", 3, tokens, &count));
+  EXPECT_EQ(count, 4u); // 64, 128, 192, 256
+  EXPECT_EQ(tokens[2], 192);
+  KVQ_EXPECT_OK(kvq_format_page_tokens("k4c64-v4t32", 0, nullptr, &count));
+  KVQ_EXPECT_ERROR(kvq_format_page_tokens("k4c64-v4t32", 1, nullptr, &count), KVQ_INVALID_ARGUMENT, "tokens is NULL");
+  int64_t bytes = 0, k = 0, v = 0;
+  KVQ_EXPECT_OK(kvq_format_page_bytes("kvq-4", 0, 64, 64, &bytes)); // page_c5: 5 bits an element
+  EXPECT_EQ(bytes, 64 * 128 * 5 / 8);
+  KVQ_EXPECT_ERROR(kvq_format_page_bytes("kvq-4", 40, 64, 64, &bytes), KVQ_INVALID_ARGUMENT, "page size 40");
+  KVQ_EXPECT_ERROR(kvq_format_page_bytes("kvq-4", 0, 64, 72, &bytes), KVQ_INVALID_ARGUMENT, "72");
+  KVQ_EXPECT_OK(kvq_format_frontier("kivi-4", 300, &k, &v));
+  EXPECT_EQ(k, 256);
+  EXPECT_EQ(v, 172);
+  KVQ_EXPECT_ERROR(kvq_format_frontier("kivi-4", -1, &k, &v), KVQ_INVALID_ARGUMENT, "tokens is -1");
+}
+
+// ---- contexts and configurations ---------------------------------------------------------------------------------------
+
+TEST(Context, OptionsAreChecked) {
+  kvq_context *context = nullptr;
+  kvq_context_options options{};
+  KVQ_EXPECT_ERROR(kvq_context_create(nullptr, &context), KVQ_INVALID_ARGUMENT, "options is NULL");
+  KVQ_EXPECT_ERROR(kvq_context_create(&options, &context), KVQ_INVALID_ARGUMENT, "struct_size is 0");
+  options.struct_size = sizeof(options);
+  KVQ_EXPECT_ERROR(kvq_context_create(&options, nullptr), KVQ_INVALID_ARGUMENT, "context is NULL");
+  options.device = "gpu";
+  KVQ_EXPECT_ERROR(kvq_context_create(&options, &context), KVQ_UNSUPPORTED, "device 'gpu'");
+  options.device = "ref";
+  options.level = "avx512";
+  KVQ_EXPECT_ERROR(kvq_context_create(&options, &context), KVQ_INVALID_ARGUMENT, "level 'avx512'");
+  options.level = nullptr;
+  options.threads = -2;
+  KVQ_EXPECT_ERROR(kvq_context_create(&options, &context), KVQ_INVALID_ARGUMENT, "threads is -2");
+  EXPECT_EQ(context, nullptr);
+  options.threads = 0;
+  KVQ_ASSERT_OK(kvq_context_create(&options, &context));
+  EXPECT_STREQ(kvq_context_level(context), "ref");
+  EXPECT_STREQ(kvq_context_levels(context), "ref");
+  kvq_kernel *kernel = nullptr;
+  KVQ_EXPECT_ERROR(kvq_kernel_compile(context, "module {}", &kernel), KVQ_UNSUPPORTED, "built-in kernels only");
+  kvq_context_destroy(context);
+  kvq_context_destroy(nullptr);
+}
+
+// A caller that was built against a newer header: fine while it leaves the new fields zero.
+TEST(Context, NewerStructsAreTakenWhereTheirFieldsAreZero) {
+  struct {
+    kvq_context_options options;
+    int64_t added;
+  } newer{};
+  newer.options.struct_size = sizeof(newer);
+  newer.options.device = "ref";
+  kvq_context *context = nullptr;
+  KVQ_ASSERT_OK(kvq_context_create(&newer.options, &context));
+  kvq_context_destroy(context);
+  newer.added = 1;
+  KVQ_EXPECT_ERROR(kvq_context_create(&newer.options, &context), KVQ_UNSUPPORTED, "newer");
+}
+
+TEST(Config, EachFieldIsChecked) {
+  Harness harness(basic());
+  const auto refused = [&](auto change, kvq_code code, const char *part) {
+    kvq_cache_config config = harness.config();
+    change(config);
+    size_t bytes = 99;
+    KVQ_EXPECT_ERROR(kvq_cache_memory_bytes(&config, &bytes), code, part);
+    KVQ_EXPECT_ERROR(kvq_query_support(harness.context, &config), code, part);
+    kvq_cache *cache = nullptr;
+    KVQ_EXPECT_ERROR(kvq_cache_create(harness.context, &config, harness.memory->data(), harness.memory->size(), &cache),
+                     code, part);
+    EXPECT_EQ(cache, nullptr);
+    EXPECT_EQ(bytes, 99u);
+  };
+  using C = kvq_cache_config;
+  refused([](C &c) { c.struct_size = 8; }, KVQ_INVALID_ARGUMENT, "struct_size is 8");
+  refused([](C &c) { c.format = nullptr; }, KVQ_INVALID_ARGUMENT, "format is NULL");
+  refused([](C &c) { c.format = "k3c32-v4t16"; }, KVQ_INVALID_ARGUMENT, "'3'");
+  refused([](C &c) { c.layers = 0; }, KVQ_INVALID_ARGUMENT, "layers is 0");
+  refused([](C &c) { c.kv_heads = -1; }, KVQ_INVALID_ARGUMENT, "kv_heads is -1");
+  refused([](C &c) { c.q_heads = 5; }, KVQ_INVALID_ARGUMENT, "q_heads 5 is not a multiple of kv_heads 2");
+  refused([](C &c) { c.q_heads = 130; }, KVQ_UNSUPPORTED, "65 query heads");
+  refused([](C &c) { c.dk = 20; }, KVQ_INVALID_ARGUMENT, "20");
+  refused([](C &c) { c.dv = 272; }, KVQ_INVALID_ARGUMENT, "272");
+  refused([](C &c) { c.page_tokens = 48; }, KVQ_INVALID_ARGUMENT, "page size 48");
+  refused([](C &c) { c.blocks = 0; }, KVQ_INVALID_ARGUMENT, "blocks is 0");
+  refused([](C &c) { c.blocks = int64_t(1) << 40; }, KVQ_INVALID_ARGUMENT, "blocks 1099511627776");
+  refused([](C &c) { c.sequences = 0; }, KVQ_INVALID_ARGUMENT, "sequences is 0");
+  refused([](C &c) { c.dtype = static_cast<kvq_dtype>(5); }, KVQ_INVALID_ARGUMENT, "dtype 5");
+  refused([](C &c) { c.blocks = 2000000000, c.layers = 65536, c.q_heads = c.kv_heads = 65536, c.dk = c.dv = 256; },
+          KVQ_INVALID_ARGUMENT, "more memory than can be addressed");
+  const kvq_cache_config good = harness.config();
+  kvq_cache *cache = nullptr;
+  KVQ_EXPECT_OK(kvq_query_support(harness.context, &good));
+  KVQ_EXPECT_ERROR(kvq_cache_create(harness.context, &good, nullptr, 1 << 30, &cache), KVQ_INVALID_ARGUMENT, "NULL");
+  KVQ_EXPECT_ERROR(kvq_cache_create(harness.context, &good, harness.memory->data(), 100, &cache), KVQ_INVALID_ARGUMENT,
+                   "100 bytes is too small");
+  KVQ_EXPECT_ERROR(kvq_cache_create(harness.context, &good, harness.memory->data() + 8, 1 << 30, &cache),
+                   KVQ_INVALID_ARGUMENT, "aligned to 64");
+  KVQ_EXPECT_ERROR(kvq_cache_create(nullptr, &good, harness.memory->data(), 1 << 30, &cache), KVQ_INVALID_ARGUMENT,
+                   "context is NULL");
+}
+
+// ---- tensors ---------------------------------------------------------------------------------------------------------
+
+class Tensors : public ::testing::Test {
+protected:
+  void SetUp() override {
+    ASSERT_EQ(Outcome(harness.plan(data, &step)).code, KVQ_OK);
+    values = std::make_unique<Harness::LayerData>(harness.random(data));
+    size_t bytes = 0;
+    KVQ_ASSERT_OK(kvq_workspace_bytes(step, &bytes));
+    workspace = std::make_unique<Memory>(bytes);
+    q = values->q.tensor(), k = values->k.tensor(), v = values->v.tensor(), out = values->out.tensor();
+  }
+  void TearDown() override { kvq_abort_step(step); }
+  Outcome forward(void *stream = nullptr, const kvq_tensor *lse = nullptr) {
+    return kvq_forward(step, 0, &q, &k, &v, scale, workspace->data(), workspace->size(), stream, &out, lse);
+  }
+  // The change is refused by every function that takes the tensor, and undone.
+  template <typename Change> void refused(Change change, kvq_code code, const std::string &part) {
+    const kvq_tensor old[] = {q, k, v, out};
+    change();
+    Outcome outcome = forward();
+    EXPECT_EQ(outcome.code, code) << outcome.message;
+    EXPECT_NE(outcome.message.find(part), std::string::npos) << outcome.message;
+    q = old[0], k = old[1], v = old[2], out = old[3];
+  }
+  Harness harness{basic()};
+  StepData data = {{harness.add(), harness.add()}, {3, 5}, {}, 5};
+  kvq_step *step = nullptr;
+  std::unique_ptr<Harness::LayerData> values;
+  std::unique_ptr<Memory> workspace;
+  kvq_tensor q, k, v, out;
+  float scale = 0.25f;
+};
+
+TEST_F(Tensors, EachPropertyIsCheckedAndNamed) {
+  refused([&] { k.device = KVQ_CUDA; }, KVQ_UNSUPPORTED,
+          "k is a CUDA tensor, which this build does not support: move it to the CPU");
+  refused([&] { out.device = KVQ_CUDA; }, KVQ_UNSUPPORTED, "out is a CUDA tensor");
+  refused([&] { q.device = static_cast<kvq_device>(9); }, KVQ_INVALID_ARGUMENT, "device 9");
+  refused([&] { v.dtype = KVQ_BF16; }, KVQ_INVALID_ARGUMENT, "v is bf16 but must be f32");
+  refused([&] { v.dtype = static_cast<kvq_dtype>(4); }, KVQ_INVALID_ARGUMENT, "dtype 4");
+  refused([&] { q.ndim = 3; }, KVQ_INVALID_ARGUMENT, "q has 3 dimensions but must have 4");
+  refused([&] { q.shape[0] = 1; }, KVQ_INVALID_ARGUMENT, "q has shape [1, 4, 5, 16] but must have [2, 4, T, 16]");
+  refused([&] { k.shape[1] = 4; }, KVQ_INVALID_ARGUMENT, "k has shape [2, 4, 5, 16]");
+  refused([&] { v.shape[3] = 15; }, KVQ_INVALID_ARGUMENT, "v has shape");
+  refused([&] { v.shape[2] = 4; }, KVQ_INVALID_ARGUMENT, "v has shape [2, 2, 4, 16] but must have [2, 2, 5, 16]");
+  refused([&] { q.shape[2] = k.shape[2] = v.shape[2] = out.shape[2] = 4; }, KVQ_INVALID_ARGUMENT,
+          "q holds 4 tokens, but sequence 1 of the plan needs 5");
+  refused([&] { k.strides[3] = 2; }, KVQ_INVALID_ARGUMENT, "k has stride 2 in its last dimension");
+  refused([&] { out.strides[0] = 0; }, KVQ_INVALID_ARGUMENT, "out is written to but has stride 0 in dimension 0");
+  refused([&] { v.data = nullptr; }, KVQ_INVALID_ARGUMENT, "v has no data");
+  refused([&] { q.data = static_cast<char *>(q.data) + 1; }, KVQ_INVALID_ARGUMENT, "q is not aligned");
+  EXPECT_EQ(forward().code, KVQ_OK); // nothing of this has used up the layer
+}
+
+TEST_F(Tensors, OtherArgumentsAreChecked) {
+  scale = NAN;
+  EXPECT_NE(forward().message.find("scale is nan"), std::string::npos);
+  scale = 0.25f;
+  EXPECT_NE(forward(&scale).message.find("stream must be NULL"), std::string::npos);
+  kvq_tensor lse = {values->lse.data(), KVQ_F32, KVQ_CPU, 3, {2, 4, 6, 0}, {24, 6, 1, 0}};
+  EXPECT_NE(forward(nullptr, &lse).message.find("lse has shape [2, 4, 6]"), std::string::npos);
+  const auto with = [&](void *memory, size_t bytes) {
+    return Outcome(kvq_forward(step, 0, &q, &k, &v, scale, memory, bytes, nullptr, &out, nullptr)).message;
+  };
+  EXPECT_NE(with(nullptr, 1 << 20).find("workspace is NULL"), std::string::npos);
+  EXPECT_NE(with(workspace->data(), workspace->size() - 1).find("too small"), std::string::npos);
+  EXPECT_NE(with(workspace->data() + 4, workspace->size()).find("aligned"), std::string::npos);
+  KVQ_EXPECT_ERROR(kvq_append(step, -1, &k, &v), KVQ_INVALID_ARGUMENT, "layer -1");
+  KVQ_EXPECT_ERROR(kvq_append(step, 0, nullptr, &v), KVQ_INVALID_ARGUMENT, "k is NULL");
+  KVQ_EXPECT_ERROR(kvq_append(nullptr, 0, &k, &v), KVQ_INVALID_ARGUMENT, "step is NULL");
+  KVQ_EXPECT_ERROR(kvq_commit_step(nullptr), KVQ_INVALID_ARGUMENT, "step is NULL");
+}
+
+// Transposed and broadcast inputs are ordinary strides.
+TEST_F(Tensors, StridedInputsAreReadWhereTheyLie) {
+  Harness::LayerData plain = harness.random(data);
+  std::vector<float> moved(2 * 5 * 2 * 16, NAN); // [batch, token, head, channel]
+  for (int b = 0; b < 2; ++b)
+    for (int h = 0; h < 2; ++h)
+      for (int t = 0; t < 5; ++t)
+        for (int c = 0; c < 16; ++c)
+          moved[((b * 5 + t) * 2 + h) * 16 + c] = plain.k.get(plain.k.index(b, h, t) + c);
+  kvq_tensor transposed = plain.k.tensor();
+  transposed.data = moved.data();
+  transposed.strides[0] = 160, transposed.strides[1] = 16, transposed.strides[2] = 32;
+  q = plain.q.tensor(), v = plain.v.tensor(), out = plain.out.tensor();
+  k = transposed;
+  Outcome outcome = forward();
+  ASSERT_EQ(outcome.code, KVQ_OK) << outcome.message;
+  harness.record(data, 0, plain);
+  for (int h = 0; h < 4; ++h) {
+    std::vector<float> query(16);
+    for (int c = 0; c < 16; ++c)
+      query[c] = plain.q.get(plain.q.index(1, h, 4) + c);
+    std::vector<double> expected;
+    const Harness::Head &head = harness.model[1][h / 2];
+    modelAttend(kBlock, head.k, head.v, 4, query.data(), 0.25, expected);
+    for (int c = 0; c < 16; ++c)
+      EXPECT_NEAR(plain.out.get(plain.out.index(1, h, 4) + c), expected[c], 1e-5);
+  }
+}
+
+TEST(Plan, DescriptionsAreChecked) {
+  Harness harness(basic());
+  const int32_t a = harness.add(), one = 1;
+  kvq_step *step = nullptr;
+  kvq_plan_desc desc{};
+  KVQ_EXPECT_ERROR(kvq_plan(harness.cache, nullptr, &step), KVQ_INVALID_ARGUMENT, "desc is NULL");
+  KVQ_EXPECT_ERROR(kvq_plan(harness.cache, &desc, &step), KVQ_INVALID_ARGUMENT, "struct_size is 0");
+  desc.struct_size = sizeof(desc);
+  KVQ_EXPECT_ERROR(kvq_plan(harness.cache, &desc, &step), KVQ_INVALID_ARGUMENT, "count is 0");
+  desc.count = 5;
+  KVQ_EXPECT_ERROR(kvq_plan(harness.cache, &desc, &step), KVQ_INVALID_ARGUMENT, "count is 5");
+  desc.count = 1;
+  KVQ_EXPECT_ERROR(kvq_plan(harness.cache, &desc, &step), KVQ_INVALID_ARGUMENT, "desc->sequences is NULL");
+  desc.sequences = &a;
+  KVQ_EXPECT_ERROR(kvq_plan(harness.cache, &desc, &step), KVQ_INVALID_ARGUMENT, "desc->new_tokens is NULL");
+  const int32_t many = 2147483647;
+  desc.new_tokens = &many;
+  KVQ_EXPECT_ERROR(kvq_plan(harness.cache, &desc, &step), KVQ_UNSUPPORTED, "2147352575 tokens");
+  desc.new_tokens = &one;
+  KVQ_EXPECT_ERROR(kvq_plan(harness.cache, &desc, nullptr), KVQ_INVALID_ARGUMENT, "step is NULL");
+  KVQ_ASSERT_OK(kvq_plan(harness.cache, &desc, &step));
+  kvq_abort_step(step);
+  kvq_abort_step(nullptr);
+}
+
+TEST(Read, IsRefusedWhereItCannotBeRight) {
+  Harness harness(basic());
+  const int32_t a = harness.add();
+  harness.step({{a}, {40}, {}, 40});
+  Rows k(1, 2, 40, 16, KVQ_F32), v(1, 2, 40, 16, KVQ_F32);
+  kvq_tensor kView = {k.memory.data(), KVQ_F32, KVQ_CPU, 3, {2, 40, 16, 0}, {640, 16, 1, 0}}, vView = kView;
+  vView.data = v.memory.data();
+  KVQ_EXPECT_ERROR(kvq_read(harness.cache, a, 1, &kView, &vView), KVQ_INVALID_ARGUMENT, "layer 1 does not exist");
+  KVQ_EXPECT_ERROR(kvq_read(harness.cache, 2, 0, &kView, &vView), KVQ_INVALID_ARGUMENT, "sequence 2");
+  kvq_tensor shorter = kView;
+  shorter.shape[1] = 39;
+  KVQ_EXPECT_ERROR(kvq_read(harness.cache, a, 0, &shorter, &vView), KVQ_INVALID_ARGUMENT, "must have [2, 40, 16]");
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(harness.plan({{a}, {1}, {}, 1}, &step));
+  KVQ_EXPECT_ERROR(kvq_read(harness.cache, a, 0, &kView, &vView), KVQ_FAILED_PRECONDITION, "step is open");
+  kvq_abort_step(step);
+  KVQ_EXPECT_OK(kvq_read(harness.cache, a, 0, &kView, &vView));
+}
+
+// ---- without a cache -------------------------------------------------------------------------------------------------
+
+// merge_c1: merging parts of a softmax gives the whole one; a part that saw no key weighs nothing.
+TEST(Merge, PartsGiveTheWhole) {
+  Harness harness(basic());
+  const int splits = 3, n = 2, heads = 3, dv = 16;
+  std::vector<float> o(splits * n * heads * dv), lse(splits * n * heads), merged(n * heads);
+  for (float &value : o)
+    value = std::normal_distribution<float>()(harness.random_);
+  for (float &value : lse)
+    value = std::normal_distribution<float>(0, 5)(harness.random_);
+  for (int i = 0; i < n * heads; ++i)
+    lse[i] = -INFINITY;
+  Rows out(1, heads, n, dv, KVQ_BF16); // written through strides: [n, heads, dv] lies as [heads, n, dv]
+  const kvq_tensor oT = {o.data(), KVQ_F32, KVQ_CPU, 4, {splits, n, heads, dv}, {n * heads * dv, heads * dv, dv, 1}};
+  const kvq_tensor lseT = {lse.data(), KVQ_F32, KVQ_CPU, 3, {splits, n, heads, 0}, {n * heads, heads, 1, 0}};
+  const kvq_tensor outT = {out.memory.data(), KVQ_BF16, KVQ_CPU, 3, {n, heads, dv, 0}, {dv, n * dv, 1, 0}};
+  const kvq_tensor mergedT = {merged.data(), KVQ_F32, KVQ_CPU, 2, {n, heads, 0, 0}, {heads, 1, 0, 0}};
+  KVQ_ASSERT_OK(kvq_merge(harness.context, &oT, &lseT, nullptr, &outT, &mergedT));
+  for (int i = 0; i < n; ++i)
+    for (int h = 0; h < heads; ++h) {
+      double sum = 0;
+      for (int s = 1; s < splits; ++s)
+        sum += std::exp(double(lse[(s * n + i) * heads + h]));
+      EXPECT_NEAR(merged[i * heads + h], std::log(sum), 1e-4);
+      for (int c = 0; c < dv; ++c) {
+        double expected = 0;
+        for (int s = 1; s < splits; ++s)
+          expected += std::exp(double(lse[(s * n + i) * heads + h])) / sum * o[((s * n + i) * heads + h) * dv + c];
+        EXPECT_NEAR(out.get(out.index(0, h, i) + c), expected, 4e-3 * std::max(1.0, std::fabs(expected)));
+      }
+    }
+  EXPECT_TRUE(out.memory.guardsIntact());
+  KVQ_EXPECT_OK(kvq_merge(harness.context, &oT, &lseT, nullptr, &outT, nullptr));
+
+  kvq_tensor wrong = oT;
+  wrong.strides[0] *= 2;
+  KVQ_EXPECT_ERROR(kvq_merge(harness.context, &wrong, &lseT, nullptr, &outT, nullptr), KVQ_INVALID_ARGUMENT,
+                   "o is not contiguous");
+  wrong = oT;
+  wrong.shape[0] = 0;
+  KVQ_EXPECT_ERROR(kvq_merge(harness.context, &wrong, &lseT, nullptr, &outT, nullptr), KVQ_INVALID_ARGUMENT,
+                   "o has 0 splits");
+  wrong = lseT;
+  wrong.shape[0] = 2;
+  KVQ_EXPECT_ERROR(kvq_merge(harness.context, &oT, &wrong, nullptr, &outT, nullptr), KVQ_INVALID_ARGUMENT,
+                   "lse has shape");
+  KVQ_EXPECT_ERROR(kvq_merge(harness.context, &oT, &lseT, nullptr, nullptr, nullptr), KVQ_INVALID_ARGUMENT,
+                   "out is NULL");
+}
+
+TEST(Kernel, BuiltInKernelsOpenAndLaunch) {
+  Harness harness(basic());
+  kvq_kernel *kernel = nullptr;
+  KVQ_EXPECT_ERROR(kvq_kernel_open(harness.context, "append", &kernel), KVQ_INVALID_ARGUMENT, "1 fields");
+  KVQ_ASSERT_OK(kvq_kernel_open(
+      harness.context, "append:k4c32-v4t16:vnni:p64:dk16:dv16:g1:f32:rows1:lag0:exact", &kernel));
+  EXPECT_STREQ(kvq_kernel_signature(kernel),
+               "ptr<i8> ptr<f32> i64 ptr<f32> i64 ptr<f32> ptr<f32> i64 i64 ptr<i32>");
+  std::vector<float> k(32, 1.0f), v(32, 2.0f), tailK(32 * 16, 0.0f), tailV(32 * 16, 0.0f);
+  v[16 + 3] = NAN;
+  const kvq_append_item items[2] = {{0, 0, 0, 33}, {16, 16, 0, 34}}; // ring of 32: slots 1 and 2
+  int32_t status[2] = {9, 9};
+  uint64_t args[KVQ_APPEND_ARGS] = {};
+  args[KVQ_APPEND_ITEMS] = reinterpret_cast<uint64_t>(items);
+  args[KVQ_APPEND_K] = reinterpret_cast<uint64_t>(k.data());
+  args[KVQ_APPEND_V] = reinterpret_cast<uint64_t>(v.data());
+  args[KVQ_APPEND_TAIL_K] = reinterpret_cast<uint64_t>(tailK.data());
+  args[KVQ_APPEND_TAIL_V] = reinterpret_cast<uint64_t>(tailV.data());
+  args[KVQ_APPEND_TAIL_CAP] = 32;
+  args[KVQ_APPEND_HEADS] = 1;
+  args[KVQ_APPEND_STATUS] = reinterpret_cast<uint64_t>(status);
+  const int64_t grid[3] = {2, 1, 1}, bad[3] = {2, -1, 1}, huge[3] = {1 << 30, 1 << 30, 1 << 30};
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 9, grid, nullptr), KVQ_INVALID_ARGUMENT, "takes 10 arguments");
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 10, bad, nullptr), KVQ_INVALID_ARGUMENT, "grid[1] is -1");
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 10, huge, nullptr), KVQ_INVALID_ARGUMENT, "grid[2]");
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, nullptr, 10, grid, nullptr), KVQ_INVALID_ARGUMENT, "args is NULL");
+  KVQ_ASSERT_OK(kvq_kernel_launch(kernel, args, 10, grid, nullptr));
+  EXPECT_EQ(status[0], 0);
+  EXPECT_EQ(status[1], 1);
+  EXPECT_EQ(tailK[16], 1.0f);
+  EXPECT_EQ(tailV[2 * 16], 2.0f);
+  int kernels = 0;
+  kvq_context_kernels(
+      harness.context,
+      [](void *data, const kvq_kernel_info *info) {
+        ++*static_cast<int *>(data);
+        EXPECT_STREQ(info->source, "ref");
+      },
+      &kernels);
+  EXPECT_EQ(kernels, 1);
+  kvq_kernel_destroy(kernel);
+  kvq_kernel_destroy(nullptr);
+}
+
+} // namespace
