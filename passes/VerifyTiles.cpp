@@ -59,7 +59,8 @@ LogicalResult checkOp(Operation *op) {
 
 struct VerifyTiles : mlir::kvq::impl::KvqVerifyTilesBase<VerifyTiles> {
   void runOnOperation() override {
-    WalkResult result = getOperation()->walk<WalkOrder::PreOrder>(
+    // Ops before the function that they are in: what is left inside says more than that it is no kernel.
+    WalkResult result = getOperation()->walk(
         [](Operation *op) { return failed(checkOp(op)) ? WalkResult::interrupt() : WalkResult::advance(); });
     if (result.wasInterrupted())
       signalPassFailure();

@@ -70,6 +70,15 @@ FailureOr<TileEmitter::Buffer> TileEmitter::unpackToBuffer(Operation *op, const 
   return buffer;
 }
 
+// How far each channel of a word that holds one token moves left.
+static DenseElementsAttr wordShifts(OpBuilder &b, ArrayRef<std::array<int64_t, 2>> position, int64_t bits) {
+  SmallVector<int32_t> shifts(position.size());
+  for (auto [field, at] : llvm::enumerate(position))
+    shifts[at[1]] = static_cast<int32_t>(field * bits);
+  return DenseElementsAttr::get(VectorType::get({static_cast<int64_t>(shifts.size())}, b.getI32Type()),
+                                ArrayRef<int32_t>(shifts));
+}
+
 // Word by word: fields that belong to rows in [begin, end) are replaced, the others kept. Channels run in vectors where
 // the layout puts 16 of them side by side.
 LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
@@ -103,6 +112,20 @@ LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
   Value base = scalars.lookup(op.getBase()), token = scalars.lookup(op.getToken());
   Value begin = scalars.lookup(op.getBegin()), end = scalars.lookup(op.getEnd());
   Type words = vectorOf(b.getI32Type(), lanes);
+  if (perWord[0] == 1) { // a word is of one row: its codes side by side, shifted apart and merged
+    loop(begin, end, [&](Value row) {
+      Value rowAddress = codeAddress(layout, ::kvq::Dim::Token, add(token, row));
+      loop(0, type.getDimSize(1), fields, [&](Value channel) {
+        Value code = add(rowAddress, codeAddress(layout, ::kvq::Dim::Channel, channel));
+        Value linear = add(mul(row, type.getDimSize(1)), channel);
+        Value values = loadVector(address(codes.ptr, codes.element, linear), codes.element, fields);
+        Value moved = b.create<arith::ShLIOp>(values, b.create<arith::ConstantOp>(wordShifts(b, position, bits)));
+        storeVector(b.create<vector::ReductionOp>(vector::CombiningKind::OR, moved),
+                    address(base, b.getI8Type(), div(mul(code, bits), 8)));
+      });
+    });
+    return success();
+  }
   loop(0, type.getDimSize(0), perWord[0], [&](Value row) {
     Value rowAddress = codeAddress(layout, ::kvq::Dim::Token, add(token, row));
     loop(0, type.getDimSize(1), perWord[1] * lanes, [&](Value channel) {

@@ -137,7 +137,7 @@ Value TileEmitter::evalOp(Operation &op, ArrayRef<Value> operands, int64_t lanes
   if (isa<math::Log2Op>(op))
     return emitLog2(operands[0]);
   if (isa<math::RoundEvenOp>(op) && !level.hasRound)
-    return emitRoundEven(operands[0]);
+    return emitRoundEven(b, operands[0]);
   bool half = element.isF16() || element.isBF16();
   if (half && !isa<arith::SelectOp>(op))
     return {}; // arithmetic on halves: convert to f32 first

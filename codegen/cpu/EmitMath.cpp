@@ -72,14 +72,20 @@ Value TileEmitter::emitLog2(Value x) {
 }
 
 // Ties to even without roundps: adding and subtracting 2^23 with x's sign, for |x| < 2^23; larger values are integers.
-Value TileEmitter::emitRoundEven(Value x) {
+Value mlir::kvq::cpu::emitRoundEven(ImplicitLocOpBuilder &b, Value x) {
   Type type = x.getType(), ints = withElement(type, b.getI32Type());
+  auto bitsOf = [&](uint32_t bits) -> Value {
+    TypedAttr scalar = b.getI32IntegerAttr(static_cast<int32_t>(bits));
+    if (auto vector = dyn_cast<VectorType>(ints))
+      scalar = DenseElementsAttr::get(vector, scalar);
+    return b.create<arith::ConstantOp>(scalar);
+  };
   Value bits = b.create<arith::BitcastOp>(ints, x);
-  Value sign = b.create<arith::AndIOp>(bits, splatInt(ints, static_cast<int32_t>(0x80000000u)));
-  Value magic = b.create<arith::BitcastOp>(type, b.create<arith::OrIOp>(sign, splatInt(ints, 0x4b000000)));
+  Value sign = b.create<arith::AndIOp>(bits, bitsOf(0x80000000));
+  Value magic = b.create<arith::BitcastOp>(type, b.create<arith::OrIOp>(sign, bitsOf(0x4b000000)));
   Value rounded = b.create<arith::SubFOp>(b.create<arith::AddFOp>(x, magic), magic);
-  Value size = b.create<arith::AndIOp>(bits, splatInt(ints, 0x7fffffff));
-  Value small = b.create<arith::CmpIOp>(arith::CmpIPredicate::ult, size, splatInt(ints, 0x4b000000));
+  Value size = b.create<arith::AndIOp>(bits, bitsOf(0x7fffffff));
+  Value small = b.create<arith::CmpIOp>(arith::CmpIPredicate::ult, size, bitsOf(0x4b000000));
   return b.create<arith::SelectOp>(small, rounded, x);
 }
 

@@ -34,6 +34,22 @@ struct FmaToMulAdd : OpRewritePattern<math::FmaOp> {
   }
 };
 
+// math.floor for levels without roundps: the nearest integer, less one where that is above x.
+struct FloorWithoutRound : OpRewritePattern<math::FloorOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(math::FloorOp op, PatternRewriter &rewriter) const override {
+    ImplicitLocOpBuilder b(op.getLoc(), rewriter);
+    Value x = op.getOperand(), nearest = emitRoundEven(b, x);
+    TypedAttr one = b.getF32FloatAttr(1.0f);
+    if (auto vector = dyn_cast<VectorType>(x.getType()))
+      one = DenseElementsAttr::get(vector, one);
+    Value lower = b.create<arith::SubFOp>(nearest, b.create<arith::ConstantOp>(one));
+    Value above = b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, nearest, x);
+    rewriter.replaceOpWithNewOp<arith::SelectOp>(op, above, lower, nearest);
+    return success();
+  }
+};
+
 struct LowerTiles : mlir::kvq::cpu::impl::LowerTilesPassBase<LowerTiles> {
   using LowerTilesPassBase::LowerTilesPassBase;
 
@@ -64,6 +80,8 @@ struct LowerTiles : mlir::kvq::cpu::impl::LowerTilesPassBase<LowerTiles> {
     MathPolynomialApproximationOptions options;
     populateMathPolynomialApproximationPatterns(patterns, options);
     patterns.add<FmaToMulAdd>(&getContext());
+    if (!target->hasRound)
+      patterns.add<FloorWithoutRound>(&getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       signalPassFailure();
   }

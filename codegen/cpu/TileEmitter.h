@@ -29,6 +29,9 @@
 
 namespace mlir::kvq::cpu {
 
+// math.roundeven for levels without roundps.
+Value emitRoundEven(ImplicitLocOpBuilder &b, Value x);
+
 class TileEmitter {
 public:
   TileEmitter(func::FuncOp kernel, const CpuLevel &level);
@@ -98,7 +101,6 @@ private:
   // EmitMath.cpp: functions that LLVM would turn into calls, on a scalar or a vector.
   Value emitExp2(Value x);
   Value emitLog2(Value x);
-  Value emitRoundEven(Value x);
   Value emitExtend(Value bits, bool bfloat);
   Value emitTruncate(Value x, bool bfloat);
   Value multiplyAdd(Value a, Value b, Value c);

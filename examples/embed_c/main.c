@@ -55,8 +55,12 @@ static layer make_layer(void) {
 
 /* The view [1, heads, count, D] of tokens [first, first + count). */
 static kvq_tensor view(float *data, int heads, int first, int count) {
-  kvq_tensor tensor = {data + (size_t)first * D, KVQ_F32, KVQ_CPU, 4,
-                       {1, heads, count, D}, {(int64_t)heads * TOKENS * D, (int64_t)TOKENS * D, D, 1}};
+  kvq_tensor tensor = {data + (size_t)first * D,
+                       KVQ_F32,
+                       KVQ_CPU,
+                       4,
+                       {1, heads, count, D},
+                       {(int64_t)heads * TOKENS * D, (int64_t)TOKENS * D, D, 1}};
   return tensor;
 }
 

@@ -5,7 +5,7 @@
 
 #include "passes/expand/CacheTiles.h"
 #include "passes/expand/Kernels.h"
-#include "runtime/include/kvq/kernel_abi.h"
+#include <kvq/kernel_abi.h>
 
 using namespace mlir;
 using namespace mlir::kvq;

@@ -8,7 +8,7 @@
 #include "passes/expand/CacheTiles.h"
 #include "passes/expand/Kernels.h"
 #include "passes/expand/ScoreRegion.h"
-#include "runtime/include/kvq/kernel_abi.h"
+#include <kvq/kernel_abi.h>
 
 #include <limits>
 

@@ -260,6 +260,25 @@ static int64_t length(Cache &self, int sequence) {
   return tokens;
 }
 
+// The packed bytes of a layer, [blocks, block stride], without a copy; they live as long as the array.
+static nb::ndarray<nb::numpy, uint8_t> pages(Cache &self, int layer) {
+  void *data = nullptr;
+  int64_t stride = 0;
+  check(kvq_layer_pages(self.state->handle, layer, &data, &stride));
+  auto *memory = new std::shared_ptr<CacheState>(self.state);
+  nb::capsule owner(memory, [](void *p) noexcept { delete static_cast<std::shared_ptr<CacheState> *>(p); });
+  size_t shape[2] = {static_cast<size_t>(self.state->config.blocks), static_cast<size_t>(stride)};
+  return nb::ndarray<nb::numpy, uint8_t>(data, 2, shape, owner);
+}
+
+static std::vector<int32_t> blockTable(Cache &self, int sequence) {
+  size_t count = 0;
+  check(kvq_sequence_blocks(self.state->handle, sequence, 0, nullptr, &count));
+  std::vector<int32_t> blocks(count);
+  check(kvq_sequence_blocks(self.state->handle, sequence, count, blocks.data(), &count));
+  return blocks;
+}
+
 static void bindStep(nb::module_ &m) {
   using namespace nb::literals;
   nb::class_<Step>(m, "Step",
@@ -305,6 +324,9 @@ void bindCache(nb::module_ &m) {
            "Compiles or loads all kernels; progress(dict) is called for each.")
       .def("plan", plan, "sequences"_a, "new_tokens"_a, "first_tokens"_a = nb::none(),
            "Opens a step. new_tokens: tokens that each sequence appends; first_tokens: where they begin along T.")
+      .def("pages", pages, "layer"_a,
+           "Packed bytes of a layer as uint8 [blocks, block stride], in place, for user kernels. Valid until grow.")
+      .def("block_table", blockTable, "sequence"_a, "Numbers of the blocks of a sequence, in order.")
       .def_prop_ro("config", configOf, "What the cache was made with, and its present blocks and sequences.")
       .def_prop_ro("blocks", [](const Cache &self) { return self.state->config.blocks; })
       .def_prop_ro("sequences", [](const Cache &self) { return self.state->config.sequences; });

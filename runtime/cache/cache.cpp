@@ -116,8 +116,8 @@ Status Cache::prepare(const std::function<void(const KernelInfo &)> &progress) {
 
 Status Cache::checkSequence(int sequence) const {
   if (sequence < 0 || sequence >= config_.sequences || !sequences_[sequence].live)
-    return {Code::InvalidArgument, "sequence " + std::to_string(sequence) +
-                                       " does not exist: use a number that kvq_sequence_add gave"};
+    return {Code::InvalidArgument,
+            "sequence " + std::to_string(sequence) + " does not exist: use a number that kvq_sequence_add gave"};
   return Status::ok();
 }
 
@@ -129,19 +129,24 @@ Result<int> Cache::addSequence() {
     sequences_[id] = Sequence{true, 0, {}};
     return id;
   }
-  return Status(Code::ResourceExhausted, "all " + std::to_string(config_.sequences) +
-                                             " sequences are in use: remove one or kvq_cache_grow");
+  return Status(Code::ResourceExhausted,
+                "all " + std::to_string(config_.sequences) + " sequences are in use: remove one or kvq_cache_grow");
 }
 
 Status Cache::removeSequence(int sequence) {
   KVQ_RETURN_IF_ERROR(checkSequence(sequence));
   if (open_ && open_->takesPart(sequence))
-    return {Code::FailedPrecondition, "sequence " + std::to_string(sequence) +
-                                          " takes part in the open step: commit or abort it first"};
+    return {Code::FailedPrecondition,
+            "sequence " + std::to_string(sequence) + " takes part in the open step: commit or abort it first"};
   Sequence &removed = sequences_[sequence];
   freeBlocks_.insert(freeBlocks_.end(), removed.blocks.rbegin(), removed.blocks.rend());
   removed = Sequence{};
   return Status::ok();
+}
+
+Result<std::vector<int32_t>> Cache::blocks(int sequence) const {
+  KVQ_RETURN_IF_ERROR(checkSequence(sequence));
+  return sequences_[sequence].blocks;
 }
 
 Result<int64_t> Cache::length(int sequence) const {

@@ -41,6 +41,10 @@ public:
   // All tokens as rows; k and v have batchStride 0 and tokens == length.
   Status read(int sequence, int layer, const Tensor &k, const Tensor &v);
 
+  // The packed data itself: blocks of a layer, numbers of the blocks of a sequence.
+  uint8_t *pages(int layer) const { return memory_ + geometry_.pageOffset(layer); }
+  Result<std::vector<int32_t>> blocks(int sequence) const;
+
   const CacheConfig &config() const { return config_; }
   const Geometry &geometry() const { return geometry_; }
 
@@ -55,7 +59,6 @@ private:
   Cache(std::shared_ptr<Device> device, const CacheConfig &config, void *memory);
   Status checkSequence(int sequence) const;
   Result<const Kernel *> kernel(CacheKernel which);
-  uint8_t *pages(int layer) const { return memory_ + geometry_.pageOffset(layer); }
   uint8_t *tailK(int layer) const { return memory_ + geometry_.tailKOffset(layer); }
   uint8_t *tailV(int layer) const { return memory_ + geometry_.tailVOffset(layer); }
   // Kernels may load what they then mask out. Cleared memory keeps such loads finite.

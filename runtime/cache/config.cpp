@@ -44,8 +44,8 @@ Status checkConfig(const CacheConfig &config) {
     return invalid("q_heads " + std::to_string(config.qHeads) + " is not a multiple of kv_heads " +
                    std::to_string(config.kvHeads));
   if (config.ratio() > kMaxRatio)
-    return {Code::Unsupported, std::to_string(config.ratio()) +
-                                   " query heads per KV head are not supported: at most " + std::to_string(kMaxRatio)};
+    return {Code::Unsupported, std::to_string(config.ratio()) + " query heads per KV head are not supported: at most " +
+                                   std::to_string(kMaxRatio)};
   if (config.blocks > std::numeric_limits<int32_t>::max())
     return invalid("blocks " + std::to_string(config.blocks) + " is too large: at most 2147483647");
   if (config.kvHeads > 65536 || config.layers > 65536)

@@ -36,9 +36,7 @@ struct Geometry {
   int64_t splitTokens;                       // packed tokens of one work item; a multiple of the page
 
   int64_t pageOffset(int layer) const { return layer * poolBytes; }
-  int64_t tailKOffset(int layer) const {
-    return layers * poolBytes + layer * (layerTailKBytes + layerTailVBytes);
-  }
+  int64_t tailKOffset(int layer) const { return layers * poolBytes + layer * (layerTailKBytes + layerTailVBytes); }
   int64_t tailVOffset(int layer) const { return tailKOffset(layer) + layerTailKBytes; }
 
 private:

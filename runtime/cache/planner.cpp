@@ -97,8 +97,8 @@ void Planner::plan(std::span<const StepPart> parts, std::span<const int32_t> tab
       chunk.kFrontier.push_back(static_cast<int32_t>(state.k));
       chunk.vFrontier.push_back(static_cast<int32_t>(state.v));
     }
-    // What the chunk's last token makes due is already quantized here. Its queries do not see it (their frontiers are in
-    // the tables), and the next chunk may then overwrite those ring slots.
+    // What the chunk's last token makes due is already quantized here. Its queries do not see it (their frontiers are
+    // in the tables), and the next chunk may then overwrite those ring slots.
     const Frontier from = frontier(config_.format, first), to = frontier(config_.format, first + count);
     planQuantize(part, table, from.k, to.k, chunk.quantizeK);
     planQuantize(part, table, from.v, to.v, chunk.quantizeV);

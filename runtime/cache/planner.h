@@ -15,11 +15,11 @@ namespace kvq {
 
 // What one sequence does in a step.
 struct StepPart {
-  int sequence = 0;     // its number, which is also its tail slot
+  int sequence = 0; // its number, which is also its tail slot
   int64_t oldLength = 0;
   int newTokens = 0;
-  int64_t first = -1;   // where its new tokens begin along T; -1: they are the last ones
-  int tableBase = 0;    // of its block table in the step's table
+  int64_t first = -1; // where its new tokens begin along T; -1: they are the last ones
+  int tableBase = 0;  // of its block table in the step's table
   int64_t firstToken(int64_t tokens) const { return first >= 0 ? first : tokens - newTokens; }
 };
 
@@ -47,7 +47,7 @@ public:
 
 private:
   struct Splits {
-    int packed, raw;    // splits over packed keys, and over kept ones where those are too many for the last packed one
+    int packed, raw; // splits over packed keys, and over kept ones where those are too many for the last packed one
     int64_t rawBegin;
     int total() const { return packed + raw > 0 ? packed + raw : 1; }
   };

@@ -12,15 +12,16 @@
 namespace kvq {
 
 // Below so much work a launch stays on the caller's thread: waking another one costs some tens of microseconds.
-static constexpr int64_t kSerialKeys = 4096;             // keys times programs
-static constexpr int64_t kSerialQuantizeTokens = 1024;   // tokens times heads
+static constexpr int64_t kSerialKeys = 4096;           // keys times programs
+static constexpr int64_t kSerialQuantizeTokens = 1024; // tokens times heads
 static constexpr int64_t kSerialAppendElements = 1 << 18;
 
 static Spread spread(int64_t work, int64_t limit) { return work < limit ? Spread::Serial : Spread::Parallel; }
 static int64_t align64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 static Status invalid(const std::string &message) { return {Code::InvalidArgument, message}; }
 
-// ---- planning --------------------------------------------------------------------------------------------------------
+// ---- planning
+// --------------------------------------------------------------------------------------------------------
 
 Step::Step(Cache &cache, std::vector<StepPart> parts)
     : cache_(cache), parts_(std::move(parts)), planner_(cache.config_, cache.geometry_),
@@ -84,8 +85,8 @@ Status Step::openKernels() {
   }
   const bool any = chunks_ > 0;
   const std::pair<CacheKernel, bool> needed[] = {
-      {CacheKernel::Append, any},      {CacheKernel::QuantizeK, quantizeK}, {CacheKernel::QuantizeV, quantizeV},
-      {CacheKernel::Decode, decode},   {CacheKernel::Chunk, chunk},         {CacheKernel::Merge, any}};
+      {CacheKernel::Append, any},    {CacheKernel::QuantizeK, quantizeK}, {CacheKernel::QuantizeV, quantizeV},
+      {CacheKernel::Decode, decode}, {CacheKernel::Chunk, chunk},         {CacheKernel::Merge, any}};
   for (const auto &[which, isNeeded] : needed)
     if (isNeeded)
       KVQ_RETURN_IF_ERROR(cache_.kernel(which).status());
@@ -105,10 +106,10 @@ Status Step::reserveBlocks() {
   std::vector<int32_t> &free = cache_.freeBlocks_;
   const auto available = static_cast<int64_t>(free.size());
   if (missing > available)
-    return {Code::ResourceExhausted,
-            "the step needs " + std::to_string(missing) + " more blocks but " + std::to_string(available) + " of " +
-                std::to_string(cache_.config_.blocks) + " are free: " + std::to_string(missing - available) +
-                " are missing, so remove sequences or kvq_cache_grow"};
+    return {Code::ResourceExhausted, "the step needs " + std::to_string(missing) + " more blocks but " +
+                                         std::to_string(available) + " of " + std::to_string(cache_.config_.blocks) +
+                                         " are free: " + std::to_string(missing - available) +
+                                         " are missing, so remove sequences or kvq_cache_grow"};
   for (size_t p = 0; p < parts_.size(); ++p) {
     parts_[p].tableBase = static_cast<int>(table_.size());
     const std::vector<int32_t> &owned = cache_.sequences_[parts_[p].sequence].blocks;
@@ -141,7 +142,8 @@ void Step::loadChunk(int index) {
   status_.resize(chunk_.append.size());
 }
 
-// ---- ending ----------------------------------------------------------------------------------------------------------
+// ---- ending
+// ----------------------------------------------------------------------------------------------------------
 
 Step::~Step() {
   if (!open_)
@@ -156,8 +158,8 @@ Step::~Step() {
 Status Step::commit() {
   for (int layer = 0; layer < cache_.config_.layers && chunks_ > 0; ++layer)
     if (!appended_[layer])
-      return {Code::FailedPrecondition, "layer " + std::to_string(layer) +
-                                            " has not appended: call kvq_append or kvq_forward for it, or abort"};
+      return {Code::FailedPrecondition,
+              "layer " + std::to_string(layer) + " has not appended: call kvq_append or kvq_forward for it, or abort"};
   auto next = reserved_.begin();
   for (size_t p = 0; p < parts_.size(); ++p) {
     std::vector<int32_t> &blocks = cache_.sequences_[parts_[p].sequence].blocks;
@@ -174,7 +176,8 @@ bool Step::takesPart(int sequence) const {
   return std::any_of(parts_.begin(), parts_.end(), [&](const StepPart &part) { return part.sequence == sequence; });
 }
 
-// ---- checks ----------------------------------------------------------------------------------------------------------
+// ---- checks
+// ----------------------------------------------------------------------------------------------------------
 
 Status Step::checkTokens(const char *name, int64_t tokens) const {
   for (const StepPart &part : parts_) {
@@ -191,11 +194,11 @@ Status Step::checkLayer(int layer, bool appends) const {
     return invalid("layer " + std::to_string(layer) + " does not exist: the cache has " +
                    std::to_string(cache_.config_.layers));
   if (appends && appended_[layer])
-    return {Code::FailedPrecondition, "layer " + std::to_string(layer) +
-                                          " has already appended in this step: each layer appends once"};
+    return {Code::FailedPrecondition,
+            "layer " + std::to_string(layer) + " has already appended in this step: each layer appends once"};
   if (!appends && !appended_[layer])
-    return {Code::FailedPrecondition, "layer " + std::to_string(layer) +
-                                          " has not appended in this step: call kvq_append first"};
+    return {Code::FailedPrecondition,
+            "layer " + std::to_string(layer) + " has not appended in this step: call kvq_append first"};
   return Status::ok();
 }
 
@@ -225,11 +228,13 @@ Status Step::badValue(const Tensor &k, const Tensor &v) const {
   return {Code::Internal, "a kernel counted bad values that are not there: please report it"};
 }
 
-// ---- running ---------------------------------------------------------------------------------------------------------
+// ---- running
+// ---------------------------------------------------------------------------------------------------------
 
 int64_t Step::offset(const Tensor &tensor, int query) const {
   const int part = chunk_.part[query];
-  return part * tensor.batchStride + (parts_[part].firstToken(tensor.tokens) + chunk_.token[query]) * tensor.tokenStride;
+  return part * tensor.batchStride +
+         (parts_[part].firstToken(tensor.tokens) + chunk_.token[query]) * tensor.tokenStride;
 }
 
 void Step::fillOffsets(const Tensor &tensor, std::vector<int64_t> &offsets) const {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A step: the transaction by which tokens enter a cache (format-spec step_c1). Planning reserves everything; appending
-// writes where no committed state looks, except ring rows, which are undone; committing only advances lengths and cannot
-// fail halfway. Calls of append and attend allocate nothing after the first layer.
+// writes where no committed state looks, except ring rows, which are undone; committing only advances lengths and
+// cannot fail halfway. Calls of append and attend allocate nothing after the first layer.
 #pragma once
 
 #include "runtime/cache/cache.h"
@@ -72,8 +72,8 @@ private:
   std::vector<int32_t> table_;    // block tables of all parts, the reserved blocks included
   std::vector<int32_t> reserved_; // in the order of the parts
   std::vector<int> reservedCount_;
-  std::vector<char> appended_;    // per layer
-  Chunk chunk_;                   // the one that is loaded
+  std::vector<char> appended_; // per layer
+  Chunk chunk_;                // the one that is loaded
   std::vector<int32_t> status_;
   std::vector<int64_t> qOffsets_, outOffsets_;
   int64_t oBytes_ = 0, lseBytes_ = 0, outLseBytes_ = 0;

@@ -21,8 +21,8 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
     return format.status();
   const int dtype = enumValue(given.dtype);
   if (dtype != KVQ_F32 && dtype != KVQ_BF16)
-    return Status(Code::InvalidArgument, "config->dtype " + std::to_string(dtype) +
-                                             " is unknown: use KVQ_F32 or KVQ_BF16");
+    return Status(Code::InvalidArgument,
+                  "config->dtype " + std::to_string(dtype) + " is unknown: use KVQ_F32 or KVQ_BF16");
   CacheConfig result;
   result.format = format.value();
   result.layers = given.layers;
@@ -40,6 +40,13 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
 
 } // namespace kvq::capi
 
+static Status checkLayer(const CacheConfig &config, int32_t layer) {
+  if (layer >= 0 && layer < config.layers)
+    return Status::ok();
+  return {Code::InvalidArgument,
+          "layer " + std::to_string(layer) + " does not exist: the cache has " + std::to_string(config.layers)};
+}
+
 extern "C" {
 
 kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *config) {
@@ -49,8 +56,7 @@ kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *confi
     if (!checked.isOk())
       return checked.status();
     for (int kernel = 0; kernel < kCacheKernels; ++kernel)
-      KVQ_RETURN_IF_ERROR(
-          context->device->available(kernelRequest(checked.value(), static_cast<CacheKernel>(kernel))));
+      KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(checked.value(), static_cast<CacheKernel>(kernel))));
     return Status::ok();
   });
 }
@@ -156,6 +162,34 @@ kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report) {
   });
 }
 
+kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    KVQ_REQUIRE(pages);
+    KVQ_REQUIRE(block_stride);
+    KVQ_RETURN_IF_ERROR(checkLayer(cache->cache->config(), layer));
+    *pages = cache->cache->pages(layer);
+    *block_stride = cache->cache->geometry().blockStride;
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence, size_t capacity, int32_t *blocks,
+                               size_t *count) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    KVQ_REQUIRE(count);
+    if (capacity > 0)
+      KVQ_REQUIRE(blocks);
+    auto owned = cache->cache->blocks(sequence);
+    if (!owned.isOk())
+      return owned.status();
+    *count = owned.value().size();
+    std::copy_n(owned.value().begin(), std::min(capacity, *count), blocks);
+    return Status::ok();
+  });
+}
+
 kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, const kvq_tensor *k, const kvq_tensor *v) {
   return guarded([&]() -> Status {
     KVQ_REQUIRE(cache);
@@ -163,13 +197,11 @@ kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, const kvq
     auto length = cache->cache->length(sequence);
     if (!length.isOk())
       return length.status();
-    if (layer < 0 || layer >= config.layers)
-      return {Code::InvalidArgument, "layer " + std::to_string(layer) + " does not exist: the cache has " +
-                                         std::to_string(config.layers)};
-    KVQ_RETURN_IF_ERROR(checkTensor("k", k, config.type, {config.kvHeads, length.value(), config.dk}, true,
-                                    Access::Write));
-    KVQ_RETURN_IF_ERROR(checkTensor("v", v, config.type, {config.kvHeads, length.value(), config.dv}, true,
-                                    Access::Write));
+    KVQ_RETURN_IF_ERROR(checkLayer(config, layer));
+    KVQ_RETURN_IF_ERROR(
+        checkTensor("k", k, config.type, {config.kvHeads, length.value(), config.dk}, true, Access::Write));
+    KVQ_RETURN_IF_ERROR(
+        checkTensor("v", v, config.type, {config.kvHeads, length.value(), config.dv}, true, Access::Write));
     return cache->cache->read(sequence, layer, toRows(*k), toRows(*v));
   });
 }

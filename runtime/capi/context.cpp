@@ -26,14 +26,14 @@ constexpr int kMaxThreads = 1024;
 
 Result<std::unique_ptr<Device>> makeDevice(const kvq_context_options &options) {
   if (options.threads < 0 || options.threads > kMaxThreads)
-    return Status(Code::InvalidArgument, "threads is " + std::to_string(options.threads) + " but must be 0 to " +
-                                             std::to_string(kMaxThreads));
+    return Status(Code::InvalidArgument,
+                  "threads is " + std::to_string(options.threads) + " but must be 0 to " + std::to_string(kMaxThreads));
   const std::string name = options.device ? options.device : "cpu";
   if (name != "cpu" && name != "ref")
     return Status(Code::Unsupported, "device '" + name + "' does not exist in this build: use cpu or ref");
   if (name == "ref" && options.level && std::string_view(options.level) != "ref")
-    return Status(Code::InvalidArgument, "level '" + std::string(options.level) +
-                                             "' is one of device cpu: leave it NULL for device ref");
+    return Status(Code::InvalidArgument,
+                  "level '" + std::string(options.level) + "' is one of device cpu: leave it NULL for device ref");
   std::unique_ptr<ParallelFor> parallel;
   if (options.parallel_for)
     parallel = std::make_unique<CallersParallelFor>(options.parallel_for, options.parallel_for_data);
@@ -70,9 +70,7 @@ kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **
 
 void kvq_context_destroy(kvq_context *context) { delete context; }
 
-const char *kvq_context_levels(const kvq_context *context) {
-  return context ? context->device->levels().c_str() : "";
-}
+const char *kvq_context_levels(const kvq_context *context) { return context ? context->device->levels().c_str() : ""; }
 
 const char *kvq_context_level(const kvq_context *context) { return context ? context->device->level().c_str() : ""; }
 

@@ -24,7 +24,8 @@ Status nullArgument(const char *name) {
 
 } // namespace kvq::capi
 
-static_assert(static_cast<int>(kvq::Code::Internal) == KVQ_INTERNAL && static_cast<int>(kvq::Code::Corrupt) == KVQ_CORRUPT,
+static_assert(static_cast<int>(kvq::Code::Internal) == KVQ_INTERNAL &&
+                  static_cast<int>(kvq::Code::Corrupt) == KVQ_CORRUPT,
               "the two lists of codes are one");
 
 extern "C" {

@@ -36,8 +36,8 @@ namespace kvq::capi {
 
 kvq_error *toError(const Status &status) noexcept; // NULL for Ok
 
-// Runs a function that returns a Status. The library throws nothing itself; what the standard library throws for lack of
-// memory ends here.
+// Runs a function that returns a Status. The library throws nothing itself; what the standard library throws for lack
+// of memory ends here.
 template <typename Function> kvq_error *guarded(const Function &function) noexcept {
   try {
     return toError(function());
@@ -84,7 +84,8 @@ template <typename Enum> int enumValue(const Enum &value) {
 // The cache configuration that a caller's struct means, checked.
 Result<CacheConfig> toConfig(const kvq_cache_config *config);
 
-// ---- tensors ---------------------------------------------------------------------------------------------------------
+// ---- tensors
+// ---------------------------------------------------------------------------------------------------------
 inline constexpr int64_t kAnySize = -1;
 enum class Access { Read, Write };
 // InvalidArgument or Unsupported, naming the tensor, unless it lies on the CPU, has that element type and shape

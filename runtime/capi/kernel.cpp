@@ -44,8 +44,8 @@ Status checkMerge(const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *
   if (splits < 1 || splits > std::numeric_limits<int32_t>::max())
     return {Code::InvalidArgument, "o has " + std::to_string(splits) + " splits but must have at least 1"};
   if (dv < 16 || dv > 256 || dv % 16 != 0)
-    return {Code::InvalidArgument, "o has rows of " + std::to_string(dv) +
-                                       " channels: use a multiple of 16, at most 256"};
+    return {Code::InvalidArgument,
+            "o has rows of " + std::to_string(dv) + " channels: use a multiple of 16, at most 256"};
   KVQ_RETURN_IF_ERROR(checkTensor("lse", lse, ElementType::F32, {splits, queries, heads}, true, Access::Read));
   KVQ_REQUIRE(out);
   const ElementType type = enumValue(out->dtype) == KVQ_BF16 ? ElementType::BF16 : ElementType::F32;
@@ -159,8 +159,8 @@ kvq_error *kvq_kernel_launch(kvq_kernel *kernel, const uint64_t *args, int32_t c
     KVQ_REQUIRE(grid);
     if (count != kernel->arguments)
       return {Code::InvalidArgument, "count is " + std::to_string(count) + " but the kernel takes " +
-                                         std::to_string(kernel->arguments) + " arguments: " +
-                                         kernel->kernel->info().signature};
+                                         std::to_string(kernel->arguments) +
+                                         " arguments: " + kernel->kernel->info().signature};
     KVQ_RETURN_IF_ERROR(checkGrid(grid));
     KVQ_RETURN_IF_ERROR(checkStream(stream));
     return kernel->device->launch(*kernel->kernel, args, grid, Spread::Parallel);

@@ -10,8 +10,8 @@ namespace {
 
 Status checkRows(const Step &step, const char *name, const kvq_tensor *tensor, int heads, int channels, int64_t tokens,
                  Access access) {
-  KVQ_RETURN_IF_ERROR(checkTensor(name, tensor, step.cache().config().type,
-                                  {step.count(), heads, tokens, channels}, true, access));
+  KVQ_RETURN_IF_ERROR(
+      checkTensor(name, tensor, step.cache().config().type, {step.count(), heads, tokens, channels}, true, access));
   return step.checkTokens(name, tensor->shape[2]);
 }
 
@@ -58,8 +58,8 @@ Status checkAttend(const Step &step, const AttendInput &input, AttendBuffers &bu
   buffers.workspaceBytes = input.workspaceBytes;
   if (!input.lse)
     return Status::ok();
-  KVQ_RETURN_IF_ERROR(checkTensor("lse", input.lse, ElementType::F32, {step.count(), config.qHeads, tokens}, false,
-                                  Access::Write));
+  KVQ_RETURN_IF_ERROR(
+      checkTensor("lse", input.lse, ElementType::F32, {step.count(), config.qHeads, tokens}, false, Access::Write));
   buffers.lse.data = input.lse->data;
   buffers.lse.tokens = tokens;
   buffers.lse.batchStride = input.lse->strides[0];
@@ -117,8 +117,7 @@ kvq_error *kvq_attend(kvq_step *step, int32_t layer, const kvq_tensor *q, float 
   return guarded([&]() -> Status {
     KVQ_REQUIRE(step);
     AttendBuffers buffers;
-    KVQ_RETURN_IF_ERROR(
-        checkAttend(*step->step, {q, scale, workspace, workspace_bytes, stream, out, lse}, buffers));
+    KVQ_RETURN_IF_ERROR(checkAttend(*step->step, {q, scale, workspace, workspace_bytes, stream, out, lse}, buffers));
     return step->step->attend(layer, toRows(*q), scale, buffers, toRows(*out));
   });
 }
@@ -129,8 +128,7 @@ kvq_error *kvq_forward(kvq_step *step, int32_t layer, const kvq_tensor *q, const
   return guarded([&]() -> Status {
     KVQ_REQUIRE(step);
     AttendBuffers buffers;
-    KVQ_RETURN_IF_ERROR(
-        checkAttend(*step->step, {q, scale, workspace, workspace_bytes, stream, out, lse}, buffers));
+    KVQ_RETURN_IF_ERROR(checkAttend(*step->step, {q, scale, workspace, workspace_bytes, stream, out, lse}, buffers));
     KVQ_RETURN_IF_ERROR(checkKV(*step->step, k, v, q->shape[2]));
     return step->step->forward(layer, toRows(*q), toRows(*k), toRows(*v), scale, buffers, toRows(*out));
   });

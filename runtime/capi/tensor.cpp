@@ -19,18 +19,16 @@ static std::string shapeText(const int64_t *shape, size_t count) {
 static Status checkPlace(const char *name, const kvq_tensor &tensor, ElementType type) {
   const int device = enumValue(tensor.device), dtype = enumValue(tensor.dtype);
   if (device == KVQ_CUDA)
-    return {Code::Unsupported, std::string(name) +
-                                   " is a CUDA tensor, which this build does not support: move it to the CPU"};
+    return {Code::Unsupported,
+            std::string(name) + " is a CUDA tensor, which this build does not support: move it to the CPU"};
   if (device != KVQ_CPU)
-    return invalid(name, "has the unknown device " + std::to_string(device) +
-                             ": use KVQ_CPU");
+    return invalid(name, "has the unknown device " + std::to_string(device) + ": use KVQ_CPU");
   if (dtype != KVQ_F32 && dtype != KVQ_BF16)
-    return invalid(name, "has the unknown dtype " + std::to_string(dtype) +
-                             ": use KVQ_F32 or KVQ_BF16");
+    return invalid(name, "has the unknown dtype " + std::to_string(dtype) + ": use KVQ_F32 or KVQ_BF16");
   const ElementType given = dtype == KVQ_F32 ? ElementType::F32 : ElementType::BF16;
   if (given != type)
-    return invalid(name, "is " + std::string(toText(given)) + " but must be " + std::string(toText(type)) +
-                             ": convert it");
+    return invalid(name,
+                   "is " + std::string(toText(given)) + " but must be " + std::string(toText(type)) + ": convert it");
   return Status::ok();
 }
 

@@ -34,7 +34,8 @@ Status Device::launch(const Kernel &kernel, const uint64_t *args, const int64_t 
     parallel_->run(count, [](void *data, int64_t index) { static_cast<Launch *>(data)->program(index); }, &launch);
   }
   if (int32_t code = launch.failure.load())
-    return {Code::Internal, "kernel " + kernel.info().name + " returned " + std::to_string(code) + ": please report it"};
+    return {Code::Internal,
+            "kernel " + kernel.info().name + " returned " + std::to_string(code) + ": please report it"};
   return Status::ok();
 }
 

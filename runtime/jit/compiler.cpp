@@ -39,7 +39,8 @@ Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
   kvq_compiler_host_levels_fn levels;
   std::shared_ptr<Compiler> compiler(new Compiler);
   if (!find(library, "kvq_compiler_plugin_version", version) || !find(library, "kvq_compiler_hash", hash) ||
-      !find(library, "kvq_compiler_host_levels", levels) || !find(library, "kvq_compiler_compile", compiler->compile_) ||
+      !find(library, "kvq_compiler_host_levels", levels) ||
+      !find(library, "kvq_compiler_compile", compiler->compile_) ||
       !find(library, "kvq_compiler_free", compiler->free_))
     return Status(Code::Unsupported, file + " is no kvq compiler: set KVQ_COMPILER to libkvq-compiler.so");
   if (version() != KVQ_COMPILER_PLUGIN_VERSION)
@@ -51,8 +52,8 @@ Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
   for (std::string level; words >> level;)
     compiler->levels_.push_back(level);
   if (compiler->levels_.empty())
-    return Status(Code::Unsupported, "the compiler plug-in " + file +
-                                         " has no level that this processor can run: use device \"ref\"");
+    return Status(Code::Unsupported,
+                  "the compiler plug-in " + file + " has no level that this processor can run: use device \"ref\"");
   return std::shared_ptr<const Compiler>(std::move(compiler));
 }
 
@@ -62,13 +63,13 @@ Result<CompiledKernel> Compiler::compile(const std::string &text, bool isSource,
   input.level = level.c_str();
   kvq_compile_output *output = compile_(&input);
   if (!output)
-    return Status(Code::Internal, "the compiler gave no answer for " + (isSource ? "a user kernel" : text) +
-                                      ": please report it");
+    return Status(Code::Internal,
+                  "the compiler gave no answer for " + (isSource ? "a user kernel" : text) + ": please report it");
   Result<CompiledKernel> result = Status(Code::Internal, "");
   if (output->object) {
     const auto *bytes = static_cast<const uint8_t *>(output->object);
-    result = CompiledKernel{{bytes, bytes + output->object_bytes}, output->entry, output->signature,
-                            output->compile_ms};
+    result =
+        CompiledKernel{{bytes, bytes + output->object_bytes}, output->entry, output->signature, output->compile_ms};
   } else {
     // A mistake in a user's text is the user's to change; a built-in request that fails is ours.
     result = Status(isSource ? Code::InvalidArgument : Code::Internal, output->message ? output->message : "");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The compiler as an optional plug-in: the one place that loads libkvq-compiler.so. Nothing here knows LLVM, and nothing
-// else in the runtime knows that there is a plug-in.
+// The compiler as an optional plug-in: the one place that loads libkvq-compiler.so. Nothing here knows LLVM, and
+// nothing else in the runtime knows that there is a plug-in.
 #pragma once
 
 #include "runtime/format/status.h"

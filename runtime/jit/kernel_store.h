@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The store of compiled kernels: a folder with one file per key. It holds native code that will be run, so a folder that
-// others could write to is refused, and a file that does not carry its own key, version and checksum is a miss. Knows
-// neither compiler nor loader. Several threads and processes may use one folder.
+// The store of compiled kernels: a folder with one file per key. It holds native code that will be run, so a folder
+// that others could write to is refused, and a file that does not carry its own key, version and checksum is a miss.
+// Knows neither compiler nor loader. Several threads and processes may use one folder.
 #pragma once
 
 #include "runtime/jit/compiler.h"

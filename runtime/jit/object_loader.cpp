@@ -244,8 +244,8 @@ Result<std::shared_ptr<const LoadedObject>> ObjectReader::load(const std::string
   const uint64_t bytes = kindBegin_[Kinds];
   void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
-    return Status(Code::ResourceExhausted, "no memory for " + std::to_string(bytes) + " bytes of kernel code: " +
-                                               "free some memory");
+    return Status(Code::ResourceExhausted,
+                  "no memory for " + std::to_string(bytes) + " bytes of kernel code: " + "free some memory");
   std::shared_ptr<LoadedObject> loaded(new LoadedObject(memory, bytes));
   auto *base = static_cast<uint8_t *>(memory);
   copySections(base);

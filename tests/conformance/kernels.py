@@ -8,6 +8,7 @@ same launch can be made anew for each device. Expected values come from the orac
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from kvq_oracle import attention, text
 from kvq_oracle.page import Page
@@ -69,6 +70,17 @@ class Shape:
         return text.Cache(pair, 40, "block")
 
 
+def as_dlpack(arg):
+    """The same memory as something that DLPack can name: NumPy has records, which it has not, and no bf16."""
+    if not isinstance(arg, np.ndarray):
+        return arg
+    if arg.dtype.names:
+        return arg.view(np.uint8)
+    if arg.dtype == ELEMENT["bf16"]:
+        return torch.from_numpy(arg.view(np.int16)).view(torch.bfloat16)
+    return arg
+
+
 @dataclass(frozen=True)
 class Launch:
     args: list
@@ -78,9 +90,7 @@ class Launch:
     expected: dict
 
     def run(self, kernel):
-        # DLPack knows no records: items go as bytes.
-        plain = [arg.view(np.uint8) if getattr(arg, "dtype", np.dtype(int)).names else arg for arg in self.args]
-        kernel.launch(plain, self.grid)
+        kernel.launch([as_dlpack(arg) for arg in self.args], grid=self.grid)
         self.memory.check()
         return self.outputs
 

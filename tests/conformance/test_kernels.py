@@ -346,7 +346,7 @@ class Faulty:
 
     def launch(self, args, grid):
         changed = self.before(list(args)) if self.before else args
-        self.real.launch(changed, grid)
+        self.real.launch(changed, grid=grid)
         if self.after:
             self.after(args)
 

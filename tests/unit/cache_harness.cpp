@@ -8,7 +8,8 @@ namespace kvq_test {
 Harness::Harness(const CacheSetup &setup) : setup(setup), model(setup.sequences) {
   kvq_context_options options{};
   options.struct_size = sizeof(options);
-  options.device = "ref";
+  const char *device = std::getenv("KVQ_TEST_DEVICE");
+  options.device = device ? device : "ref";
   options.threads = setup.threads;
   options.parallel_for = setup.parallel;
   Outcome created(kvq_context_create(&options, &context));
@@ -185,7 +186,11 @@ std::vector<float> Harness::readAll(int32_t sequence) {
     Rows k(1, setup.kvHeads, tokens, setup.dk, setup.dtype), v(1, setup.kvHeads, tokens, setup.dv, setup.dtype);
     const auto view = [](const Rows &rows) {
       const kvq_tensor whole = rows.tensor();
-      return kvq_tensor{whole.data, whole.dtype, KVQ_CPU, 3, {whole.shape[1], whole.shape[2], whole.shape[3]},
+      return kvq_tensor{whole.data,
+                        whole.dtype,
+                        KVQ_CPU,
+                        3,
+                        {whole.shape[1], whole.shape[2], whole.shape[3]},
                         {whole.strides[1], whole.strides[2], 1}};
     };
     const kvq_tensor kView = view(k), vView = view(v);
@@ -213,7 +218,8 @@ void Harness::checkRead(int32_t sequence) {
         ASSERT_LE(at + state.size(), read.size());
         for (float value : state) {
           const float expected = setup.dtype == KVQ_F32 ? value : roundBf16(value);
-          ASSERT_EQ(read[at], expected) << (isK ? "K" : "V") << " of layer " << layer << " head " << h << " index " << at;
+          ASSERT_EQ(read[at], expected) << (isK ? "K" : "V") << " of layer " << layer << " head " << h << " index "
+                                        << at;
           ++at;
         }
       }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A cache behind the C API together with a model of it (cache_model.h): tests say what happens, the harness feeds both
-// and compares. Uses device "ref" unless told otherwise.
+// and compares. Uses device "ref", or the one that $KVQ_TEST_DEVICE names.
 #pragma once
 
 #include "tests/unit/cache_model.h"
@@ -71,7 +71,11 @@ struct Rows {
       : batch(batch), heads(heads), tokens(tokens), channels(channels), dtype(dtype),
         memory(size_t(batch) * heads * tokens * channels * (dtype == KVQ_F32 ? 4 : 2)) {}
   kvq_tensor tensor() const {
-    return {memory.data(), dtype, KVQ_CPU, 4, {batch, heads, tokens, channels},
+    return {memory.data(),
+            dtype,
+            KVQ_CPU,
+            4,
+            {batch, heads, tokens, channels},
             {int64_t(heads) * tokens * channels, int64_t(tokens) * channels, channels, 1}};
   }
   int64_t index(int b, int h, int t) const { return ((int64_t(b) * heads + h) * tokens + t) * channels; }

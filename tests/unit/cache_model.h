@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A cache as docs/format-spec.md describes it, without pages, ring or steps: it keeps every token as it came and answers
-// a query by quantizing and dequantizing whatever the query's state says. Written from the spec, in plain loops; it
-// shares no code with the runtime.
+// A cache as docs/format-spec.md describes it, without pages, ring or steps: it keeps every token as it came and
+// answers a query by quantizing and dequantizing whatever the query's state says. Written from the spec, in plain
+// loops; it shares no code with the runtime.
 #pragma once
 
 #include <algorithm>
@@ -25,9 +25,7 @@ struct ModelFormat {
   int window;
   bool sliding;
 
-  int64_t commitGroup() const {
-    return std::max({32, k.perChannel ? k.group : 0, v.perChannel ? v.group : 0});
-  }
+  int64_t commitGroup() const { return std::max({32, k.perChannel ? k.group : 0, v.perChannel ? v.group : 0}); }
   int64_t kFrontier(int64_t n) const {
     return sliding ? n / window * window : std::max<int64_t>(0, n - window) / commitGroup() * commitGroup();
   }

@@ -21,7 +21,8 @@ constexpr const char *kBlockText = "k4c32-v4t16/w32,block";
 const ModelFormat kSliding = {{4, true, 32}, {2, false, 16}, 32, true};
 constexpr const char *kSlidingText = "k4c32-v2t16/w32,sliding";
 
-// ---- what a query sees -----------------------------------------------------------------------------------------------
+// ---- what a query sees
+// -----------------------------------------------------------------------------------------------
 
 class Formats : public ::testing::TestWithParam<CacheSetup> {};
 
@@ -50,7 +51,8 @@ INSTANTIATE_TEST_SUITE_P(
         with(small(kSlidingText, kSliding), 3, 1, 16, 16, KVQ_F32, 32, 2),
         with(small("k2c32-v8t16/w0,block", {{2, true, 32}, {8, false, 16}, 0, false}), 2, 2, 32, 16, KVQ_F32, 32, 1),
         with(small("k8t16-v8c32/w40,block", {{8, false, 16}, {8, true, 32}, 40, false}), 4, 1, 16, 16, KVQ_BF16, 96, 1),
-        with(small("k4c64-v2c128/w64,block", {{4, true, 64}, {2, true, 128}, 64, false}), 1, 1, 16, 16, KVQ_F32, 128, 1),
+        with(small("k4c64-v2c128/w64,block", {{4, true, 64}, {2, true, 128}, 64, false}), 1, 1, 16, 16, KVQ_F32, 128,
+             1),
         with(small("k2c32-v4t16/w64,sliding", {{2, true, 32}, {4, false, 16}, 64, true}), 8, 1, 16, 16, KVQ_BF16, 256,
              1)),
     [](const auto &info) { return "Format" + std::to_string(info.index); });
@@ -121,7 +123,8 @@ TEST(Commit, CuttingAPromptChangesNoBit) {
   }
 }
 
-// ---- steps -----------------------------------------------------------------------------------------------------------
+// ---- steps
+// -----------------------------------------------------------------------------------------------------------
 
 class Steps : public ::testing::TestWithParam<CacheSetup> {
 protected:
@@ -131,8 +134,7 @@ protected:
     return setup;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Rules, Steps,
-                         ::testing::Values(small(kBlockText, kBlock), small(kSlidingText, kSliding)),
+INSTANTIATE_TEST_SUITE_P(Rules, Steps, ::testing::Values(small(kBlockText, kBlock), small(kSlidingText, kSliding)),
                          [](const auto &info) { return info.index ? "Sliding" : "Block"; });
 
 // step_c1. A long step overwrites ring slots that the state before it still needs.
@@ -280,7 +282,8 @@ TEST(StepProtocol, AStepWithoutTokensDoesNothing) {
   EXPECT_EQ(harness.length(a), 0);
 }
 
-// ---- pools -----------------------------------------------------------------------------------------------------------
+// ---- pools
+// -----------------------------------------------------------------------------------------------------------
 
 TEST(Pool, AFullPoolIsRefusedAtPlanAndGrows) {
   CacheSetup setup = small(kBlockText, kBlock);
@@ -362,7 +365,8 @@ TEST(Pool, BytesAreThoseOfTheFormula) {
   EXPECT_DOUBLE_EQ(report.bits_per_element, 8.0 * report.bytes_used / (194.0 * 3 * 2 * 32));
 }
 
-// ---- threads ---------------------------------------------------------------------------------------------------------
+// ---- threads
+// ---------------------------------------------------------------------------------------------------------
 
 void backwards(void *, int64_t count, kvq_task task, void *data) {
   for (int64_t i = count - 1; i >= 0; --i)

@@ -32,7 +32,8 @@ TEST(Error, NullIsNoError) {
   EXPECT_STREQ(kvq_version(), kvq_version_from_c());
 }
 
-// ---- formats ---------------------------------------------------------------------------------------------------------
+// ---- formats
+// ---------------------------------------------------------------------------------------------------------
 
 TEST(Format, QuestionsAreAnswered) {
   char text[64];
@@ -58,7 +59,8 @@ TEST(Format, QuestionsAreAnswered) {
   KVQ_EXPECT_ERROR(kvq_format_frontier("kivi-4", -1, &k, &v), KVQ_INVALID_ARGUMENT, "tokens is -1");
 }
 
-// ---- contexts and configurations ---------------------------------------------------------------------------------------
+// ---- contexts and configurations
+// ---------------------------------------------------------------------------------------
 
 TEST(Context, OptionsAreChecked) {
   kvq_context *context = nullptr;
@@ -144,7 +146,8 @@ TEST(Config, EachFieldIsChecked) {
                    "context is NULL");
 }
 
-// ---- tensors ---------------------------------------------------------------------------------------------------------
+// ---- tensors
+// ---------------------------------------------------------------------------------------------------------
 
 class Tensors : public ::testing::Test {
 protected:
@@ -291,7 +294,8 @@ TEST(Read, IsRefusedWhereItCannotBeRight) {
   KVQ_EXPECT_OK(kvq_read(harness.cache, a, 0, &kView, &vView));
 }
 
-// ---- without a cache -------------------------------------------------------------------------------------------------
+// ---- without a cache
+// -------------------------------------------------------------------------------------------------
 
 // merge_c1: merging parts of a softmax gives the whole one; a part that saw no key weighs nothing.
 TEST(Merge, PartsGiveTheWhole) {
@@ -346,10 +350,9 @@ TEST(Kernel, BuiltInKernelsOpenAndLaunch) {
   Harness harness(basic());
   kvq_kernel *kernel = nullptr;
   KVQ_EXPECT_ERROR(kvq_kernel_open(harness.context, "append", &kernel), KVQ_INVALID_ARGUMENT, "1 fields");
-  KVQ_ASSERT_OK(kvq_kernel_open(
-      harness.context, "append:k4c32-v4t16:vnni:p64:dk16:dv16:g1:f32:rows1:lag0:exact", &kernel));
-  EXPECT_STREQ(kvq_kernel_signature(kernel),
-               "ptr<i8> ptr<f32> i64 ptr<f32> i64 ptr<f32> ptr<f32> i64 i64 ptr<i32>");
+  KVQ_ASSERT_OK(
+      kvq_kernel_open(harness.context, "append:k4c32-v4t16:vnni:p64:dk16:dv16:g1:f32:rows1:lag0:exact", &kernel));
+  EXPECT_STREQ(kvq_kernel_signature(kernel), "ptr<i8> ptr<f32> i64 ptr<f32> i64 ptr<f32> ptr<f32> i64 i64 ptr<i32>");
   std::vector<float> k(32, 1.0f), v(32, 2.0f), tailK(32 * 16, 0.0f), tailV(32 * 16, 0.0f);
   v[16 + 3] = NAN;
   const kvq_append_item items[2] = {{0, 0, 0, 33}, {16, 16, 0, 34}}; // ring of 32: slots 1 and 2

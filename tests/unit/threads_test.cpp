@@ -49,15 +49,16 @@ TEST(ThreadPool, WorkersTakePart) {
     std::condition_variable changed;
     int arrived = 0;
   } meeting;
-  pool.run(2,
-           [](void *data, int64_t) {
-             auto &meeting = *static_cast<Meeting *>(data);
-             std::unique_lock<std::mutex> lock(meeting.mutex);
-             ++meeting.arrived;
-             meeting.changed.notify_all();
-             meeting.changed.wait(lock, [&] { return meeting.arrived == 2; });
-           },
-           &meeting);
+  pool.run(
+      2,
+      [](void *data, int64_t) {
+        auto &meeting = *static_cast<Meeting *>(data);
+        std::unique_lock<std::mutex> lock(meeting.mutex);
+        ++meeting.arrived;
+        meeting.changed.notify_all();
+        meeting.changed.wait(lock, [&] { return meeting.arrived == 2; });
+      },
+      &meeting);
   EXPECT_EQ(meeting.arrived, 2);
 }
 
@@ -80,12 +81,13 @@ TEST(ThreadPool, CallersAtOnceAndRunsWithinRunsFinish) {
   } nested{pool, std::vector<Counts>(8)};
   for (Counts &inner : nested.counts)
     inner = Counts(100);
-  pool.run(8,
-           [](void *data, int64_t index) {
-             auto &nested = *static_cast<Nested *>(data);
-             nested.pool.run(100, countUp, &nested.counts[index]);
-           },
-           &nested);
+  pool.run(
+      8,
+      [](void *data, int64_t index) {
+        auto &nested = *static_cast<Nested *>(data);
+        nested.pool.run(100, countUp, &nested.counts[index]);
+      },
+      &nested);
   for (const Counts &inner : nested.counts)
     expectOnce(inner);
 }

@@ -83,17 +83,21 @@ Status CpuDevice::available(const KernelRequest &request) const {
 
 Result<KernelRef> CpuDevice::make(const std::string &key, const std::string &text, bool isSource) const {
   bool compiled = false;
-  auto stored = frozen_ ? store_.read(key)
-                        : store_.readOrCompile(
-                              key, [&] { return compiler_->compile(text, isSource, level_); }, compiled);
+  auto stored = frozen_
+                    ? store_.read(key)
+                    : store_.readOrCompile(key, [&] { return compiler_->compile(text, isSource, level_); }, compiled);
   if (!stored.isOk())
     return frozen_ ? notInStore(isSource ? "of this text" : text, stored.status()) : stored.status();
   const CompiledKernel &kernel = stored.value();
   auto code = LoadedObject::load(kernel.object, kernel.entry);
   if (!code.isOk())
     return code.status();
-  KernelInfo info{isSource ? kernel.entry : text, compiled ? "compiled" : "store",      key, kernel.signature,
-                  kernel.compileMs,               static_cast<int64_t>(kernel.object.size())};
+  KernelInfo info{isSource ? kernel.entry : text,
+                  compiled ? "compiled" : "store",
+                  key,
+                  kernel.signature,
+                  kernel.compileMs,
+                  static_cast<int64_t>(kernel.object.size())};
   return KernelRef(std::make_shared<CpuKernel>(std::move(info), code.value()));
 }
 

@@ -184,6 +184,13 @@ KVQ_API void kvq_abort_step(kvq_step *step);
  * v [kv_heads, tokens, dv] in the cache's dtype. Not while a step is open. */
 KVQ_API kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, const kvq_tensor *k, const kvq_tensor *v);
 
+/* Packed data in place, for user kernels: where a layer's blocks begin and how many bytes apart they are; a block holds
+ * the page of every KV head in turn, each kvq_format_page_bytes long. Valid until kvq_cache_grow. */
+KVQ_API kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride);
+/* Numbers of the blocks of a sequence, in order: up to `capacity` into `blocks`, how many it owns into `count`. */
+KVQ_API kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence, size_t capacity, int32_t *blocks,
+                                       size_t *count);
+
 /* Combines partial attention results over disjoint keys (merge_c1): o [splits, n, heads, dv] f32 and lse
  * [splits, n, heads] f32 into out [n, heads, dv] of `out`'s dtype and out_lse [n, heads] f32 (may be NULL). */
 KVQ_API kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor *lse, void *stream,

@@ -1,0 +1,83 @@
+// The tile program of each kernel: its arguments are those of kernel_abi.h, no kvq op is left, and products are with
+// codes where attend is folded.
+//
+// RUN: echo "module {}" > %t.mlir
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=APPEND
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=CHANNEL
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=TOKEN
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=DEQUANTIZE
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=MERGE
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=ATTEND
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=LAG
+
+// One loop over heads; bad values are found as integers: above 65504 without the sign.
+// APPEND: func.func @append(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64, %[[STATUS:.*]]: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel
+// APPEND: %[[BAD:.*]] = scf.for
+// APPEND: arith.bitcast %{{.*}} : tensor<64xf32> to tensor<64xi32>
+// APPEND: arith.constant dense<1199562752> : tensor<64xi32>
+// APPEND: %[[PROGRAM:.*]] = kvq_tile.program_id 0
+// APPEND: kvq_tile.store %[[BAD]], %[[STATUS]][%[[PROGRAM]]]
+
+// The sequence of quantize_c2, group by group of 32 tokens; no operation is fused or reordered.
+// CHANNEL: func.func @quantize_k(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64)
+// CHANNEL: scf.for
+// CHANNEL: %[[X:.*]] = arith.extf %{{.*}} : tensor<32x64xbf16> to tensor<32x64xf32>
+// CHANNEL-DAG: %[[MIN0:.*]] = kvq_tile.reduce min %[[X]] dim 0
+// CHANNEL-DAG: %[[MAX0:.*]] = kvq_tile.reduce max %[[X]] dim 0
+// CHANNEL: %[[MIN:.*]] = arith.addf %[[MIN0]], %{{.*}} : tensor<64xf32>
+// CHANNEL: %[[MAX:.*]] = arith.addf %[[MAX0]], %{{.*}} : tensor<64xf32>
+// CHANNEL: %[[RANGE:.*]] = arith.subf %[[MAX]], %[[MIN]]
+// CHANNEL: %[[STEP:.*]] = arith.divf %[[RANGE]], %{{.*}}
+// CHANNEL: %[[SCALE:.*]] = arith.truncf %[[STEP]] : tensor<64xf32> to tensor<64xf16>
+// CHANNEL: arith.truncf %[[MIN]] : tensor<64xf32> to tensor<64xf16>
+// CHANNEL: %[[SCALE32:.*]] = arith.extf %[[SCALE]]
+// CHANNEL: arith.divf %{{.*}}, %[[SCALE32]]
+// CHANNEL: kvq_tile.store
+// CHANNEL: arith.subf %[[X]]
+// CHANNEL-NEXT: arith.mulf
+// CHANNEL-NEXT: math.roundeven
+// CHANNEL: arith.fptosi
+// CHANNEL: kvq_tile.store_codes
+
+// Steps of 16 tokens, in which groups of channels follow each other.
+// TOKEN: func.func @quantize_v
+// TOKEN: scf.for
+// TOKEN: scf.for
+// TOKEN: kvq_tile.reduce min %{{.*}} dim 1 : tensor<16x32xf32> -> tensor<16xf32>
+// TOKEN: kvq_tile.store_codes %{{.*}} {bits = 2 : i64, layout = #kvq_tile.layout<"[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:2">} : tensor<16x128xi32>
+
+// DEQUANTIZE: func.func @dequantize_v(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64)
+// DEQUANTIZE: scf.for
+// DEQUANTIZE: %[[X:.*]] = kvq_tile.dequantize %{{.*}} axis "token"
+// DEQUANTIZE: arith.truncf %[[X]] : tensor<16x128xf32> to tensor<16x128xbf16>
+// DEQUANTIZE: kvq_tile.store %{{.*}} mask
+
+// MERGE: func.func @merge(%{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: i64, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<i64>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<f32>)
+// MERGE: scf.for
+// MERGE: scf.for
+// MERGE: arith.truncf %{{.*}} : tensor<128xf32> to tensor<128xbf16>
+
+// Two products with codes in the loop over pages, two with rows of the tail in the loop over raw tokens.
+// ATTEND: func.func @attend(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<i64>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: f32, %{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: i64)
+// ATTEND-NOT: kvq_tile.dequantize
+// ATTEND: scf.for
+// ATTEND: kvq_tile.prefetch
+// ATTEND: kvq_tile.dot {{.*}} contract 1 : tensor<32x64xi4
+// ATTEND: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xi2
+// ATTEND: scf.for
+// ATTEND: kvq_tile.dot {{.*}} contract 1 : tensor<32x64xf32>
+// ATTEND: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xf32>
+// ATTEND-NOT: scf.for
+// ATTEND: return
+
+// With a lagging V: a loop over tiles whose V is packed, one over tiles whose V is partly in the tail, one over raw tokens.
+// LAG: func.func @attend
+// LAG: scf.for
+// LAG: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xi2
+// LAG-NEXT: scf.yield
+// LAG: scf.for
+// LAG: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xi2
+// LAG: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xf32>
+// LAG-NEXT: scf.yield
+// LAG: scf.for
+// LAG: return
