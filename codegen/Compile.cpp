@@ -160,7 +160,7 @@ private:
     case Phase::Folded:
       return buildFoldedPipeline(pm);
     case Phase::Vector:
-      return cpu::buildVectorPipeline(pm, *input.level);
+      return cpu::buildVectorPipeline(pm, input.level->name);
     default:
       return cpu::buildLLVMPipeline(pm);
     }

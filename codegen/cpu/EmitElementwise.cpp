@@ -162,13 +162,19 @@ LogicalResult TileEmitter::materialize(Value tile) {
   auto type = cast<RankedTensorType>(tile.getType());
   if (type.getElementType().isInteger(1))
     return emitError(b.getLoc(), "a mask cannot be kept as a tile; keep the values it is computed from");
-  if (auto constantOp = tile.getDefiningOp<arith::ConstantOp>())
-    if (!cast<DenseElementsAttr>(constantOp.getValue()).isSplat())
-      return emitError(b.getLoc(), "a constant tile must have one value for all elements");
   Buffer buffer = allocate(type.getShape(), type.getElementType());
   writeInto(tile, buffer);
   buffers[tile] = buffer;
   return success();
+}
+
+// A constant tile of several values, element by element.
+void TileEmitter::emitConstant(arith::ConstantOp op) {
+  auto type = cast<RankedTensorType>(op.getType());
+  Buffer buffer = allocate(type.getShape(), type.getElementType());
+  for (auto [i, value] : llvm::enumerate(cast<DenseElementsAttr>(op.getValue()).getValues<TypedAttr>()))
+    storeVector(b.create<arith::ConstantOp>(value), address(buffer.ptr, buffer.element, constant(i)));
+  buffers[op.getResult()] = buffer;
 }
 
 namespace {

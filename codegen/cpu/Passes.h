@@ -22,8 +22,8 @@ namespace mlir::kvq::cpu {
 #define GEN_PASS_REGISTRATION
 #include "codegen/cpu/Passes.h.inc"
 
-// kvq-cpu-lower-tiles and clean-up: the phase "vector".
-void buildVectorPipeline(OpPassManager &pm, const CpuLevel &level);
+// kvq-cpu-lower-tiles for a level of that name and clean-up: the phase "vector".
+void buildVectorPipeline(OpPassManager &pm, StringRef level);
 // From there to the llvm dialect, verified: the phase "llvm".
 void buildLLVMPipeline(OpPassManager &pm);
 // The two as named pipelines for the command line: kvq-cpu-vector (option level) and kvq-cpu-to-llvm.

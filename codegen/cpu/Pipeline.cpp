@@ -103,9 +103,9 @@ struct VerifyLLVM : mlir::kvq::cpu::impl::VerifyLLVMPassBase<VerifyLLVM> {
 
 } // namespace
 
-void mlir::kvq::cpu::buildVectorPipeline(OpPassManager &pm, const CpuLevel &level) {
+void mlir::kvq::cpu::buildVectorPipeline(OpPassManager &pm, StringRef level) {
   LowerTilesPassOptions options;
-  options.level = level.name.str();
+  options.level = level.str();
   pm.addPass(createLowerTilesPass(options));
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
@@ -133,8 +133,7 @@ void mlir::kvq::cpu::registerPipelines() {
   };
   PassPipelineRegistration<LevelOption>("kvq-cpu-vector", "Tile programs to native vectors",
                                         [](OpPassManager &pm, const LevelOption &options) {
-                                          const CpuLevel *level = findLevel(options.level);
-                                          buildVectorPipeline(pm, level ? *level : allLevels().front());
+                                          buildVectorPipeline(pm, options.level);
                                         });
   PassPipelineRegistration<>("kvq-cpu-to-llvm", "Native vectors to the llvm dialect",
                              [](OpPassManager &pm) { buildLLVMPipeline(pm); });

@@ -117,6 +117,9 @@ LogicalResult TileEmitter::emitOp(Operation &op) {
       buffers[dequantize.getCodes()] = *buffer;
     }
   }
+  if (auto constantOp = dyn_cast<arith::ConstantOp>(op))
+    if (auto dense = dyn_cast<DenseElementsAttr>(constantOp.getValue()); dense && !dense.isSplat())
+      return emitConstant(constantOp), success();
   if (op.getNumResults() == 1 && isa<RankedTensorType>(op.getResult(0).getType())) {
     if (!isElementwise(&op))
       return op.emitOpError("has no lowering to CPU code");

@@ -83,6 +83,7 @@ private:
   LogicalResult materialize(Value tile);
   void writeInto(Value tile, const Buffer &target);
   LogicalResult emitReduce(tile::ReduceOp op);
+  void emitConstant(arith::ConstantOp op);
 
   // EmitDot.cpp
   LogicalResult emitDot(tile::DotOp op);

@@ -50,7 +50,7 @@ def KvqTile_AdvanceOp : KvqTile_Op<"advance", [Pure]> {
   }];
   let arguments = (ins KvqTile_PtrType:$base, Index:$bytes);
   let results = (outs KvqTile_PtrType:$result);
-  let assemblyFormat = "$base `,` $bytes attr-dict `:` type($base) `->` type($result)";
+  let assemblyFormat = "$base `,` $bytes attr-dict `:` qualified(type($base)) `->` qualified(type($result))";
 }
 
 def KvqTile_PageOp : KvqTile_Op<"page", [MemoryEffects<[MemRead]>, AllTypesMatch<["pool", "result"]>]> {
@@ -65,7 +65,7 @@ def KvqTile_PageOp : KvqTile_Op<"page", [MemoryEffects<[MemRead]>, AllTypesMatch
   }];
   let arguments = (ins KvqTile_PtrType:$pool, KvqTile_PtrType:$table, Index:$entry, Index:$stride);
   let results = (outs KvqTile_PtrType:$result);
-  let assemblyFormat = "$pool `,` $table `[` $entry `]` `,` $stride attr-dict `:` type($pool) `,` type($table)";
+  let assemblyFormat = "$pool `,` $table `[` $entry `]` `,` $stride attr-dict `:` qualified(type($pool)) `,` qualified(type($table))";
   let hasVerifier = 1;
 }
 
@@ -94,7 +94,7 @@ def KvqTile_LoadOp : KvqTile_Op<"load", [MemoryEffects<[MemRead]>]> {
   let arguments = (ins KvqTile_PtrType:$ptr, KvqTile_Offset:$offset, Optional<KvqTile_Mask>:$mask);
   let results = (outs KvqTile_ScalarOrTile:$result);
   let assemblyFormat = [{
-    $ptr `[` $offset `]` (`mask` $mask^)? attr-dict `:` type($ptr) `,` type($offset) (`,` type($mask)^)? `->`
+    $ptr `[` $offset `]` (`mask` $mask^)? attr-dict `:` qualified(type($ptr)) `,` type($offset) (`,` type($mask)^)? `->`
     type($result)
   }];
   let hasVerifier = 1;
@@ -116,7 +116,7 @@ def KvqTile_StoreOp : KvqTile_Op<"store", [MemoryEffects<[MemWrite]>]> {
   let arguments = (ins KvqTile_ScalarOrTile:$value, KvqTile_PtrType:$ptr, KvqTile_Offset:$offset,
                        Optional<KvqTile_Mask>:$mask);
   let assemblyFormat = [{
-    $value `,` $ptr `[` $offset `]` (`mask` $mask^)? attr-dict `:` type($value) `,` type($ptr) `,` type($offset)
+    $value `,` $ptr `[` $offset `]` (`mask` $mask^)? attr-dict `:` type($value) `,` qualified(type($ptr)) `,` type($offset)
     (`,` type($mask)^)?
   }];
   let hasVerifier = 1;
@@ -140,7 +140,7 @@ def KvqTile_CodesOp : KvqTile_Op<"codes", [MemoryEffects<[MemRead]>]> {
   }];
   let arguments = (ins KvqTile_PtrType:$base, Index:$token, Index:$channel);
   let results = (outs KvqTile_Packed:$result);
-  let assemblyFormat = "$base `[` $token `,` $channel `]` attr-dict `:` type($base) `->` type($result)";
+  let assemblyFormat = "$base `[` $token `,` $channel `]` attr-dict `:` qualified(type($base)) `->` type($result)";
   let hasVerifier = 1;
 }
 
@@ -162,7 +162,7 @@ def KvqTile_StoreCodesOp : KvqTile_Op<"store_codes", [MemoryEffects<[MemWrite]>]
   let arguments = (ins StaticShapeTensorOf<[I32]>:$codes, KvqTile_PtrType:$base, Index:$token, Index:$begin, Index:$end,
                        I64Attr:$bits, KvqTile_LayoutAttr:$layout);
   let assemblyFormat = [{
-    $codes `,` $base `[` $token `]` `rows` $begin `,` $end attr-dict `:` type($codes) `,` type($base)
+    $codes `,` $base `[` $token `]` `rows` $begin `,` $end attr-dict `:` type($codes) `,` qualified(type($base))
   }];
   let hasVerifier = 1;
 }
@@ -312,7 +312,7 @@ def KvqTile_ReduceOp : KvqTile_Op<"reduce", [Pure]> {
   }];
   let arguments = (ins KvqTile_KindAttr:$kind, StaticShapeTensorOf<[F32, I32]>:$source, I64Attr:$dim);
   let results = (outs AnyTypeOf<[F32, I32, StaticShapeTensorOf<[F32, I32]>]>:$result);
-  let assemblyFormat = "$kind $source `dim` $dim attr-dict `:` type($source) `->` type($result)";
+  let assemblyFormat = "`` $kind $source `dim` $dim attr-dict `:` type($source) `->` type($result)";
   let hasVerifier = 1;
 }
 
@@ -328,7 +328,7 @@ def KvqTile_PrefetchOp : KvqTile_Op<"prefetch", [MemoryEffects<[MemWrite]>]> {
     ```
   }];
   let arguments = (ins KvqTile_PtrType:$base, I64Attr:$bytes);
-  let assemblyFormat = "$base `,` $bytes attr-dict `:` type($base)";
+  let assemblyFormat = "$base `,` $bytes attr-dict `:` qualified(type($base))";
   let hasVerifier = 1;
 }
 

@@ -247,4 +247,18 @@ func.func @f(%x: !kvq_tile.ptr<f32>, %y: !kvq_tile.ptr<f32>) attributes {kvq_til
     EXPECT_EQ(y[24 + i], 2 * x[i / 16]);
 }
 
+TEST_P(Codegen, constant_tiles_may_vary) {
+  const std::string text = R"(
+func.func @f(%y: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {
+  %c0 = arith.constant 0 : index
+  %v = arith.constant dense<[1.0, -2.0, 4.0, 8.0]> : tensor<4xf32>
+  %w = arith.addf %v, %v : tensor<4xf32>
+  kvq_tile.store %w, %y[%c0] : tensor<4xf32>, !kvq_tile.ptr<f32>, index
+  return
+})";
+  std::vector<float> y(4);
+  run(text, GetParam(), {word(y.data())}, 1);
+  EXPECT_EQ(y, (std::vector<float>{2, -4, 8, 16}));
+}
+
 } // namespace

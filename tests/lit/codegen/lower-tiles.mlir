@@ -1,0 +1,71 @@
+// RUN: kvq-tile-opt %s -kvq-cpu-vector=level=x86-64-v4 -split-input-file | FileCheck %s --check-prefixes=CHECK,WIDE
+// RUN: kvq-tile-opt %s -kvq-cpu-vector=level=x86-64 -split-input-file | FileCheck %s --check-prefixes=CHECK,NARROW
+
+// The example of the dialect's description: one vector per step of a rolled loop, one horizontal maximum.
+// CHECK-LABEL: func.func @kvq_entry(%{{.*}}: !llvm.ptr, %{{.*}}: !llvm.ptr) -> i32
+// CHECK: scf.for
+// WIDE: llvm.load {{.*}} -> vector<16xf32>
+// NARROW: llvm.load {{.*}} -> vector<4xf32>
+// CHECK: arith.maxnumf
+// CHECK: vector.reduction <maxnumf>
+// CHECK-NOT: kvq_tile
+func.func @row_max(%x: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {
+  %row = kvq_tile.program_id 0
+  %c64 = arith.constant 64 : index
+  %at = arith.muli %row, %c64 : index
+  %v = kvq_tile.load %x[%at] : !kvq_tile.ptr<f32>, index -> tensor<64xf32>
+  %m = kvq_tile.reduce max %v dim 0 : tensor<64xf32> -> f32
+  kvq_tile.store %m, %out[%row] : f32, !kvq_tile.ptr<f32>, index
+  return
+}
+
+// -----
+
+// A dot of packed codes never unpacks to memory: words are loaded, masked where the codes lie, converted, multiplied.
+// CHECK-LABEL: func.func @kvq_entry
+// WIDE: llvm.load {{.*}} -> vector<16xi32>
+// NARROW: llvm.load {{.*}} -> vector<4xi32>
+// CHECK: arith.andi
+// CHECK: arith.sitofp
+// CHECK: llvm.intr.fmuladd
+// CHECK: arith.shrui
+func.func @dot(%page: !kvq_tile.ptr<i8>, %q: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>)
+    attributes {kvq_tile.kernel, kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 64, rows = 1, vectors = 4, prefetch = 0>} {
+  %c0 = arith.constant 0 : index
+  %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8>
+      -> tensor<64x64xi4, #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>
+  %at = tensor.splat %c0 : tensor<1xindex>
+  %c = kvq_tile.load %q[%at] : !kvq_tile.ptr<f32>, tensor<1xindex> -> tensor<1x64xf32>
+  %zero = arith.constant dense<0.0> : tensor<1x64xf32>
+  %s = kvq_tile.dot %k, %c acc %zero contract 1
+      : tensor<64x64xi4, #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>,
+        tensor<1x64xf32> -> tensor<1x64xf32>
+  kvq_tile.store %s, %out[%at] : tensor<1x64xf32>, !kvq_tile.ptr<f32>, tensor<1xindex>
+  return
+}
+
+// -----
+
+// A carried tile whose way leads only into the dot's accumulator is updated in place: the accumulator and the
+// coefficient are all the scratch there is, and nothing is copied at the end of the body.
+// CHECK-LABEL: func.func @kvq_entry
+// CHECK-COUNT-2: llvm.alloca
+// CHECK-NOT: llvm.alloca
+// CHECK: scf.for
+func.func @in_place(%p: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>, %n: i64) attributes {kvq_tile.kernel} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %end = arith.index_cast %n : i64 to index
+  %at = tensor.splat %c0 : tensor<1xindex>
+  %zero = arith.constant dense<0.0> : tensor<1x16xf32>
+  %half = arith.constant dense<0.5> : tensor<1x16xf32>
+  %one = arith.constant dense<1.0> : tensor<1x1xf32>
+  %o = scf.for %i = %c0 to %end step %c1 iter_args(%acc = %zero) -> (tensor<1x16xf32>) {
+    %v = kvq_tile.load %p[%at] : !kvq_tile.ptr<f32>, tensor<1xindex> -> tensor<1x16xf32>
+    %less = arith.mulf %acc, %half : tensor<1x16xf32>
+    %next = kvq_tile.dot %v, %one acc %less contract 0 : tensor<1x16xf32>, tensor<1x1xf32> -> tensor<1x16xf32>
+    scf.yield %next : tensor<1x16xf32>
+  }
+  kvq_tile.store %o, %out[%at] : tensor<1x16xf32>, !kvq_tile.ptr<f32>, tensor<1xindex>
+  return
+}
