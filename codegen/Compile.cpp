@@ -242,7 +242,6 @@ llvm::Expected<CompileResult> mlir::kvq::compile(const CompileInput &input) {
       message += "\n" + writeBundle(input, compilation.program(), message);
     return llvm::createStringError(message);
   }
-  result.milliseconds =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  result.milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

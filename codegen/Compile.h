@@ -6,8 +6,8 @@
 
 #include "codegen/cpu/Target.h"
 
-#include "llvm/Support/Error.h"
 #include "llvm/ADT/StringRef.h"
+#include "llvm/Support/Error.h"
 
 #include <functional>
 #include <string>
@@ -26,12 +26,12 @@ llvm::ArrayRef<PhaseInfo> allPhases();
 llvm::Expected<Phase> parsePhase(llvm::StringRef name);
 
 struct CompileInput {
-  std::string request;        // canonical text of a KernelRequest, or empty:
-  std::string source;         // then an IR module with one kernel, upper or tile level
+  std::string request; // canonical text of a KernelRequest, or empty:
+  std::string source;  // then an IR module with one kernel, upper or tile level
   std::string sourceName = "<text>";
   const cpu::CpuLevel *level = nullptr;
   Phase stopAfter = Phase::Object;
-  std::string bundleDir;      // where a failed compile leaves its bundle; empty: the system's temporary folder
+  std::string bundleDir; // where a failed compile leaves its bundle; empty: the system's temporary folder
   bool writeBundle = true;
   // Called with the printed program after each phase but Object.
   std::function<void(const PhaseInfo &, const std::string &)> onPhase;

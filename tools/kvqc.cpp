@@ -17,13 +17,16 @@ using namespace mlir::kvq;
 namespace cl = llvm::cl;
 
 static cl::OptionCategory category("kvqc options");
-static cl::opt<std::string> inputFile(cl::Positional, cl::desc("<module.mlir, - for standard input>"), cl::cat(category));
+static cl::opt<std::string> inputFile(cl::Positional, cl::desc("<module.mlir, - for standard input>"),
+                                      cl::cat(category));
 static cl::opt<std::string> request("request", cl::desc("compile a built-in kernel: its request text"),
                                     cl::value_desc("text"), cl::cat(category));
-static cl::opt<std::string> levelName("level", cl::desc("CPU level; default: the best of this host"), cl::cat(category));
+static cl::opt<std::string> levelName("level", cl::desc("CPU level; default: the best of this host"),
+                                      cl::cat(category));
 static cl::opt<std::string> compileTo("compile-to", cl::desc("stop after this phase (see --list-phases)"),
                                       cl::init("object"), cl::cat(category));
-static cl::opt<std::string> dumpPhases("dump-phases-to", cl::desc("write the program after every phase into this folder"),
+static cl::opt<std::string> dumpPhases("dump-phases-to",
+                                       cl::desc("write the program after every phase into this folder"),
                                        cl::value_desc("folder"), cl::cat(category));
 static cl::opt<std::string> output("o", cl::desc("output file; default: standard output"), cl::init("-"),
                                    cl::cat(category));

@@ -26,7 +26,8 @@ bool failed(benchmark::State &state, kvq_error *error) {
 }
 
 kvq_tensor view(std::vector<float> &data, int64_t heads, int64_t tokens) {
-  return {data.data(), KVQ_F32, KVQ_CPU, 4, {1, heads, tokens, kHead}, {heads * tokens * kHead, tokens * kHead, kHead, 1}};
+  return {
+      data.data(), KVQ_F32, KVQ_CPU, 4, {1, heads, tokens, kHead}, {heads * tokens * kHead, tokens * kHead, kHead, 1}};
 }
 
 // One cache with one layer and one sequence of `tokens` tokens, in memory of its own.
@@ -142,7 +143,13 @@ void appendTokens(benchmark::State &state, const char *format) {
 
 BENCHMARK_CAPTURE(decodeStep, k4c128_v4t128, "k4c128-v4t128")->Arg(4096)->Arg(32768)->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(decodeStep, k2c32_v2t32, "k2c32-v2t32")->Arg(4096)->Arg(32768)->Unit(benchmark::kMicrosecond);
-BENCHMARK_CAPTURE(appendTokens, k4c128_v4t128, "k4c128-v4t128")->Arg(1)->Iterations(2048)->Unit(benchmark::kMicrosecond);
-BENCHMARK_CAPTURE(appendTokens, k4c128_v4t128, "k4c128-v4t128")->Arg(1024)->Iterations(32)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(appendTokens, k4c128_v4t128, "k4c128-v4t128")
+    ->Arg(1)
+    ->Iterations(2048)
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(appendTokens, k4c128_v4t128, "k4c128-v4t128")
+    ->Arg(1024)
+    ->Iterations(32)
+    ->Unit(benchmark::kMicrosecond);
 
 BENCHMARK_MAIN();

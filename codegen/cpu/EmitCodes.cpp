@@ -134,9 +134,8 @@ LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
       Value word = loadVector(at, b.getI32Type(), lanes);
       for (int64_t field = 0; field < fields; ++field) {
         Value fieldRow = add(row, constant(position[field][0]));
-        Value inside = b.create<arith::AndIOp>(
-            b.create<arith::CmpIOp>(arith::CmpIPredicate::sge, fieldRow, begin),
-            b.create<arith::CmpIOp>(arith::CmpIPredicate::slt, fieldRow, end));
+        Value inside = b.create<arith::AndIOp>(b.create<arith::CmpIOp>(arith::CmpIPredicate::sge, fieldRow, begin),
+                                               b.create<arith::CmpIOp>(arith::CmpIPredicate::slt, fieldRow, end));
         Value linear = add(add(mul(fieldRow, type.getDimSize(1)), channel), constant(position[field][1]));
         Value value = loadVector(address(codes.ptr, codes.element, linear), codes.element, lanes);
         int64_t shift = field * bits, mask = ((int64_t(1) << bits) - 1) << shift;

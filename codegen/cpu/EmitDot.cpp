@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvq_tile.dot in f32 (accuracy class `exact`).
+// kvq_tile.dot in f32 (accuracy class `exact`, format-spec attention_c4).
 //
 // Packed codes whose layout puts the result dimension into the lanes of 16 words and the contracted one into the fields
 // of a word need no shuffle and no horizontal sum: a register tile of `rows` coefficients by `vectors` of results runs
@@ -179,7 +179,8 @@ void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &o
   int64_t rows = out.shape[0], lanes = lanesFor(panel.results), columns = panel.results / lanes;
   int64_t rowLimit = schedule ? schedule.getRows() : 8, vectorLimit = schedule ? schedule.getVectors() : 4;
   int64_t tileRows = largestDivisor(rows, std::min(rowLimit, level.accumulators));
-  int64_t tileVectors = largestDivisor(columns, std::min(vectorLimit, std::max<int64_t>(1, level.accumulators / tileRows)));
+  int64_t tileVectors =
+      largestDivisor(columns, std::min(vectorLimit, std::max<int64_t>(1, level.accumulators / tileRows)));
   loop(0, panel.results, tileVectors * lanes, [&](Value column) {
     loop(0, rows, tileRows, [&](Value row) { emitRegisterTile(op, panel, out, row, tileRows, column, tileVectors); });
   });
@@ -242,8 +243,8 @@ LogicalResult TileEmitter::emitDot(tile::DotOp op) {
   ::kvq::Dim contractDim = contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
   ::kvq::Dim resultDim = contract == 0 ? ::kvq::Dim::Channel : ::kvq::Dim::Token;
   int64_t fields = isPacked ? 32 / codes.bits : 1;
-  int64_t groupLength =
-      op.getScale() ? panel.contracted / cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : panel.contracted;
+  int64_t groupLength = op.getScale() ? panel.contracted / cast<RankedTensorType>(op.getScale().getType()).getDimSize(0)
+                                      : panel.contracted;
   if (succeeded(form) && form->fieldDim == contractDim && groupLength % fields == 0) {
     SmallVector<float> pattern(fields, 1.0f);
     for (int64_t field = 0; field + 1 < fields; ++field) // the top field is shifted down instead: no sign bit

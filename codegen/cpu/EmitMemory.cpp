@@ -10,9 +10,8 @@ using namespace mlir::kvq::cpu;
 
 void TileEmitter::copyRun(Value from, Value to, Type element, int64_t count) {
   int64_t lanes = lanesFor(count);
-  loop(0, count, lanes, [&](Value i) {
-    storeVector(loadVector(address(from, element, i), element, lanes), address(to, element, i));
-  });
+  loop(0, count, lanes,
+       [&](Value i) { storeVector(loadVector(address(from, element, i), element, lanes), address(to, element, i)); });
 }
 
 void TileEmitter::zeroRun(Value to, Type element, int64_t count) {
@@ -42,10 +41,10 @@ bool TileEmitter::canAlias(tile::LoadOp op) {
     }
   }
   for (Operation *at = op->getNextNode(); at && at != last->getNextNode(); at = at->getNextNode()) {
-    bool stores = at->walk([](Operation *inner) {
-                      return isa<tile::StoreOp, tile::StoreCodesOp>(inner) ? WalkResult::interrupt()
-                                                                           : WalkResult::advance();
-                    }).wasInterrupted();
+    bool stores =
+        at->walk([](Operation *inner) {
+            return isa<tile::StoreOp, tile::StoreCodesOp>(inner) ? WalkResult::interrupt() : WalkResult::advance();
+          }).wasInterrupted();
     if (stores)
       return false;
   }

@@ -53,8 +53,8 @@ static void setAttributes(llvm::Module &module, const CpuLevel &level) {
   }
 }
 
-llvm::Expected<std::unique_ptr<llvm::Module>>
-mlir::kvq::cpu::translateToLLVM(ModuleOp source, const CpuLevel &level, llvm::LLVMContext &context) {
+llvm::Expected<std::unique_ptr<llvm::Module>> mlir::kvq::cpu::translateToLLVM(ModuleOp source, const CpuLevel &level,
+                                                                              llvm::LLVMContext &context) {
   mlir::registerBuiltinDialectTranslation(*source->getContext());
   mlir::registerLLVMDialectTranslation(*source->getContext());
   std::unique_ptr<llvm::Module> module = mlir::translateModuleToLLVMIR(source, context, "kvq");

@@ -131,10 +131,9 @@ void mlir::kvq::cpu::registerPipelines() {
   struct LevelOption : PassPipelineOptions<LevelOption> {
     Option<std::string> level{*this, "level", llvm::cl::desc("CPU level"), llvm::cl::init("x86-64")};
   };
-  PassPipelineRegistration<LevelOption>("kvq-cpu-vector", "Tile programs to native vectors",
-                                        [](OpPassManager &pm, const LevelOption &options) {
-                                          buildVectorPipeline(pm, options.level);
-                                        });
+  PassPipelineRegistration<LevelOption>(
+      "kvq-cpu-vector", "Tile programs to native vectors",
+      [](OpPassManager &pm, const LevelOption &options) { buildVectorPipeline(pm, options.level); });
   PassPipelineRegistration<>("kvq-cpu-to-llvm", "Native vectors to the llvm dialect",
                              [](OpPassManager &pm) { buildLLVMPipeline(pm); });
 }

@@ -11,13 +11,13 @@
 namespace mlir::kvq::cpu {
 
 struct CpuLevel {
-  llvm::StringLiteral name;      // "x86-64-v4"
-  llvm::StringLiteral cpu;       // LLVM's name of the processor
-  llvm::StringLiteral required;  // host features that it needs, space-separated
-  int64_t lanes;                 // f32 lanes of a native vector
-  int64_t accumulators;          // vector registers that a register tile may use for its results
-  bool hasHalfConversion;        // F16C
-  bool hasRound;                 // SSE4.1 roundps
+  llvm::StringLiteral name;     // "x86-64-v4"
+  llvm::StringLiteral cpu;      // LLVM's name of the processor
+  llvm::StringLiteral required; // host features that it needs, space-separated
+  int64_t lanes;                // f32 lanes of a native vector
+  int64_t accumulators;         // vector registers that a register tile may use for its results
+  bool hasHalfConversion;       // F16C
+  bool hasRound;                // SSE4.1 roundps
 };
 
 // All levels, weakest first.

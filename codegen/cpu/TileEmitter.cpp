@@ -56,7 +56,8 @@ static bool isCheap(Value tile) {
 
 static bool isElementwise(Operation *op) {
   return OpTrait::hasElementwiseMappableTraits(op) ||
-         isa<arith::ConstantOp, tensor::SplatOp, tile::IotaOp, tile::BroadcastOp, tile::DequantizeOp, tile::CoeffOp>(op);
+         isa<arith::ConstantOp, tensor::SplatOp, tile::IotaOp, tile::BroadcastOp, tile::DequantizeOp, tile::CoeffOp>(
+             op);
 }
 
 bool TileEmitter::isLazy(Value tile) {
@@ -288,7 +289,8 @@ LogicalResult TileEmitter::emitIf(scf::IfOp op) {
   return success();
 }
 
-// ---- helpers ---------------------------------------------------------------------------------------------------------
+// ---- helpers
+// ---------------------------------------------------------------------------------------------------------
 
 Type TileEmitter::storage(Type element) {
   if (element.isF16() || element.isBF16())

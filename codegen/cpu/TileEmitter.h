@@ -6,8 +6,9 @@
 // *buffer*, a row-major array in scratch memory on the stack (or, for a plain load, the loaded memory itself). Asking
 // eval(tile, index, lanes) for `lanes` consecutive elements along the last dimension walks the expression down to
 // buffers and emits vector code; an element-wise chain therefore costs no memory traffic. Cheap values (constants,
-// iota, splats, broadcasts, masks) are always lazy; any other element-wise value is lazy when its one user stands in the
-// same block, and a buffer otherwise, so that nothing expensive is computed twice or inside a loop it does not belong to.
+// iota, splats, broadcasts, masks) are always lazy; any other element-wise value is lazy when its one user stands in
+// the same block, and a buffer otherwise, so that nothing expensive is computed twice or inside a loop it does not
+// belong to.
 //
 // Why not one vector per tile: a whole tile as one vector is unrolled by LLVM into thousands of instructions. Why not
 // linalg and bufferization: the product kvq_tile.dot needs its own register tiles anyway, the rest is under a tenth of
@@ -110,7 +111,7 @@ private:
   Value constant(int64_t value) { return b.create<arith::ConstantIndexOp>(value); }
   Value splat(Type type, double value);
   Value splatInt(Type type, int64_t value);
-  Type storage(Type element);              // f16, bf16 -> i16, index -> i64
+  Type storage(Type element);                 // f16, bf16 -> i16, index -> i64
   Type vectorOf(Type element, int64_t lanes); // the element itself for one lane
   Value address(Value ptr, Type element, Value index);
   Value loadVector(Value ptr, Type element, int64_t lanes);
@@ -118,7 +119,7 @@ private:
   Value add(Value a, Value c);
   Value mul(Value a, int64_t factor);
   Value div(Value a, int64_t divisor);
-  int64_t lanesFor(int64_t extent);        // widest native vector that divides the extent
+  int64_t lanesFor(int64_t extent); // widest native vector that divides the extent
   Buffer allocate(ArrayRef<int64_t> shape, Type element);
   void loop(int64_t begin, int64_t end, int64_t step, function_ref<void(Value)> body);
   void loop(Value begin, Value end, function_ref<void(Value)> body);

@@ -25,8 +25,8 @@ ArrayRef<int64_t> shapeOf(Type type) {
 LogicalResult verifyAccess(Operation *op, Type value, PtrType ptr, Type offset, Value mask) {
   // load_c1, store_c1
   if (elementOf(value) != ptr.getElementType())
-    return op->emitOpError("moves elements of ") << elementOf(value) << " through a pointer to "
-                                                 << ptr.getElementType() << "; convert the value with arith";
+    return op->emitOpError("moves elements of ")
+           << elementOf(value) << " through a pointer to " << ptr.getElementType() << "; convert the value with arith";
   // load_c2, store_c2
   ArrayRef<int64_t> shape = shapeOf(value), offsets = shapeOf(offset);
   bool same = shape == offsets;
@@ -72,9 +72,9 @@ LogicalResult CodesOp::verify() {
   ::kvq::Layout layout = parseLayoutAttr(attr);
   int64_t tokens = layout.extent(::kvq::Dim::Token), channels = layout.extent(::kvq::Dim::Channel);
   if (tokens % type.getDimSize(0) != 0 || channels % type.getDimSize(1) != 0) // codes_c2
-    return emitOpError("a rectangle of ") << type.getDimSize(0) << " tokens and " << type.getDimSize(1)
-                                          << " channels does not tile a layout of " << tokens << " tokens and "
-                                          << channels << " channels";
+    return emitOpError("a rectangle of ")
+           << type.getDimSize(0) << " tokens and " << type.getDimSize(1) << " channels does not tile a layout of "
+           << tokens << " tokens and " << channels << " channels";
   return success();
 }
 
@@ -105,13 +105,14 @@ LogicalResult DequantizeOp::verify() {
     return emitOpError("axis is \"") << getAxis() << "\"; use \"channel\" (per channel) or \"token\" (per token)";
   if (codes.getRank() != 2 || scale.getRank() != 2 || scale != getMin().getType() ||
       tileType(getResult()).getShape() != codes.getShape()) // dequantize_c2
-    return emitOpError("codes, scale, min and result must be 2-d, scale and min of one type, result of the codes' shape");
+    return emitOpError(
+        "codes, scale, min and result must be 2-d, scale and min of one type, result of the codes' shape");
   int64_t grouped = codes.getDimSize(perChannel ? 0 : 1), kept = codes.getDimSize(perChannel ? 1 : 0);
   if (scale.getDimSize(1) != kept || grouped % scale.getDimSize(0) != 0) // dequantize_c2
-    return emitOpError("scale of shape [") << scale.getDimSize(0) << ", " << scale.getDimSize(1)
-                                           << "] does not fit; per " << getAxis() << " it is [groups along "
-                                           << (perChannel ? "tokens" : "channels") << ", " << kept
-                                           << "] with groups dividing " << grouped;
+    return emitOpError("scale of shape [")
+           << scale.getDimSize(0) << ", " << scale.getDimSize(1) << "] does not fit; per " << getAxis()
+           << " it is [groups along " << (perChannel ? "tokens" : "channels") << ", " << kept
+           << "] with groups dividing " << grouped;
   return success();
 }
 
@@ -158,8 +159,8 @@ LogicalResult BroadcastOp::verify() {
     if (dim < 0 || dim >= result.getRank() || (i > 0 && dims[i - 1] >= dim)) // broadcast_c1
       return emitOpError("dims must ascend inside the result's rank ") << result.getRank();
     if (result.getDimSize(dim) % source.getDimSize(i) != 0) // broadcast_c2
-      return emitOpError("source extent ") << source.getDimSize(i) << " does not divide the result's "
-                                           << result.getDimSize(dim);
+      return emitOpError("source extent ")
+             << source.getDimSize(i) << " does not divide the result's " << result.getDimSize(dim);
   }
   if (source.getElementType() != result.getElementType())
     return emitOpError("source and result have different elements");
@@ -174,8 +175,8 @@ LogicalResult ReduceOp::verify() {
   expected.erase(expected.begin() + getDim());
   if (shapeOf(getResult().getType()) != ArrayRef<int64_t>(expected) ||
       elementOf(getResult().getType()) != source.getElementType()) // reduce_c1
-    return emitOpError("result has type ") << getResult().getType() << "; it is the source without dimension "
-                                           << getDim();
+    return emitOpError("result has type ")
+           << getResult().getType() << "; it is the source without dimension " << getDim();
   return success();
 }
 

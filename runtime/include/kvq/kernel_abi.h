@@ -32,52 +32,52 @@ typedef int32_t (*kvq_kernel_fn)(const uint64_t *args, const int64_t *program_id
 /* append: one program copies K and V of one new token, all KV heads, into the tail ring and counts bad values
  * (format-spec quantize_c1) of that token. */
 enum kvq_append_arg {
-  KVQ_APPEND_ITEMS = 0,        /* const kvq_append_item *, indexed by program_id[0] */
-  KVQ_APPEND_K = 1,            /* source of K */
+  KVQ_APPEND_ITEMS = 0, /* const kvq_append_item *, indexed by program_id[0] */
+  KVQ_APPEND_K = 1,     /* source of K */
   KVQ_APPEND_K_HEAD_STRIDE = 2,
   KVQ_APPEND_V = 3,
   KVQ_APPEND_V_HEAD_STRIDE = 4,
-  KVQ_APPEND_TAIL_K = 5,       /* this layer's K tail, all slots */
+  KVQ_APPEND_TAIL_K = 5, /* this layer's K tail, all slots */
   KVQ_APPEND_TAIL_V = 6,
-  KVQ_APPEND_TAIL_CAP = 7,     /* tokens of one ring */
-  KVQ_APPEND_HEADS = 8,        /* Hkv */
-  KVQ_APPEND_STATUS = 9,       /* int32_t[program]: number of bad values, always written */
+  KVQ_APPEND_TAIL_CAP = 7, /* tokens of one ring */
+  KVQ_APPEND_HEADS = 8,    /* Hkv */
+  KVQ_APPEND_STATUS = 9,   /* int32_t[program]: number of bad values, always written */
   KVQ_APPEND_ARGS = 10
 };
 typedef struct kvq_append_item {
-  int64_t k_offset;  /* elements from KVQ_APPEND_K to the token's head 0 */
+  int64_t k_offset; /* elements from KVQ_APPEND_K to the token's head 0 */
   int64_t v_offset;
   int32_t tail_slot;
-  int32_t position;  /* t; the ring slot is t mod cap */
-} kvq_append_item;   /* 24 bytes */
+  int32_t position; /* t; the ring slot is t mod cap */
+} kvq_append_item;  /* 24 bytes */
 
 /* quantize_k, quantize_v: one program quantizes tokens [position, position + count) of one KV head from the tail into
  * one page. Per channel: position and count are multiples of the group. Per token: any. Codes of other tokens in the
  * page stay as they are. */
 enum kvq_quantize_arg {
-  KVQ_QUANTIZE_ITEMS = 0,      /* const kvq_quantize_item * */
-  KVQ_QUANTIZE_PAGES = 1,      /* this layer's page pool */
+  KVQ_QUANTIZE_ITEMS = 0,        /* const kvq_quantize_item * */
+  KVQ_QUANTIZE_PAGES = 1,        /* this layer's page pool */
   KVQ_QUANTIZE_BLOCK_STRIDE = 2, /* bytes */
-  KVQ_QUANTIZE_TAIL = 3,       /* this layer's K or V tail */
+  KVQ_QUANTIZE_TAIL = 3,         /* this layer's K or V tail */
   KVQ_QUANTIZE_TAIL_CAP = 4,
-  KVQ_QUANTIZE_HEADS = 5,      /* Hkv */
+  KVQ_QUANTIZE_HEADS = 5, /* Hkv */
   KVQ_QUANTIZE_ARGS = 6
 };
 typedef struct kvq_quantize_item {
-  int32_t block;     /* block number in the pool */
+  int32_t block; /* block number in the pool */
   int32_t kv_head;
   int32_t tail_slot;
-  int32_t position;  /* of the first token, in the sequence; its row in the page is position mod P */
-  int32_t count;     /* tokens, all in this page */
+  int32_t position; /* of the first token, in the sequence; its row in the page is position mod P */
+  int32_t count;    /* tokens, all in this page */
   int32_t reserved;
 } kvq_quantize_item; /* 24 bytes */
 
 /* attend: one program computes up to `rows` query rows of one KV head over one range of keys. Row r of a sequence is
  * (query r / G_q, head kv_head * G_q + r % G_q). Results are partial: normalised o and its lse. */
 enum kvq_attend_arg {
-  KVQ_ATTEND_ITEMS = 0,        /* const kvq_attend_item * */
+  KVQ_ATTEND_ITEMS = 0, /* const kvq_attend_item * */
   KVQ_ATTEND_Q = 1,
-  KVQ_ATTEND_Q_OFFSETS = 2,    /* const int64_t[queries]: elements from Q to the query's head 0 */
+  KVQ_ATTEND_Q_OFFSETS = 2, /* const int64_t[queries]: elements from Q to the query's head 0 */
   KVQ_ATTEND_Q_HEAD_STRIDE = 3,
   KVQ_ATTEND_PAGES = 4,        /* this layer's page pool */
   KVQ_ATTEND_BLOCK_STRIDE = 5, /* bytes */
@@ -97,36 +97,36 @@ enum kvq_attend_arg {
 };
 typedef struct kvq_attend_item {
   int32_t kv_head;
-  int32_t query_base;    /* index of the sequence's first query in the plan */
-  int32_t row_begin;     /* first row of this program, in the sequence */
-  int32_t row_count;     /* 1 .. rows */
-  int32_t packed_begin;  /* tokens with packed K to visit: [packed_begin, packed_end); packed_begin a multiple of P */
+  int32_t query_base;   /* index of the sequence's first query in the plan */
+  int32_t row_begin;    /* first row of this program, in the sequence */
+  int32_t row_count;    /* 1 .. rows */
+  int32_t packed_begin; /* tokens with packed K to visit: [packed_begin, packed_end); packed_begin a multiple of P */
   int32_t packed_end;
-  int32_t raw_begin;     /* tokens with K in the tail to visit: [raw_begin, raw_end) */
+  int32_t raw_begin; /* tokens with K in the tail to visit: [raw_begin, raw_end) */
   int32_t raw_end;
-  int32_t v_raw_begin;   /* below it no row of this program needs V from the tail */
-  int32_t table_base;    /* index of the sequence's first entry in the block table */
+  int32_t v_raw_begin; /* below it no row of this program needs V from the tail */
+  int32_t table_base;  /* index of the sequence's first entry in the block table */
   int32_t tail_slot;
-  int32_t split;         /* which partial this program writes */
-} kvq_attend_item;       /* 48 bytes; masks come from the frontier and position tables, so ranges may be generous */
+  int32_t split;   /* which partial this program writes */
+} kvq_attend_item; /* 48 bytes; masks come from the frontier and position tables, so ranges may be generous */
 
 /* merge: one program combines the partial results of one query, all heads. */
 enum kvq_merge_arg {
   KVQ_MERGE_PARTIAL_O = 0,
   KVQ_MERGE_PARTIAL_LSE = 1,
   KVQ_MERGE_QUERIES = 2,
-  KVQ_MERGE_HEADS = 3,         /* Hq */
-  KVQ_MERGE_SPLITS = 4,        /* const int32_t[queries]: partials of the query, from split 0 */
+  KVQ_MERGE_HEADS = 3,  /* Hq */
+  KVQ_MERGE_SPLITS = 4, /* const int32_t[queries]: partials of the query, from split 0 */
   KVQ_MERGE_OUT = 5,
-  KVQ_MERGE_OUT_OFFSETS = 6,   /* const int64_t[queries] */
+  KVQ_MERGE_OUT_OFFSETS = 6, /* const int64_t[queries] */
   KVQ_MERGE_OUT_HEAD_STRIDE = 7,
-  KVQ_MERGE_LSE = 8,           /* float[queries][Hq] */
+  KVQ_MERGE_LSE = 8, /* float[queries][Hq] */
   KVQ_MERGE_ARGS = 9
 };
 
 /* dequantize_k, dequantize_v: one program writes tokens [first, first + count) of one page and KV head as rows. */
 enum kvq_dequantize_arg {
-  KVQ_DEQUANTIZE_ITEMS = 0,    /* const kvq_dequantize_item * */
+  KVQ_DEQUANTIZE_ITEMS = 0, /* const kvq_dequantize_item * */
   KVQ_DEQUANTIZE_PAGES = 1,
   KVQ_DEQUANTIZE_BLOCK_STRIDE = 2, /* bytes */
   KVQ_DEQUANTIZE_OUT = 3,
@@ -137,7 +137,7 @@ typedef struct kvq_dequantize_item {
   int64_t out_offset; /* elements from OUT to the row of token `first` */
   int32_t block;
   int32_t kv_head;
-  int32_t first;      /* row in the page */
+  int32_t first; /* row in the page */
   int32_t count;
 } kvq_dequantize_item; /* 24 bytes */
 

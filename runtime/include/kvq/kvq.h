@@ -53,7 +53,10 @@ KVQ_API const char *kvq_version(void); /* "0.1.0" */
 
 /* ---- tensors (since 0.1) ----------------------------------------------------------------------------------------- */
 typedef enum kvq_dtype { KVQ_F32 = 0, KVQ_BF16 = 1 } kvq_dtype;
-typedef enum kvq_device { KVQ_CPU = 0, KVQ_CUDA = 1 } kvq_device; /* where data lives; CUDA is refused in one sentence */
+typedef enum kvq_device {
+  KVQ_CPU = 0,
+  KVQ_CUDA = 1
+} kvq_device; /* where data lives; CUDA is refused in one sentence */
 /* A strided view, up to four dimensions, strides in elements. */
 typedef struct kvq_tensor {
   void *data;
@@ -64,13 +67,15 @@ typedef struct kvq_tensor {
   int64_t strides[4];
 } kvq_tensor;
 
-/* ---- formats (since 0.1): docs/format-spec.md sections 1, 4, 5 ------------------------------------------------------ */
+/* ---- formats (since 0.1): docs/format-spec.md sections 1, 4, 5 ------------------------------------------------------
+ */
 /* Canonical text of a cache text or preset, NUL-terminated, into `text` of `capacity` bytes (64 is enough). */
 KVQ_API kvq_error *kvq_format_canonical(const char *format, size_t capacity, char *text);
 /* The legal page sizes in tokens, ascending: up to `capacity` into `tokens`, their number into `count`. */
 KVQ_API kvq_error *kvq_format_page_tokens(const char *format, size_t capacity, int32_t *tokens, size_t *count);
 /* Bytes of one page of one KV head (page_c2). page_tokens 0: the default. */
-KVQ_API kvq_error *kvq_format_page_bytes(const char *format, int32_t page_tokens, int32_t dk, int32_t dv, int64_t *bytes);
+KVQ_API kvq_error *kvq_format_page_bytes(const char *format, int32_t page_tokens, int32_t dk, int32_t dv,
+                                         int64_t *bytes);
 /* Tokens whose K, V are quantized when a sequence has `tokens` tokens (commit_c2, commit_c3). */
 KVQ_API kvq_error *kvq_format_frontier(const char *format, int64_t tokens, int64_t *k, int64_t *v);
 
@@ -97,10 +102,10 @@ KVQ_API const char *kvq_context_levels(const kvq_context *context);
 KVQ_API const char *kvq_context_level(const kvq_context *context); /* the one in use; "ref" on that device */
 /* One call per kernel that the context holds. source: "compiled", "store" or "ref". */
 typedef struct kvq_kernel_info {
-  const char *name;      /* canonical request text, or the name of a user kernel */
+  const char *name; /* canonical request text, or the name of a user kernel */
   const char *source;
-  const char *key;       /* hexadecimal */
-  double compile_ms;     /* what compiling it took, also when it now came from the store */
+  const char *key;   /* hexadecimal */
+  double compile_ms; /* what compiling it took, also when it now came from the store */
   int64_t object_bytes;
 } kvq_kernel_info;
 typedef void (*kvq_kernel_visitor)(void *user_data, const kvq_kernel_info *info);
@@ -110,12 +115,12 @@ KVQ_API void kvq_context_kernels(kvq_context *context, kvq_kernel_visitor visito
 typedef struct kvq_cache kvq_cache;
 typedef struct kvq_cache_config {
   size_t struct_size;
-  const char *format;    /* cache text or preset */
+  const char *format; /* cache text or preset */
   int32_t layers, q_heads, kv_heads, dk, dv;
-  kvq_dtype dtype;       /* of K, V, q and out; the window is kept in it */
-  int32_t page_tokens;   /* 0: the default */
-  int64_t blocks;        /* capacity of the page pool: blocks of page_tokens tokens, shared by all sequences */
-  int32_t sequences;     /* capacity in sequences: one tail slot each */
+  kvq_dtype dtype;     /* of K, V, q and out; the window is kept in it */
+  int32_t page_tokens; /* 0: the default */
+  int64_t blocks;      /* capacity of the page pool: blocks of page_tokens tokens, shared by all sequences */
+  int32_t sequences;   /* capacity in sequences: one tail slot each */
 } kvq_cache_config;
 /* KVQ_OK with NULL reason, or KVQ_UNSUPPORTED / KVQ_INVALID_ARGUMENT: what would run and why not. Never compiles. */
 KVQ_API kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *config);
@@ -132,19 +137,20 @@ KVQ_API kvq_error *kvq_cache_grow(kvq_cache *cache, int64_t blocks, int32_t sequ
 KVQ_API kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void *user_data);
 
 KVQ_API kvq_error *kvq_sequence_add(kvq_cache *cache, int32_t *sequence);
-KVQ_API kvq_error *kvq_sequence_remove(kvq_cache *cache, int32_t sequence); /* its blocks and tail slot are free again */
+KVQ_API kvq_error *kvq_sequence_remove(kvq_cache *cache,
+                                       int32_t sequence); /* its blocks and tail slot are free again */
 KVQ_API kvq_error *kvq_sequence_length(const kvq_cache *cache, int32_t sequence, int64_t *tokens);
 
 typedef struct kvq_cache_report {
   size_t struct_size;
-  int64_t tokens;              /* over all sequences */
+  int64_t tokens; /* over all sequences */
   int64_t sequences;
   int64_t blocks_used, blocks_capacity;
-  int64_t page_bytes_used;     /* blocks in use, all layers and heads */
-  int64_t tail_bytes_used;     /* tail slots in use */
-  int64_t bytes_used;          /* the two together: format-spec tail_c2 */
-  int64_t bytes_reserved;      /* the caller's memory */
-  double bits_per_element;     /* bytes_used * 8 over tokens * layers * kv_heads * (dk + dv); 0 when empty */
+  int64_t page_bytes_used; /* blocks in use, all layers and heads */
+  int64_t tail_bytes_used; /* tail slots in use */
+  int64_t bytes_used;      /* the two together: format-spec tail_c2 */
+  int64_t bytes_reserved;  /* the caller's memory */
+  double bits_per_element; /* bytes_used * 8 over tokens * layers * kv_heads * (dk + dv); 0 when empty */
 } kvq_cache_report;
 KVQ_API kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report);
 
@@ -182,7 +188,8 @@ KVQ_API void kvq_abort_step(kvq_step *step);
 
 /* All tokens of a sequence in one layer as dense rows, dequantized where they are quantized: k [kv_heads, tokens, dk],
  * v [kv_heads, tokens, dv] in the cache's dtype. Not while a step is open. */
-KVQ_API kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, const kvq_tensor *k, const kvq_tensor *v);
+KVQ_API kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, const kvq_tensor *k,
+                            const kvq_tensor *v);
 
 /* Packed data in place, for user kernels: where a layer's blocks begin and how many bytes apart they are; a block holds
  * the page of every KV head in turn, each kvq_format_page_bytes long. Valid until kvq_cache_grow. */
@@ -196,7 +203,8 @@ KVQ_API kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence,
 KVQ_API kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor *lse, void *stream,
                              const kvq_tensor *out, const kvq_tensor *out_lse);
 
-/* ---- user kernels (since 0.1): tile programs as text, docs/generated/dialect.md ------------------------------------- */
+/* ---- user kernels (since 0.1): tile programs as text, docs/generated/dialect.md -------------------------------------
+ */
 typedef struct kvq_kernel kvq_kernel;
 /* Compiles the one kernel of an IR module. On a mistake in the text the message begins with line:column. */
 KVQ_API kvq_error *kvq_kernel_compile(kvq_context *context, const char *text, kvq_kernel **kernel);

@@ -20,7 +20,9 @@ std::string unary(const std::string &op) {
   return "func.func @f(%x: !kvq_tile.ptr<f32>, %y: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {\n"
          "  %i = kvq_tile.program_id 0\n  %c64 = arith.constant 64 : index\n  %at = arith.muli %i, %c64 : index\n"
          "  %v = kvq_tile.load %x[%at] : !kvq_tile.ptr<f32>, index -> tensor<64xf32>\n"
-         "  %r = " + op + " %v : tensor<64xf32>\n"
+         "  %r = " +
+         op +
+         " %v : tensor<64xf32>\n"
          "  kvq_tile.store %r, %y[%at] : tensor<64xf32>, !kvq_tile.ptr<f32>, index\n  return\n}\n";
 }
 
@@ -52,7 +54,9 @@ TEST_P(Codegen, log2_is_accurate) {
     x.push_back(v);
   std::vector<float> y = runUnary(GetParam(), "math.log2", x);
   for (size_t i = 0; i < x.size(); ++i)
-    ASSERT_NEAR(y[i], std::log2(static_cast<double>(x[i])), 4e-7 * std::max(1.0, std::fabs(std::log2(static_cast<double>(x[i]))))) << x[i];
+    ASSERT_NEAR(y[i], std::log2(static_cast<double>(x[i])),
+                4e-7 * std::max(1.0, std::fabs(std::log2(static_cast<double>(x[i])))))
+        << x[i];
   y = runUnary(GetParam(), "math.log2", {0.0f, -1.0f, 1.0f});
   EXPECT_EQ(y[0], -INFINITY);
   EXPECT_TRUE(std::isnan(y[1]));
@@ -67,7 +71,8 @@ TEST_P(Codegen, roundeven_ties_go_to_even) {
 }
 
 TEST_P(Codegen, tanh_and_exp_need_no_library) {
-  std::vector<float> y = runUnary(GetParam(), "math.tanh", {0.25f, -3.0f}), z = runUnary(GetParam(), "math.exp", {1.5f});
+  std::vector<float> y = runUnary(GetParam(), "math.tanh", {0.25f, -3.0f}),
+                     z = runUnary(GetParam(), "math.exp", {1.5f});
   EXPECT_NEAR(y[0], std::tanh(0.25), 1e-6);
   EXPECT_NEAR(y[1], std::tanh(-3.0), 1e-6);
   EXPECT_NEAR(z[0], std::exp(1.5), 1e-5);
@@ -75,14 +80,23 @@ TEST_P(Codegen, tanh_and_exp_need_no_library) {
 
 // f32 -> half -> f32 through one kernel, so that both directions are seen.
 std::string throughHalf(const std::string &half) {
-  return "func.func @f(%x: !kvq_tile.ptr<f32>, %h: !kvq_tile.ptr<" + half + ">, %y: !kvq_tile.ptr<f32>) "
+  return "func.func @f(%x: !kvq_tile.ptr<f32>, %h: !kvq_tile.ptr<" + half +
+         ">, %y: !kvq_tile.ptr<f32>) "
          "attributes {kvq_tile.kernel} {\n  %i = kvq_tile.program_id 0\n  %c16 = arith.constant 16 : index\n"
          "  %at = arith.muli %i, %c16 : index\n"
          "  %v = kvq_tile.load %x[%at] : !kvq_tile.ptr<f32>, index -> tensor<16xf32>\n"
-         "  %t = arith.truncf %v : tensor<16xf32> to tensor<16x" + half + ">\n"
-         "  kvq_tile.store %t, %h[%at] : tensor<16x" + half + ">, !kvq_tile.ptr<" + half + ">, index\n"
-         "  %u = kvq_tile.load %h[%at] : !kvq_tile.ptr<" + half + ">, index -> tensor<16x" + half + ">\n"
-         "  %e = arith.extf %u : tensor<16x" + half + "> to tensor<16xf32>\n"
+         "  %t = arith.truncf %v : tensor<16xf32> to tensor<16x" +
+         half +
+         ">\n"
+         "  kvq_tile.store %t, %h[%at] : tensor<16x" +
+         half + ">, !kvq_tile.ptr<" + half +
+         ">, index\n"
+         "  %u = kvq_tile.load %h[%at] : !kvq_tile.ptr<" +
+         half + ">, index -> tensor<16x" + half +
+         ">\n"
+         "  %e = arith.extf %u : tensor<16x" +
+         half +
+         "> to tensor<16xf32>\n"
          "  kvq_tile.store %e, %y[%at] : tensor<16xf32>, !kvq_tile.ptr<f32>, index\n  return\n}\n";
 }
 

@@ -20,12 +20,12 @@ struct Case {
   int bits;
   kvq::Profile profile;
   kvq::Side side;
-  int contract;  // dimension of [tokens, channels]
-  int channels;  // of the page
-  int tokens;    // of the tile
+  int contract; // dimension of [tokens, channels]
+  int channels; // of the page
+  int tokens;   // of the tile
   int rows;
-  int sets;      // coefficient sets S
-  int groups;    // result scale groups G; 0 for no scale
+  int sets;   // coefficient sets S
+  int groups; // result scale groups G; 0 for no scale
 };
 
 std::ostream &operator<<(std::ostream &os, const Case &c) {
@@ -60,22 +60,24 @@ std::string type(std::initializer_list<int64_t> shape, const std::string &elemen
 std::string loadTile(const std::string &name, int64_t rows, int64_t columns) {
   std::string r = std::to_string(rows), t = "tensor<" + r + "xindex>";
   return "  %" + name + "_i = kvq_tile.iota : " + t + "\n  %" + name + "_c = arith.constant dense<" +
-         std::to_string(columns) + "> : " + t + "\n  %" + name + "_o = arith.muli %" + name + "_i, %" + name + "_c : " +
-         t + "\n  %" + name + " = kvq_tile.load %" + name + "_p[%" + name + "_o] : !kvq_tile.ptr<f32>, " + t + " -> " +
-         type({rows, columns}, "f32") + "\n";
+         std::to_string(columns) + "> : " + t + "\n  %" + name + "_o = arith.muli %" + name + "_i, %" + name +
+         "_c : " + t + "\n  %" + name + " = kvq_tile.load %" + name + "_p[%" + name + "_o] : !kvq_tile.ptr<f32>, " + t +
+         " -> " + type({rows, columns}, "f32") + "\n";
 }
 
 // out = dot(codes, coeff(x, sets), acc [, scale]). With more than one set the coefficients are x times `factors`.
 std::string dotProgram(const Case &c, const kvq::Layout &layout) {
   int64_t contracted = c.contract == 1 ? c.channels : c.tokens, results = c.contract == 1 ? c.tokens : c.channels;
-  std::string packed = type({c.tokens, c.channels},
-                            "i" + std::to_string(c.bits) + ", #kvq_tile.layout<\"" + layout.toText() + "\">");
+  std::string packed =
+      type({c.tokens, c.channels}, "i" + std::to_string(c.bits) + ", #kvq_tile.layout<\"" + layout.toText() + "\">");
   std::string acc = type({c.rows, results}, "f32"), coeff = type({c.sets, c.rows, contracted}, "f32");
   std::string scale = type({c.groups, results}, "f32"), p = ": !kvq_tile.ptr<f32>";
   std::string text = "func.func @f(%codes_p: !kvq_tile.ptr<i8>, %x_p" + p + ", %factor_p" + p + ", %acc_p" + p +
-                     ", %scale_p" + p + ", %out_p" + p + ", %token: i64) attributes {kvq_tile.kernel} {\n"
+                     ", %scale_p" + p + ", %out_p" + p +
+                     ", %token: i64) attributes {kvq_tile.kernel} {\n"
                      "  %c0 = arith.constant 0 : index\n  %at = arith.index_cast %token : i64 to index\n"
-                     "  %codes = kvq_tile.codes %codes_p[%at, %c0] : !kvq_tile.ptr<i8> -> " + packed + "\n";
+                     "  %codes = kvq_tile.codes %codes_p[%at, %c0] : !kvq_tile.ptr<i8> -> " +
+                     packed + "\n";
   text += loadTile("x", c.rows, contracted) + loadTile("factor", c.sets, contracted) + loadTile("acc", c.rows, results);
   text += "  %coeff = kvq_tile.coeff %x, %factor : " + type({c.rows, contracted}, "f32") + ", " +
           type({c.sets, contracted}, "f32") + " -> " + coeff + "\n";
@@ -84,9 +86,10 @@ std::string dotProgram(const Case &c, const kvq::Layout &layout) {
   text += "  %r = kvq_tile.dot %codes, %coeff acc %acc" + std::string(c.groups ? " scale %scale" : "") + " contract " +
           std::to_string(c.contract) + " : " + packed + ", " + coeff + (c.groups ? ", " + scale : "") + " -> " + acc +
           "\n  %out_i = kvq_tile.iota : " + type({c.rows}, "index") + "\n  %out_c = arith.constant dense<" +
-          std::to_string(results) + "> : " + type({c.rows}, "index") + "\n  %out_o = arith.muli %out_i, %out_c : " +
-          type({c.rows}, "index") + "\n  kvq_tile.store %r, %out_p[%out_o] : " + acc + ", !kvq_tile.ptr<f32>, " +
-          type({c.rows}, "index") + "\n  return\n}\n";
+          std::to_string(results) + "> : " + type({c.rows}, "index") +
+          "\n  %out_o = arith.muli %out_i, %out_c : " + type({c.rows}, "index") +
+          "\n  kvq_tile.store %r, %out_p[%out_o] : " + acc + ", !kvq_tile.ptr<f32>, " + type({c.rows}, "index") +
+          "\n  return\n}\n";
   return text;
 }
 
@@ -132,8 +135,8 @@ TEST_P(Dot, dot_c1_equals_its_definition) {
     for (int64_t n = 0; n < results; ++n) {
       double expected = acc[r * results + n], size = std::fabs(expected);
       for (int64_t i = 0; i < contracted; ++i) {
-        int code = c.contract == 1 ? codeAt(page, layout, c.bits, token + n, i)
-                                   : codeAt(page, layout, c.bits, token + i, n);
+        int code =
+            c.contract == 1 ? codeAt(page, layout, c.bits, token + n, i) : codeAt(page, layout, c.bits, token + i, n);
         double term = code * static_cast<double>(x[r * contracted + i]) * factor[n * c.sets / results * contracted + i];
         if (c.groups)
           term *= scale[i * c.groups / contracted * results + n];
@@ -144,12 +147,20 @@ TEST_P(Dot, dot_c1_equals_its_definition) {
     }
 }
 
-class StoreCodes : public testing::TestWithParam<std::tuple<const mlir::kvq::cpu::CpuLevel *, int, kvq::Profile, kvq::Side>> {
-};
+class StoreCodes
+    : public testing::TestWithParam<std::tuple<const mlir::kvq::cpu::CpuLevel *, int, kvq::Profile, kvq::Side>> {};
 INSTANTIATE_TEST_SUITE_P(All, StoreCodes,
                          testing::Combine(testing::ValuesIn(hostLevels()), testing::Values(2, 4, 8),
                                           testing::Values(kvq::Profile::Vnni, kvq::Profile::Kivi),
-                                          testing::Values(kvq::Side::K, kvq::Side::V)));
+                                          testing::Values(kvq::Side::K, kvq::Side::V)),
+                         [](const auto &info) {
+                           std::string level = std::get<0>(info.param)->name.str();
+                           std::replace(level.begin(), level.end(), '-', '_');
+                           bool vnni = std::get<2>(info.param) == kvq::Profile::Vnni;
+                           bool k = std::get<3>(info.param) == kvq::Side::K;
+                           return level + "_b" + std::to_string(std::get<1>(info.param)) + (vnni ? "_vnni" : "_kivi") +
+                                  (k ? "_k" : "_v");
+                         });
 
 TEST_P(StoreCodes, layout_c3_packs_the_named_rows_and_keeps_all_other_bits) {
   auto [level, bits, profile, side] = GetParam();
@@ -160,11 +171,13 @@ TEST_P(StoreCodes, layout_c3_packs_the_named_rows_and_keeps_all_other_bits) {
                      "%e: i64) attributes {kvq_tile.kernel} {\n"
                      "  %i = kvq_tile.iota : tensor<32xindex>\n  %c = arith.constant dense<80> : tensor<32xindex>\n"
                      "  %o = arith.muli %i, %c : tensor<32xindex>\n  %q = kvq_tile.load %codes_p[%o] : "
-                     "!kvq_tile.ptr<i32>, tensor<32xindex> -> " + codes + "\n"
+                     "!kvq_tile.ptr<i32>, tensor<32xindex> -> " +
+                     codes +
+                     "\n"
                      "  %at = arith.index_cast %token : i64 to index\n  %begin = arith.index_cast %b : i64 to index\n"
                      "  %end = arith.index_cast %e : i64 to index\n"
-                     "  kvq_tile.store_codes %q, %page[%at] rows %begin, %end {bits = " + std::to_string(bits) +
-                     ", layout = #kvq_tile.layout<\"" + layout.toText() + "\">} : " + codes +
+                     "  kvq_tile.store_codes %q, %page[%at] rows %begin, %end {bits = " +
+                     std::to_string(bits) + ", layout = #kvq_tile.layout<\"" + layout.toText() + "\">} : " + codes +
                      ", !kvq_tile.ptr<i8>\n  return\n}\n";
   std::mt19937 random(11);
   std::vector<int32_t> values(kRows * kChannels);
@@ -175,8 +188,8 @@ TEST_P(StoreCodes, layout_c3_packs_the_named_rows_and_keeps_all_other_bits) {
     byte = static_cast<uint8_t>(random());
   for (auto [begin, end] : {std::pair<int64_t, int64_t>{0, 32}, {5, 6}, {3, 29}, {7, 7}}) {
     std::vector<uint8_t> page = before;
-    run(text, level, {word(values.data()), word(page.data()), 32, static_cast<uint64_t>(begin), static_cast<uint64_t>(end)},
-        1);
+    run(text, level,
+        {word(values.data()), word(page.data()), 32, static_cast<uint64_t>(begin), static_cast<uint64_t>(end)}, 1);
     for (int64_t t = 0; t < kTokens; ++t)
       for (int64_t ch = 0; ch < kChannels; ++ch) {
         bool written = t >= 32 + begin && t < 32 + end;

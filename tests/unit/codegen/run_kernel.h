@@ -57,8 +57,8 @@ inline double roundTo(double x, int mantissa, int least) {
 inline float fromF16(uint16_t h) {
   int exponent = (h >> 10) & 31, fraction = h & 1023;
   double value = exponent == 31 ? INFINITY
-                 : exponent   ? std::ldexp(1024 + fraction, exponent - 25)
-                              : std::ldexp(fraction, -24);
+                 : exponent     ? std::ldexp(1024 + fraction, exponent - 25)
+                                : std::ldexp(fraction, -24);
   return static_cast<float>(h & 0x8000 ? -value : value);
 }
 
@@ -70,7 +70,8 @@ inline uint16_t roundToF16(float x) {
   if (value < std::ldexp(1.0, -14))
     return sign | static_cast<uint16_t>(std::ldexp(value, 24));
   int exponent = std::ilogb(value);
-  return sign | static_cast<uint16_t>(((exponent + 15) << 10) + static_cast<int>(std::ldexp(value, 10 - exponent)) - 1024);
+  return sign |
+         static_cast<uint16_t>(((exponent + 15) << 10) + static_cast<int>(std::ldexp(value, 10 - exponent)) - 1024);
 }
 
 inline float fromBF16(uint16_t h) { return std::bit_cast<float>(static_cast<uint32_t>(h) << 16); }
