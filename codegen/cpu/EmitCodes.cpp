@@ -70,82 +70,108 @@ FailureOr<TileEmitter::Buffer> TileEmitter::unpackToBuffer(Operation *op, const 
   return buffer;
 }
 
-// How far each channel of a word that holds one token moves left.
-static DenseElementsAttr wordShifts(OpBuilder &b, ArrayRef<std::array<int64_t, 2>> position, int64_t bits) {
-  SmallVector<int32_t> shifts(position.size());
-  for (auto [field, at] : llvm::enumerate(position))
-    shifts[at[1]] = static_cast<int32_t>(field * bits);
-  return DenseElementsAttr::get(VectorType::get({static_cast<int64_t>(shifts.size())}, b.getI32Type()),
-                                ArrayRef<int32_t>(shifts));
+// The rectangle of codes that a 32-bit word holds.
+struct TileEmitter::WordRectangle {
+  ::kvq::Layout layout;
+  int64_t bits, fields;
+  std::array<int64_t, 2> extent = {1, 1};         // tokens, channels
+  SmallVector<std::array<int64_t, 2>> position;   // (token, channel) of each field within its word
+  bool sideBySide = false;                        // 16 consecutive words are 16 consecutive channels
+
+  // Fails where the fields are not the low bits of the two indices.
+  static FailureOr<WordRectangle> of(const ::kvq::Layout &layout, int64_t bits) {
+    WordRectangle word = {layout, bits, 32 / bits};
+    int64_t fieldBits = llvm::Log2_64(word.fields);
+    if (static_cast<int64_t>(layout.inner.size()) < fieldBits)
+      return failure();
+    for (const auto &xors : layout.inner)
+      if (xors.size() != 1)
+        return failure();
+    ArrayRef<std::vector<::kvq::IndexBit>> inner = ArrayRef(layout.inner).take_front(fieldBits);
+    for (const auto &bit : inner)
+      word.extent[static_cast<int>(bit[0].dim)] *= 2;
+    for (const auto &bit : inner)
+      if ((int64_t(1) << bit[0].bit) >= word.extent[static_cast<int>(bit[0].dim)])
+        return failure();
+    for (int64_t field = 0; field < word.fields; ++field) {
+      std::array<int64_t, 2> at = {0, 0};
+      for (auto [i, bit] : llvm::enumerate(inner))
+        at[static_cast<int>(bit[0].dim)] |= ((field >> i) & 1) << bit[0].bit;
+      word.position.push_back(at);
+    }
+    word.sideBySide = word.extent[1] == 1 && static_cast<int64_t>(layout.inner.size()) >= fieldBits + 4;
+    for (int64_t i = 0; word.sideBySide && i < 4; ++i) {
+      const ::kvq::IndexBit &bit = layout.inner[fieldBits + i][0];
+      word.sideBySide = bit.dim == ::kvq::Dim::Channel && bit.bit == i;
+    }
+    return word;
+  }
+
+  // How far each channel of a word that holds one token moves left.
+  DenseElementsAttr channelShifts(OpBuilder &b) const {
+    SmallVector<int32_t> shifts(fields);
+    for (auto [field, at] : llvm::enumerate(position))
+      shifts[at[1]] = static_cast<int32_t>(field * bits);
+    return DenseElementsAttr::get(VectorType::get({fields}, b.getI32Type()), ArrayRef<int32_t>(shifts));
+  }
+};
+
+// A word is of one row: its codes side by side, shifted apart and merged.
+void TileEmitter::storeRowWords(tile::StoreCodesOp op, const WordRectangle &word, const Buffer &codes) {
+  Value base = scalars.lookup(op.getBase()), token = scalars.lookup(op.getToken());
+  loop(scalars.lookup(op.getBegin()), scalars.lookup(op.getEnd()), [&](Value row) {
+    Value rowAddress = codeAddress(word.layout, ::kvq::Dim::Token, add(token, row));
+    loop(0, codes.shape[1], word.fields, [&](Value channel) {
+      Value code = add(rowAddress, codeAddress(word.layout, ::kvq::Dim::Channel, channel));
+      Value linear = add(mul(row, codes.shape[1]), channel);
+      Value values = loadVector(address(codes.ptr, codes.element, linear), codes.element, word.fields);
+      Value moved = b.create<arith::ShLIOp>(values, b.create<arith::ConstantOp>(word.channelShifts(b)));
+      storeVector(b.create<vector::ReductionOp>(vector::CombiningKind::OR, moved),
+                  address(base, b.getI8Type(), div(mul(code, word.bits), 8)));
+    });
+  });
 }
 
-// Word by word: fields that belong to rows in [begin, end) are replaced, the others kept. Channels run in vectors where
-// the layout puts 16 of them side by side.
+// Rows share words: fields of rows in [begin, end) are replaced, the others kept.
+void TileEmitter::storeSharedWords(tile::StoreCodesOp op, const WordRectangle &word, const Buffer &codes) {
+  Value base = scalars.lookup(op.getBase()), token = scalars.lookup(op.getToken());
+  Value begin = scalars.lookup(op.getBegin()), end = scalars.lookup(op.getEnd());
+  int64_t lanes = word.sideBySide ? level.lanes : 1;
+  Type words = vectorOf(b.getI32Type(), lanes);
+  auto inside = [&](Value row) {
+    return b.create<arith::AndIOp>(b.create<arith::CmpIOp>(arith::CmpIPredicate::sge, row, begin),
+                                   b.create<arith::CmpIOp>(arith::CmpIPredicate::slt, row, end));
+  };
+  loop(0, codes.shape[0], word.extent[0], [&](Value row) {
+    Value rowAddress = codeAddress(word.layout, ::kvq::Dim::Token, add(token, row));
+    loop(0, codes.shape[1], word.extent[1] * lanes, [&](Value channel) {
+      Value code = add(rowAddress, codeAddress(word.layout, ::kvq::Dim::Channel, channel));
+      Value at = address(base, b.getI8Type(), div(mul(code, word.bits), 8));
+      Value merged = loadVector(at, b.getI32Type(), lanes);
+      for (auto [field, position] : llvm::enumerate(word.position)) {
+        Value fieldRow = add(row, constant(position[0]));
+        Value linear = add(add(mul(fieldRow, codes.shape[1]), channel), constant(position[1]));
+        Value value = loadVector(address(codes.ptr, codes.element, linear), codes.element, lanes);
+        int64_t shift = field * word.bits, mask = ((int64_t(1) << word.bits) - 1) << shift;
+        Value kept = b.create<arith::AndIOp>(merged, splatInt(words, static_cast<int32_t>(~mask)));
+        Value moved = b.create<arith::ShLIOp>(value, splatInt(words, shift));
+        merged = b.create<arith::SelectOp>(inside(fieldRow), b.create<arith::OrIOp>(kept, moved), merged);
+      }
+      storeVector(merged, at);
+    });
+  });
+}
+
 LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
-  ::kvq::Layout layout = tile::parseLayoutAttr(op.getLayout());
-  auto type = cast<RankedTensorType>(op.getCodes().getType());
-  int64_t bits = op.getBits(), fields = 32 / bits, fieldBits = llvm::Log2_64(fields);
-  int64_t perWord[2] = {1, 1}; // tokens, channels of a word
-  bool supported = static_cast<int64_t>(layout.inner.size()) >= fieldBits;
-  for (const auto &xors : layout.inner)
-    supported &= xors.size() == 1;
-  for (int64_t i = 0; supported && i < fieldBits; ++i)
-    perWord[static_cast<int>(layout.inner[i][0].dim)] *= 2;
-  for (int64_t i = 0; supported && i < fieldBits; ++i)
-    supported &= (int64_t(1) << layout.inner[i][0].bit) < perWord[static_cast<int>(layout.inner[i][0].dim)];
-  if (!supported || type.getDimSize(0) % perWord[0] != 0)
+  FailureOr<WordRectangle> word = WordRectangle::of(tile::parseLayoutAttr(op.getLayout()), op.getBits());
+  if (failed(word) || cast<RankedTensorType>(op.getCodes().getType()).getDimSize(0) % word->extent[0] != 0)
     return op.emitOpError("has no lowering for this layout: a word must hold a power-of-two rectangle of codes");
-  SmallVector<std::array<int64_t, 2>> position; // (token, channel) of each field within its word
-  for (int64_t field = 0; field < fields; ++field) {
-    std::array<int64_t, 2> at = {0, 0};
-    for (int64_t i = 0; i < fieldBits; ++i)
-      at[static_cast<int>(layout.inner[i][0].dim)] |= ((field >> i) & 1) << layout.inner[i][0].bit;
-    position.push_back(at);
-  }
-  bool vectors = perWord[1] == 1 && static_cast<int64_t>(layout.inner.size()) >= fieldBits + 4;
-  for (int64_t i = 0; vectors && i < 4; ++i)
-    vectors = layout.inner[fieldBits + i][0].dim == ::kvq::Dim::Channel && layout.inner[fieldBits + i][0].bit == i;
-  int64_t lanes = vectors ? level.lanes : 1;
   if (!buffers.contains(op.getCodes()) && failed(materialize(op.getCodes())))
     return failure();
   Buffer codes = buffers.lookup(op.getCodes());
-  Value base = scalars.lookup(op.getBase()), token = scalars.lookup(op.getToken());
-  Value begin = scalars.lookup(op.getBegin()), end = scalars.lookup(op.getEnd());
-  Type words = vectorOf(b.getI32Type(), lanes);
-  if (perWord[0] == 1) { // a word is of one row: its codes side by side, shifted apart and merged
-    loop(begin, end, [&](Value row) {
-      Value rowAddress = codeAddress(layout, ::kvq::Dim::Token, add(token, row));
-      loop(0, type.getDimSize(1), fields, [&](Value channel) {
-        Value code = add(rowAddress, codeAddress(layout, ::kvq::Dim::Channel, channel));
-        Value linear = add(mul(row, type.getDimSize(1)), channel);
-        Value values = loadVector(address(codes.ptr, codes.element, linear), codes.element, fields);
-        Value moved = b.create<arith::ShLIOp>(values, b.create<arith::ConstantOp>(wordShifts(b, position, bits)));
-        storeVector(b.create<vector::ReductionOp>(vector::CombiningKind::OR, moved),
-                    address(base, b.getI8Type(), div(mul(code, bits), 8)));
-      });
-    });
-    return success();
-  }
-  loop(0, type.getDimSize(0), perWord[0], [&](Value row) {
-    Value rowAddress = codeAddress(layout, ::kvq::Dim::Token, add(token, row));
-    loop(0, type.getDimSize(1), perWord[1] * lanes, [&](Value channel) {
-      Value code = add(rowAddress, codeAddress(layout, ::kvq::Dim::Channel, channel));
-      Value at = address(base, b.getI8Type(), div(mul(code, bits), 8));
-      Value word = loadVector(at, b.getI32Type(), lanes);
-      for (int64_t field = 0; field < fields; ++field) {
-        Value fieldRow = add(row, constant(position[field][0]));
-        Value inside = b.create<arith::AndIOp>(b.create<arith::CmpIOp>(arith::CmpIPredicate::sge, fieldRow, begin),
-                                               b.create<arith::CmpIOp>(arith::CmpIPredicate::slt, fieldRow, end));
-        Value linear = add(add(mul(fieldRow, type.getDimSize(1)), channel), constant(position[field][1]));
-        Value value = loadVector(address(codes.ptr, codes.element, linear), codes.element, lanes);
-        int64_t shift = field * bits, mask = ((int64_t(1) << bits) - 1) << shift;
-        Value kept = b.create<arith::AndIOp>(word, splatInt(words, static_cast<int32_t>(~mask)));
-        Value moved = b.create<arith::ShLIOp>(value, splatInt(words, shift));
-        Value replaced = b.create<arith::OrIOp>(kept, moved);
-        word = b.create<arith::SelectOp>(inside, replaced, word);
-      }
-      storeVector(word, at);
-    });
-  });
+  if (word->extent[0] == 1)
+    storeRowWords(op, *word, codes);
+  else
+    storeSharedWords(op, *word, codes);
   return success();
 }

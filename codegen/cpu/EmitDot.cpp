@@ -219,84 +219,100 @@ void TileEmitter::emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffe
   });
 }
 
+// How packed codes feed a register tile; the powers of two by which masked fields are too large go into the coefficients.
+TileEmitter::Panel TileEmitter::packedPanel(tile::DotOp op, const Packed &codes, ArrayRef<int64_t> position,
+                                            const Buffer &coeff) {
+  int64_t contract = op.getContract(), bits = codes.bits, fields = 32 / bits;
+  auto result = cast<RankedTensorType>(op.getType());
+  int64_t lanes = lanesFor(result.getDimSize(1));
+  SmallVector<float> pattern(fields, 1.0f);
+  for (int64_t field = 0; field + 1 < fields; ++field) // the top field is shifted down instead: no sign bit
+    pattern[position[field]] = std::ldexp(1.0f, static_cast<int>(-field * bits));
+  Panel panel;
+  panel.contracted = contract == 0 ? codes.tokens : codes.channels;
+  panel.results = result.getDimSize(1);
+  panel.step = fields;
+  panel.position.assign(position.begin(), position.end());
+  panel.coeff = scaleCoefficients(coeff, pattern);
+  auto part = [this, codes](bool token, Value offset) {
+    return codeAddress(codes.layout, token ? ::kvq::Dim::Token : ::kvq::Dim::Channel,
+                       add(token ? codes.token : codes.channel, offset));
+  };
+  panel.stepAddress = [=](Value begin) { return part(contract == 0, begin); };
+  panel.columnAddress = [=](Value column) { return part(contract != 0, column); };
+  panel.load = [=, this](Value codeIndex) {
+    Value bytes = div(mul(codeIndex, bits), 8);
+    return loadVector(address(codes.base, b.getI8Type(), bytes), b.getI32Type(), lanes);
+  };
+  Type words = vectorOf(b.getI32Type(), lanes), floats = vectorOf(b.getF32Type(), lanes);
+  panel.extract = [=, this](Value word, int64_t field) -> Value {
+    int64_t shift = field * bits;
+    Value code = field + 1 == fields
+                     ? b.create<arith::ShRUIOp>(word, splatInt(words, shift)).getResult()
+                     : b.create<arith::AndIOp>(word, splatInt(words, ((int64_t(1) << bits) - 1) << shift));
+    return b.create<arith::SIToFPOp>(floats, code);
+  };
+  return panel;
+}
+
+// f32 rows contracted along the first dimension.
+TileEmitter::Panel TileEmitter::floatPanel(tile::DotOp op, const Buffer &values, const Buffer &coeff) {
+  int64_t lanes = lanesFor(values.shape[1]);
+  Panel panel;
+  panel.contracted = values.shape[0];
+  panel.results = values.shape[1];
+  panel.step = 1;
+  panel.position = {0};
+  panel.coeff = coeff;
+  panel.stepAddress = [=, this](Value begin) { return mul(begin, values.shape[1]); };
+  panel.columnAddress = [](Value column) { return column; };
+  panel.load = [=, this](Value at) { return loadVector(address(values.ptr, values.element, at), values.element, lanes); };
+  panel.extract = [](Value loaded, int64_t) { return loaded; };
+  return panel;
+}
+
+// The operand x as f32 in a buffer.
+LogicalResult TileEmitter::ensureFloats(tile::DotOp op) {
+  if (buffers.contains(op.getX()))
+    return success();
+  auto it = packed.find(op.getX());
+  if (it == packed.end())
+    return materialize(op.getX());
+  FailureOr<Buffer> unpacked = unpackToBuffer(op, it->second, /*asFloat=*/true);
+  if (failed(unpacked))
+    return failure();
+  buffers[op.getX()] = *unpacked;
+  return success();
+}
+
 LogicalResult TileEmitter::emitDot(tile::DotOp op) {
   if (op.getCenter().convertToFloat() != 0.0f)
     return op.emitOpError("has a center; the f32 arithmetic of class `exact` takes raw codes and their minimum");
-  for (Value operand : {op.getCoeff()})
-    if (!buffers.contains(operand) && failed(materialize(operand)))
-      return failure();
-  auto result = cast<RankedTensorType>(op.getType());
-  auto x = cast<RankedTensorType>(op.getX().getType());
+  if (!buffers.contains(op.getCoeff()) && failed(materialize(op.getCoeff())))
+    return failure();
+  auto result = cast<RankedTensorType>(op.getType()), x = cast<RankedTensorType>(op.getX().getType());
   Buffer coeff = buffers.lookup(op.getCoeff());
   Buffer out = destinations.contains(op.getResult()) ? destinations.lookup(op.getResult())
                                                      : allocate(result.getShape(), result.getElementType());
-  int64_t contract = op.getContract(), lanes = lanesFor(result.getDimSize(1));
-  Panel panel;
-  panel.contracted = x.getDimSize(contract);
-  panel.results = result.getDimSize(1);
-
+  int64_t contract = op.getContract(), groupLength = x.getDimSize(contract);
+  if (op.getScale())
+    groupLength /= cast<RankedTensorType>(op.getScale().getType()).getDimSize(0);
   bool isPacked = !x.getElementType().isF32();
   if (isPacked && !packed.contains(op.getX()))
     return op.emitOpError("has no lowering here: its codes do not come from kvq_tile.codes in this program");
   Packed codes = isPacked ? packed.lookup(op.getX()) : Packed();
   FailureOr<WordForm> form = isPacked ? wordForm(codes.layout, codes.bits) : FailureOr<WordForm>(failure());
   ::kvq::Dim contractDim = contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
-  ::kvq::Dim resultDim = contract == 0 ? ::kvq::Dim::Channel : ::kvq::Dim::Token;
-  int64_t fields = isPacked ? 32 / codes.bits : 1;
-  int64_t groupLength = op.getScale() ? panel.contracted / cast<RankedTensorType>(op.getScale().getType()).getDimSize(0)
-                                      : panel.contracted;
-  if (succeeded(form) && form->fieldDim == contractDim && groupLength % fields == 0) {
-    SmallVector<float> pattern(fields, 1.0f);
-    for (int64_t field = 0; field + 1 < fields; ++field) // the top field is shifted down instead: no sign bit
-      pattern[form->position[field]] = std::ldexp(1.0f, static_cast<int>(-field * codes.bits));
-    panel.step = fields;
-    panel.position = form->position;
-    panel.coeff = scaleCoefficients(coeff, pattern);
-    Value contractBegin = contract == 0 ? codes.token : codes.channel;
-    Value resultBegin = contract == 0 ? codes.channel : codes.token;
-    panel.stepAddress = [=, this](Value begin) {
-      return codeAddress(codes.layout, contractDim, add(contractBegin, begin));
-    };
-    panel.columnAddress = [=, this](Value column) {
-      return codeAddress(codes.layout, resultDim, add(resultBegin, column));
-    };
-    auto words = VectorType::get({lanes}, b.getI32Type());
-    panel.load = [=, this](Value codeIndex) {
-      Value bytes = div(mul(codeIndex, codes.bits), 8);
-      return loadVector(address(codes.base, b.getI8Type(), bytes), b.getI32Type(), lanes);
-    };
-    panel.extract = [=, this](Value word, int64_t field) -> Value {
-      int64_t shift = field * codes.bits;
-      Value code = field + 1 == fields
-                       ? b.create<arith::ShRUIOp>(word, splatInt(words, shift)).getResult()
-                       : b.create<arith::AndIOp>(word, splatInt(words, ((int64_t(1) << codes.bits) - 1) << shift));
-      return b.create<arith::SIToFPOp>(VectorType::get({lanes}, b.getF32Type()), code);
-    };
-    emitPanels(op, panel, out);
+  if (succeeded(form) && form->fieldDim == contractDim && groupLength % (32 / codes.bits) == 0) {
+    emitPanels(op, packedPanel(op, codes, form->position, coeff), out);
   } else {
-    if (isPacked && !buffers.contains(op.getX())) {
-      FailureOr<Buffer> unpacked = unpackToBuffer(op, codes, /*asFloat=*/true);
-      if (failed(unpacked))
-        return failure();
-      buffers[op.getX()] = *unpacked;
-    } else if (!isPacked && !buffers.contains(op.getX()) && failed(materialize(op.getX()))) {
+    if (failed(ensureFloats(op)))
       return failure();
-    }
     Buffer values = buffers.lookup(op.getX());
-    if (contract == 1) {
+    if (contract == 1)
       emitHorizontalDot(op, values, coeff, out);
-    } else {
-      panel.step = 1;
-      panel.position = {0};
-      panel.coeff = coeff;
-      panel.stepAddress = [=, this](Value begin) { return mul(begin, values.shape[1]); };
-      panel.columnAddress = [](Value column) { return column; };
-      panel.load = [=, this](Value at) {
-        return loadVector(address(values.ptr, values.element, at), values.element, lanes);
-      };
-      panel.extract = [](Value loaded, int64_t) { return loaded; };
-      emitPanels(op, panel, out);
-    }
+    else
+      emitPanels(op, floatPanel(op, values, coeff), out);
   }
   buffers[op.getResult()] = out;
   return success();

@@ -88,6 +88,9 @@ private:
 
   // EmitDot.cpp
   LogicalResult emitDot(tile::DotOp op);
+  Panel packedPanel(tile::DotOp op, const Packed &codes, ArrayRef<int64_t> position, const Buffer &coeff);
+  Panel floatPanel(tile::DotOp op, const Buffer &values, const Buffer &coeff);
+  LogicalResult ensureFloats(tile::DotOp op);
   void emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out);
   void emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows, Value column,
                         int64_t vectors);
@@ -99,6 +102,10 @@ private:
   Value codeAddress(const ::kvq::Layout &layout, ::kvq::Dim dim, Value index);
   FailureOr<Buffer> unpackToBuffer(Operation *op, const Packed &packed, bool asFloat);
   LogicalResult emitStoreCodes(tile::StoreCodesOp op);
+  // What store_codes needs to know of a word; and its two ways, by how the layout fills words.
+  struct WordRectangle;
+  void storeRowWords(tile::StoreCodesOp op, const WordRectangle &words, const Buffer &codes);
+  void storeSharedWords(tile::StoreCodesOp op, const WordRectangle &words, const Buffer &codes);
 
   // EmitMath.cpp: functions that LLVM would turn into calls, on a scalar or a vector.
   Value emitExp2(Value x);
