@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs every test runner of the project on build/release and sums what each of them counted.
 
-It builds only what two of the runners are about (the runtime-only and the sanitizer preset); the release build is
-there already. Counts come from the runners' own reports (JUnit XML), never from a list kept here. A runner that ran
-nothing has failed, unless --filter deselected everything.
+It builds only what three of the runners are about (the runtime-only and the sanitizer preset, and the copy of the
+sources that faults are planted in); the release build is there already. Counts come from the runners' own reports
+(JUnit XML), never from a list kept here. A runner that ran nothing has failed, unless --filter deselected everything.
 """
 import argparse
 import dataclasses
@@ -170,17 +170,35 @@ def sanitize(options):
                  UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1")
 
 
+def faults(options):
+    report = REPORTS / "faults.xml"
+    command = [sys.executable, "scripts/plant_faults.py", "--jobs", options.jobs, "--junit", report]
+    if options.filter:
+        command += ["--filter", options.filter]
+    return counted("faults", report, command, options)
+
+
 RUNNERS = {
     "lint": lint, "docs": docs, "unit": unit, "lit": lit, "pytest": pytest, "examples": examples,
-    "runtime-only": runtime_only, "sanitize": sanitize,
+    "runtime-only": runtime_only, "sanitize": sanitize, "faults": faults,
 }
 NOT_FAST = ("runtime-only", "sanitize")
+ONLY_FULL = ("faults",)
+
+
+def chosen(options):
+    """Names of the runners that run, in their order."""
+    if options.only:
+        return [name for name in RUNNERS if name in options.only]
+    left_out = (NOT_FAST if options.fast else ()) + (() if options.full else ONLY_FULL)
+    return [name for name in RUNNERS if name not in left_out]
 
 
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="./dev test", description="Runs every test and check.")
     parser.add_argument("--fast", action="store_true", help="no sanitizers, no runtime-only build, no real model")
-    parser.add_argument("--full", action="store_true", help="the full product of formats, shapes and levels")
+    parser.add_argument("--full", action="store_true",
+                        help="the full product of formats, shapes and levels; planted faults")
     parser.add_argument("--filter", metavar="TEXT", help="only tests whose name contains TEXT")
     parser.add_argument("--only", metavar="RUNNER", action="append", choices=RUNNERS, help=", ".join(RUNNERS))
     parser.add_argument("--sanitize", dest="only", action="append_const", const="sanitize", help="--only sanitize")
@@ -196,12 +214,10 @@ def main(arguments=None):
     options = parse(arguments)
     REPORTS.mkdir(parents=True, exist_ok=True)
     total = Outcome()
-    for name, runner in RUNNERS.items():
-        if name not in options.only if options.only else options.fast and name in NOT_FAST:
-            continue
+    for name in chosen(options):
         begin = time.time()
         print(f"==> {name}")
-        outcome = runner(options)
+        outcome = RUNNERS[name](options)
         skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
         print(f"==> {name}: {outcome.passed} passed, {outcome.failed} failed{skipped} in {time.time() - begin:.0f} s")
         total.add(outcome)
