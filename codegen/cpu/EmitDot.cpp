@@ -219,7 +219,8 @@ void TileEmitter::emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffe
   });
 }
 
-// How packed codes feed a register tile; the powers of two by which masked fields are too large go into the coefficients.
+// How packed codes feed a register tile; the powers of two by which masked fields are too large go into the
+// coefficients.
 TileEmitter::Panel TileEmitter::packedPanel(tile::DotOp op, const Packed &codes, ArrayRef<int64_t> position,
                                             const Buffer &coeff) {
   int64_t contract = op.getContract(), bits = codes.bits, fields = 32 / bits;
@@ -266,7 +267,9 @@ TileEmitter::Panel TileEmitter::floatPanel(tile::DotOp op, const Buffer &values,
   panel.coeff = coeff;
   panel.stepAddress = [=, this](Value begin) { return mul(begin, values.shape[1]); };
   panel.columnAddress = [](Value column) { return column; };
-  panel.load = [=, this](Value at) { return loadVector(address(values.ptr, values.element, at), values.element, lanes); };
+  panel.load = [=, this](Value at) {
+    return loadVector(address(values.ptr, values.element, at), values.element, lanes);
+  };
   panel.extract = [](Value loaded, int64_t) { return loaded; };
   return panel;
 }

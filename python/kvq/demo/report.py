@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,20 +89,19 @@ def plot(report: Report, path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
     full, formats = report.rows[0], report.rows[1:]
+    markers = "osD^vP*Xhp"
     for axis, column in zip(axes, ("kl", "perplexity"), strict=True):
-        for row in formats:
+        for row, marker in zip(formats, itertools.cycle(markers)):
             value = getattr(row, column)
             if column == "kl" and value <= 0:  # no place on a logarithmic axis
                 continue
-            axis.plot(row.bits_per_element, value, "o", markersize=7)
-            axis.annotate(row.format, (row.bits_per_element, value), xytext=(6, 4), textcoords="offset points", size=8)
+            axis.plot(row.bits_per_element, value, marker, markersize=8, alpha=0.8, label=row.format)
         axis.set_xlabel("measured bits an element, window and pool slack included")
         axis.grid(alpha=0.3)
     axes[0].set_yscale("log")
     axes[0].set_ylabel("KL to full precision, nats")
     axes[1].axhline(full.perplexity, linestyle="--", color="gray", label=f"full precision {full.perplexity:.2f}")
-    if all(math.isfinite(row.perplexity) for row in formats):
-        axes[1].legend(loc="upper right")
+    axes[1].legend(loc="upper right", fontsize=8)
     axes[1].set_ylabel("perplexity")
     figure.suptitle(f"{report.machine['model']}, {report.machine['text']}")
     figure.savefig(path, dpi=130)

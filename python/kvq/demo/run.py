@@ -168,10 +168,8 @@ def measure(
         states = evaluate.prompt_states(subject, ids[:, : size.lengths[-1]])
     fills = {FULL_PRECISION: evaluate.dynamic, QUANTO: evaluate.quanto}
     fills.update({name: evaluate.packed(name, context) for name in size.formats})
-    speed = {}
-    for name, fill in fills.items():
-        with stages.stage(f"decode with {name}") as say:
-            speed[name] = evaluate.measure(subject, states, fill, size.lengths, steps, say)
+    with stages.stage(f"decode with {len(fills)} caches in turn") as say:
+        speed = evaluate.measure(subject, states, fills, size.lengths, steps, say)
     rows = [_row(name, speed[name], quality[name]) for name in (FULL_PRECISION, *size.formats)]
     full = speed[FULL_PRECISION]
     half = full.bytes_per_token * 16 / full.bits_per_element

@@ -2,7 +2,7 @@
 """How fast a model decodes at a context length, and how many bytes its cache holds there.
 
 The prompt runs through the model once, with an ordinary cache; its K and V are then loaded into each cache under test,
-so all caches decode from the same state. Times are medians of single steps of one token, one row.
+so all caches decode from the same state. Times are medians of single steps of one token, one row, taken in turn.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,10 @@ from kvq.lowlevel import Context
 
 States = list[tuple[torch.Tensor, torch.Tensor]]  # K, V [1, kv_heads, tokens, d] of each layer
 
+Fill = Callable[[Subject, States], Cache]
 Progress = Callable[[str], None]
+
+WARM_UP = 2  # steps that are not counted
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def quanto(subject: Subject, states: States) -> Cache:
     return cache
 
 
-def packed(text: str, context: Context) -> Callable[[Subject, States], Cache]:
+def packed(text: str, context: Context) -> Fill:
     """A KVQCache of a format, filled."""
 
     def fill(subject: Subject, states: States) -> Cache:
@@ -78,36 +81,53 @@ def packed(text: str, context: Context) -> Callable[[Subject, States], Cache]:
 def measure(
     subject: Subject,
     states: States,
-    fill: Callable[[Subject, States], Cache],
+    fills: Mapping[str, Fill],
     lengths: Sequence[int],
     steps: int,
     progress: Progress = lambda message: None,
-) -> Measured:
-    """Decodes `steps` tokens at each context length."""
-    speeds: dict[int, float] = {}
-    total = used = 0
+) -> dict[str, Measured]:
+    """Decodes `steps` tokens at each context length with every cache, in turn: one step of each, then the next round,
+    so that a machine whose speed drifts is unfair to none."""
+    speeds: dict[str, dict[int, float]] = {name: {} for name in fills}
+    held: dict[str, tuple[int, int]] = {}
     for length in lengths:
-        progress(f"{length} tokens")
-        cache = fill(subject, [(k[:, :, :length], v[:, :, :length]) for k, v in states])
-        total, used = held_bytes(cache)
-        speeds[length] = 1.0 / statistics.median(_step_times(subject, cache, length, steps))
-        del cache
+        progress(f"{length} tokens: filling {len(fills)} caches")
+        cut = [(k[:, :, :length], v[:, :, :length]) for k, v in states]
+        runs = {name: _Run(subject, fill(subject, cut), length) for name, fill in fills.items()}
+        held = {name: held_bytes(run.cache) for name, run in runs.items()}
+        for step in range(WARM_UP + steps):
+            progress(f"{length} tokens: step {step + 1} of {WARM_UP + steps}")
+            for run in runs.values():
+                run.step()
+        for name, run in runs.items():
+            speeds[name][length] = 1.0 / statistics.median(run.times[WARM_UP:])
+        del runs
         gc.collect()
     elements = sum(k.shape[1] * (k.shape[3] + v.shape[3]) for k, v in states)
-    return Measured(speeds, total, used, total / lengths[-1], 8 * total / (lengths[-1] * elements))
+    last = lengths[-1]
+    return {
+        name: Measured(speeds[name], total, used, total / last, 8 * total / (last * elements))
+        for name, (total, used) in held.items()
+    }
 
 
-def _step_times(subject: Subject, cache: Cache, length: int, steps: int) -> list[float]:
-    """Seconds of each step; two before them warm up."""
-    token = torch.ones(1, 1, dtype=torch.long)
-    times = []
-    for step in range(steps + 2):
-        position = torch.tensor([[length + step]])
+class _Run:
+    """One cache that decodes greedily, and the seconds of each of its steps."""
+
+    def __init__(self, subject: Subject, cache: Cache, length: int) -> None:
+        self.subject, self.cache, self.position = subject, cache, length
+        self.token = torch.ones(1, 1, dtype=torch.long)
+        self.times: list[float] = []
+
+    def step(self) -> None:
+        position = torch.tensor([[self.position]])
         start = time.perf_counter()
-        output = subject.model(input_ids=token, position_ids=position, past_key_values=cache, use_cache=True)
-        token = output.logits[:, -1].argmax(dim=-1, keepdim=True)
-        times.append(time.perf_counter() - start)
-    return times[2:]
+        output = self.subject.model(
+            input_ids=self.token, position_ids=position, past_key_values=self.cache, use_cache=True
+        )
+        self.token = output.logits[:, -1].argmax(dim=-1, keepdim=True)
+        self.times.append(time.perf_counter() - start)
+        self.position += 1
 
 
 def held_bytes(cache: Cache) -> tuple[int, int]:
