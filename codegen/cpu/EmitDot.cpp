@@ -102,8 +102,9 @@ Value TileEmitter::coefficientSet(tile::DotOp op, Value column) {
 }
 
 // Rows row.., vectors of columns column..: accumulators in registers over the whole contracted dimension.
+// firstStep: number of the first step among all of this dot's, or null where nothing is prefetched on the way.
 void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows,
-                                   Value column, int64_t vectors) {
+                                   Value column, int64_t vectors, Value firstStep) {
   int64_t lanes = lanesFor(panel.results);
   auto type = VectorType::get({lanes}, b.getF32Type());
   int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
@@ -137,6 +138,8 @@ void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buf
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPointToStart(steps.getBody());
       Value begin = steps.getInductionVar(), stepAddress = panel.stepAddress(begin);
+      if (firstStep)
+        prefetchShare(add(firstStep, div(begin, panel.step)));
       SmallVector<Value> sums(steps.getRegionIterArgs()), loaded;
       for (int64_t v = 0; v < vectors; ++v)
         loaded.push_back(panel.load(add(stepAddress, columnAddresses[v])));
@@ -175,15 +178,27 @@ void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buf
   }
 }
 
-void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out) {
-  int64_t rows = out.shape[0], lanes = lanesFor(panel.results), columns = panel.results / lanes;
+// Rows and vectors of a register tile: divisors, so that no tile is cut.
+std::pair<int64_t, int64_t> TileEmitter::registerTile(int64_t rows, int64_t results) {
+  int64_t columns = results / lanesFor(results);
   int64_t rowLimit = schedule ? schedule.getRows() : 8, vectorLimit = schedule ? schedule.getVectors() : 4;
   int64_t tileRows = largestDivisor(rows, std::min(rowLimit, level.accumulators));
-  int64_t tileVectors =
-      largestDivisor(columns, std::min(vectorLimit, std::max<int64_t>(1, level.accumulators / tileRows)));
+  int64_t fit = std::max<int64_t>(1, level.accumulators / tileRows);
+  return {tileRows, largestDivisor(columns, std::min(vectorLimit, fit))};
+}
+
+void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out) {
+  int64_t rows = out.shape[0], lanes = lanesFor(panel.results), steps = panel.contracted / panel.step;
+  auto [tileRows, tileVectors] = registerTile(rows, panel.results);
+  bool prefetches = prefetch.linesPerStep > 0 && panel.step > 1;
   loop(0, panel.results, tileVectors * lanes, [&](Value column) {
-    loop(0, rows, tileRows, [&](Value row) { emitRegisterTile(op, panel, out, row, tileRows, column, tileVectors); });
+    loop(0, rows, tileRows, [&](Value row) {
+      Value number = add(mul(div(column, tileVectors * lanes), rows / tileRows), div(row, tileRows));
+      emitRegisterTile(op, panel, out, row, tileRows, column, tileVectors, prefetches ? mul(number, steps) : Value());
+    });
   });
+  if (prefetches)
+    prefetch.firstStep += wordSteps(op);
 }
 
 // f32 rows contracted along their contiguous dimension: one horizontal sum per result.
@@ -288,31 +303,41 @@ LogicalResult TileEmitter::ensureFloats(tile::DotOp op) {
   return success();
 }
 
+// Steps that a dot takes as register tiles over words; 0 where it goes another way.
+int64_t TileEmitter::wordSteps(tile::DotOp op) {
+  auto x = cast<RankedTensorType>(op.getX().getType()), result = cast<RankedTensorType>(op.getType());
+  if (!tile::getLayout(x))
+    return 0;
+  int64_t contract = op.getContract(), fields = 32 / x.getElementTypeBitWidth(), length = x.getDimSize(contract);
+  FailureOr<WordForm> form = wordForm(tile::parseLayoutAttr(tile::getLayout(x)), x.getElementTypeBitWidth());
+  int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
+  ::kvq::Dim contractDim = contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
+  if (failed(form) || form->fieldDim != contractDim || (length / groups) % fields != 0)
+    return 0;
+  auto [tileRows, tileVectors] = registerTile(result.getDimSize(0), result.getDimSize(1));
+  int64_t tiles = result.getDimSize(0) / tileRows * (result.getDimSize(1) / (tileVectors * lanesFor(result.getDimSize(1))));
+  return tiles * (length / fields);
+}
+
 LogicalResult TileEmitter::emitDot(tile::DotOp op) {
   if (op.getCenter().convertToFloat() != 0.0f)
     return op.emitOpError("has a center; the f32 arithmetic of class `exact` takes raw codes and their minimum");
   if (!buffers.contains(op.getCoeff()) && failed(materialize(op.getCoeff())))
     return failure();
-  auto result = cast<RankedTensorType>(op.getType()), x = cast<RankedTensorType>(op.getX().getType());
+  auto result = cast<RankedTensorType>(op.getType());
   Buffer coeff = buffers.lookup(op.getCoeff());
   Buffer out = destinations.contains(op.getResult()) ? destinations.lookup(op.getResult())
                                                      : allocate(result.getShape(), result.getElementType());
-  int64_t contract = op.getContract(), groupLength = x.getDimSize(contract);
-  if (op.getScale())
-    groupLength /= cast<RankedTensorType>(op.getScale().getType()).getDimSize(0);
-  bool isPacked = !x.getElementType().isF32();
-  if (isPacked && !packed.contains(op.getX()))
+  if (tile::getLayout(cast<RankedTensorType>(op.getX().getType())) && !packed.contains(op.getX()))
     return op.emitOpError("has no lowering here: its codes do not come from kvq_tile.codes in this program");
-  Packed codes = isPacked ? packed.lookup(op.getX()) : Packed();
-  FailureOr<WordForm> form = isPacked ? wordForm(codes.layout, codes.bits) : FailureOr<WordForm>(failure());
-  ::kvq::Dim contractDim = contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
-  if (succeeded(form) && form->fieldDim == contractDim && groupLength % (32 / codes.bits) == 0) {
-    emitPanels(op, packedPanel(op, codes, form->position, coeff), out);
+  if (wordSteps(op) > 0) {
+    Packed codes = packed.lookup(op.getX());
+    emitPanels(op, packedPanel(op, codes, wordForm(codes.layout, codes.bits)->position, coeff), out);
   } else {
     if (failed(ensureFloats(op)))
       return failure();
     Buffer values = buffers.lookup(op.getX());
-    if (contract == 1)
+    if (op.getContract() == 1)
       emitHorizontalDot(op, values, coeff, out);
     else
       emitPanels(op, floatPanel(op, values, coeff), out);

@@ -8,6 +8,8 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Interfaces/ControlFlowInterfaces.h"
 
+#include <utility>
+
 using namespace mlir;
 using namespace mlir::kvq;
 using namespace mlir::kvq::cpu;
@@ -37,11 +39,13 @@ FailureOr<func::FuncOp> TileEmitter::emit() {
 }
 
 LogicalResult TileEmitter::emitBlock(Block &block) {
+  auto outer = std::exchange(prefetch, {}); // a prefetch is spread within its own block
   for (Operation &op : block.without_terminator()) {
     b.setLoc(op.getLoc());
     if (failed(emitOp(op)))
       return failure();
   }
+  prefetch = outer;
   return success();
 }
 

@@ -88,12 +88,15 @@ private:
 
   // EmitDot.cpp
   LogicalResult emitDot(tile::DotOp op);
+  std::pair<int64_t, int64_t> registerTile(int64_t rows, int64_t results);
+  int64_t wordSteps(tile::DotOp op);
+  void prefetchShare(Value step);
   Panel packedPanel(tile::DotOp op, const Packed &codes, ArrayRef<int64_t> position, const Buffer &coeff);
   Panel floatPanel(tile::DotOp op, const Buffer &values, const Buffer &coeff);
   LogicalResult ensureFloats(tile::DotOp op);
   void emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out);
   void emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows, Value column,
-                        int64_t vectors);
+                        int64_t vectors, Value firstStep);
   void emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out);
   Buffer scaleCoefficients(const Buffer &coeff, ArrayRef<float> pattern);
   Value coefficientSet(tile::DotOp op, Value column);
@@ -143,6 +146,11 @@ private:
   DenseMap<Value, Buffer> buffers;
   DenseMap<Value, Packed> packed;
   DenseMap<Value, Buffer> destinations; // dots that write straight into a loop's buffer
+  // A prefetch that the dots after it carry out, a few lines with each of their steps.
+  struct Prefetch {
+    Value base;
+    int64_t linesPerStep = 0, firstStep = 0;
+  } prefetch;
 };
 
 } // namespace mlir::kvq::cpu

@@ -69,3 +69,27 @@ func.func @in_place(%p: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>, %n: i64) a
   kvq_tile.store %o, %out[%at] : tensor<1x16xf32>, !kvq_tile.ptr<f32>, tensor<1xindex>
   return
 }
+
+// -----
+
+// A prefetch is spread over the steps of the dots that follow it: 2048 bytes are 32 lines, 8 steps take 4 each.
+// CHECK-LABEL: func.func @kvq_entry
+// WIDE-NOT: llvm.intr.prefetch
+// WIDE: scf.for {{.*}} iter_args
+// WIDE-COUNT-4: llvm.intr.prefetch
+// WIDE-NOT: llvm.intr.prefetch
+func.func @spread_prefetch(%page: !kvq_tile.ptr<i8>, %q: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>)
+    attributes {kvq_tile.kernel} {
+  %c0 = arith.constant 0 : index
+  kvq_tile.prefetch %page, 2048 : !kvq_tile.ptr<i8>
+  %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8>
+      -> tensor<64x64xi4, #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>
+  %at = tensor.splat %c0 : tensor<1xindex>
+  %c = kvq_tile.load %q[%at] : !kvq_tile.ptr<f32>, tensor<1xindex> -> tensor<1x64xf32>
+  %zero = arith.constant dense<0.0> : tensor<1x64xf32>
+  %s = kvq_tile.dot %k, %c acc %zero contract 1
+      : tensor<64x64xi4, #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>,
+        tensor<1x64xf32> -> tensor<1x64xf32>
+  kvq_tile.store %s, %out[%at] : tensor<1x64xf32>, !kvq_tile.ptr<f32>, tensor<1xindex>
+  return
+}
