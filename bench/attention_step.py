@@ -82,7 +82,8 @@ def make_quanto(k, v, rotate_bytes):
         layer.update(k, v)
         return layer
 
-    layers = [filled() for _ in range(copies_for(rotate_bytes, k.shape[2] * HKV * D))]
+    # A step of this cache also writes and reads dense K and V in f32: they are part of what must exceed the cache.
+    layers = [filled() for _ in range(copies_for(rotate_bytes, k.shape[2] * HKV * D + 8 * k.numel()))]
     q, new_k, new_v = torch.randn(1, HQ, 1, D), k[:, :, :1], v[:, :, :1]
 
     def work():
