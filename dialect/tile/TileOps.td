@@ -319,7 +319,8 @@ def KvqTile_ReduceOp : KvqTile_Op<"reduce", [Pure]> {
 def KvqTile_PrefetchOp : KvqTile_Op<"prefetch", [MemoryEffects<[MemWrite]>]> {
   let summary = "ask for memory that will be read soon";
   let description = [{
-    A hint to bring `bytes` bytes from `base` into the cache. The address need not be valid.
+    A hint to bring `bytes` bytes from `base` into the cache. The address need not be valid. A target may carry it out a
+    little at a time with the dots that follow in the block.
 
     prefetch_c1: bytes is positive.
 
