@@ -73,14 +73,17 @@ FailureOr<TileEmitter::Buffer> TileEmitter::unpackToBuffer(Operation *op, const 
 // The rectangle of codes that a 32-bit word holds.
 struct TileEmitter::WordRectangle {
   ::kvq::Layout layout;
-  int64_t bits, fields;
+  int64_t bits = 0, fields = 0;
   std::array<int64_t, 2> extent = {1, 1};       // tokens, channels
   SmallVector<std::array<int64_t, 2>> position; // (token, channel) of each field within its word
   bool sideBySide = false;                      // 16 consecutive words are 16 consecutive channels
 
   // Fails where the fields are not the low bits of the two indices.
   static FailureOr<WordRectangle> of(const ::kvq::Layout &layout, int64_t bits) {
-    WordRectangle word = {layout, bits, 32 / bits};
+    WordRectangle word;
+    word.layout = layout;
+    word.bits = bits;
+    word.fields = 32 / bits;
     int64_t fieldBits = llvm::Log2_64(word.fields);
     if (static_cast<int64_t>(layout.inner.size()) < fieldBits)
       return failure();

@@ -24,6 +24,7 @@ using namespace mlir::kvq::cpu;
 struct TileEmitter::Panel {
   int64_t step;                  // contracted elements of one step
   int64_t contracted, results;   // extents
+  int64_t lanes;                 // of one vector of results
   SmallVector<int64_t> position; // of each field within the step
   Buffer coeff;                  // [S, R, C], powers of two divided out
   // Parts of an address that depend on the step and on the result column; then the words or values of one vector.
@@ -105,8 +106,8 @@ Value TileEmitter::coefficientSet(tile::DotOp op, Value column) {
 // firstStep: number of the first step among all of this dot's, or null where nothing is prefetched on the way.
 void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows,
                                    Value column, int64_t vectors, Value firstStep) {
-  int64_t lanes = lanesFor(panel.results);
-  auto type = VectorType::get({lanes}, b.getF32Type());
+  int64_t lanes = panel.lanes;
+  Type type = vectorOf(b.getF32Type(), lanes);
   int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
   SmallVector<Value> columns, columnAddresses, sets, rowIndex;
   for (int64_t v = 0; v < vectors; ++v) {
@@ -153,8 +154,9 @@ void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buf
           for (int64_t v = 0; v < vectors; ++v) {
             if (v == 0 || !shared) {
               Value from = coeffRow[shared ? r : r * vectors + v];
-              Value scalar = loadVector(address(panel.coeff.ptr, b.getF32Type(), add(from, at)), b.getF32Type(), 1);
-              factor = b.create<vector::BroadcastOp>(type, scalar);
+              factor = loadVector(address(panel.coeff.ptr, b.getF32Type(), add(from, at)), b.getF32Type(), 1);
+              if (lanes > 1)
+                factor = b.create<vector::BroadcastOp>(type, factor);
             }
             Value &sum = sums[r * vectors + v];
             sum = multiplyAdd(values[v], factor, sum);
@@ -178,9 +180,17 @@ void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buf
   }
 }
 
+// A vector of results lies in one set of coefficients.
+int64_t TileEmitter::dotLanes(tile::DotOp op) {
+  auto coeff = cast<RankedTensorType>(op.getCoeff().getType());
+  int64_t sets = coeff.getRank() == 3 ? coeff.getDimSize(0) : 1;
+  return lanesFor(cast<RankedTensorType>(op.getType()).getDimSize(1) / sets);
+}
+
 // Rows and vectors of a register tile: divisors, so that no tile is cut.
-std::pair<int64_t, int64_t> TileEmitter::registerTile(int64_t rows, int64_t results) {
-  int64_t columns = results / lanesFor(results);
+std::pair<int64_t, int64_t> TileEmitter::registerTile(tile::DotOp op) {
+  auto result = cast<RankedTensorType>(op.getType());
+  int64_t rows = result.getDimSize(0), columns = result.getDimSize(1) / dotLanes(op);
   int64_t rowLimit = schedule ? schedule.getRows() : 8, vectorLimit = schedule ? schedule.getVectors() : 4;
   int64_t tileRows = largestDivisor(rows, std::min(rowLimit, level.accumulators));
   int64_t fit = std::max<int64_t>(1, level.accumulators / tileRows);
@@ -188,8 +198,8 @@ std::pair<int64_t, int64_t> TileEmitter::registerTile(int64_t rows, int64_t resu
 }
 
 void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out) {
-  int64_t rows = out.shape[0], lanes = lanesFor(panel.results), steps = panel.contracted / panel.step;
-  auto [tileRows, tileVectors] = registerTile(rows, panel.results);
+  int64_t rows = out.shape[0], lanes = panel.lanes, steps = panel.contracted / panel.step;
+  auto [tileRows, tileVectors] = registerTile(op);
   bool prefetches = prefetch.linesPerStep > 0 && panel.step > 1;
   loop(0, panel.results, tileVectors * lanes, [&](Value column) {
     loop(0, rows, tileRows, [&](Value row) {
@@ -240,13 +250,14 @@ TileEmitter::Panel TileEmitter::packedPanel(tile::DotOp op, const Packed &codes,
                                             const Buffer &coeff) {
   int64_t contract = op.getContract(), bits = codes.bits, fields = 32 / bits;
   auto result = cast<RankedTensorType>(op.getType());
-  int64_t lanes = lanesFor(result.getDimSize(1));
+  int64_t lanes = dotLanes(op);
   SmallVector<float> pattern(fields, 1.0f);
   for (int64_t field = 0; field + 1 < fields; ++field) // the top field is shifted down instead: no sign bit
     pattern[position[field]] = std::ldexp(1.0f, static_cast<int>(-field * bits));
   Panel panel;
   panel.contracted = contract == 0 ? codes.tokens : codes.channels;
   panel.results = result.getDimSize(1);
+  panel.lanes = lanes;
   panel.step = fields;
   panel.position.assign(position.begin(), position.end());
   panel.coeff = scaleCoefficients(coeff, pattern);
@@ -273,10 +284,11 @@ TileEmitter::Panel TileEmitter::packedPanel(tile::DotOp op, const Packed &codes,
 
 // f32 rows contracted along the first dimension.
 TileEmitter::Panel TileEmitter::floatPanel(tile::DotOp op, const Buffer &values, const Buffer &coeff) {
-  int64_t lanes = lanesFor(values.shape[1]);
+  int64_t lanes = dotLanes(op);
   Panel panel;
   panel.contracted = values.shape[0];
   panel.results = values.shape[1];
+  panel.lanes = lanes;
   panel.step = 1;
   panel.position = {0};
   panel.coeff = coeff;
@@ -314,8 +326,8 @@ int64_t TileEmitter::wordSteps(tile::DotOp op) {
   ::kvq::Dim contractDim = contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
   if (failed(form) || form->fieldDim != contractDim || (length / groups) % fields != 0)
     return 0;
-  auto [tileRows, tileVectors] = registerTile(result.getDimSize(0), result.getDimSize(1));
-  int64_t tiles = result.getDimSize(0) / tileRows * (result.getDimSize(1) / (tileVectors * lanesFor(result.getDimSize(1))));
+  auto [tileRows, tileVectors] = registerTile(op);
+  int64_t tiles = result.getDimSize(0) / tileRows * (result.getDimSize(1) / (tileVectors * dotLanes(op)));
   return tiles * (length / fields);
 }
 

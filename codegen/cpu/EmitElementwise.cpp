@@ -47,9 +47,8 @@ Value TileEmitter::eval(Value tile, ArrayRef<Value> index, int64_t lanes) {
   }
   if (auto constantOp = dyn_cast<arith::ConstantOp>(op)) {
     auto dense = cast<DenseElementsAttr>(constantOp.getValue());
-    Type type = vectorOf(element, lanes);
-    auto scalar = dense.getSplatValue<TypedAttr>();
-    if (auto vector = dyn_cast<VectorType>(type))
+    TypedAttr scalar = scalarConstant(dense.getSplatValue<TypedAttr>());
+    if (auto vector = dyn_cast<VectorType>(vectorOf(scalar.getType(), lanes)))
       return b.create<arith::ConstantOp>(DenseElementsAttr::get(vector, scalar));
     return b.create<arith::ConstantOp>(scalar);
   }
@@ -102,8 +101,14 @@ Value TileEmitter::evalDequantize(tile::DequantizeOp op, ArrayRef<Value> index, 
   auto parameter = [&](Value tile) -> Value {
     if (perChannel || lanes == 1)
       return eval(tile, at, lanes);
-    Value scalar = eval(tile, at, 1); // groups are multiples of 16 channels: one for all lanes
-    return b.create<vector::BroadcastOp>(VectorType::get({lanes}, scalar.getType()), scalar);
+    if (group % lanes == 0) {
+      Value scalar = eval(tile, at, 1);
+      return b.create<vector::BroadcastOp>(VectorType::get({lanes}, scalar.getType()), scalar);
+    }
+    SmallVector<Value> perLane; // groups shorter than a vector
+    for (int64_t lane = 0; lane < lanes; ++lane)
+      perLane.push_back(eval(tile, {div(add(index[1], constant(lane)), group), index[0]}, 1));
+    return b.create<vector::FromElementsOp>(VectorType::get({lanes}, perLane.front().getType()), perLane);
   };
   Value s = parameter(op.getScale()), m = parameter(op.getMin());
   return b.create<arith::AddFOp>(b.create<arith::MulFOp>(code, s), m);
@@ -115,35 +120,22 @@ Value TileEmitter::evalCoeff(tile::CoeffOp op, ArrayRef<Value> index, int64_t la
   return b.create<arith::MulFOp>(values, scale);
 }
 
-// One scalar or vector op from evaluated operands; null where there is no lowering.
+// One scalar or vector op from evaluated operands.
 Value TileEmitter::evalOp(Operation &op, ArrayRef<Value> operands, int64_t lanes) {
   Type element = getElementTypeOrSelf(op.getResult(0).getType());
-  Type type = vectorOf(element, lanes);
-  if (auto extend = dyn_cast<arith::ExtFOp>(op)) {
-    Type from = getElementTypeOrSelf(extend.getIn().getType());
-    if (!element.isF32() || !(from.isF16() || from.isBF16()))
-      return {};
-    return emitExtend(operands[0], from.isBF16());
-  }
-  if (isa<arith::TruncFOp>(op)) {
-    if (!operands[0].getType().isF32() && !getElementTypeOrSelf(operands[0].getType()).isF32())
-      return {};
-    if (!element.isF16() && !element.isBF16())
-      return {};
+  if (auto extend = dyn_cast<arith::ExtFOp>(op))
+    return emitExtend(operands[0], getElementTypeOrSelf(extend.getIn().getType()).isBF16());
+  if (isa<arith::TruncFOp>(op))
     return emitTruncate(operands[0], element.isBF16());
-  }
   if (isa<math::Exp2Op>(op))
     return emitExp2(operands[0]);
   if (isa<math::Log2Op>(op))
     return emitLog2(operands[0]);
   if (isa<math::RoundEvenOp>(op) && !level.hasRound)
     return emitRoundEven(b, operands[0]);
-  bool half = element.isF16() || element.isBF16();
-  if (half && !isa<arith::SelectOp>(op))
-    return {}; // arithmetic on halves: convert to f32 first
   OperationState state(b.getLoc(), op.getName());
   state.addOperands(operands);
-  state.addTypes(half ? vectorOf(b.getI16Type(), lanes) : type);
+  state.addTypes(vectorOf(scalarType(element), lanes));
   state.addAttributes(op.getAttrs());
   return b.create(state)->getResult(0);
 }
@@ -173,7 +165,7 @@ void TileEmitter::emitConstant(arith::ConstantOp op) {
   auto type = cast<RankedTensorType>(op.getType());
   Buffer buffer = allocate(type.getShape(), type.getElementType());
   for (auto [i, value] : llvm::enumerate(cast<DenseElementsAttr>(op.getValue()).getValues<TypedAttr>()))
-    storeVector(b.create<arith::ConstantOp>(value), address(buffer.ptr, buffer.element, constant(i)));
+    storeVector(b.create<arith::ConstantOp>(scalarConstant(value)), address(buffer.ptr, buffer.element, constant(i)));
   buffers[op.getResult()] = buffer;
 }
 

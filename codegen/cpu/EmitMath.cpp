@@ -24,11 +24,15 @@ static Type withElement(Type type, Type element) {
 
 // 2^x = 2^n 2^f, n = round(x), f in [-1/2, 1/2]; 2^f by its Taylor polynomial of degree 7, relative error 6e-9 before
 // rounding. Adding 1.5 * 2^23 rounds x and leaves n in the low bits. Below -124.5 the result is 0, so that a masked
-// score weighs nothing; above 128 it is infinity.
+// score weighs nothing; above 128 it is infinity. A select of a comparison is one instruction where minnum is three,
+// and keeps a NaN.
 Value TileEmitter::emitExp2(Value x) {
   Type type = x.getType(), ints = withElement(type, b.getI32Type());
   Value low = splat(type, -124.5), high = splat(type, 128.0), magic = splat(type, 12582912.0);
-  Value clamped = b.create<arith::MaxNumFOp>(b.create<arith::MinNumFOp>(x, high), low);
+  Value above = b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, x, high);
+  Value clamped = b.create<arith::SelectOp>(above, high, x);
+  Value below = b.create<arith::CmpFOp>(arith::CmpFPredicate::OLT, clamped, low);
+  clamped = b.create<arith::SelectOp>(below, low, clamped);
   Value shifted = b.create<arith::AddFOp>(clamped, magic);
   Value f = b.create<arith::SubFOp>(clamped, b.create<arith::SubFOp>(shifted, magic));
   double ln2 = std::log(2.0), factor = 1.0;
@@ -48,7 +52,7 @@ Value TileEmitter::emitExp2(Value x) {
 }
 
 // log2(x) for positive normal x: exponent plus 2/ln2 atanh((m-1)/(m+1)), m in [sqrt(1/2), sqrt(2)), to the 9th power:
-// error 4e-9 before rounding. log2(0) = -inf; negative x gives NaN.
+// error 4e-9 before rounding. log2(0) = -inf, infinity and NaN stay as they are, negative x gives NaN.
 Value TileEmitter::emitLog2(Value x) {
   Type type = x.getType(), ints = withElement(type, b.getI32Type());
   Value bits = b.create<arith::BitcastOp>(ints, x);
@@ -64,6 +68,8 @@ Value TileEmitter::emitLog2(Value x) {
     p = multiplyAdd(p, s2, splat(type, 1.0 / power));
   Value fraction = b.create<arith::MulFOp>(b.create<arith::MulFOp>(s, p), splat(type, 2.0 / std::log(2.0)));
   Value result = b.create<arith::AddFOp>(b.create<arith::SIToFPOp>(type, exponent), fraction);
+  Value finite = b.create<arith::CmpFOp>(arith::CmpFPredicate::OLT, x, splat(type, INFINITY));
+  result = b.create<arith::SelectOp>(finite, result, x);
   Value zero = splat(type, 0.0);
   Value isZero = b.create<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, zero);
   Value negative = b.create<arith::CmpFOp>(arith::CmpFPredicate::OLT, x, zero);

@@ -133,8 +133,8 @@ LogicalResult TileEmitter::emitStore(tile::StoreOp op) {
   return success();
 }
 
-// All lines at once would fill the processor's line buffers and hold up the loads behind them (measured: 15 % of a decode
-// step in one such stall); the dots of packed codes that follow in the block have steps to spread them over.
+// All lines at once would fill the processor's line buffers and hold up the loads behind them (measured: 15 % of a
+// decode step in one such stall); the dots of packed codes that follow in the block have steps to spread them over.
 void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
   Value base = scalars.lookup(op.getBase());
   int64_t steps = 0, lines = llvm::divideCeil(op.getBytes(), 64);

@@ -72,7 +72,7 @@ struct LowerTiles : mlir::kvq::cpu::impl::LowerTilesPassBase<LowerTiles> {
       kernels[0].emitError("a kernel has one block; write loops and branches with scf");
       return signalPassFailure();
     }
-    if (failed(TileEmitter(kernels[0], *target).emit()))
+    if (failed(checkTiles(kernels[0])) || failed(TileEmitter(kernels[0], *target).emit()))
       return signalPassFailure();
     kernels[0].erase();
     // tanh, exp, log and the like from a score region, as polynomials: an object may not call libm.

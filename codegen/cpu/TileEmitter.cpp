@@ -14,6 +14,9 @@ using namespace mlir;
 using namespace mlir::kvq;
 using namespace mlir::kvq::cpu;
 
+// Of a thread's stack, of which 8 MiB are usual; the built-in kernels need up to half of it.
+static constexpr int64_t kScratchLimit = 1024 * 1024;
+
 TileEmitter::TileEmitter(func::FuncOp kernel, const CpuLevel &level)
     : kernel(kernel), level(level), schedule(kernel->getAttrOfType<tile::ScheduleAttr>(tile::kScheduleAttr)),
       b(kernel.getLoc(), kernel.getContext()) {}
@@ -32,6 +35,9 @@ FailureOr<func::FuncOp> TileEmitter::emit() {
   }
   if (failed(emitBlock(kernel.getBody().front())))
     return failure();
+  if (scratchBytes > kScratchLimit)
+    return kernel.emitError("needs ") << scratchBytes << " bytes of scratch memory on the stack, more than the "
+                                      << kScratchLimit << " that a kernel may use; work on smaller tiles";
   b.setLoc(kernel.getLoc());
   Value zero = b.create<arith::ConstantIntOp>(b.getI32Type(), 0);
   b.create<func::ReturnOp>(zero);
@@ -156,16 +162,14 @@ LogicalResult TileEmitter::emitScalar(Operation &op) {
   if (op.getNumResults() != 1)
     return op.emitOpError("has no lowering to CPU code");
   if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
-    scalars.map(constant.getResult(), b.clone(op)->getResult(0));
+    auto value = cast<TypedAttr>(constant.getValue());
+    scalars.map(constant.getResult(), b.create<arith::ConstantOp>(scalarConstant(value)).getResult());
     return success();
   }
   SmallVector<Value> operands;
   for (Value operand : op.getOperands())
     operands.push_back(scalars.lookup(operand));
-  Value result = evalOp(op, operands, 1);
-  if (!result)
-    return op.emitOpError("has no lowering to CPU code");
-  scalars.map(op.getResult(0), result);
+  scalars.map(op.getResult(0), evalOp(op, operands, 1));
   return success();
 }
 
@@ -180,7 +184,7 @@ void TileEmitter::planInPlace(scf::ForOp op, ArrayRef<Buffer> targets) {
     std::function<bool(Value)> leadsOnlyToAcc = [&](Value value) {
       return llvm::all_of(value.getUses(), [&](OpOperand &use) {
         if (use.getOwner() == dot)
-          return use.get() == dot.getAcc() && value != dot.getCoeff() && value != dot.getX();
+          return use.get() == dot.getAcc() && value != dot.getCoeff() && value != dot.getX() && value != dot.getScale();
         return use.getOwner()->getNumResults() == 1 && OpTrait::hasElementwiseMappableTraits(use.getOwner()) &&
                isLazy(use.getOwner()->getResult(0)) && leadsOnlyToAcc(use.getOwner()->getResult(0));
       });
@@ -208,21 +212,14 @@ LogicalResult TileEmitter::emitFor(scf::ForOp op) {
   planInPlace(op, targets);
   auto newLoop = b.create<scf::ForOp>(scalars.lookup(op.getLowerBound()), scalars.lookup(op.getUpperBound()),
                                       scalars.lookup(op.getStep()), inits);
+  newLoop.setUnsignedCmp(op.getUnsignedCmp());
   scalars.map(op.getInductionVar(), newLoop.getInductionVar());
   size_t next = 0;
   for (auto [i, arg] : llvm::enumerate(op.getRegionIterArgs()))
     if (!targets[i].ptr)
       scalars.map(arg, newLoop.getRegionIterArg(next++));
-  {
-    OpBuilder::InsertionGuard guard(b);
-    if (newLoop.getBody()->mightHaveTerminator())
-      newLoop.getBody()->getTerminator()->erase();
-    b.setInsertionPointToEnd(newLoop.getBody());
-    SmallVector<Value> yielded;
-    if (failed(emitBlock(*op.getBody())) || failed(emitYield(*op.getBody(), targets, yielded)))
-      return failure();
-    b.create<scf::YieldOp>(yielded);
-  }
+  if (failed(emitRegion(op.getRegion(), *newLoop.getBody(), targets)))
+    return failure();
   next = 0;
   for (auto [i, result] : llvm::enumerate(op.getResults())) {
     if (targets[i].ptr)
@@ -233,10 +230,26 @@ LogicalResult TileEmitter::emitFor(scf::ForOp op) {
   return success();
 }
 
+// The body of a loop or a branch. What it puts into buffers, also values from outside that it needs there, is not in
+// them where the body does not run: after it the buffers are those of before.
+LogicalResult TileEmitter::emitRegion(Region &from, Block &to, ArrayRef<Buffer> targets) {
+  OpBuilder::InsertionGuard guard(b);
+  DenseMap<Value, Buffer> outer = buffers;
+  if (to.mightHaveTerminator())
+    to.getTerminator()->erase();
+  b.setInsertionPointToEnd(&to);
+  SmallVector<Value> yielded;
+  if (failed(emitBlock(from.front())) || failed(emitYield(from.front(), targets, yielded)))
+    return failure();
+  b.create<scf::YieldOp>(yielded);
+  buffers = std::move(outer);
+  return success();
+}
+
 LogicalResult TileEmitter::emitYield(Block &body, ArrayRef<Buffer> targets, SmallVectorImpl<Value> &yielded) {
   Operation *yield = body.getTerminator();
   b.setLoc(yield->getLoc());
-  // First every value, then every copy: a value may read a buffer that another one replaces.
+  // First every value, then every copy: a value may read, or be, a buffer that another one replaces.
   SmallVector<std::pair<Value, Buffer>> copies;
   for (auto [i, operand] : llvm::enumerate(yield->getOperands())) {
     if (!targets[i].ptr) {
@@ -248,6 +261,12 @@ LogicalResult TileEmitter::emitYield(Block &body, ArrayRef<Buffer> targets, Smal
       continue; // carried on unchanged, or written in place
     if (it == buffers.end() && failed(materialize(operand)))
       return failure();
+    Buffer value = buffers.lookup(operand);
+    if (llvm::any_of(targets, [&](const Buffer &target) { return target.ptr && target.ptr == value.ptr; })) {
+      Buffer saved = allocate(value.shape, value.element);
+      writeInto(operand, saved);
+      buffers[operand] = saved;
+    }
     copies.push_back({operand, targets[i]});
   }
   for (auto &[value, target] : copies)
@@ -262,26 +281,14 @@ LogicalResult TileEmitter::emitIf(scf::IfOp op) {
     if (auto type = dyn_cast<RankedTensorType>(result.getType()))
       targets[i] = allocate(type.getShape(), type.getElementType());
     else
-      types.push_back(isa<tile::PtrType>(result.getType()) ? LLVM::LLVMPointerType::get(b.getContext())
-                                                           : result.getType());
+      types.push_back(scalarType(result.getType()));
   }
   bool hasElse = !op.getElseRegion().empty();
   auto branch = b.create<scf::IfOp>(types, scalars.lookup(op.getCondition()), /*addThenBlock=*/true,
                                     /*addElseBlock=*/hasElse);
-  auto emitRegion = [&](Region &from, Block &to) -> LogicalResult {
-    OpBuilder::InsertionGuard guard(b);
-    if (to.mightHaveTerminator())
-      to.getTerminator()->erase();
-    b.setInsertionPointToEnd(&to);
-    SmallVector<Value> yielded;
-    if (failed(emitBlock(from.front())) || failed(emitYield(from.front(), targets, yielded)))
-      return failure();
-    b.create<scf::YieldOp>(yielded);
-    return success();
-  };
-  if (failed(emitRegion(op.getThenRegion(), branch.getThenRegion().front())))
+  if (failed(emitRegion(op.getThenRegion(), branch.getThenRegion().front(), targets)))
     return failure();
-  if (hasElse && failed(emitRegion(op.getElseRegion(), branch.getElseRegion().front())))
+  if (hasElse && failed(emitRegion(op.getElseRegion(), branch.getElseRegion().front(), targets)))
     return failure();
   size_t next = 0;
   for (auto [i, result] : llvm::enumerate(op.getResults())) {
@@ -296,9 +303,24 @@ LogicalResult TileEmitter::emitIf(scf::IfOp op) {
 // ---- helpers
 // ---------------------------------------------------------------------------------------------------------
 
+Type TileEmitter::scalarType(Type type) {
+  if (isa<tile::PtrType>(type))
+    return LLVM::LLVMPointerType::get(b.getContext());
+  return type.isF16() || type.isBF16() ? b.getI16Type() : type;
+}
+
+TypedAttr TileEmitter::scalarConstant(TypedAttr value) {
+  auto number = dyn_cast<FloatAttr>(value);
+  if (!number || number.getType().isF32())
+    return value;
+  return b.getIntegerAttr(scalarType(value.getType()), number.getValue().bitcastToAPInt());
+}
+
 Type TileEmitter::storage(Type element) {
   if (element.isF16() || element.isBF16())
     return b.getI16Type();
+  if (element.isInteger(1))
+    return b.getI8Type();
   return element.isIndex() ? b.getI64Type() : element;
 }
 
@@ -330,13 +352,19 @@ Value TileEmitter::address(Value ptr, Type element, Value index) {
 Value TileEmitter::loadVector(Value ptr, Type element, int64_t lanes) {
   Type type = storage(element);
   Value value = b.create<LLVM::LoadOp>(vectorOf(type, lanes), ptr, type.getIntOrFloatBitWidth() / 8);
+  if (element.isInteger(1))
+    return b.create<arith::TruncIOp>(vectorOf(element, lanes), value);
   return element.isIndex() ? b.create<arith::IndexCastOp>(vectorOf(element, lanes), value).getResult() : value;
 }
 
 void TileEmitter::storeVector(Value value, Value ptr) {
   Type element = getElementTypeOrSelf(value.getType());
+  int64_t lanes = isa<VectorType>(value.getType()) ? cast<VectorType>(value.getType()).getDimSize(0) : 1;
+  if (element.isInteger(1)) {
+    element = b.getI8Type();
+    value = b.create<arith::ExtUIOp>(vectorOf(element, lanes), value);
+  }
   if (element.isIndex()) {
-    int64_t lanes = isa<VectorType>(value.getType()) ? cast<VectorType>(value.getType()).getDimSize(0) : 1;
     value = b.create<arith::IndexCastOp>(vectorOf(b.getI64Type(), lanes), value);
     element = b.getI64Type();
   }
@@ -360,6 +388,7 @@ int64_t TileEmitter::lanesFor(int64_t extent) {
 
 TileEmitter::Buffer TileEmitter::allocate(ArrayRef<int64_t> shape, Type element) {
   int64_t count = ShapedType::getNumElements(shape);
+  scratchBytes += count * (storage(element).getIntOrFloatBitWidth() / 8);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(entry);
   Value size = b.create<LLVM::ConstantOp>(b.getI64Type(), b.getI64IntegerAttr(count));

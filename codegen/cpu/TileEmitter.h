@@ -15,7 +15,7 @@
 // the time, and this is a fifth of the compile time.
 //
 // Element types in emitted code: f16 and bf16 are i16 bits (they are only ever converted), index is index, others as
-// they are.
+// they are; in memory a bit of a mask is a byte.
 #pragma once
 
 #include "codegen/cpu/Target.h"
@@ -29,6 +29,9 @@
 #include <functional>
 
 namespace mlir::kvq::cpu {
+
+// Fails with a diagnostic at the first op or value of the kernel that TileEmitter does not take; see CheckTiles.cpp.
+LogicalResult checkTiles(func::FuncOp kernel);
 
 // math.roundeven for levels without roundps.
 Value emitRoundEven(ImplicitLocOpBuilder &b, Value x);
@@ -61,6 +64,7 @@ private:
   LogicalResult emitOp(Operation &op);
   LogicalResult emitFor(scf::ForOp op);
   LogicalResult emitIf(scf::IfOp op);
+  LogicalResult emitRegion(Region &from, Block &to, ArrayRef<Buffer> targets);
   LogicalResult emitYield(Block &body, ArrayRef<Buffer> targets, SmallVectorImpl<Value> &scalars);
   LogicalResult emitScalar(Operation &op);
   void planInPlace(scf::ForOp op, ArrayRef<Buffer> buffers);
@@ -88,7 +92,8 @@ private:
 
   // EmitDot.cpp
   LogicalResult emitDot(tile::DotOp op);
-  std::pair<int64_t, int64_t> registerTile(int64_t rows, int64_t results);
+  int64_t dotLanes(tile::DotOp op);
+  std::pair<int64_t, int64_t> registerTile(tile::DotOp op);
   int64_t wordSteps(tile::DotOp op);
   void prefetchShare(Value step);
   Panel packedPanel(tile::DotOp op, const Packed &codes, ArrayRef<int64_t> position, const Buffer &coeff);
@@ -121,7 +126,9 @@ private:
   Value constant(int64_t value) { return b.create<arith::ConstantIndexOp>(value); }
   Value splat(Type type, double value);
   Value splatInt(Type type, int64_t value);
-  Type storage(Type element);                 // f16, bf16 -> i16, index -> i64
+  Type scalarType(Type type);                 // of a scalar in emitted code
+  TypedAttr scalarConstant(TypedAttr value);  // a constant of that type
+  Type storage(Type element);                 // in memory: f16, bf16 -> i16, index -> i64, i1 -> i8
   Type vectorOf(Type element, int64_t lanes); // the element itself for one lane
   Value address(Value ptr, Type element, Value index);
   Value loadVector(Value ptr, Type element, int64_t lanes);
@@ -146,6 +153,7 @@ private:
   DenseMap<Value, Buffer> buffers;
   DenseMap<Value, Packed> packed;
   DenseMap<Value, Buffer> destinations; // dots that write straight into a loop's buffer
+  int64_t scratchBytes = 0;             // of all buffers
   // A prefetch that the dots after it carry out, a few lines with each of their steps.
   struct Prefetch {
     Value base;

@@ -21,6 +21,9 @@ ArrayRef<int64_t> shapeOf(Type type) {
   return shaped ? shaped.getShape() : ArrayRef<int64_t>();
 }
 
+// An extent of 0, which a type may have, divides nothing.
+bool divides(int64_t part, int64_t whole) { return part > 0 && whole % part == 0; }
+
 // What load and store share: element types, shapes of value, offset and mask.
 LogicalResult verifyAccess(Operation *op, Type value, PtrType ptr, Type offset, Value mask) {
   // load_c1, store_c1
@@ -71,7 +74,7 @@ LogicalResult CodesOp::verify() {
     return emitOpError("result must be a 2-d tile [tokens, channels] with a #kvq_tile.layout encoding");
   ::kvq::Layout layout = parseLayoutAttr(attr);
   int64_t tokens = layout.extent(::kvq::Dim::Token), channels = layout.extent(::kvq::Dim::Channel);
-  if (tokens % type.getDimSize(0) != 0 || channels % type.getDimSize(1) != 0) // codes_c2
+  if (!divides(type.getDimSize(0), tokens) || !divides(type.getDimSize(1), channels)) // codes_c2
     return emitOpError("a rectangle of ")
            << type.getDimSize(0) << " tokens and " << type.getDimSize(1) << " channels does not tile a layout of "
            << tokens << " tokens and " << channels << " channels";
@@ -86,7 +89,7 @@ LogicalResult StoreCodesOp::verify() {
                                          << " channels";
   if (getBits() != 2 && getBits() != 4 && getBits() != 8) // store_codes_c2
     return emitOpError("bits is ") << getBits() << "; use 2, 4 or 8";
-  if (layout.extent(::kvq::Dim::Token) % type.getDimSize(0) != 0) // store_codes_c3
+  if (!divides(type.getDimSize(0), layout.extent(::kvq::Dim::Token))) // store_codes_c3
     return emitOpError("codes of ") << type.getDimSize(0) << " tokens do not tile a layout of "
                                     << layout.extent(::kvq::Dim::Token) << " tokens";
   return success();
@@ -108,7 +111,7 @@ LogicalResult DequantizeOp::verify() {
     return emitOpError(
         "codes, scale, min and result must be 2-d, scale and min of one type, result of the codes' shape");
   int64_t grouped = codes.getDimSize(perChannel ? 0 : 1), kept = codes.getDimSize(perChannel ? 1 : 0);
-  if (scale.getDimSize(1) != kept || grouped % scale.getDimSize(0) != 0) // dequantize_c2
+  if (scale.getDimSize(1) != kept || !divides(scale.getDimSize(0), grouped)) // dequantize_c2
     return emitOpError("scale of shape [")
            << scale.getDimSize(0) << ", " << scale.getDimSize(1) << "] does not fit; per " << getAxis()
            << " it is [groups along " << (perChannel ? "tokens" : "channels") << ", " << kept
@@ -139,12 +142,12 @@ LogicalResult DotOp::verify() {
                                      << " coefficients; they must be as many";
   if (acc.getDimSize(0) != rows || acc.getDimSize(1) != n || getResult().getType() != acc) // dot_c1
     return emitOpError("acc and result must have shape [") << rows << ", " << n << "], acc is " << acc;
-  if (coeff.getRank() == 3 && n % coeff.getDimSize(0) != 0) // dot_c3
+  if (coeff.getRank() == 3 && !divides(coeff.getDimSize(0), n)) // dot_c3
     return emitOpError("has ") << coeff.getDimSize(0) << " sets of coefficients, which do not divide " << n
                                << " results";
   if (Value scale = getScale()) {
     auto type = tileType(scale);
-    if (type.getRank() != 2 || type.getDimSize(1) != n || c % type.getDimSize(0) != 0) // dot_c3
+    if (type.getRank() != 2 || type.getDimSize(1) != n || !divides(type.getDimSize(0), c)) // dot_c3
       return emitOpError("scale of type ") << type << " is not [groups dividing " << c << ", " << n << "]";
   }
   return success();
@@ -158,7 +161,7 @@ LogicalResult BroadcastOp::verify() {
   for (auto [i, dim] : llvm::enumerate(dims)) {
     if (dim < 0 || dim >= result.getRank() || (i > 0 && dims[i - 1] >= dim)) // broadcast_c1
       return emitOpError("dims must ascend inside the result's rank ") << result.getRank();
-    if (result.getDimSize(dim) % source.getDimSize(i) != 0) // broadcast_c2
+    if (!divides(source.getDimSize(i), result.getDimSize(dim))) // broadcast_c2
       return emitOpError("source extent ")
              << source.getDimSize(i) << " does not divide the result's " << result.getDimSize(dim);
   }
@@ -169,8 +172,8 @@ LogicalResult BroadcastOp::verify() {
 
 LogicalResult ReduceOp::verify() {
   auto source = tileType(getSource());
-  if (static_cast<int64_t>(getDim()) >= source.getRank()) // reduce_c2
-    return emitOpError("dim is ") << getDim() << "; the source has rank " << source.getRank();
+  if (getDim() >= static_cast<uint64_t>(source.getRank())) // reduce_c2
+    return emitOpError("dim is ") << static_cast<int64_t>(getDim()) << "; the source has rank " << source.getRank();
   SmallVector<int64_t> expected(source.getShape());
   expected.erase(expected.begin() + getDim());
   if (shapeOf(getResult().getType()) != ArrayRef<int64_t>(expected) ||

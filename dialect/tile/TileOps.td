@@ -126,8 +126,8 @@ def KvqTile_CodesOp : KvqTile_Op<"codes", [MemoryEffects<[MemRead]>]> {
   let summary = "a rectangle of packed codes in a page";
   let description = [{
     The codes of tokens `token ..` and channels `channel ..` of the section that begins at `base`. The result's encoding
-    is the layout of the whole section. The codes stay packed in memory and are read where they are used; a program
-    that overwrites them in between reads the new ones.
+    is the layout of the whole section. The codes stay packed in memory and are read where they, or what is made of
+    them by `kvq_tile.dequantize`, are used; a program that overwrites them before that may read either.
 
     - codes_c1: the result is 2-d [tokens, channels] with a `#kvq_tile.layout` encoding.
     - codes_c2: the rectangle fits the layout: its extents divide the layout's.

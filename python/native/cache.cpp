@@ -17,7 +17,8 @@ struct CacheState {
   std::shared_ptr<ContextState> context; // destroyed after the cache
   std::string format;
   kvq_cache_config config = {};
-  Memory memory, workspace;
+  std::shared_ptr<Memory> memory; // arrays made by pages() own it too: growing must not take it from them
+  Memory workspace;
   kvq_cache *handle = nullptr;
   std::mutex mutex;
   ~CacheState() { kvq_cache_destroy(handle); }
@@ -34,12 +35,13 @@ public:
   Step(Step &&other) noexcept : cache(std::move(other.cache)), handle(std::exchange(other.handle, nullptr)) {}
   ~Step() { abort(); }
   void abort() {
-    if (kvq_step *open = std::exchange(handle, nullptr)) {
-      nb::gil_scoped_release release;
-      std::scoped_lock lock(cache->mutex);
-      kvq_abort_step(open);
-    }
+    if (!handle)
+      return;
+    nb::gil_scoped_release release;
+    std::scoped_lock lock(cache->mutex);
+    kvq_abort_step(std::exchange(handle, nullptr));
   }
+  // With the cache's lock held: another thread may have ended the step while this one waited for it.
   kvq_step *open() const {
     if (!handle)
       throw Failure(KVQ_FAILED_PRECONDITION, "this step has ended: open another one with Cache.plan");
@@ -84,9 +86,9 @@ static void create(Cache *self, const Context &context, const std::string &forma
   check(kvq_cache_memory_bytes(&state->config, &bytes));
   {
     nb::gil_scoped_release release;
-    state->memory = Memory(bytes);
+    state->memory = std::make_shared<Memory>(bytes);
     std::scoped_lock lock(context.state->mutex);
-    check(kvq_cache_create(context.state->handle, &state->config, state->memory.data(), bytes, &state->handle));
+    check(kvq_cache_create(context.state->handle, &state->config, state->memory->data(), bytes, &state->handle));
   }
   new (self) Cache{std::move(state)};
 }
@@ -106,9 +108,9 @@ static void grow(Cache &self, int64_t blocks, int sequences) {
   size_t bytes = 0;
   check(kvq_cache_memory_bytes(&larger, &bytes));
   nb::gil_scoped_release release;
-  Memory memory(bytes);
+  auto memory = std::make_shared<Memory>(bytes);
   std::scoped_lock lock(state.mutex);
-  check(kvq_cache_grow(state.handle, blocks, sequences, memory.data(), bytes));
+  check(kvq_cache_grow(state.handle, blocks, sequences, memory->data(), bytes));
   state.memory = std::move(memory);
   state.config = larger;
 }
@@ -196,29 +198,26 @@ static Step plan(Cache &self, const std::vector<int32_t> &sequences, const std::
 }
 
 static void append(Step &self, int layer, const Input &k, const Input &v) {
-  kvq_step *step = self.open();
   kvq_tensor kView = tensorOf(k, "k"), vView = tensorOf(v, "v");
   nb::gil_scoped_release release;
   std::scoped_lock lock(self.cache->mutex);
-  check(kvq_append(step, layer, &kView, &vView));
+  check(kvq_append(self.open(), layer, &kView, &vView));
 }
 
 static void attend(Step &self, int layer, const Input &q, float scale, const Output &out,
                    const std::optional<Output> &lse) {
-  kvq_step *step = self.open();
   kvq_tensor qView = tensorOf(q, "q"), outView = tensorOf(out, "out"), lseView;
   if (lse)
     lseView = tensorOf(*lse, "lse");
   const Memory &scratch = self.cache->workspace;
   nb::gil_scoped_release release;
   std::scoped_lock lock(self.cache->mutex);
-  check(kvq_attend(step, layer, &qView, scale, scratch.data(), scratch.bytes(), nullptr, &outView,
+  check(kvq_attend(self.open(), layer, &qView, scale, scratch.data(), scratch.bytes(), nullptr, &outView,
                    lse ? &lseView : nullptr));
 }
 
 static void forward(Step &self, int layer, const Input &q, const Input &k, const Input &v, float scale,
                     const Output &out, const std::optional<Output> &lse) {
-  kvq_step *step = self.open();
   kvq_tensor qView = tensorOf(q, "q"), kView = tensorOf(k, "k"), vView = tensorOf(v, "v");
   kvq_tensor outView = tensorOf(out, "out"), lseView;
   if (lse)
@@ -226,16 +225,28 @@ static void forward(Step &self, int layer, const Input &q, const Input &k, const
   const Memory &scratch = self.cache->workspace;
   nb::gil_scoped_release release;
   std::scoped_lock lock(self.cache->mutex);
-  check(kvq_forward(step, layer, &qView, &kView, &vView, scale, scratch.data(), scratch.bytes(), nullptr, &outView,
-                    lse ? &lseView : nullptr));
+  check(kvq_forward(self.open(), layer, &qView, &kView, &vView, scale, scratch.data(), scratch.bytes(), nullptr,
+                    &outView, lse ? &lseView : nullptr));
 }
 
 static void commit(Step &self) {
-  kvq_step *step = self.open();
   nb::gil_scoped_release release;
   std::scoped_lock lock(self.cache->mutex);
-  check(kvq_commit_step(step));
+  check(kvq_commit_step(self.open()));
   self.handle = nullptr;
+}
+
+// The end of a with block. A step that cannot be committed must not stay open behind the exception's traceback.
+static void leave(Step &self, bool raised) {
+  try {
+    if (!raised && self.handle)
+      commit(self);
+  } catch (const Failure &) {
+    self.abort();
+    throw;
+  }
+  if (raised)
+    self.abort();
 }
 
 static int32_t addSequence(Cache &self) {
@@ -260,13 +271,14 @@ static int64_t length(Cache &self, int sequence) {
   return tokens;
 }
 
-// The packed bytes of a layer, [blocks, block stride], without a copy; they live as long as the array.
+// The packed bytes of a layer, [blocks, block stride], without a copy; they live as long as the array, though the cache
+// moves on to other memory when it grows.
 static nb::ndarray<nb::numpy, uint8_t> pages(Cache &self, int layer) {
   void *data = nullptr;
   int64_t stride = 0;
   check(kvq_layer_pages(self.state->handle, layer, &data, &stride));
-  auto *memory = new std::shared_ptr<CacheState>(self.state);
-  nb::capsule owner(memory, [](void *p) noexcept { delete static_cast<std::shared_ptr<CacheState> *>(p); });
+  auto *memory = new std::shared_ptr<Memory>(self.state->memory);
+  nb::capsule owner(memory, [](void *p) noexcept { delete static_cast<std::shared_ptr<Memory> *>(p); });
   size_t shape[2] = {static_cast<size_t>(self.state->config.blocks), static_cast<size_t>(stride)};
   return nb::ndarray<nb::numpy, uint8_t>(data, 2, shape, owner);
 }
@@ -283,7 +295,7 @@ static void bindStep(nb::module_ &m) {
   using namespace nb::literals;
   nb::class_<Step>(m, "Step",
                    "One model step: append and attend in every layer, then commit. As a context manager it "
-                   "commits, or aborts when the block raises.")
+                   "commits, or aborts when the block raises or the commit fails.")
       .def("append", append, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(),
            "Appends K and V [count, kv_heads, T, d] of all new tokens of one layer.")
       .def("attend", attend, "layer"_a, "q"_a.noconvert(), "scale"_a, "out"_a.noconvert(),
@@ -295,13 +307,7 @@ static void bindStep(nb::module_ &m) {
       .def_prop_ro("is_open", [](const Step &self) { return self.handle != nullptr; })
       .def("__enter__", [](nb::object self) { return self; })
       .def(
-          "__exit__",
-          [](Step &self, nb::object type, nb::object, nb::object) {
-            if (type.is_none())
-              commit(self);
-            else
-              self.abort();
-          },
+          "__exit__", [](Step &self, nb::object type, nb::object, nb::object) { leave(self, !type.is_none()); },
           "type"_a.none(), "value"_a.none(), "traceback"_a.none());
 }
 

@@ -24,6 +24,7 @@ static Status checkMemory(const Geometry &geometry, const void *memory, size_t b
 Cache::Cache(std::shared_ptr<Device> device, const CacheConfig &config, void *memory)
     : device_(std::move(device)), config_(config), geometry_(config), memory_(static_cast<uint8_t *>(memory)),
       sequences_(config.sequences) {
+  freeBlocks_.reserve(config.blocks);
   for (int64_t block = config.blocks - 1; block >= 0; --block)
     freeBlocks_.push_back(static_cast<int32_t>(block));
 }
@@ -64,16 +65,16 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
   auto *target = static_cast<uint8_t *>(memory);
   if (target < memory_ + geometry_.bytes && memory_ < target + larger.bytes)
     return {Code::InvalidArgument, "the new memory overlaps the cache's present memory: allocate it separately"};
+  std::vector<int32_t> added;
+  for (int64_t block = blocks - 1; block >= config_.blocks; --block)
+    added.push_back(static_cast<int32_t>(block));
   sequences_.resize(sequences);
-  freeBlocks_.reserve(freeBlocks_.size() + (blocks - config_.blocks));
+  freeBlocks_.reserve(blocks); // so that giving blocks back needs no memory
   for (int layer = 0; layer < config_.layers; ++layer) {
     std::memcpy(target + larger.pageOffset(layer), pages(layer), geometry_.poolBytes);
     std::memcpy(target + larger.tailKOffset(layer), tailK(layer), geometry_.layerTailKBytes);
     std::memcpy(target + larger.tailVOffset(layer), tailV(layer), geometry_.layerTailVBytes);
   }
-  std::vector<int32_t> added;
-  for (int64_t block = blocks - 1; block >= config_.blocks; --block)
-    added.push_back(static_cast<int32_t>(block));
   freeBlocks_.insert(freeBlocks_.begin(), added.begin(), added.end());
   config_ = config;
   geometry_ = larger;

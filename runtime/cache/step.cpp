@@ -95,13 +95,14 @@ Status Step::openKernels() {
 
 Status Step::reserveBlocks() {
   const int64_t page = cache_.config_.pageTokens;
-  int64_t missing = 0;
+  int64_t missing = 0, entries = 0;
   for (const StepPart &part : parts_) {
     const Frontier end = frontier(cache_.config_.format, part.oldLength + part.newTokens);
     const int64_t blocks = (std::max(end.k, end.v) + page - 1) / page; // step_c3
     const auto owned = static_cast<int64_t>(cache_.sequences_[part.sequence].blocks.size());
     reservedCount_.push_back(static_cast<int>(blocks - owned));
     missing += blocks - owned;
+    entries += blocks;
   }
   std::vector<int32_t> &free = cache_.freeBlocks_;
   const auto available = static_cast<int64_t>(free.size());
@@ -110,9 +111,14 @@ Status Step::reserveBlocks() {
                                          std::to_string(available) + " of " + std::to_string(cache_.config_.blocks) +
                                          " are free: " + std::to_string(missing - available) +
                                          " are missing, so remove sequences or kvq_cache_grow"};
+  reserved_.reserve(missing);
+  table_.reserve(entries);
   for (size_t p = 0; p < parts_.size(); ++p) {
     parts_[p].tableBase = static_cast<int>(table_.size());
-    const std::vector<int32_t> &owned = cache_.sequences_[parts_[p].sequence].blocks;
+    std::vector<int32_t> &owned = cache_.sequences_[parts_[p].sequence].blocks;
+    // Committing must not run out of memory halfway.
+    if (const size_t total = owned.size() + reservedCount_[p]; total > owned.capacity())
+      owned.reserve(std::max(total, 2 * owned.capacity()));
     table_.insert(table_.end(), owned.begin(), owned.end());
     for (int i = 0; i < reservedCount_[p]; ++i) {
       reserved_.push_back(free.back());
@@ -287,7 +293,7 @@ Status Step::quantizeChunk(int layer) {
 }
 
 // Appends chunk by chunk; what must see a chunk before the next one overwrites it runs in between. After an error the
-// layer may try again; what it overwrote comes back with the end of the step.
+// ring is as it was: the layer may try again, and quantizes from it rows that a failed attempt has overwritten.
 template <typename AfterChunk>
 Status Step::appendChunks(int layer, const Tensor &k, const Tensor &v, const AfterChunk &afterChunk) {
   undo_.save(layer, cache_.tailK(layer), cache_.tailV(layer));
@@ -298,6 +304,7 @@ Status Step::appendChunks(int layer, const Tensor &k, const Tensor &v, const Aft
       status = afterChunk();
     if (!status.isOk()) {
       undo_.clearWritten(index, cache_.tailK(layer), cache_.tailV(layer));
+      undo_.restore(layer, cache_.tailK(layer), cache_.tailV(layer));
       return status;
     }
   }

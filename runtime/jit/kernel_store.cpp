@@ -14,6 +14,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
+#include <limits.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -57,7 +58,8 @@ private:
 
 bool File::readAll(std::string &bytes) const {
   struct stat info;
-  if (fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode) || uint64_t(info.st_size) > kMaxEntryBytes)
+  if (fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode) || uint64_t(info.st_size) > kMaxEntryBytes ||
+      (info.st_mode & (S_IWGRP | S_IWOTH)))
     return false;
   bytes.resize(size_t(info.st_size));
   for (size_t at = 0; at < bytes.size();) {
@@ -103,7 +105,8 @@ Status checkTrusted(const std::string &directory) {
     return permission("the kernel store " + directory + " cannot be opened (" + std::strerror(errno) + ")");
   if (!S_ISDIR(info.st_mode))
     return permission("the kernel store " + directory + " is not a folder");
-  if (info.st_uid != ::geteuid())
+  // Root may write anywhere anyway; an image that ships a store has it owned by root.
+  if (info.st_uid != ::geteuid() && info.st_uid != 0)
     return permission("the kernel store " + directory + " is refused because it belongs to user " +
                       std::to_string(info.st_uid) + " and its code would run as user " + std::to_string(::geteuid()));
   if (info.st_mode & (S_IWGRP | S_IWOTH))
@@ -227,6 +230,10 @@ Result<KernelStore> KernelStore::open(const char *directory, Access access) {
     if (::mkdir(store.directory_.c_str(), 0700) != 0 && errno != EEXIST)
       return permission("the kernel store " + store.directory_ + " cannot be created (" + std::strerror(errno) + ")");
   }
+  // Symbolic links are resolved once: one that is changed later must not lead past the checks below.
+  char resolved[PATH_MAX];
+  if (::realpath(store.directory_.c_str(), resolved))
+    store.directory_ = resolved;
   KVQ_RETURN_IF_ERROR(checkTrusted(store.directory_));
   if (access == Access::ReadWrite) {
     std::string name;
@@ -247,7 +254,8 @@ Result<CompiledKernel> KernelStore::read(const std::string &key) const {
   if (!file.isOpen())
     return missing;
   std::string bytes;
-  Result<CompiledKernel> kernel = Status(Code::Corrupt, "it cannot be read");
+  Result<CompiledKernel> kernel =
+      Status(Code::Corrupt, "it cannot be read, is no plain file or others may write to it");
   if (file.readAll(bytes))
     kernel = parseEntry(bytes, key);
   if (!kernel.isOk())

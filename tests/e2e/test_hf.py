@@ -121,6 +121,14 @@ def test_several_turns_on_one_cache(model, new_cache):
     assert torch.equal(again, turns[:, :50])
 
 
+def test_a_prepared_cache_takes_any_batch(model, new_cache):
+    ids, cache = random_ids(3, 40), new_cache()
+    cache.prepare()
+    got = logits_of(model, cache, ids)
+    assert cache.lengths == [40] * 3 and cache.report()["sequences"] == 3
+    assert torch.equal(got, logits_of(model, new_cache(), ids))
+
+
 def test_memory_grows_with_the_prompt(model, new_cache):
     ids, cache = random_ids(1, 700), new_cache()
     logits_of(model, cache, ids[:, :100])

@@ -114,6 +114,29 @@ def test_commit_needs_every_layer(cache):
     assert cache.report()["tokens"] == 8
 
 
+def test_with_block_that_cannot_commit_takes_the_step_back(cache):
+    sequence = cache.add()
+    step = cache.plan([sequence], [8])
+    with pytest.raises(kvq.FailedPrecondition, match="layer 1 has not appended"), step:
+        step.append(0, *states(8))
+    assert not step.is_open
+    with cache.plan([sequence], [0]) as step:
+        step.abort()
+    fill(cache, sequence, *states(8))
+    assert cache.length(sequence) == 8
+
+
+def test_pages_outlive_growing(cache):
+    sequence = cache.add()
+    fill(cache, sequence, *states(70))
+    pages = cache.pages(0)
+    before = pages.copy()
+    cache.grow(64, 2)
+    others = [np.full(pages.nbytes, 255, np.uint8) for _ in range(8)]
+    assert np.array_equal(pages, before) and others
+    assert np.array_equal(cache.pages(0)[: len(before)], before)
+
+
 def test_a_full_pool_says_so_and_grows(cache):
     k, v = states(4 * 64 + 100)
     sequence = cache.add()

@@ -193,6 +193,27 @@ TEST_P(Steps, ABadValueIsNamedAndLeavesTheLayerAsItWas) {
   harness.checkRead(b);
 }
 
+// What a failed attempt overwrote in the ring is what the next attempt quantizes first.
+TEST_P(Steps, ALayerThatTriesAgainGivesTheSameAnswers) {
+  Harness harness(setup(1));
+  const int32_t a = harness.add();
+  harness.step({{a}, {60}, {}, 60});
+  const StepData data = {{a}, {100}, {}, 100};
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(harness.plan(data, &step));
+  Harness::LayerData values = harness.random(data);
+  const int64_t index = values.v.index(0, 0, 90) + 9;
+  const float good = values.v.get(index);
+  values.v.set(index, NAN);
+  KVQ_EXPECT_ERROR(harness.forward(step, 0, values), KVQ_BAD_VALUE, "token 150");
+  values.v.set(index, good);
+  KVQ_ASSERT_OK(harness.forward(step, 0, values));
+  harness.record(data, 0, values);
+  harness.check(data, 0, values);
+  KVQ_ASSERT_OK(kvq_commit_step(step));
+  harness.checkRead(a);
+}
+
 // Kernels may load what they then mask out, so no bad value may lie where they can reach: memory comes uncleared (the
 // harness fills it with NaN), and a failed append has written some.
 TEST(StepProtocol, NoBadValueStaysInReach) {
@@ -280,6 +301,12 @@ TEST(StepProtocol, AStepWithoutTokensDoesNothing) {
   harness.step({{a}, {0}, {}, 4});
   harness.step({{a}, {0}, {}, 4}, false);
   EXPECT_EQ(harness.length(a), 0);
+  // Strides of an array without elements are whatever its maker left there: NumPy's are 0.
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(harness.plan({{a}, {0}, {}, 0}, &step));
+  const kvq_tensor empty = {nullptr, KVQ_F32, KVQ_CPU, 4, {1, 1, 0, 16}, {0, 0, 0, 0}};
+  KVQ_ASSERT_OK(kvq_append(step, 0, &empty, &empty));
+  KVQ_ASSERT_OK(kvq_commit_step(step));
 }
 
 // ---- pools

@@ -260,6 +260,41 @@ TEST_F(Store, UntrustedAndUnusableFoldersAreRefusedAtOnce) {
   EXPECT_EQ(created, nullptr);
 }
 
+TEST_F(Store, ALinkThatChangesLaterLeadsNowhere) {
+  const KernelStore other = open();
+  ASSERT_TRUE(other.write(key, sample).isOk());
+  const fs::path mine = root / "mine", link = root / "link";
+  ASSERT_EQ(mkdir(mine.c_str(), 0700), 0);
+  fs::create_symlink(mine, link);
+  auto store = KernelStore::open(link.c_str(), KernelStore::Access::ReadWrite);
+  ASSERT_TRUE(store.isOk()) << store.status().message();
+  fs::remove(link);
+  fs::create_symlink(folder, link);
+  EXPECT_EQ(store.value().read(key).status().code(), Code::FailedPrecondition);
+}
+
+TEST_F(Store, AnEntryThatOthersMayWriteToIsNotRun) {
+  const KernelStore store = open();
+  ASSERT_TRUE(store.write(key, sample).isOk());
+  ASSERT_EQ(chmod((folder / (key + ".kernel")).c_str(), 0646), 0);
+  EXPECT_EQ(store.read(key).status().code(), Code::Corrupt);
+}
+
+// As an image ships it: owned by root, read by the user that the engine runs as.
+TEST_F(Store, AFolderOfRootIsTrusted) {
+  if (geteuid() != 0)
+    GTEST_SKIP() << "only root can make a folder of root's";
+  open();
+  ASSERT_EQ(chmod(root.c_str(), 0755), 0);
+  ASSERT_EQ(chmod(folder.c_str(), 0755), 0);
+  ASSERT_EQ(seteuid(12345), 0);
+  const auto read = KernelStore::open(folder.c_str(), KernelStore::Access::ReadOnly);
+  const auto written = KernelStore::open(folder.c_str(), KernelStore::Access::ReadWrite);
+  ASSERT_EQ(seteuid(0), 0);
+  EXPECT_TRUE(read.isOk()) << read.status().message();
+  EXPECT_EQ(written.status().code(), Code::Permission);
+}
+
 TEST_F(Store, ACompilerThatIsAbsentOrOfAnotherVersionIsRefused) {
   kvq_context *created = nullptr;
   KVQ_EXPECT_ERROR(context(&created, 0, "/nowhere/libkvq-compiler.so"), KVQ_UNSUPPORTED,

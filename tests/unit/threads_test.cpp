@@ -5,6 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 using namespace kvq;
 
 namespace {
@@ -90,6 +93,28 @@ TEST(ThreadPool, CallersAtOnceAndRunsWithinRunsFinish) {
       &nested);
   for (const Counts &inner : nested.counts)
     expectOnce(inner);
+}
+
+TEST(ThreadPool, AForkedChildWorksAloneAndEnds) {
+  auto pool = std::make_unique<ThreadPool>(3);
+  Counts before(100);
+  pool->run(100, countUp, &before);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(20); // a child that waits for threads which it does not have ends by this signal
+    Counts counts(100);
+    for (int run = 0; run < 3; ++run)
+      pool->run(100, countUp, &counts);
+    pool.reset();
+    _exit(std::all_of(counts.begin(), counts.end(), [](const auto &count) { return count == 3; }) ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  Counts after(100);
+  pool->run(100, countUp, &after);
+  expectOnce(after);
 }
 
 } // namespace

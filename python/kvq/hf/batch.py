@@ -88,7 +88,8 @@ class PackedBatch:
         return -(-tokens // self.page_tokens)
 
     def reserve(self, lengths: list[int]) -> None:
-        """Grows the pool, if it must, for rows of these lengths: by an eighth, and by 256 tokens a row, at least."""
+        """Grows the pool, if it must, for rows of these lengths: by an eighth, and by 256 tokens a row, at least.
+        The old and the new memory exist together while it grows."""
         cache = self._open_cache()
         needed = sum(self._blocks_of(max(lowlevel.format_frontier(self.format, length))) for length in lengths)
         if needed > cache.blocks:

@@ -195,7 +195,7 @@ class KVQCache(Cache):
         if len(states) != len(self.layers):
             raise Unsupported(f"states has {len(states)} layers where the model has {len(self.layers)}: give all")
         self.packed.abort()
-        self.packed.open(*states[0])
+        self._open(*states[0])
         self.packed.append_all([(k.detach(), v.detach()) for k, v in states])
         self._extend(torch.ones(states[0][0].shape[0], states[0][0].shape[2], dtype=torch.bool))
 
@@ -231,9 +231,15 @@ class KVQCache(Cache):
         self.packed.begin_forward()
         self._new = self._waiting = None
         self._dense = []
-        self.packed.open(k, v)
+        self._open(k, v)
         if self._kept is None:
             self._kept = torch.empty(k.shape[0], 0, dtype=torch.bool)
+
+    def _open(self, k: torch.Tensor, v: torch.Tensor) -> None:
+        if self.padded_length == 0:  # rows that `prepare` or a first forward that failed has made bind nobody
+            self.packed.reset()
+            self._kept = None
+        self.packed.open(k, v)
 
     def attend(
         self,

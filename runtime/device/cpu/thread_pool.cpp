@@ -5,6 +5,7 @@
 
 #include <sched.h>
 #include <system_error>
+#include <unistd.h>
 
 namespace kvq {
 
@@ -16,78 +17,86 @@ int usableThreads() {
   return count ? static_cast<int>(count) : 1;
 }
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()), process_(::getpid()) {
   if (threads <= 0)
     threads = usableThreads();
   for (int i = 1; i < threads; ++i) {
     // A system that refuses another thread leaves a smaller pool: slower, never wrong.
     try {
-      workers_.emplace_back([this] { worker(); });
+      state_->workers.emplace_back([state = state_.get()] { state->worker(); });
     } catch (const std::system_error &) {
       break;
     }
   }
 }
 
+bool ThreadPool::forked() const { return ::getpid() != process_; }
+
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
+  if (forked()) {
+    // Joining threads that are not there, or destroying what they waited on, would wait for ever.
+    (void)state_.release();
+    return;
   }
-  wake_.notify_all();
-  for (std::thread &thread : workers_)
+  {
+    std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->stop = true;
+  }
+  state_->wake.notify_all();
+  for (std::thread &thread : state_->workers)
     thread.join();
 }
 
-void ThreadPool::drain() {
-  for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;)
-    task_(data_, i);
+void ThreadPool::State::drain() {
+  for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;)
+    task(data, i);
 }
 
-void ThreadPool::worker() {
+void ThreadPool::State::worker() {
   uint64_t seen = 0;
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex);
   for (;;) {
     // A worker that wakes up after the run has ended does not join it: the caller never waits for a sleeping thread.
-    wake_.wait(lock, [&] { return stop_ || (open_ && generation_ != seen); });
-    if (stop_)
+    wake.wait(lock, [&] { return stop || (open && generation != seen); });
+    if (stop)
       return;
-    seen = generation_;
-    active_.fetch_add(1, std::memory_order_relaxed);
+    seen = generation;
+    active.fetch_add(1, std::memory_order_relaxed);
     lock.unlock();
     drain();
     lock.lock();
-    if (active_.fetch_sub(1, std::memory_order_release) == 1 && !open_)
-      done_.notify_one();
+    if (active.fetch_sub(1, std::memory_order_release) == 1 && !open)
+      done.notify_one();
   }
 }
 
 void ThreadPool::run(int64_t count, ParallelTask task, void *data) {
-  std::unique_lock<std::mutex> exclusive(running_, std::try_to_lock);
-  if (!exclusive.owns_lock() || workers_.empty() || count <= 1) {
+  State &state = *state_;
+  std::unique_lock<std::mutex> exclusive(state.running, std::defer_lock);
+  if (state.workers.empty() || count <= 1 || forked() || !exclusive.try_lock()) {
     for (int64_t i = 0; i < count; ++i)
       task(data, i);
     return;
   }
   {
-    std::lock_guard<std::mutex> lock(mutex_);
-    task_ = task, data_ = data, count_ = count;
-    next_.store(0, std::memory_order_relaxed);
-    open_ = true;
-    ++generation_;
+    std::lock_guard<std::mutex> lock(state.mutex);
+    state.task = task, state.data = data, state.count = count;
+    state.next.store(0, std::memory_order_relaxed);
+    state.open = true;
+    ++state.generation;
   }
-  wake_.notify_all();
-  drain();
+  state.wake.notify_all();
+  state.drain();
   {
-    std::lock_guard<std::mutex> lock(mutex_);
-    open_ = false;
+    std::lock_guard<std::mutex> lock(state.mutex);
+    state.open = false;
   }
   // Some microseconds: below the cost of going to sleep and being woken.
-  for (int spin = 0; spin < 200 && active_.load(std::memory_order_acquire) != 0; ++spin)
+  for (int spin = 0; spin < 200 && state.active.load(std::memory_order_acquire) != 0; ++spin)
     __builtin_ia32_pause();
-  if (active_.load(std::memory_order_acquire) != 0) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, [&] { return active_.load(std::memory_order_acquire) == 0; });
+  if (state.active.load(std::memory_order_acquire) != 0) {
+    std::unique_lock<std::mutex> lock(state.mutex);
+    state.done.wait(lock, [&] { return state.active.load(std::memory_order_acquire) == 0; });
   }
 }
 

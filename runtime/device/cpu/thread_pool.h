@@ -2,6 +2,7 @@
 //
 // A parallel-for over the caller's thread and parked workers. Workers sleep between runs and never spin; the caller
 // spins for a few microseconds at the end of a run, where the last worker is about to finish, and then sleeps too.
+// A child of fork() has a copy of the pool without its threads: there the caller works off all indices itself.
 #pragma once
 
 #include "runtime/device/device.h"
@@ -21,24 +22,30 @@ public:
   // Indices are handed out one by one. While another thread runs something here, the caller works off all indices
   // itself: two callers never wait for each other.
   void run(int64_t count, ParallelTask task, void *data) override;
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return static_cast<int>(state_->workers.size()) + 1; }
 
 private:
-  void worker();
-  void drain();
+  struct State {
+    void worker();
+    void drain();
 
-  std::vector<std::thread> workers_;
-  std::mutex running_; // held by the caller of the run in progress
-  std::mutex mutex_;   // guards generation_, open_ and stop_
-  std::condition_variable wake_, done_;
-  uint64_t generation_ = 0;
-  bool open_ = false; // workers may join the run
-  bool stop_ = false;
-  ParallelTask task_ = nullptr;
-  void *data_ = nullptr;
-  int64_t count_ = 0;
-  std::atomic<int64_t> next_{0};
-  std::atomic<int> active_{0}; // workers inside the run
+    std::vector<std::thread> workers;
+    std::mutex running; // held by the caller of the run in progress
+    std::mutex mutex;   // guards generation, open and stop
+    std::condition_variable wake, done;
+    uint64_t generation = 0;
+    bool open = false; // workers may join the run
+    bool stop = false;
+    ParallelTask task = nullptr;
+    void *data = nullptr;
+    int64_t count = 0;
+    std::atomic<int64_t> next{0};
+    std::atomic<int> active{0}; // workers inside the run
+  };
+  bool forked() const;
+
+  std::unique_ptr<State> state_;
+  int64_t process_; // the one that has the threads
 };
 
 // Threads that this process may use (its affinity mask).

@@ -106,3 +106,33 @@ func.func @f(%c: tensor<32x64xi4, #layout>, %s: tensor<1x64xf32>) {
   %x = kvq_tile.dequantize %c, %s, %s axis "0" : tensor<32x64xi4, #layout>, tensor<1x64xf32> -> tensor<32x64xf32>
   return
 }
+
+// -----
+
+// codes_c2
+#layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
+func.func @f(%p: !kvq_tile.ptr<i8>, %i: index) {
+  // expected-error @+1 {{a rectangle of 0 tokens and 64 channels does not tile a layout of 64 tokens and 64 channels}}
+  %x = kvq_tile.codes %p[%i, %i] : !kvq_tile.ptr<i8> -> tensor<0x64xi4, #layout>
+  return
+}
+
+// -----
+
+// store_codes_c3
+func.func @f(%q: tensor<0x64xi32>, %p: !kvq_tile.ptr<i8>, %i: index) {
+  // expected-error @+1 {{codes of 0 tokens do not tile a layout of 64 tokens}}
+  kvq_tile.store_codes %q, %p[%i] rows %i, %i {bits = 4, layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">}
+      : tensor<0x64xi32>, !kvq_tile.ptr<i8>
+  return
+}
+
+// -----
+
+// dequantize_c2
+#layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
+func.func @f(%k: tensor<32x64xi4, #layout>, %s: tensor<0x64xf32>) {
+  // expected-error @+1 {{scale of shape [0, 64] does not fit}}
+  %x = kvq_tile.dequantize %k, %s, %s axis "channel" : tensor<32x64xi4, #layout>, tensor<0x64xf32> -> tensor<32x64xf32>
+  return
+}

@@ -75,3 +75,21 @@ func.func @f(%k: tensor<32x64xi4, #layout>, %c: tensor<3x64xf32>, %a: tensor<3x3
   %x = kvq_tile.dot %k, %c acc %a scale %s contract 1 : tensor<32x64xi4, #layout>, tensor<3x64xf32>, tensor<3x32xf32> -> tensor<3x32xf32>
   return
 }
+
+// -----
+
+// dot_c3
+func.func @f(%x: tensor<8x32xf32>, %c: tensor<0x3x8xf32>, %a: tensor<3x32xf32>) {
+  // expected-error @+1 {{has 0 sets of coefficients, which do not divide 32 results}}
+  %y = kvq_tile.dot %x, %c acc %a contract 0 : tensor<8x32xf32>, tensor<0x3x8xf32> -> tensor<3x32xf32>
+  return
+}
+
+// -----
+
+// dot_c3
+func.func @f(%x: tensor<8x32xf32>, %c: tensor<3x8xf32>, %a: tensor<3x32xf32>, %s: tensor<0x32xf32>) {
+  // expected-error @+1 {{scale of type 'tensor<0x32xf32>' is not [groups dividing 8, 32]}}
+  %y = kvq_tile.dot %x, %c acc %a scale %s contract 0 : tensor<8x32xf32>, tensor<3x8xf32>, tensor<0x32xf32> -> tensor<3x32xf32>
+  return
+}

@@ -78,3 +78,21 @@ func.func @f(%s: tensor<3x32xf32>) {
   %x = kvq_tile.reduce min %s dim 2 : tensor<3x32xf32> -> tensor<3xf32>
   return
 }
+
+// -----
+
+// broadcast_c2
+func.func @f(%m: tensor<0xf32>) {
+  // expected-error @+1 {{source extent 0 does not divide the result's 32}}
+  %x = kvq_tile.broadcast %m dims [0] : tensor<0xf32> -> tensor<32xf32>
+  return
+}
+
+// -----
+
+// reduce_c2
+func.func @f(%s: tensor<3x32xf32>) {
+  // expected-error @+1 {{dim is -1; the source has rank 2}}
+  %x = kvq_tile.reduce min %s dim -1 : tensor<3x32xf32> -> tensor<3xf32>
+  return
+}

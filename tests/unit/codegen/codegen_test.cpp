@@ -46,6 +46,7 @@ TEST_P(Codegen, exp2_is_accurate_and_flushes_masked_scores) {
   EXPECT_EQ(y[2], 0.0f);
   EXPECT_EQ(y[3], 1.0f);
   EXPECT_TRUE(std::isinf(y[4]) && std::isinf(y[5]));
+  EXPECT_TRUE(std::isnan(runUnary(GetParam(), "math.exp2", {NAN})[0]));
 }
 
 TEST_P(Codegen, log2_is_accurate) {
@@ -57,10 +58,12 @@ TEST_P(Codegen, log2_is_accurate) {
     ASSERT_NEAR(y[i], std::log2(static_cast<double>(x[i])),
                 4e-7 * std::max(1.0, std::fabs(std::log2(static_cast<double>(x[i])))))
         << x[i];
-  y = runUnary(GetParam(), "math.log2", {0.0f, -1.0f, 1.0f});
+  y = runUnary(GetParam(), "math.log2", {0.0f, -1.0f, 1.0f, INFINITY, NAN});
   EXPECT_EQ(y[0], -INFINITY);
   EXPECT_TRUE(std::isnan(y[1]));
   EXPECT_EQ(y[2], 0.0f);
+  EXPECT_EQ(y[3], INFINITY);
+  EXPECT_TRUE(std::isnan(y[4]));
 }
 
 TEST_P(Codegen, roundeven_ties_go_to_even) {
