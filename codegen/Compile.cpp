@@ -238,7 +238,7 @@ llvm::Expected<CompileResult> mlir::kvq::compile(const CompileInput &input) {
   Compilation compilation(input);
   if (!compilation.run(result)) {
     std::string message = compilation.error();
-    if (input.writeBundle)
+    if (input.writeBundle && !compilation.program().empty())
       message += "\n" + writeBundle(input, compilation.program(), message);
     return llvm::createStringError(message);
   }

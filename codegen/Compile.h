@@ -46,8 +46,8 @@ struct CompileResult {
 // Name of the function in every object.
 inline constexpr llvm::StringLiteral kEntryName = "kvq_entry";
 
-// Thread-safe. An error's message begins with line:column where the source is at fault, and ends in the command that
-// repeats the failure.
+// Thread-safe. An error's message begins with line:column where the source is at fault; where there is a program, its
+// last line has the command that repeats the failure.
 llvm::Expected<CompileResult> compile(const CompileInput &input);
 
 // Identifies the code that compiles: part of every kernel's key.

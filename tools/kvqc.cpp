@@ -5,6 +5,7 @@
 
 #include "codegen/Compile.h"
 
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/InitLLVM.h"
@@ -37,6 +38,13 @@ static cl::opt<bool> noBundle("no-bundle", cl::desc("leave no bundle behind when
 static int fail(const llvm::Twine &message) {
   llvm::WithColor::error(llvm::errs(), "kvqc") << message << "\n";
   return 1;
+}
+
+// "file:line:column: ..." where the message has a place, "file: ..." where it has none.
+static std::string withFile(const std::string &message) {
+  if (inputFile.empty())
+    return message;
+  return inputFile + (llvm::isDigit(message.front()) ? ":" : ": ") + message;
 }
 
 static llvm::Error dumpPhase(const PhaseInfo &info, const std::string &text) {
@@ -89,7 +97,7 @@ int main(int argc, char **argv) {
     };
   auto result = compile(input);
   if (!result)
-    return fail((inputFile.empty() ? "" : inputFile + ":") + llvm::toString(result.takeError()));
+    return fail(withFile(llvm::toString(result.takeError())));
   if (!dumpError.empty())
     return fail(dumpError);
   if (timing)

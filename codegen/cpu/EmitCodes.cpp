@@ -74,9 +74,9 @@ FailureOr<TileEmitter::Buffer> TileEmitter::unpackToBuffer(Operation *op, const 
 struct TileEmitter::WordRectangle {
   ::kvq::Layout layout;
   int64_t bits = 0, fields = 0;
-  std::array<int64_t, 2> extent = {1, 1};       // tokens, channels
-  SmallVector<std::array<int64_t, 2>> position; // (token, channel) of each field within its word
-  bool sideBySide = false;                      // 16 consecutive words are 16 consecutive channels
+  std::array<int64_t, 2> extent = {1, 1};            // tokens, channels
+  SmallVector<std::array<int64_t, 2>> position = {}; // (token, channel) of each field within its word
+  bool sideBySide = false;                           // 16 consecutive words are 16 consecutive channels
 
   // Fails where the fields are not the low bits of the two indices.
   static FailureOr<WordRectangle> of(const ::kvq::Layout &layout, int64_t bits) {

@@ -18,8 +18,8 @@ def LowerTilesPass : Pass<"kvq-cpu-lower-tiles", "::mlir::ModuleOp"> {
       %m = kvq_tile.reduce max %v dim 0 : tensor<64xf32> -> f32
       ==>  scf.for ... { llvm.load : vector<16xf32>; arith.maxnumf }; vector.reduction <maxnumf>
 
-    Refused with a diagnostic at the op: tiles of rank 0, without elements or of other elements than f32, f16, bf16, i64,
-    i32, i8, i1 and index; arithmetic on f16 and bf16; packed codes where no op takes them packed; carried masks; a
+    Refused with a diagnostic at the op: tiles of rank 0, without elements or of other elements than f32, f16, bf16,
+    i64, i32, i8, i1 and index; arithmetic on f16 and bf16; packed codes where no op takes them packed; carried masks; a
     kernel that needs more than 1 MiB of scratch memory.
 
     Precondition: kvq-verify-tiles. Not this pass's job: choosing tile sizes (kvq-attach-schedule), folding scales

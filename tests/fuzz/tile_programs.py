@@ -128,8 +128,8 @@ class Program:
             self.line(f"%{name}k = arith.cmpi ule, %{name}i, %{name}w : {offsets}")
             mask, mask_type = f" mask %{name}k", f", tensor<{rows}xi1>"
             loaded += f" * (np.arange({rows})[:, None] <= which).astype(i32)"
-        return self.value("i32", shape, f"kvq_tile.load %m[%{name}a]{mask} : !kvq_tile.ptr<i32>, {offsets}{mask_type} -> "
-                          f"{self.type('i32', shape)}", loaded)  # fmt: skip
+        return self.value("i32", shape, f"kvq_tile.load %m[%{name}a]{mask} : !kvq_tile.ptr<i32>, "
+                          f"{offsets}{mask_type} -> {self.type('i32', shape)}", loaded)  # fmt: skip
 
     def store(self, value):
         if value[1] == "f32":
@@ -194,7 +194,8 @@ class Program:
         kind, function = self.rng.choice([("max", "np.max"), ("min", "np.min"), ("add", "np.sum")])
         python = f"{function}({a[0]}, axis={dim})"
         if kind == "add":
-            python = f"np.sum({a[0]}, axis={dim}, dtype=i32)" if a[1] == "i32" else f"exact({python}, np.sum(np.abs({a[0]})))"
+            sizes = f"np.sum(np.abs({a[0]}))"
+            python = f"np.sum({a[0]}, axis={dim}, dtype=i32)" if a[1] == "i32" else f"exact({python}, {sizes})"
         return self.value(a[1], shape, f"kvq_tile.reduce {kind} %{a[0]} dim {dim} : {self.typed(a)} -> "
                           f"{self.type(a[1], shape)}", python)  # fmt: skip
 
@@ -223,7 +224,8 @@ class Program:
         self.line(f"%{name}t = arith.constant {t} : index")
         self.line(f"%{name}c = arith.constant {c} : index")
         python = f"unpack(p, {bits}, {inner!r})[{t}:{t + tokens}, {c}:{c + channels}]"
-        self.line(f"%{name} = kvq_tile.codes %p[%{name}t, %{name}c] : !kvq_tile.ptr<i8> -> {type}", f"{name} = {python}")
+        self.line(f"%{name} = kvq_tile.codes %p[%{name}t, %{name}c] : !kvq_tile.ptr<i8> -> {type}",
+                  f"{name} = {python}")  # fmt: skip
         shape, kind = (tokens, channels), self.rng.choice(["unpack", "dequantize", "dot", "dot"])
         if kind == "unpack":
             return self.value("i32", shape, f"kvq_tile.unpack %{name} : {type} -> {self.type('i32', shape)}", name)
@@ -233,11 +235,13 @@ class Program:
         groups = self.rng.choice([g for g in (1, 2, 4, 8, 16) if shape[axis] % g == 0])
         s = self.pick("f32", (groups, shape[1 - axis]))
         m = self.pick("f32", s[2])
-        wide = ["np.repeat({}, {}, axis=0)".format(v[0], shape[axis] // groups) + (".T" if axis else "") for v in (s, m)]
+        length, turned = shape[axis] // groups, ".T" if axis else ""
+        wide = [f"np.repeat({v[0]}, {length}, axis=0){turned}" for v in (s, m)]
         kind = ["channel", "token"][axis]
         return self.value("f32", shape, f'kvq_tile.dequantize %{name}, %{s[0]}, %{m[0]} axis "{kind}" : {type}, '
                           f"{self.typed(s)} -> {self.type('f32', shape)}",
-                          f"exact({name} * {wide[0]} + {wide[1]}, np.abs({name} * {wide[0]}) + np.abs({wide[1]}))")  # fmt: skip
+                          f"exact({name} * {wide[0]} + {wide[1]}, "
+                          f"np.abs({name} * {wide[0]}) + np.abs({wide[1]}))")  # fmt: skip
 
     def product(self, x=None, x_type=None):
         x = x or self.pick("f32", rank=2)
@@ -246,8 +250,8 @@ class Program:
         sets = self.rng.choice([0] + [s for s in (1, 2, 3, 4, 8) if n % s == 0])
         if sets:
             values, scales = self.pick("f32", (rows, c)), self.pick("f32", (sets, c))
-            coeff = self.value("f32", (sets, rows, c), f"kvq_tile.coeff %{values[0]}, %{scales[0]} : {self.typed(values)}, "
-                               f"{self.typed(scales)} -> {self.type('f32', (sets, rows, c))}",
+            coeff = self.value("f32", (sets, rows, c), f"kvq_tile.coeff %{values[0]}, %{scales[0]} : "
+                               f"{self.typed(values)}, {self.typed(scales)} -> {self.type('f32', (sets, rows, c))}",
                                f"exact({values[0]}[None] * {scales[0]}[:, None])")  # fmt: skip
         else:
             coeff = self.pick("f32", (rows, c))
@@ -256,8 +260,9 @@ class Program:
             groups = self.rng.choice([g for g in (1, 2, 3, 4, rows) if c % g == 0])
             scale = self.pick("f32", (groups, n))
         extra, extra_type = (f" scale %{scale[0]}", f", {self.typed(scale)}") if scale else ("", "")
-        return self.value("f32", (rows, n), f"kvq_tile.dot %{x[0]}, %{coeff[0]} acc %{acc[0]}{extra} contract {contract} : "
-                          f"{x_type or self.typed(x)}, {self.typed(coeff)}{extra_type} -> {self.type('f32', (rows, n))}",
+        return self.value("f32", (rows, n), f"kvq_tile.dot %{x[0]}, %{coeff[0]} acc %{acc[0]}{extra} contract "
+                          f"{contract} : {x_type or self.typed(x)}, {self.typed(coeff)}{extra_type} -> "
+                          f"{self.type('f32', (rows, n))}",
                           f"dot({x[0]}, {coeff[0]}, {acc[0]}, {scale and scale[0]}, {contract})")  # fmt: skip
 
     # ---- regions
@@ -291,8 +296,9 @@ class Program:
 
     def end(self, yielded, types, name, mlir, python=None):
         """The yield of a block and what follows the block."""
+        targets = "".join(f"{name}_{i}, " for i in range(len(types)))
         self.line(f"scf.yield {', '.join('%' + v[0] for v in yielded)} : {', '.join(self.type(*t) for t in types)}",
-                  f"{''.join(f'{name}_{i}, ' for i in range(len(types)))}= {''.join(v[0] + ', ' for v in yielded)}")  # fmt: skip
+                  f"{targets}= {''.join(v[0] + ', ' for v in yielded)}")  # fmt: skip
         self.depth -= 1
         self.line(mlir, python)
 
