@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvq._native.Kernel: one compiled kernel, launched with Python numbers and arrays. Arrays are passed as they are; the
-// signature's element type is checked, strides and bounds are the caller's business.
+// kvq._native.Kernel: one compiled kernel, launched with Python numbers and arrays. Arrays are passed as they are; they
+// must have the signature's element type, be C-contiguous and writable. Bounds are the caller's business.
 #include "python/native/native.h"
 
 #include <nanobind/stl/array.h>
@@ -66,6 +66,16 @@ static Failure mismatch(size_t index, const std::string &wanted, const std::stri
                                            ", but the kernel's signature has " + wanted + " there");
 }
 
+static bool isContiguous(const Input &array) {
+  int64_t expected = 1;
+  bool contiguous = true;
+  for (size_t i = array.ndim(); i-- > 0;) {
+    contiguous &= array.shape(i) == 1 || array.stride(i) == expected;
+    expected *= static_cast<int64_t>(array.shape(i));
+  }
+  return contiguous || expected == 0; // an empty array has no element to misplace
+}
+
 static uint64_t pointerArgument(nb::handle value, size_t index, const std::string &type) {
   if (value.is_none())
     return 0;
@@ -78,6 +88,15 @@ static uint64_t pointerArgument(nb::handle value, size_t index, const std::strin
   const std::string given = elementName(array.dtype());
   if (type != "ptr" && type != "ptr<" + given + ">")
     throw mismatch(index, type, "an array of " + given);
+  if (!isContiguous(array))
+    throw Failure(KVQ_INVALID_ARGUMENT,
+                  "argument " + std::to_string(index) +
+                      " is not C-contiguous, and a kernel gets no strides: pass a contiguous copy");
+  Output writable; // a signature does not tell inputs from outputs
+  if (!nb::try_cast(value, writable, false))
+    throw Failure(KVQ_INVALID_ARGUMENT, "argument " + std::to_string(index) +
+                                            " is read-only, but a kernel may write through any pointer: pass a "
+                                            "writable copy");
   return reinterpret_cast<uint64_t>(array.data());
 }
 
@@ -123,7 +142,8 @@ void bindKernel(nb::module_ &m) {
   nb::class_<Kernel>(m, "Kernel", "A compiled kernel.")
       .def_prop_ro("signature", signatureText, "Its arguments, one word each.")
       .def("launch", launch, "args"_a, nb::kw_only(), "grid"_a,
-           "Runs grid[0] * grid[1] * grid[2] programs. An argument is a number, an array or None (a null pointer).");
+           "Runs grid[0] * grid[1] * grid[2] programs. An argument is a number, a C-contiguous writable array or None "
+           "(a null pointer).");
 }
 
 } // namespace kvq::python

@@ -367,6 +367,93 @@ def test_a_config_of_another_model_is_noticed(model, new_cache):
     assert cache.lengths == [0]
 
 
+def test_a_backward_pass_is_refused(model, new_cache):
+    ids = random_ids(1, 40)
+    with torch.enable_grad():
+        logits = model(ids, past_key_values=new_cache()).logits
+        assert torch.isfinite(logits).all()
+        with pytest.raises(kvq.Unsupported, match="no gradient"):
+            logits.sum().backward()
+        # Only K has a gradient here, and the cache detaches it.
+        q, k, v = torch.randn(1, 6, 5, 16), torch.randn(1, 2, 5, 16, requires_grad=True), torch.randn(1, 2, 5, 16)
+        with pytest.raises(kvq.Unsupported, match="no gradient"):
+            attend(new_cache(), 0, q, k, v, None).sum().backward()
+    assert not model(ids, past_key_values=new_cache()).logits.requires_grad
+    model.zero_grad()
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_cache_for_another_number_of_layers_is_refused(model, new_cache, layers):
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = layers
+    cache = new_cache(config=config)
+    with pytest.raises(kvq.InvalidArgument, match=f"model has 2 layers where the cache was made for {layers}"):
+        model(random_ids(1, 4), past_key_values=cache)
+    assert cache.get_seq_length() == 0
+    k = torch.zeros(1, 2, 4, 16)
+    with pytest.raises(kvq.InvalidArgument, match=f"layer {layers} does not exist"):
+        cache.update(k, k, layers)
+
+
+def test_load_refuses_states_that_do_not_fit_together(new_cache):
+    cache = new_cache()
+    eight, nine = (torch.zeros(1, 2, tokens, 16) for tokens in (8, 9))
+    for states, word in (
+        ([], "has 0 layers"),
+        ([(eight, eight), (nine, nine)], r"layer 1 of states has K \[1, 2, 9, 16\]"),
+        ([(eight, nine), (eight, eight)], "layer 0 of states"),
+        ([(eight[0], eight[0])] * 2, "rows, kv_heads, tokens, d"),
+    ):
+        with pytest.raises(kvq.InvalidArgument, match=word):
+            cache.load(states)
+    cache.load([(eight, eight)] * 2)
+    assert cache.lengths == [8]
+
+
+def test_an_empty_cache_takes_another_dtype(model, context):
+    half = evaluate.tiny(dtype=torch.bfloat16).model
+    cache = KVQCache(half.config, EIGHT, context=context)
+    cache.prepare(torch.float32)
+    half(random_ids(1, 4), past_key_values=cache)
+    with pytest.raises(kvq.InvalidArgument, match="float32 where the cache holds torch.bfloat16"):
+        cache.prepare(torch.float32)
+    cache.reset()
+    model(random_ids(1, 4), past_key_values=cache)
+    assert stored(cache)[0].dtype == torch.float32
+    for config_dtype, expected in ((torch.bfloat16, "bfloat16"), (None, "float32")):
+        config = copy.deepcopy(model.config)
+        config.dtype = config_dtype
+        prepared = KVQCache(config, EIGHT, context=context)
+        prepared.prepare()
+        assert prepared.packed.cache.config["dtype"] == expected
+
+
+def test_a_refused_first_forward_binds_no_batch(model, new_cache):
+    cache, right = new_cache(), torch.ones(2, 20, dtype=torch.long)
+    right[1, 15:] = 0
+    with pytest.raises(kvq.Unsupported):
+        model(random_ids(2, 20), attention_mask=right, past_key_values=cache)
+    ids = random_ids(3, 20)
+    output = model.generate(
+        ids, attention_mask=torch.ones_like(ids), past_key_values=cache, max_new_tokens=2, pad_token_id=0
+    )
+    assert output.shape == (3, 22)
+    assert cache.lengths == [21] * 3
+
+
+def test_padding_that_a_later_turn_forgets_or_brings_is_refused(model, new_cache):
+    ids, mask = padded_batch((30, 20))
+    cache = new_cache()
+    model(ids, attention_mask=mask, past_key_values=cache)
+    with pytest.raises(kvq.Unsupported, match="shows one that was padding"):
+        model(ids[:, :1], past_key_values=cache)
+    later = torch.cat([mask, torch.tensor([[1, 1, 1], [1, 0, 1]])], dim=1)
+    with pytest.raises(kvq.Unsupported, match="row 1 .*later turn must bring no padding") as refusal:
+        model(random_ids(2, 3), attention_mask=later, past_key_values=cache)
+    assert "padding_side" not in str(refusal.value)
+    assert cache.lengths == [30, 20]
+
+
 # -- the dense way ----------------------------------------------------------------------------------------------------
 
 

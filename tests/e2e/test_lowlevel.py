@@ -199,3 +199,23 @@ def test_kernel_checks_its_arguments(context):
     arguments[index] = "x"
     with pytest.raises(kvq.InvalidArgument, match=f"argument {index}"):
         kernel.launch(arguments, grid=(1, 1, 1))
+
+
+def test_kernel_refuses_arrays_it_could_not_use(context):
+    request = "dequantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact"
+    kernel = lowlevel.open_kernel(context, request)
+    words = kernel.signature.split()
+    index = next(i for i, word in enumerate(words) if word.startswith("ptr"))
+    dtype = {"ptr<f32>": np.float32, "ptr<i32>": np.int32, "ptr<i64>": np.int64}.get(words[index], np.uint8)
+    read_only = np.zeros(8, dtype)
+    read_only.flags.writeable = False
+    arguments = [None if word.startswith("ptr") else 0 for word in words]
+    for array, reason in (
+        (np.zeros(16, dtype)[::2], "not C-contiguous"),
+        (np.zeros(8, dtype)[::-1], "not C-contiguous"),
+        (np.zeros((4, 2), dtype).T, "not C-contiguous"),
+        (read_only, "read-only"),
+    ):
+        arguments[index] = array
+        with pytest.raises(kvq.InvalidArgument, match=f"argument {index} is {reason}"):
+            kernel.launch(arguments, grid=(1, 1, 1))

@@ -12,11 +12,23 @@ from typing import Any
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from kvq.errors import FailedPrecondition, Unsupported
+from kvq.errors import FailedPrecondition, InvalidArgument, Unsupported
 from kvq.hf.cache import HANDLE, Handle
 
 # Arguments of other attention functions that change the result and have no kernel here.
 _REFUSED = ("softcap", "s_aux", "sliding_window", "position_bias")
+
+
+class _NoGradient(torch.autograd.Function):
+    """Hands attention's result on and refuses the backward pass, which would otherwise miss its share in silence."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        raise Unsupported("a KVQCache has no gradient: call the model without it, or under torch.no_grad()")
 
 
 def attention_forward(
@@ -40,8 +52,23 @@ def attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     _check(module, query, dropout, kwargs)
+    _check_layers(module, handle)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    return handle.cache.attend(handle.layer, query, key, value, scale, attention_mask), None
+    out = handle.cache.attend(handle.layer, query, key, value, scale, attention_mask)
+    if torch.is_grad_enabled() and (query.requires_grad or handle.gradient):
+        # An anchor of its own: query would keep the graph of its layer alive.
+        out = _NoGradient.apply(torch.empty(0, requires_grad=True), out)
+    return out, None
+
+
+def _check_layers(module: torch.nn.Module, handle: Handle) -> None:
+    layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
+    held = len(handle.cache.layers)
+    if layers is not None and layers != held:
+        raise InvalidArgument(
+            f"the model has {layers} layers where the cache was made for {held}: make the cache from this "
+            "model's config"
+        )
 
 
 def _check(module: torch.nn.Module, query: torch.Tensor, dropout: float, kwargs: dict[str, Any]) -> None:

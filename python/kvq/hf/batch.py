@@ -55,6 +55,8 @@ class PackedBatch:
             raise Unsupported(
                 f"K is on device {k.device}: this version of kvq runs on the CPU, move the model with model.to(\"cpu\")"
             )
+        if self.cache is not None and not self.rows and not self._fits(k, v):
+            self.cache = None  # it holds nothing that would bind its dtype and sizes
         if self.cache is None:
             self.cache = self._create(k, v)
             self.dtype = k.dtype
@@ -68,6 +70,11 @@ class PackedBatch:
             raise InvalidArgument(
                 f"the batch has {k.shape[0]} rows where the cache holds {len(self.rows)}: call reset() or make another"
             )
+
+    def _fits(self, k: torch.Tensor, v: torch.Tensor) -> bool:
+        config = self._open_cache().config
+        sizes = (config["kv_heads"], config["dk"], config["dv"])
+        return k.dtype == self.dtype and sizes == (k.shape[1], k.shape[-1], v.shape[-1])
 
     def _create(self, k: torch.Tensor, v: torch.Tensor) -> lowlevel.Cache:
         return lowlevel.Cache(

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, get_layer_types_and_kwargs
 
 from kvq import lowlevel
-from kvq.errors import FailedPrecondition, Unsupported
+from kvq.errors import FailedPrecondition, InvalidArgument, Unsupported
 from kvq.hf.batch import PackedBatch, Shape
 from kvq.hf.padding import leading_pads
 
@@ -31,6 +31,7 @@ class Handle:
 
     cache: KVQCache
     layer: int
+    gradient: bool = False  # whether K or V, which the cache detaches, had a gradient
 
 
 def _refuse(operation: str, remedy: str) -> Unsupported:
@@ -179,21 +180,27 @@ class KVQCache(Cache):
 
     def prepare(
         self,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         rows: int = 1,
         progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        """Compiles or loads all kernels that a model of this config and dtype needs; progress is called for each."""
+        """Compiles or loads all kernels that a model of this config and dtype needs; progress is called for each.
+        dtype None is the config's, or float32 where that has none."""
+        if self.padded_length == 0:
+            self._open_empty(dtype or _config_dtype(self.config), rows)
+        elif dtype not in (None, self.packed.dtype):
+            raise InvalidArgument(f"dtype is {dtype} where the cache holds {self.packed.dtype}: call reset() first")
+        self.packed.cache.prepare(progress)
+
+    def _open_empty(self, dtype: torch.dtype, rows: int) -> None:
         heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
         size = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
         empty = torch.empty(rows, heads, 0, size, dtype=dtype)
-        self.packed.open(empty, empty)
-        self.packed.cache.prepare(progress)
+        self._open(empty, empty)
 
     def load(self, states: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Appends K and V [rows, kv_heads, tokens, d] of every layer, which another cache of this model computed."""
-        if len(states) != len(self.layers):
-            raise Unsupported(f"states has {len(states)} layers where the model has {len(self.layers)}: give all")
+        _check_states(states, len(self.layers))
         self.packed.abort()
         self._open(*states[0])
         self.packed.append_all([(k.detach(), v.detach()) for k, v in states])
@@ -206,6 +213,16 @@ class KVQCache(Cache):
         self._dense = []
 
     # -- what transformers and the attention function call -----------------------------------------------------------
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not 0 <= layer_idx < len(self.layers):
+            raise InvalidArgument(
+                f"layer {layer_idx} does not exist: the cache was made for {len(self.layers)} layers, make it from "
+                "this model's config"
+            )
+        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
 
     def update_layer(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if layer == 0:
@@ -220,9 +237,10 @@ class KVQCache(Cache):
                 "though its config says so; make the cache from model.config itself"
             )
         self._waiting = layer
+        gradient = k.requires_grad or v.requires_grad
         # Detached: a graph through the cache would keep every step's K and V alive.
         k, v = k.detach(), v.detach()
-        handle = Handle(self, layer)
+        handle = Handle(self, layer, gradient)
         setattr(k, HANDLE, handle)
         setattr(v, HANDLE, handle)
         return k, v
@@ -304,3 +322,25 @@ class KVQCache(Cache):
 def _rows(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor itself where its rows are contiguous, as the kernels want them, else a copy."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _config_dtype(config: PreTrainedConfig) -> torch.dtype:
+    dtype = getattr(config, "dtype", None) or torch.float32
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+
+
+def _check_states(states: list[tuple[torch.Tensor, torch.Tensor]], layers: int) -> None:
+    if len(states) != layers:
+        raise InvalidArgument(f"states has {len(states)} layers where the model has {layers}: give all")
+    first = states[0]
+    for layer, (k, v) in enumerate(states):
+        if k.ndim != 4 or v.ndim != 4 or k.shape[:3] != v.shape[:3]:
+            raise InvalidArgument(
+                f"layer {layer} of states has K {list(k.shape)} and V {list(v.shape)}: give both as "
+                "[rows, kv_heads, tokens, d] with the same rows, heads and tokens"
+            )
+        if k.shape != first[0].shape or v.shape != first[1].shape:
+            raise InvalidArgument(
+                f"layer {layer} of states has K {list(k.shape)} and V {list(v.shape)} where layer 0 has "
+                f"{list(first[0].shape)} and {list(first[1].shape)}: give every layer the same rows and tokens"
+            )

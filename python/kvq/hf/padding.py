@@ -15,11 +15,12 @@ from kvq.errors import Unsupported
 def leading_pads(mask: torch.Tensor | None, kept: torch.Tensor, tokens: int) -> list[int]:
     """How many of the `tokens` new tokens of each row are padding.
 
-    `kept` [rows, past] says which of the earlier tokens were stored. The mask is None (no padding) or bool
-    [rows, 1, tokens, past + tokens], True where a query may attend.
+    `kept` [rows, past] says which of the earlier tokens were stored. The mask is None (no padding, in the past neither)
+    or bool [rows, 1, tokens, past + tokens], True where a query may attend.
     """
     rows, past = kept.shape
     if mask is None:
+        _check_past(torch.ones_like(kept), kept)
         return [0] * rows
     if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[-2] != tokens or mask.shape[-1] < past + tokens:
         raise Unsupported(
@@ -27,11 +28,7 @@ def leading_pads(mask: torch.Tensor | None, kept: torch.Tensor, tokens: int) -> 
             f"mask [{rows}, 1, {tokens}, {past + tokens}]: pass the tokenizer's 2-D attention_mask to the model"
         )
     visible = mask[:, 0, -1, : past + tokens].expand(rows, -1)
-    if not torch.equal(visible[:, :past], kept):
-        raise Unsupported(
-            "the attention mask hides a token that is stored in the cache, or shows one that was padding when it came: "
-            "keep the attention_mask of earlier tokens as it was"
-        )
+    _check_past(visible[:, :past], kept)
     new = visible[:, past:]
     pads = tokens - new.sum(dim=-1)
     if tokens > 1:
@@ -39,11 +36,24 @@ def leading_pads(mask: torch.Tensor | None, kept: torch.Tensor, tokens: int) -> 
     return pads.tolist()
 
 
+def _check_past(visible: torch.Tensor, kept: torch.Tensor) -> None:
+    if not torch.equal(visible, kept):
+        raise Unsupported(
+            "the attention mask hides a token that is stored in the cache, or shows one that was padding when it came: "
+            "keep the attention_mask of earlier tokens as it was"
+        )
+
+
 def _check_shape(mask: torch.Tensor, visible: torch.Tensor, new: torch.Tensor, pads: torch.Tensor) -> None:
     tokens = new.shape[-1]
     position = torch.arange(tokens)
     if not torch.equal(new, position >= pads[:, None]):
         row = int((new != (position >= pads[:, None])).any(dim=-1).nonzero()[0])
+        if visible.shape[-1] > tokens:
+            raise Unsupported(
+                f"row {row} of the batch has padding behind or between the tokens of a later turn: a later turn must "
+                "bring no padding, make its rows of one length or give each row a cache of its own"
+            )
         raise Unsupported(
             f"row {row} of the batch has padding behind or between its tokens: set tokenizer.padding_side = \"left\""
         )
