@@ -300,8 +300,7 @@ LogicalResult TileEmitter::emitIf(scf::IfOp op) {
   return success();
 }
 
-// ---- helpers
-// ---------------------------------------------------------------------------------------------------------
+// ---- helpers ----
 
 Type TileEmitter::scalarType(Type type) {
   if (isa<tile::PtrType>(type))
