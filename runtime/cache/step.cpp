@@ -20,8 +20,7 @@ static Spread spread(int64_t work, int64_t limit) { return work < limit ? Spread
 static int64_t align64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 static Status invalid(const std::string &message) { return {Code::InvalidArgument, message}; }
 
-// ---- planning
-// --------------------------------------------------------------------------------------------------------
+// ---- planning ----
 
 Step::Step(Cache &cache, std::vector<StepPart> parts)
     : cache_(cache), parts_(std::move(parts)), planner_(cache.config_, cache.geometry_),
@@ -148,8 +147,7 @@ void Step::loadChunk(int index) {
   status_.resize(chunk_.append.size());
 }
 
-// ---- ending
-// ----------------------------------------------------------------------------------------------------------
+// ---- ending ----
 
 Step::~Step() {
   if (!open_)
@@ -182,8 +180,7 @@ bool Step::takesPart(int sequence) const {
   return std::any_of(parts_.begin(), parts_.end(), [&](const StepPart &part) { return part.sequence == sequence; });
 }
 
-// ---- checks
-// ----------------------------------------------------------------------------------------------------------
+// ---- checks ----
 
 Status Step::checkTokens(const char *name, int64_t tokens) const {
   for (const StepPart &part : parts_) {
@@ -234,8 +231,7 @@ Status Step::badValue(const Tensor &k, const Tensor &v) const {
   return {Code::Internal, "a kernel counted bad values that are not there: please report it"};
 }
 
-// ---- running
-// ---------------------------------------------------------------------------------------------------------
+// ---- running ----
 
 int64_t Step::offset(const Tensor &tensor, int query) const {
   const int part = chunk_.part[query];

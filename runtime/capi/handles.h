@@ -84,8 +84,7 @@ template <typename Enum> int enumValue(const Enum &value) {
 // The cache configuration that a caller's struct means, checked.
 Result<CacheConfig> toConfig(const kvq_cache_config *config);
 
-// ---- tensors
-// ---------------------------------------------------------------------------------------------------------
+// ---- tensors ----
 inline constexpr int64_t kAnySize = -1;
 enum class Access { Read, Write };
 // InvalidArgument or Unsupported, naming the tensor, unless it lies on the CPU, has that element type and shape

@@ -18,8 +18,7 @@ static constexpr int kMaxWindow = 65536;
 static constexpr int kMinPage = 32, kMaxPage = 256;
 static constexpr int kMaxHeadDim = 256;
 
-// ---- parsing
-// ---------------------------------------------------------------------------------------------------------
+// ---- parsing ----
 
 static Status checkGroup(const SideFormat &side, std::string_view group, std::string_view whole) {
   const int g = side.group;
@@ -122,8 +121,7 @@ Result<CacheFormat> parseCache(std::string_view text) {
   return format;
 }
 
-// ---- printing
-// --------------------------------------------------------------------------------------------------------
+// ---- printing ----
 
 std::string toText(const SideFormat &side) {
   return std::to_string(side.bits) + (side.perChannel() ? "c" : "t") + std::to_string(side.group);
@@ -145,8 +143,7 @@ const std::vector<Preset> &presets() {
   return table;
 }
 
-// ---- commit, tail, pages
-// ---------------------------------------------------------------------------------------------
+// ---- commit, tail, pages ----
 
 int commitGroup(const PairFormat &pair) {
   int group = 32;

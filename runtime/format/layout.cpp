@@ -19,8 +19,7 @@ static Status invalid(std::string message) { return {Code::InvalidArgument, std:
 // Bounds of what a text may describe; far above any page, and low enough that no product of extents overflows.
 static constexpr int kMaxIndexBit = 15, kMaxInnerBits = 16, kMaxLoops = 16, kMaxExtent = 65536;
 
-// ---- the map
-// ---------------------------------------------------------------------------------------------------------
+// ---- the map ----
 
 int Layout::innerBits(Dim dim) const {
   int bits = 0;
@@ -105,8 +104,7 @@ Status Layout::checkBijective(int tokens, int channels) const {
   return Status::ok();
 }
 
-// ---- text
-// ------------------------------------------------------------------------------------------------------------
+// ---- text ----
 
 static std::string_view dimText(Dim dim) { return dim == Dim::Token ? "tok" : "ch"; }
 
@@ -193,8 +191,7 @@ Result<Layout> parseLayout(std::string_view text) {
   return layout;
 }
 
-// ---- profiles
-// --------------------------------------------------------------------------------------------------------
+// ---- profiles ----
 
 std::string_view toText(Profile profile) { return profile == Profile::Vnni ? "vnni" : "kivi"; }
 
@@ -240,8 +237,7 @@ Layout makeLayout(Profile profile, Side side, int bits, int pageTokens, int head
              : kiviLayout(Dim::Channel, Dim::Token, bits, headDim, pageTokens);
 }
 
-// ---- pages
-// -----------------------------------------------------------------------------------------------------------
+// ---- pages ----
 
 PageMap pageMap(const PairFormat &pair, int pageTokens, int dk, int dv) {
   int64_t next = 0;

@@ -21,8 +21,7 @@ constexpr const char *kBlockText = "k4c32-v4t16/w32,block";
 const ModelFormat kSliding = {{4, true, 32}, {2, false, 16}, 32, true};
 constexpr const char *kSlidingText = "k4c32-v2t16/w32,sliding";
 
-// ---- what a query sees
-// -----------------------------------------------------------------------------------------------
+// ---- what a query sees ----
 
 class Formats : public ::testing::TestWithParam<CacheSetup> {};
 
@@ -123,8 +122,7 @@ TEST(Commit, CuttingAPromptChangesNoBit) {
   }
 }
 
-// ---- steps
-// -----------------------------------------------------------------------------------------------------------
+// ---- steps ----
 
 class Steps : public ::testing::TestWithParam<CacheSetup> {
 protected:
@@ -309,8 +307,7 @@ TEST(StepProtocol, AStepWithoutTokensDoesNothing) {
   KVQ_ASSERT_OK(kvq_commit_step(step));
 }
 
-// ---- pools
-// -----------------------------------------------------------------------------------------------------------
+// ---- pools ----
 
 TEST(Pool, AFullPoolIsRefusedAtPlanAndGrows) {
   CacheSetup setup = small(kBlockText, kBlock);
@@ -392,8 +389,7 @@ TEST(Pool, BytesAreThoseOfTheFormula) {
   EXPECT_DOUBLE_EQ(report.bits_per_element, 8.0 * report.bytes_used / (194.0 * 3 * 2 * 32));
 }
 
-// ---- threads
-// ---------------------------------------------------------------------------------------------------------
+// ---- threads ----
 
 void backwards(void *, int64_t count, kvq_task task, void *data) {
   for (int64_t i = count - 1; i >= 0; --i)

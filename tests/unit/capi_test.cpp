@@ -32,8 +32,7 @@ TEST(Error, NullIsNoError) {
   EXPECT_STREQ(kvq_version(), kvq_version_from_c());
 }
 
-// ---- formats
-// ---------------------------------------------------------------------------------------------------------
+// ---- formats ----
 
 TEST(Format, QuestionsAreAnswered) {
   char text[64];
@@ -59,8 +58,7 @@ TEST(Format, QuestionsAreAnswered) {
   KVQ_EXPECT_ERROR(kvq_format_frontier("kivi-4", -1, &k, &v), KVQ_INVALID_ARGUMENT, "tokens is -1");
 }
 
-// ---- contexts and configurations
-// ---------------------------------------------------------------------------------------
+// ---- contexts and configurations ----
 
 TEST(Context, OptionsAreChecked) {
   kvq_context *context = nullptr;
@@ -146,8 +144,7 @@ TEST(Config, EachFieldIsChecked) {
                    "context is NULL");
 }
 
-// ---- tensors
-// ---------------------------------------------------------------------------------------------------------
+// ---- tensors ----
 
 class Tensors : public ::testing::Test {
 protected:
@@ -294,8 +291,7 @@ TEST(Read, IsRefusedWhereItCannotBeRight) {
   KVQ_EXPECT_OK(kvq_read(harness.cache, a, 0, &kView, &vView));
 }
 
-// ---- without a cache
-// -------------------------------------------------------------------------------------------------
+// ---- without a cache ----
 
 // merge_c1: merging parts of a softmax gives the whole one; a part that saw no key weighs nothing.
 TEST(Merge, PartsGiveTheWhole) {
