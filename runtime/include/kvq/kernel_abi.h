@@ -14,6 +14,10 @@
  * threads at once for different programs. Pointers are to the host's memory, aligned to their element; page pools to
  * 64 bytes. Strides are in elements unless named bytes. Rows of K, V, q and out are contiguous in the channel.
  *
+ * Positions are body indices (format-spec commit_c7): negative for a token that is kept in full precision for ever.
+ * A tail is [slot][KV head][rows][D] with rows = cap + keep: body token p >= 0 is in row p mod cap, kept token p < 0 in
+ * row rows + p.
+ *
  * The argument lists of the built-in kernels follow. A table entry of 32 bits is an int32_t.
  */
 #ifndef KVQ_KERNEL_ABI_H
@@ -21,7 +25,7 @@
 
 #include <stdint.h>
 
-#define KVQ_KERNEL_ABI_VERSION 1
+#define KVQ_KERNEL_ABI_VERSION 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -39,16 +43,17 @@ enum kvq_append_arg {
   KVQ_APPEND_V_HEAD_STRIDE = 4,
   KVQ_APPEND_TAIL_K = 5, /* this layer's K tail, all slots */
   KVQ_APPEND_TAIL_V = 6,
-  KVQ_APPEND_TAIL_CAP = 7, /* tokens of one ring */
-  KVQ_APPEND_HEADS = 8,    /* Hkv */
-  KVQ_APPEND_STATUS = 9,   /* int32_t[program]: number of bad values, always written */
-  KVQ_APPEND_ARGS = 10
+  KVQ_APPEND_TAIL_CAP = 7,  /* tokens of one ring */
+  KVQ_APPEND_TAIL_ROWS = 8, /* rows of one head of a tail slot: cap + keep */
+  KVQ_APPEND_HEADS = 9,     /* Hkv */
+  KVQ_APPEND_STATUS = 10,   /* int32_t[program]: number of bad values, always written */
+  KVQ_APPEND_ARGS = 11
 };
 typedef struct kvq_append_item {
   int64_t k_offset; /* elements from KVQ_APPEND_K to the token's head 0 */
   int64_t v_offset;
   int32_t tail_slot;
-  int32_t position; /* t; the ring slot is t mod cap */
+  int32_t position; /* body index; negative: a kept token */
 } kvq_append_item;  /* 24 bytes */
 
 /* quantize_k, quantize_v: one program quantizes tokens [position, position + count) of one KV head from the tail into
@@ -60,20 +65,22 @@ enum kvq_quantize_arg {
   KVQ_QUANTIZE_BLOCK_STRIDE = 2, /* bytes */
   KVQ_QUANTIZE_TAIL = 3,         /* this layer's K or V tail */
   KVQ_QUANTIZE_TAIL_CAP = 4,
-  KVQ_QUANTIZE_HEADS = 5, /* Hkv */
-  KVQ_QUANTIZE_ARGS = 6
+  KVQ_QUANTIZE_TAIL_ROWS = 5,
+  KVQ_QUANTIZE_HEADS = 6, /* Hkv */
+  KVQ_QUANTIZE_ARGS = 7
 };
 typedef struct kvq_quantize_item {
   int32_t block; /* block number in the pool */
   int32_t kv_head;
   int32_t tail_slot;
-  int32_t position; /* of the first token, in the sequence; its row in the page is position mod P */
+  int32_t position; /* body index of the first token, >= 0; its row in the page is position mod P */
   int32_t count;    /* tokens, all in this page */
   int32_t reserved;
 } kvq_quantize_item; /* 24 bytes */
 
 /* attend: one program computes up to `rows` query rows of one KV head over one range of keys. Row r of a sequence is
- * (query r / G_q, head kv_head * G_q + r % G_q). Results are partial: normalised o and its lse. */
+ * (query r / G_q, head kv_head * G_q + r % G_q). Results are partial: normalised o and its lse. A row at body position t
+ * sees body keys j <= t, under `win1` also j > t - window; the score cap takes part under `cap1` only. */
 enum kvq_attend_arg {
   KVQ_ATTEND_ITEMS = 0, /* const kvq_attend_item * */
   KVQ_ATTEND_Q = 1,
@@ -85,15 +92,18 @@ enum kvq_attend_arg {
   KVQ_ATTEND_TAIL_K = 7,
   KVQ_ATTEND_TAIL_V = 8,
   KVQ_ATTEND_TAIL_CAP = 9,
-  KVQ_ATTEND_KV_HEADS = 10,    /* Hkv */
-  KVQ_ATTEND_K_FRONTIER = 11,  /* const int32_t[queries]: fK of the query's position */
-  KVQ_ATTEND_V_FRONTIER = 12,  /* const int32_t[queries]: fV of the query's position */
-  KVQ_ATTEND_POSITIONS = 13,   /* const int32_t[queries]: t */
-  KVQ_ATTEND_SCALE = 14,       /* f32, natural units */
-  KVQ_ATTEND_PARTIAL_O = 15,   /* float[splits][queries][Hq][Dv] */
-  KVQ_ATTEND_PARTIAL_LSE = 16, /* float[splits][queries][Hq], natural logarithm, -inf where no key was seen */
-  KVQ_ATTEND_QUERIES = 17,     /* number of queries in the plan */
-  KVQ_ATTEND_ARGS = 18         /* captures of a score region follow */
+  KVQ_ATTEND_TAIL_ROWS = 10,
+  KVQ_ATTEND_KV_HEADS = 11,    /* Hkv */
+  KVQ_ATTEND_K_FRONTIER = 12,  /* const int32_t[queries]: fK of the query's position, body tokens */
+  KVQ_ATTEND_V_FRONTIER = 13,  /* const int32_t[queries]: fV of the query's position */
+  KVQ_ATTEND_POSITIONS = 14,   /* const int32_t[queries]: body index of the query */
+  KVQ_ATTEND_SCALE = 15,       /* f32, natural units */
+  KVQ_ATTEND_WINDOW = 16,      /* i64, at least 1: keys a query sees, itself included (`win1`; ignored otherwise) */
+  KVQ_ATTEND_SCORE_CAP = 17,   /* f32 > 0: format-spec attention_c11 (`cap1`; ignored otherwise) */
+  KVQ_ATTEND_PARTIAL_O = 18,   /* float[splits][queries][Hq][Dv] */
+  KVQ_ATTEND_PARTIAL_LSE = 19, /* float[splits][queries][Hq], natural logarithm, -inf where no key was seen */
+  KVQ_ATTEND_QUERIES = 20,     /* number of queries in the plan */
+  KVQ_ATTEND_ARGS = 21         /* captures of a score region follow */
 };
 typedef struct kvq_attend_item {
   int32_t kv_head;
@@ -107,8 +117,10 @@ typedef struct kvq_attend_item {
   int32_t v_raw_begin; /* below it no row of this program needs V from the tail */
   int32_t table_base;  /* index of the sequence's first entry in the block table */
   int32_t tail_slot;
-  int32_t split;   /* which partial this program writes */
-} kvq_attend_item; /* 48 bytes; masks come from the frontier and position tables, so ranges may be generous */
+  int32_t split;    /* which partial this program writes */
+  int32_t kept;     /* kept tokens to visit: all body indices -kept .. -1; 0: none */
+  int32_t reserved; /* 0 */
+} kvq_attend_item;  /* 56 bytes; masks come from the frontier and position tables, so ranges may be generous */
 
 /* merge: one program combines the partial results of one query, all heads. */
 enum kvq_merge_arg {
@@ -120,8 +132,9 @@ enum kvq_merge_arg {
   KVQ_MERGE_OUT = 5,
   KVQ_MERGE_OUT_OFFSETS = 6, /* const int64_t[queries] */
   KVQ_MERGE_OUT_HEAD_STRIDE = 7,
-  KVQ_MERGE_LSE = 8, /* float[queries][Hq] */
-  KVQ_MERGE_ARGS = 9
+  KVQ_MERGE_LSE = 8,   /* float[queries][Hq] */
+  KVQ_MERGE_SINKS = 9, /* const float[Hq]: sink logits (format-spec attention_c12); -inf: none */
+  KVQ_MERGE_ARGS = 10
 };
 
 /* dequantize_k, dequantize_v: one program writes tokens [first, first + count) of one page and KV head as rows. */
@@ -145,7 +158,7 @@ typedef struct kvq_dequantize_item {
 } /* extern "C" */
 static_assert(sizeof(kvq_append_item) == 24, "schema");
 static_assert(sizeof(kvq_quantize_item) == 24, "schema");
-static_assert(sizeof(kvq_attend_item) == 48, "schema");
+static_assert(sizeof(kvq_attend_item) == 56, "schema");
 static_assert(sizeof(kvq_dequantize_item) == 24, "schema");
 #endif
 
