@@ -114,6 +114,7 @@ static nb::dict report(Cache &self) {
   result["tail_bytes_used"] = r.tail_bytes_used;
   result["bytes_used"] = r.bytes_used;
   result["bytes_reserved"] = r.bytes_reserved;
+  result["bytes_touched"] = r.bytes_touched;
   result["bits_per_element"] = r.bits_per_element;
   return result;
 }

@@ -4,6 +4,7 @@
 // fork_c1). It holds no memory of the pages themselves.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -16,6 +17,7 @@ public:
   int64_t capacity() const { return static_cast<int64_t>(owners_.size()); }
   int64_t free() const { return static_cast<int64_t>(free_.size()); }
   int64_t used() const { return capacity() - free(); }
+  int64_t touched() const { return touched_; } // blocks 0 .. touched - 1 have been taken at some time
   bool isUsed(int32_t block) const { return owners_[block] > 0; }
   bool isShared(int32_t block) const { return owners_[block] > 1; }
 
@@ -35,6 +37,7 @@ public:
     const int32_t block = free_.back();
     free_.pop_back();
     owners_[block] = 1;
+    touched_ = std::max<int64_t>(touched_, block + 1);
     return block;
   }
   void share(int32_t block) { ++owners_[block]; }
@@ -46,6 +49,7 @@ public:
 private:
   std::vector<int32_t> owners_; // per block
   std::vector<int32_t> free_;   // the next one to use is the last
+  int64_t touched_ = 0;
 };
 
 } // namespace kvq

@@ -142,10 +142,12 @@ Status Cache::checkChangeable(int sequence) const {
   return Status::ok();
 }
 
-Result<int> Cache::freeSlot() const {
+Result<int> Cache::freeSlot() {
   for (int id = 0; id < config_.sequences; ++id)
-    if (!sequences_[id].live)
+    if (!sequences_[id].live) {
+      slotsTouched_ = std::max(slotsTouched_, id + 1);
       return id;
+    }
   return Status(Code::ResourceExhausted,
                 "all " + std::to_string(config_.sequences) + " sequences are in use: remove one or kvq_cache_grow");
 }
@@ -196,6 +198,9 @@ CacheReport Cache::report() const {
   report.pageBytesUsed = report.blocksUsed * config_.layers * geometry_.blockStride;
   report.tailBytesUsed = report.sequences * config_.layers * (geometry_.tailKBytes + geometry_.tailVBytes);
   report.bytesReserved = geometry_.bytes;
+  report.bytesTouched =
+      config_.layers *
+      (pool_.touched() * geometry_.blockStride + slotsTouched_ * (geometry_.tailKBytes + geometry_.tailVBytes));
   if (report.tokens > 0) {
     const double elements =
         static_cast<double>(report.tokens) * config_.layers * config_.kvHeads * (config_.dk + config_.dv);

@@ -24,7 +24,7 @@ struct Tensor {
 
 struct CacheReport {
   int64_t tokens = 0, sequences = 0, blocksUsed = 0, blocksCapacity = 0;
-  int64_t pageBytesUsed = 0, tailBytesUsed = 0, bytesReserved = 0;
+  int64_t pageBytesUsed = 0, tailBytesUsed = 0, bytesReserved = 0, bytesTouched = 0;
   double bitsPerElement = 0;
 };
 
@@ -91,7 +91,7 @@ private:
   void clearBlock(int32_t block);
   void clearTail(int slot);
   void copyBlock(int32_t from, int32_t to);
-  Result<int> freeSlot() const;
+  Result<int> freeSlot();
   void copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) const;
   Status dequantize(const SequenceState &sequence, int64_t from, int64_t to, bool isK, int layer, const Tensor &out);
   Status thaw(int sequence, int64_t from, int64_t to, bool isK);
@@ -106,6 +106,7 @@ private:
   std::vector<Sequence> sequences_;
   BlockPool pool_;
   std::vector<float> sinks_; // [layers][qHeads]
+  int slotsTouched_ = 0;     // tail slots 0 .. slotsTouched_ - 1 have been used at some time
   const class Step *open_ = nullptr;
 };
 

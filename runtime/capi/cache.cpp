@@ -116,10 +116,9 @@ kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report) {
   return guarded([&]() -> Status {
     KVQ_REQUIRE(cache);
     KVQ_REQUIRE(report);
-    if (report->struct_size < sizeof(kvq_cache_report))
-      return {Code::InvalidArgument, "report->struct_size is " + std::to_string(report->struct_size) +
-                                         " but must be sizeof(kvq_cache_report), " +
-                                         std::to_string(sizeof(kvq_cache_report))};
+    auto checked = copyStruct(report, "report", offsetof(kvq_cache_report, bytes_touched));
+    if (!checked.isOk())
+      return checked.status();
     const CacheReport from = cache->cache->report();
     report->tokens = from.tokens;
     report->sequences = from.sequences;
@@ -130,6 +129,8 @@ kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report) {
     report->bytes_used = from.pageBytesUsed + from.tailBytesUsed;
     report->bytes_reserved = from.bytesReserved;
     report->bits_per_element = from.bitsPerElement;
+    if (report->struct_size > offsetof(kvq_cache_report, bytes_touched))
+      report->bytes_touched = from.bytesTouched;
     return Status::ok();
   });
 }

@@ -180,6 +180,8 @@ typedef struct kvq_cache_report {
   int64_t bytes_used;      /* the two together: format-spec tail_c2 */
   int64_t bytes_reserved;  /* the caller's memory */
   double bits_per_element; /* bytes_used * 8 over tokens * layers * kv_heads * (dk + dv); 0 when empty */
+  int64_t bytes_touched;   /* since 0.2: of the caller's memory, what was ever written to; the rest was never there if
+                              the system gives memory when it is first used */
 } kvq_cache_report;
 KVQ_API kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report);
 
