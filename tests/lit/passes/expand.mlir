@@ -2,13 +2,13 @@
 // codes where attend is folded.
 //
 // RUN: echo "module {}" > %t.mlir
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=APPEND
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=CHANNEL
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=TOKEN
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=DEQUANTIZE
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=MERGE
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=ATTEND
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=LAG
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=APPEND
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=CHANNEL
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=TOKEN
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=DEQUANTIZE
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=MERGE
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=ATTEND
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=LAG
 
 // One loop over heads; bad values are found as integers: above 65504 without the sign.
 // APPEND: func.func @append(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64, %[[STATUS:.*]]: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel

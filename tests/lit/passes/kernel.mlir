@@ -1,18 +1,18 @@
 // The plain program of each built-in kernel. K has 4 bits and head size 64, V 2 bits and head size 128.
 //
 // RUN: echo "module {}" > %t.mlir
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact | FileCheck %s -check-prefix=APPEND
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact | FileCheck %s -check-prefix=QUANTIZE-K
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact | FileCheck %s -check-prefix=QUANTIZE-V
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact | FileCheck %s -check-prefix=ATTEND
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact | FileCheck %s -check-prefix=MERGE
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact | FileCheck %s -check-prefix=DEQUANTIZE-K
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact | FileCheck %s -check-prefix=DEQUANTIZE-V
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=APPEND
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=QUANTIZE-K
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=QUANTIZE-V
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=ATTEND
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=MERGE
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=DEQUANTIZE-K
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=DEQUANTIZE-V
 // RUN: not kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32 2>&1 | FileCheck %s -check-prefix=ILLEGAL
-// RUN: not kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact 2>&1 | FileCheck %s -check-prefix=TWICE
+// RUN: not kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact 2>&1 | FileCheck %s -check-prefix=TWICE
 
 // APPEND: func.func @append(%[[K:.*]]: tensor<?x?x64xbf16>, %[[V:.*]]: tensor<?x?x128xbf16>, %[[CACHE:.*]]: !cache_k4c32_v2t32) -> tensor<?xi32>
-// APPEND-SAME: kvq.kernel = "append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact"
+// APPEND-SAME: kvq.kernel = "append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact"
 // APPEND-NEXT: %[[BAD:.*]] = kvq.append %[[K]], %[[V]] to %[[CACHE]]
 // APPEND-NEXT: return %[[BAD]]
 

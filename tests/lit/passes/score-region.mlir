@@ -18,7 +18,7 @@
 // CHECK: arith.sitofp %[[K]] : tensor<3x32xi32> to tensor<3x32xf32>
 // CHECK: scf.for
 // CHECK: math.tanh
-func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32, %cap: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:exact"} {
+func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32, %cap: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
   %o, %lse = kvq.attention %q, %cache scale %scale captures(%cap : f32) bounds <causal = true> : tensor<?x?x64xf32>, !cache -> tensor<?x?x64xf32>, tensor<?x?xf32> score {
   ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index, %c: f32):
     %t = arith.divf %s, %c : f32
