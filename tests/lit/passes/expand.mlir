@@ -71,8 +71,8 @@
 // ATTEND-NOT: scf.for
 // ATTEND: return
 
-// Per token a tile may be committed in part: a loop over whole tiles, in which V's parameters are read as they are, and
-// one over the last tile. The cap is applied to scores in its own units, and the window masks packed and raw keys.
+// Per token a tile may be committed in part: what is not is read as 0. The cap is applied to scores in its own units, and
+// the window masks packed and raw keys. The loop over the tail begins before the ring's tokens, with the kept ones.
 // MASKED: func.func @attend(
 // MASKED-SAME: %[[SCALE:[a-z0-9]+]]: f32, %[[WINDOW:[a-z0-9]+]]: i64, %[[CAP:[a-z0-9]+]]: f32, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>
 // MASKED: arith.divf %[[SCALE]], %[[CAP]] : f32
@@ -82,19 +82,16 @@
 // MASKED: arith.andi
 // MASKED: math.tanh
 // MASKED: kvq_tile.reduce max
-// MASKED-NOT: arith.select
+// MASKED: %[[SCALES:.*]] = arith.select {{.*}} tensor<4x64xf32>
+// MASKED: %[[MINIMA:.*]] = arith.select {{.*}} tensor<4x64xf32>
+// MASKED: kvq_tile.dequantize %{{.*}}, %[[SCALES]], %[[MINIMA]]
 // MASKED: kvq_tile.dot {{.*}} contract 0
 // MASKED: scf.for
-// MASKED: arith.andi
-// MASKED: math.tanh
-// MASKED: kvq_tile.reduce max
-// MASKED: arith.select {{.*}} tensor<4x64xf32>
-// MASKED: arith.select {{.*}} tensor<4x64xf32>
-// MASKED: kvq_tile.dot {{.*}} contract 0
-// MASKED: scf.for
+// MASKED: arith.select {{.*}} : index
 // MASKED: arith.andi
 // MASKED: math.tanh
 // MASKED: kvq_tile.dot {{.*}} contract 0
+// MASKED-NOT: scf.for
 // MASKED: return
 
 // With a lagging V: a loop over tiles whose V is packed, one over tiles whose V is partly in the tail, one over raw tokens.
