@@ -22,7 +22,7 @@ def small(cache, **options):
 
 
 def state(model):
-    dense = {s: [model.read(s, layer) for layer in range(model.layers)] for s in model._states}
+    dense = {s: [model.read(s, layer) for layer in range(model.layers)] for s in model.sequences}
     return {s: [(k.tobytes(), v.tobytes()) for k, v in layers] for s, layers in dense.items()}, model.report()
 
 

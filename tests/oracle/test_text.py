@@ -67,7 +67,7 @@ def test_text_c3_c6_defaults_and_presets(short, canonical):
         ("k4c32-v4t32/w-1", "window is '-1'"),
         ("k4c32-v4t32/w65537", "window is 65537"),
         ("k4c32-v4t32/w128,", "rule is ''"),
-        ("k4c32-v4t32/w128,flush", "rule is 'flush'"),
+        ("k4c32-v4t32/w128,flushed", "rule is 'flushed'"),
         ("k4c32-v4t32/w0,sliding", "window is 0"),
         ("k4t32-v4t32/w128,sliding", "K is '4t32'"),
         ("k4c64-v4t32/w96,sliding", "K's group is 64"),
