@@ -22,7 +22,7 @@ def attend_query(q, k, v, scale, score_cap=0.0, sinks=None):
         return np.zeros((heads, v.shape[-1]), F64), np.full(heads, -np.inf)
     top = logits.max(axis=1)
     lse = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    weights = np.exp(scores - lse[:, None]).reshape(kv_heads, -1, keys)
+    weights = np.exp(scores - lse[:, None]).reshape(kv_heads, heads // kv_heads, keys)
     return (weights @ v).reshape(heads, -1), lse
 
 
