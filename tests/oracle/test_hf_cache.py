@@ -33,7 +33,12 @@ SORTS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
+    """One thread: on a busy machine more of them wait for each other longer than these tiny products take."""
     hf_cache.register()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
