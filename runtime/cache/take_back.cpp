@@ -12,11 +12,11 @@ Result<int> Cache::forkSequence(int sequence) {
   KVQ_RETURN_IF_ERROR(checkChangeable(sequence));
   auto id = freeSlot();
   if (!id.isOk())
-    return id.status();
-  Sequence &fork = sequences_[id.value()];
-  fork = sequences_[sequence];
+    return id;
+  SequenceState fork = sequences_[sequence];
   for (int32_t block : fork.blocks)
     pool_.share(block);
+  occupy(id.value(), std::move(fork));
   for (int layer = 0; layer < config_.layers; ++layer) {
     std::memcpy(tailSlot(layer, true, id.value()), tailSlot(layer, true, sequence), geometry_.tailKBytes);
     std::memcpy(tailSlot(layer, false, id.value()), tailSlot(layer, false, sequence), geometry_.tailVBytes);
@@ -69,11 +69,11 @@ static Status checkCrop(const SequenceState &state, const CacheConfig &config, i
   // crop_c4: the next query must find all that its window shows.
   const int64_t least = state.firstPage * config.pageTokens + config.attentionWindow - 1 + config.format.keep;
   if (state.firstPage > 0 && tokens < least)
-    return {Code::FailedPrecondition,
-            name + " of " + std::to_string(state.length) + " tokens cannot be cropped to " + std::to_string(tokens) +
-                ": pages behind the attention window of " + std::to_string(config.attentionWindow) +
-                " were dropped, so at most " + std::to_string(std::max<int64_t>(0, state.length - least)) +
-                " tokens can be taken back"};
+    return {Code::FailedPrecondition, name + " of " + std::to_string(state.length) + " tokens cannot be cropped to " +
+                                          std::to_string(tokens) + ": pages behind the attention window of " +
+                                          std::to_string(config.attentionWindow) + " were dropped, so at most " +
+                                          std::to_string(std::max<int64_t>(0, state.length - least)) +
+                                          " tokens can be taken back"};
   return Status::ok();
 }
 
