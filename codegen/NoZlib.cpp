@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What LLVM's support library takes from zlib and zstd, as in an LLVM that was built without them: compression that says
-// no, and a plain CRC. Linked in front of LLVM's static archives it keeps them from needing libz and libzstd on a user's
-// machine. Kernels have no debug sections, which is all that LLVM would compress; a compressed input is refused by
-// LLVM's callers, which ask isAvailable() or getReasonIfUnsupported() first.
+// What LLVM's support library takes from zlib and zstd, as in an LLVM that was built without them: compression that
+// says no, and a plain CRC. Linked in front of LLVM's static archives it keeps them from needing libz and libzstd on a
+// user's machine. Kernels have no debug sections, which is all that LLVM would compress; a compressed input is refused
+// by LLVM's callers, which ask isAvailable() or getReasonIfUnsupported() first.
 
 #include "llvm/Support/Compression.h"
 
@@ -35,7 +35,9 @@ void compression::zlib::compress(ArrayRef<uint8_t> input, SmallVectorImpl<uint8_
 void compression::zstd::compress(ArrayRef<uint8_t> input, SmallVectorImpl<uint8_t> &output, int, bool) {
   keepAsIs(input, output);
 }
-void compression::compress(Params, ArrayRef<uint8_t> input, SmallVectorImpl<uint8_t> &output) { keepAsIs(input, output); }
+void compression::compress(Params, ArrayRef<uint8_t> input, SmallVectorImpl<uint8_t> &output) {
+  keepAsIs(input, output);
+}
 
 Error compression::zlib::decompress(ArrayRef<uint8_t>, uint8_t *, size_t &) { return unavailable(); }
 Error compression::zlib::decompress(ArrayRef<uint8_t>, SmallVectorImpl<uint8_t> &, size_t) { return unavailable(); }
