@@ -5,8 +5,6 @@ Ours is kvq-jit. Another project's distribution is named kvq; with both installe
 and what is imported is a mixture. Names of folders tell it: importlib.metadata would cost as much as all of `import kvq`.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -28,6 +26,8 @@ def _distribution(entry: str) -> tuple[str, str] | None:
     if extension not in (".dist-info", ".egg-info"):
         return None
     name, _, rest = stem.partition("-")
+    if rest and not rest[0].isdigit():  # a name with a hyphen, as old tools left it
+        return None
     return name.lower().replace("_", "-").replace(".", "-"), rest.partition("-")[0]
 
 
