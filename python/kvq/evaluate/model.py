@@ -63,6 +63,13 @@ class Subject:
             [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
         ).input_ids
 
+    def facts(self) -> dict[str, Any]:
+        """What of the model decides how large a cache is and how fast it can be, for reports."""
+        config = self.model.config.get_text_config(decoder=True)
+        names = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings")
+        sizes = {name: getattr(config, name, None) for name in names}
+        return {"architecture": type(self.model).__name__, "dtype": self.dtype, **sizes}
+
     def positions(self) -> int | None:
         """Positions that the model was made for; None where its config does not say."""
         return getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
@@ -114,11 +121,10 @@ def _first_line(error: BaseException) -> str:
 def _tokenizer(source: Source, copy: Path | None) -> Any:
     if source.gguf is None:
         return AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
-    if copy is None:
+    if copy is None or not _writable(copy):
         return AutoTokenizer.from_pretrained(source.folder, gguf_file=source.gguf)
     folder = copy / f"{source.gguf}-{source.fingerprint()[:8]}-{importlib.metadata.version('transformers')}"
     if not folder.is_dir():
-        copy.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=copy) as partial:
             AutoTokenizer.from_pretrained(source.folder, gguf_file=source.gguf).save_pretrained(partial)
             # Another process may have been first: its copy says the same.
@@ -128,9 +134,33 @@ def _tokenizer(source: Source, copy: Path | None) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def tokenizer_cache() -> Path:
+    """Where converted tokenizers are kept for the next time: in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "kvq-tokenizers"
+
+
 def torch_threads() -> int:
     """Threads that the model's own matrix products use."""
     return torch.get_num_threads()
+
+
+def set_threads(threads: int) -> None:
+    """Threads of torch; 0 leaves them as they are."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def dtype_of(name: str) -> torch.dtype:
+    return getattr(torch, name)
 
 
 def tiny(seed: int = 0, dtype: torch.dtype = torch.float32) -> Subject:

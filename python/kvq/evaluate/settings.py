@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from kvq.errors import InvalidArgument
 
@@ -31,6 +32,9 @@ class Settings:
 
     def wants(self, *metrics: str) -> bool:
         return any(metric in self.metrics for metric in metrics)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def needs_text(self) -> bool:
         return self.wants("quality", "memory", "decode", "prefill")
