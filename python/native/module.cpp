@@ -4,6 +4,8 @@
 // files share, the functions about formats, and the translation of errors.
 #include "python/native/native.h"
 
+#include <kvq/kernel_abi.h>
+
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>

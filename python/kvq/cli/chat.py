@@ -36,7 +36,7 @@ given, the part that was given stays in the conversation. A second Ctrl-C during
 COMMANDS = HELP.split("\b\n", 1)[1].split("\n\n", 1)[0]
 
 
-@click.command("chat", help=HELP)
+@click.command("chat", help=HELP, short_help="Talk to a model, all turns on one cache.")
 @click.argument("model")
 @click.option("--cache", "cache_text", default="kivi-4", show_default=True, metavar="CACHE", help="The cache to talk through.")
 @click.option("--system", default="", metavar="TEXT", help="A system message to begin with.")

@@ -26,7 +26,7 @@ VARIABLES = ("KVQ_", "MALLOC_", "OMP_", "MKL_NUM_THREADS", "HF_HUB_OFFLINE", "LD
 FEATURES = ("sse4_2", "avx", "avx2", "fma", "f16c", "bmi2", "avx512", "avx_vnni", "amx")
 
 
-@click.command("env")
+@click.command("env", short_help="Show what a bug report needs.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def env(as_json: bool) -> None:
     """Show what a bug report needs: versions, processor, kernel store, compiler, settings.
@@ -56,8 +56,14 @@ def describe() -> dict[str, dict[str, Any]]:
             "kernel": platform.release(),
             "libc": " ".join(platform.libc_ver()).strip() or None,
         },
-        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)},
+        "environment": {name: _value(name) for name in sorted(os.environ) if name.startswith(VARIABLES)},
     }
+
+
+def _value(name: str) -> str:
+    """A variable's value, unless it may hold a secret: an address may have a password in it."""
+    value = os.environ[name]
+    return "(set)" if "://" in value or any(word in name for word in ("TOKEN", "SECRET", "PASSWORD", "KEY")) else value
 
 
 def _kvq() -> dict[str, Any]:

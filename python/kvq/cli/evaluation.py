@@ -40,7 +40,7 @@ means is in docs/evaluation.md."""
 _count = click.IntRange(1, MOST)
 
 
-@click.command("eval", help=HELP)
+@click.command("eval", help=HELP, short_help="Measure caches on a model.")
 @click.argument("model")
 @click.argument("caches", nargs=-1, metavar="[CACHE]...")
 @click.option("--metrics", default=",".join(METRICS), show_default=True, help="What to measure, with commas between.")

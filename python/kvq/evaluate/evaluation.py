@@ -64,12 +64,17 @@ class Evaluation:
         settings.check_positions(self.subject.positions())
         self.ids = self.subject.encode(inputs.text) if settings.needs_text() else torch.empty(1, 0, dtype=torch.long)
         self.starts = self._check_text()
+        if settings.wants("passkey"):
+            passkey.make_task(self._count_tokens, min(settings.contexts), 0, 0)  # refuses what is too short for any
         for kind in inputs.kinds:
             self._check_kind(kind)
         # Two texts of one meaning are measured once.
         self.kinds = list({kind.identity: kind for kind in reversed(inputs.kinds)}.values())[::-1]
         self._reference: tuple[int, torch.Tensor] | None = None
         self._states: speed.States | None = None
+
+    def _count_tokens(self, text: str) -> int:
+        return self.subject.encode(text).shape[1]
 
     def _check_text(self) -> list[int]:
         tokens, settings = self.ids.shape[1], self.settings
@@ -80,13 +85,18 @@ class Evaluation:
             )
         return window_starts(tokens, settings.windows, settings.tokens) if settings.wants("quality") else []
 
+    @torch.inference_mode()
     def _check_kind(self, kind: CacheKind) -> None:
+        """Runs one token: caches learn head sizes from the first forward, and may refuse them then."""
         try:
-            kind.make(self.subject.model.config)
+            cache = kind.make(self.subject.model.config)
+            self.subject.model.base_model(input_ids=torch.ones(1, 1, dtype=torch.long), past_key_values=cache)
         except Error as error:
-            raise type(error)(f"cache '{kind.text}' with {self.subject.name}: {error}") from None
-        except (ImportError, ValueError) as error:
-            raise FailedPrecondition(f"cache '{kind.text}' cannot be made ({error}): leave it out") from None
+            raise type(error)(f"cache '{kind.text}' with {self.subject.name}: {error}") from error
+        except Exception as error:
+            raise FailedPrecondition(
+                f"cache '{kind.text}' does not run with {self.subject.name} ({error}): leave it out"
+            ) from error
 
     # -- measurements --------------------------------------------------------------------------------------------------
 
@@ -186,7 +196,7 @@ class Evaluation:
             tasks = []
             for trial in range(self.settings.trials):
                 say(f"trial {trial + 1} of {self.settings.trials}")
-                task = passkey.make_task(lambda text: self.subject.encode(text).shape[1], length, depth, trial)
+                task = passkey.make_task(self._count_tokens, length, depth, trial)
                 answer = passkey.ask(self.subject, task, kind)
                 tasks.append({"key": task.key, "answer": answer, "right": passkey.matches(answer, task.key)})
             return {"tasks": tasks}

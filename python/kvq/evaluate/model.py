@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers.utils import logging
 
 from kvq.errors import InvalidArgument
 from kvq.evaluate.source import Source, demo_source
@@ -88,7 +89,7 @@ def smollm2(copy: Path | None = None, dtype: torch.dtype = torch.float32) -> Sub
 def open_model(source: Source, dtype: torch.dtype = torch.float32, copy: Path | None = None) -> Subject:
     """The model and tokenizer of a source, with attn_implementation="kvq". `copy`: see smollm2; it serves GGUF files."""
     options: dict[str, Any] = {"gguf_file": source.gguf} if source.gguf else {}
-    with _offline():
+    with _quietly_offline():
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 source.folder, dtype=dtype, attn_implementation="kvq", local_files_only=True, **options
@@ -103,13 +104,17 @@ def open_model(source: Source, dtype: torch.dtype = torch.float32, copy: Path | 
 
 
 @contextmanager
-def _offline() -> Iterator[None]:
-    """Keeps transformers from asking the hub about a folder on disk."""
+def _quietly_offline() -> Iterator[None]:
+    """Keeps transformers from asking the hub about a folder on disk, and from drawing bars of its own."""
     before = os.environ.get("HF_HUB_OFFLINE")
     os.environ["HF_HUB_OFFLINE"] = before or "1"
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
+        if bars:
+            logging.enable_progress_bar()
         if before is None:
             del os.environ["HF_HUB_OFFLINE"]
 
