@@ -17,12 +17,12 @@ PROSE = " ".join(f"The {word} of number {number} is as long as it is wide." for 
     ("table", "garden", "window", "river", "kettle", "lantern", "fence", "bridge", "mill", "yard") * 6))
 
 
-def save_model(folder, *, positions=512, seed=0, tokenizer=True, template=True):
+def save_model(folder, *, positions=512, seed=0, head_dim=32, tokenizer=True, template=True):
     """Weights large enough that the likeliest token stands out."""
     vocabulary = {text: index for index, text in enumerate([*SPECIAL, *CHARACTERS])}
     config = LlamaConfig(
         vocab_size=len(vocabulary), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, max_position_embeddings=positions, bos_token_id=None, eos_token_id=0,
+        num_key_value_heads=2, head_dim=head_dim, max_position_embeddings=positions, bos_token_id=None, eos_token_id=0,
         initializer_range=0.3,
     )
     torch.manual_seed(seed)

@@ -6,7 +6,6 @@ Imports neither torch nor transformers. The schema is written down in docs/evalu
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,9 @@ from kvq.evaluate.records import Record
 SCHEMA = "kvq-eval/1"
 
 Summary = dict[str, Any]
+Styles = dict[str, dict[str, str]]  # by cache, so that it looks the same in both panels
+
+MARKERS = "osD^vP*Xhp"
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -139,8 +141,10 @@ def draw(title: str, summaries: Sequence[Summary]) -> bytes:
     panels = [(_draw_costs, costs)] * bool(costs) + [(_draw_speeds, speeds)] * bool(speeds)
     figure, axes = pyplot.subplots(1, max(len(panels), 1), figsize=(6.5 * max(len(panels), 1), 5), layout="constrained",
                                    squeeze=False)
+    names = [row["cache"] for row in summaries if row["identity"]]
+    styles = {name: {"color": f"C{i % 10}", "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)}
     for axis, (panel, rows) in zip(axes[0], panels):
-        panel(axis, rows)
+        panel(axis, rows, styles)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     if not panels:
@@ -153,21 +157,23 @@ def draw(title: str, summaries: Sequence[Summary]) -> bytes:
     return content.getvalue()
 
 
-def _draw_costs(axis: Any, rows: Sequence[Summary]) -> None:
-    for row, marker in zip(rows, itertools.cycle("osD^vP*Xhp")):
+def _draw_costs(axis: Any, rows: Sequence[Summary], styles: Styles) -> None:
+    for row in rows:
         bits = row["memory"][-1]["bits_per_element"]
-        axis.plot(bits, row["quality"]["kl"], marker, markersize=8, alpha=0.8, label=row["cache"])
+        style = styles[row["cache"]]
+        axis.plot(bits, row["quality"]["kl"], linestyle="", markersize=8, alpha=0.8, label=row["cache"], **style)
     axis.set_yscale("log")
     axis.set_ylabel("KL to full precision, nats")
     axis.set_xlabel(f"measured bits an element at {rows[0]['memory'][-1]['context']} tokens, all reserved memory included")
 
 
-def _draw_speeds(axis: Any, rows: Sequence[Summary]) -> None:
-    for row, marker in zip(rows, itertools.cycle("osD^vP*Xhp")):
+def _draw_speeds(axis: Any, rows: Sequence[Summary], styles: Styles) -> None:
+    for row in rows:
         lengths = [point["context"] for point in row["decode"]]
         rates = [point["tokens_per_s"] for point in row["decode"]]
-        axis.plot(lengths, rates, marker=marker, alpha=0.8, label=row["cache"])
+        axis.plot(lengths, rates, alpha=0.8, label=row["cache"], **styles[row["cache"]])
     axis.set_xscale("log", base=2)
+    axis.set_xticks(lengths, [str(length) for length in lengths])
     axis.set_ylim(bottom=0)
     axis.set_ylabel("tokens/s of decoding, all rows together")
     axis.set_xlabel("tokens of context")
