@@ -89,8 +89,9 @@ private:
   Value kvHead, queryBase, rowBegin, rowCount, packedBegin, packedEnd, rawBegin, rawEnd, vRawBegin, tableBase, tailSlot,
       split, kept;
   // Per row: does it exist, index of its query and head, its coefficients, its bounds (i32).
-  Value valid, query, head, q, kFrontier, vFrontier, packedLimit, rawLast, position, windowFirst;
+  Value valid, query, head, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
   Value keptEnd;    // kept tokens below this body index exist for some row
+  Value tailBegin;  // where the loop over kept tokens and the ring begins
   Value committedV; // V of tokens below this index is packed
 };
 
@@ -138,7 +139,6 @@ void AttendEmitter::loadRows() {
   rawEnd = max(min(rawEnd, positionEnd), rawBegin); // the loop over the tail reaches the kept tokens in any case
   keptEnd = min(positionEnd, index(0));
   packedLimit = min(min(kFrontier, add(position, i32(1))), toI32(packedEnd));
-  rawLast = min(position, sub(toI32(rawEnd), i32(1)));
   if (request.window) {
     Value window = toI32(min(indexArg(KVQ_ATTEND_WINDOW), index(kLongestWindow)));
     windowFirst = add(sub(position, window), i32(1));
@@ -269,12 +269,12 @@ Value AttendEmitter::addLaggingV(Value token, Value weights, Value out) {
   return dot(raw, weights, out, 0);
 }
 
-// A step of visitTail: kept tokens before rawBegin, tokens of the ring from there on.
+// A step of visitTail: kept tokens before rawBegin, tokens of the ring from there on. Either may reach past its end.
 Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
-  Value isKept = less(step, rawBegin), token = select(isKept, sub(step, rawBegin), step);
-  Value begin = select(isKept, sub(index(0), kept), rawBegin), end = select(isKept, keptEnd, rawEnd);
+  Value isKept = less(step, rawBegin), token = select(isKept, sub(sub(step, tailBegin), kept), step);
+  Value end = toI32(select(isKept, keptEnd, rawEnd));
   Value number = tokenTile(token, kRawTokens);
-  Value present = bitAnd(lessEqual(toI32(begin), number), less(number, toI32(end)));
+  Value present = less(number, end);
   auto load = [&](unsigned argument, int64_t dim) {
     Value offsets = tailOffsets(*this, tail(argument, dim), token, kRawTokens, isKept);
     return toF32(TileBuilder::load(arg(argument), offsets, {kRawTokens, dim}, present));
@@ -282,18 +282,17 @@ Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
   Value scores = dot(load(KVQ_ATTEND_TAIL_K, k.dim), q, constantTile({rows, kRawTokens}, 0), 1);
   number = perToken(number, kRawTokens);
   // A row's frontier hides tokens of the ring only.
-  Value first = max(toI32(begin), select(isKept, i32(kNowhere), kFrontier));
-  Value visible = bitAnd(lessEqual(perRow(first, kRawTokens), number), lessEqual(number, perRow(rawLast, kRawTokens)));
+  Value first = select(isKept, i32(kNowhere), kFrontier), last = min(position, sub(end, i32(1)));
+  Value visible = bitAnd(lessEqual(perRow(first, kRawTokens), number), lessEqual(number, perRow(last, kRawTokens)));
   Value weights = advanceSoftmax(maskedScores(scores, withinWindow(visible, number, kRawTokens), token), state);
   state.out = dot(load(KVQ_ATTEND_TAIL_V, v.dim), weights, state.out, 0);
   return state;
 }
 
-// One loop over kept tokens and ring: the steps over kept tokens stand before rawBegin, so that they end where it
-// begins and the first of them may reach below -kept.
+// One loop over kept tokens and ring: the steps over kept tokens stand before rawBegin.
 Softmax AttendEmitter::visitTail(Softmax state) {
-  Value first = sub(rawBegin, alignDown(add(kept, index(kRawTokens - 1)), kRawTokens));
-  return Softmax::from(loop(first, rawEnd, kRawTokens, state.values(), [&](Value step, ValueRange carried) {
+  tailBegin = sub(rawBegin, alignDown(add(kept, index(kRawTokens - 1)), kRawTokens));
+  return Softmax::from(loop(tailBegin, rawEnd, kRawTokens, state.values(), [&](Value step, ValueRange carried) {
     return visitRawTile(step, Softmax::from(carried)).values();
   }));
 }
