@@ -264,6 +264,35 @@ void Harness::step(const StepData &data, bool useForward) {
   KVQ_ASSERT_OK(kvq_commit_step(step));
 }
 
+std::vector<float> Harness::answers(const StepData &data, unsigned seed) {
+  random_.seed(seed);
+  std::vector<float> all;
+  kvq_step *step = nullptr;
+  KVQ_EXPECT_OK(plan(data, &step));
+  for (int layer = 0; layer < setup.layers && step; ++layer) {
+    LayerData values = random(data);
+    KVQ_EXPECT_OK(forward(step, layer, values));
+    record(data, layer, values);
+    check(data, layer, values);
+    all.insert(all.end(), values.lse.begin(), values.lse.end());
+    for (size_t b = 0; b < data.sequences.size(); ++b)
+      for (int h = 0; h < setup.qHeads; ++h)
+        for (int t = first(data, b); t < first(data, b) + data.newTokens[b]; ++t)
+          for (int c = 0; c < setup.dv; ++c)
+            all.push_back(values.out.get(values.out.index(b, h, t) + c));
+  }
+  KVQ_EXPECT_OK(kvq_commit_step(step));
+  return all;
+}
+
+void Harness::abort(const StepData &data) {
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(plan(data, &step));
+  LayerData values = random(data);
+  KVQ_EXPECT_OK(forward(step, setup.layers - 1, values));
+  kvq_abort_step(step);
+}
+
 int64_t Harness::length(int32_t sequence) {
   int64_t tokens = -1;
   KVQ_EXPECT_OK(kvq_sequence_length(cache, sequence, &tokens));

@@ -175,6 +175,10 @@ public:
   void step(const StepData &data, bool forward = true);
   // `count` tokens for one sequence: a step with all of them.
   void extend(int32_t sequence, int count) { step({{sequence}, {count}, {}, count}); }
+  // A step with the values that `seed` gives, by kvq_forward; returns outputs and lse of all layers, checked.
+  std::vector<float> answers(const StepData &data, unsigned seed);
+  // Plans, appends random values to the last layer alone, and aborts.
+  void abort(const StepData &data);
   // The same in parts, for tests of what happens in between.
   kvq_error *plan(const StepData &data, kvq_step **step);
   int64_t planBlocks(const StepData &data);
