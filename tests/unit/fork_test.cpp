@@ -177,7 +177,6 @@ TEST(ForkBlocks, FullSlotsAndFullPoolsAreRefusedAndChangeNothing) {
   EXPECT_EQ(harness.snapshot(a), before[0]);
   EXPECT_EQ(harness.snapshot(b), before[1]);
   const kvq_cache_report now = harness.report();
-  const kvq_cache_report now = harness.report();
   EXPECT_EQ(std::memcmp(&was, &now, sizeof(was)), 0);
   // Growing keeps what is shared shared.
   harness.grow(5, 3);
