@@ -41,6 +41,7 @@ std::vector<CacheSetup> windows() {
   for (const CacheSetup &setup : oneOfEachRule())
     for (int window : {40, 150})
       all.push_back(windowed(setup, window));
+  all.push_back(windowed(small(kFlushText, kFlush), 8)); // shorter than what waits to be quantized
   ModelFormat kept = kSliding;
   kept.keep = 6;
   all.push_back(windowed(small("k4c32-v2t16/w32,keep6,sliding", kept), 70));
