@@ -197,7 +197,9 @@ typedef struct kvq_plan_desc {
                                   the last ones, T - new_tokens (left padding) */
   int32_t past_only;           /* since 0.2. 1: attention answers over the tokens before the step alone, in the state at
                                   its begin, for raw prefill (prefill_c2): kvq_attend comes before kvq_append, takes any
-                                  number of new tokens, and the caller merges its lse with attention over the new ones */
+                                  number of new tokens, and the caller merges its lse with attention over the new ones,
+                                  without sink logits: they take part here.
+                                  KVQ_UNSUPPORTED: from among the kept tokens (commit_c7) beyond an attention window */
 } kvq_plan_desc;
 /* Blocks that kvq_plan with this desc would take from the pool: new pages and copies of shared ones. Since 0.2. */
 KVQ_API kvq_error *kvq_plan_blocks(const kvq_cache *cache, const kvq_plan_desc *desc, int64_t *blocks);
