@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kvq chat` on a tiny model: what it answers is what generate() answers to the same history, whatever happens between."""
+"""`kvq chat` on a tiny model: it answers what generate() answers to the same history, whatever happens between."""
 
 import io
 import os
@@ -72,7 +72,8 @@ def new_cache(subject):
 @pytest.fixture
 def new_chat(subject):
     def new_chat(text=EIGHT, limit=24, **options):
-        return conversation.Conversation(subject, parse_cache(text), conversation.Sampling(max_new_tokens=limit), **options)
+        sampling = conversation.Sampling(max_new_tokens=limit)
+        return conversation.Conversation(subject, parse_cache(text), sampling, **options)
 
     return new_chat
 
@@ -157,7 +158,9 @@ def test_interrupted_answer_stays(new_chat, subject, new_cache):
     assert chat.held == chat.ids[:-1]
     history = [{"role": "user", "content": QUESTIONS[1]}, {"role": "assistant", "content": turn.answer},
                {"role": "user", "content": QUESTIONS[2]}]
-    inputs = subject.tokenizer.apply_chat_template(history, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    inputs = subject.tokenizer.apply_chat_template(
+        history, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     output = subject.model.generate(**inputs, past_key_values=new_cache(), max_new_tokens=24, do_sample=False)
     answer = subject.tokenizer.decode(output[0, inputs.input_ids.shape[1] :], skip_special_tokens=True)
     assert chat.ask(QUESTIONS[2]).answer == answer

@@ -61,7 +61,8 @@ def test_default_store_is_where_a_context_puts_kernels(tmp_path):
     for extra in ({"XDG_CACHE_HOME": str(tmp_path / "xdg")}, {}, {"XDG_CACHE_HOME": "relative"}):
         environment = {name: value for name, value in os.environ.items() if name not in ("KVQ_STORE", "XDG_CACHE_HOME")}
         environment |= {"HOME": str(tmp_path / "user"), **extra}
-        result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert Path(result.stdout.strip()).is_dir(), result.stderr
         assert tmp_path in Path(result.stdout.strip()).parents
 
@@ -102,6 +103,7 @@ def test_torch_is_not_imported_without_need(arguments):
 
 
 def test_module_is_a_program():
-    result = subprocess.run([sys.executable, "-m", "kvq", "chat", "nowhere"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "kvq", "chat", "nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2 and result.stderr.startswith("kvq: there is no model 'nowhere'")
     assert len(result.stderr.splitlines()) == 1

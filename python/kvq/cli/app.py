@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The group of commands, and what becomes of errors: one sentence and exit code 2 for what a user can change, 1 for what
-failed on the way, 130 after Ctrl-C; a traceback with --debug only."""
+"""The group of commands, and what becomes of errors: one sentence and exit code 2 for what a user can change, 1 for
+what failed on the way, 130 after Ctrl-C; a traceback with --debug only."""
 
 from __future__ import annotations
 
