@@ -14,6 +14,14 @@ ARGUMENTS = ["--metrics", "quality,passkey,memory", "--windows", "1", "--tokens"
              "--depths", "50"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cache_folder(tmp_path_factory):
+    """The converted tokenizer goes there and not to the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def evaluate(folder, model):
     assert main(["eval", model, "dynamic", "kvq-8", "kivi-2", *ARGUMENTS, "--out", str(folder)]) == 0
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
@@ -26,7 +34,7 @@ def report(tmp_path_factory):
 
 def test_figures_are_in_order(report):
     full, dynamic, eight, two = report["caches"]
-    assert 5 < full["quality"]["perplexity"] < 60
+    assert 1 < full["quality"]["perplexity"] < 60
     assert dynamic["quality"]["kl"] < 1e-9 < eight["quality"]["kl"] < two["quality"]["kl"] / 100
     bits = [row["memory"][0]["bits_per_element"] for row in (dynamic, eight, two)]
     assert bits == sorted(bits, reverse=True) and bits[0] == 32
