@@ -40,7 +40,7 @@ def generate():
 
     model = evaluate.tiny().model
     prompt = torch.arange(60).reshape(1, 60)
-    cache = kvq.KVQCache(model.config, "kvq-8")
+    cache = kvq.KVQCache(model.config, "k4c32-v4t16/w32,block")
     tokens = model.generate(prompt, past_key_values=cache, max_new_tokens=5, do_sample=False)
     return tokens.shape[1] - 60
 
