@@ -26,12 +26,12 @@ class Rules:
     page_tokens: int
     attention_window: int
 
-    def first_page(self, body):
-        """window_c2: the first page that a sequence of so many body tokens does not drop."""
+    def first_page(self, body, frontiers):
+        """window_c2: the first page that a sequence of so many body tokens and these frontiers does not drop."""
         if not self.attention_window:
             return 0
-        # Page i is dropped when its last token, (i + 1) * P - 1, is at most body - 32 - Wa.
-        return max(0, body - 31 - self.attention_window) // self.page_tokens
+        # Page i is dropped when its last token, (i + 1) * P - 1, is at most body - 32 - Wa and below both frontiers.
+        return max(0, min(body - 31 - self.attention_window, *frontiers)) // self.page_tokens
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Sequence:
         body = body_tokens(rules.cache, length)
         frontiers = self.frontiers_at(length)
         ring = tuple(max(r, body - tail_capacity(rules.cache)) for r in self.ring)
-        first = max(self.first, rules.first_page(body))
+        first = max(self.first, rules.first_page(body, frontiers))
         after = []
         for rows, new in zip(self.layers, layers, strict=True):
             sides = {}
@@ -137,9 +137,10 @@ class Sequence:
         """crop_c1, K first."""
         cache = self.rules.cache
         found = []
+        left = self.first * self.rules.page_tokens if body else 0
         for which, own, r, f in zip("KV", self.frontiers, self.ring, body_frontier(cache, body)):
             u = cut_unit(cache, which)
-            x = min(own, max(f, -(-r // u) * u))
+            x = min(own, max(f, left, -(-r // u) * u))
             found.append(x if x <= body else body // u * u)
         return found[0], min(found[1], found[0])
 
