@@ -103,7 +103,7 @@ def test_crop_c4_what_is_thawed_is_needed_too():
 def test_crop_c4_no_body_token_left_starts_over():
     model, sequence, *_ = filled(BLOCK + ",keep4", 200, page_tokens=32, attention_window=40)
     assert model.crop(sequence, 3) == 0
-    assert model.state(sequence) == dict(length=3, k_frontier=0, v_frontier=0, first_block=0, blocks=0)
+    assert model.state(sequence) == dict(length=3, k_frontier=0, v_frontier=0, first_block=0, blocks=0, least_tokens=0)
     o, _ = grow(model, sequence, 100, 1)
     assert np.isfinite(o).all() and model.state(sequence)["blocks"] > 0
 

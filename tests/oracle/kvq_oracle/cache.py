@@ -126,7 +126,7 @@ class CacheModel:
     def state(self, sequence):
         state = self._states[sequence]
         # crop_c4: the query at the new end must find all that its window shows.
-        least = state.first * self.page_tokens + self.attention_window - 1 + self.cache.keep if state.first else 0
+        least = state.first * self.page_tokens + self.rules.attention_window - 1 + self.cache.keep if state.first else 0
         names = ("length", "k_frontier", "v_frontier", "first_block", "blocks", "least_tokens")
         return dict(zip(names, (state.length, *state.frontiers, state.first, len(state.pages), least)))
 
@@ -158,7 +158,8 @@ class CacheModel:
             state = self._states[sequence]
             length = state.length + count
             body = body_tokens(self.cache, length)
-            yield sequence, state, state.frontiers_at(length), max(state.first, self.rules.first_page(body))
+            frontiers = state.frontiers_at(length)
+            yield sequence, state, frontiers, max(state.first, self.rules.first_page(body, frontiers))
 
     def _written(self, state, frontiers):
         """The pages that moving the frontiers writes to."""
