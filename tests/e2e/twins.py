@@ -176,7 +176,15 @@ class Twins:
         except kvq.PoolFull:
             assert most > self.model.blocks
             self.seen.add("plan refused")
-            return None
+        except kvq.Unsupported:
+            assert raw and any(map(self._leaves_kept_tokens, chosen, counts))
+            self.seen.add("raw refused")
+        return None
+
+    def _leaves_kept_tokens(self, sequence, count):
+        """The one raw step that the product refuses: begun among kept tokens, with queries that no longer see them."""
+        length, window = self.model.length(sequence), self.case.attention_window
+        return window and 0 < length < self.model.cache.keep and length + count > window
 
     def _values(self, heads, channels):
         """[count, heads, T, d] with NaN in the padding."""
@@ -276,7 +284,8 @@ class Twins:
         self._check_sharing()
         for sequence in self.live:
             assert self.cache.length(self.product[sequence]) == self.model.length(sequence)
-            assert self.cache.state(self.product[sequence]) == self.model.state(sequence)
+            state, expected = self.cache.state(self.product[sequence]), self.model.state(sequence)
+            assert {name: state[name] for name in expected} == expected
             for layer in range(self.case.layers):
                 first = self.model.first_left(sequence)
                 got, want = self._read(sequence, layer, first), self.model.read(sequence, layer, first)
