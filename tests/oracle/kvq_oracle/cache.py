@@ -157,8 +157,12 @@ class CacheModel:
         for sequence, count in zip(sequences, new_tokens, strict=True):
             state = self._states[sequence]
             length = state.length + count
+<<<<<<< HEAD
             body = body_tokens(self.cache, length)
             frontiers = state.frontiers_at(length)
+=======
+            body, frontiers = body_tokens(self.cache, length), state.frontiers_at(length)
+>>>>>>> h-oracle
             yield sequence, state, frontiers, max(state.first, self.rules.first_page(body, frontiers))
 
     def _written(self, state, frontiers):
@@ -190,7 +194,7 @@ class CacheModel:
         """(least, most) blocks in use while such a step is open.
 
         Blocks of before stay, for an abort, beside those of after: that is the least. At most, no page is dropped on
-        the way (window_c2: "a step may keep less") and each of several writers copies a page that they share.
+        the way and each of several writers copies a page that they share.
         """
         before = {block for table in self._tables.values() for block in table.values()}
         after = {block for table in self.tables_after(sequences, new_tokens).values() for block in table.values()}
