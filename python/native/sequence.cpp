@@ -35,6 +35,7 @@ static nb::dict state(Cache &self, int sequence) {
   result["v_frontier"] = s.v_frontier;
   result["first_block"] = s.first_block;
   result["blocks"] = s.blocks;
+  result["least_tokens"] = s.least_tokens;
   return result;
 }
 

@@ -37,6 +37,10 @@ struct SequenceState {
   std::vector<int32_t> blocks; // of the pages firstPage .. (step_c3)
 };
 
+// crop_c4: the fewest tokens that the sequence can be taken back to, as the next query must find all that its window
+// shows.
+int64_t leastLength(const SequenceState &state, const CacheConfig &config);
+
 class Cache {
 public:
   // `memory` of at least Geometry::bytes, aligned to 64, stays the caller's.

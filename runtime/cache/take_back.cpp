@@ -61,14 +61,18 @@ Status Cache::thaw(int sequence, int64_t from, int64_t to, bool isK) {
   return Status::ok();
 }
 
+int64_t leastLength(const SequenceState &state, const CacheConfig &config) {
+  if (state.firstPage == 0)
+    return 0;
+  return state.firstPage * config.pageTokens + config.attentionWindow - 1 + config.format.keep;
+}
+
 static Status checkCrop(const SequenceState &state, const CacheConfig &config, int sequence, int64_t tokens) {
   const std::string name = "sequence " + std::to_string(sequence);
   if (tokens < 0 || tokens > state.length)
     return {Code::InvalidArgument, name + " has " + std::to_string(state.length) + " tokens and cannot be cropped to " +
                                        std::to_string(tokens) + ": give 0 to its length"};
-  // crop_c4: the next query must find all that its window shows.
-  const int64_t least = state.firstPage * config.pageTokens + config.attentionWindow - 1 + config.format.keep;
-  if (state.firstPage > 0 && tokens < least)
+  if (const int64_t least = leastLength(state, config); tokens < least)
     return {Code::FailedPrecondition,
             name + " of " + std::to_string(state.length) + " tokens cannot be cropped to " + std::to_string(tokens) +
                 ": pages behind the attention window of " + std::to_string(config.attentionWindow) +

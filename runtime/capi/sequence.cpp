@@ -71,6 +71,7 @@ kvq_error *kvq_sequence_get_state(const kvq_cache *cache, int32_t sequence, kvq_
     state->k_frontier = from.frontier.k;
     state->v_frontier = from.frontier.v;
     state->first_block = from.firstPage;
+    state->least_tokens = leastLength(from, cache->cache->config());
     state->blocks = static_cast<int64_t>(from.blocks.size());
     return Status::ok();
   });

@@ -14,9 +14,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from kvq.errors import FailedPrecondition, InvalidArgument, Unsupported
 from kvq.hf.cache import HANDLE, Handle
+from kvq.hf.model import decoder_layers
 
 # Arguments of other attention functions that change the result and have no kernel here.
-_REFUSED = ("softcap", "s_aux", "sliding_window", "position_bias")
+_REFUSED = ("position_bias", "head_mask")
 
 
 class _NoGradient(torch.autograd.Function):
@@ -52,23 +53,38 @@ def attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     _check(module, query, dropout, kwargs)
-    _check_layers(module, handle)
+    if handle.cache.layout is None:
+        handle.cache.learn(module.config)
+    _check_model(module, handle, kwargs)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    out = handle.cache.attend(handle.layer, query, key, value, scale, attention_mask)
+    out = handle.cache.attend(handle.layer, query, key, value, scale, attention_mask, kwargs.get("s_aux"))
     if torch.is_grad_enabled() and (query.requires_grad or handle.gradient):
         # An anchor of its own: query would keep the graph of its layer alive.
         out = _NoGradient.apply(torch.empty(0, requires_grad=True), out)
     return out, None
 
 
-def _check_layers(module: torch.nn.Module, handle: Handle) -> None:
-    layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
-    held = len(handle.cache.layers)
-    if layers is not None and layers != held:
+def _check_model(module: torch.nn.Module, handle: Handle, kwargs: dict[str, Any]) -> None:
+    """What the module says of itself is what the cache was made for."""
+    layout = handle.cache.layout
+    assert layout is not None
+    config = getattr(module, "config", None)
+    layers = decoder_layers(config) if hasattr(config, "num_hidden_layers") else None
+    if layers is not None and layers != len(layout.layers):
         raise InvalidArgument(
-            f"the model has {layers} layers where the cache was made for {held}: make the cache from this "
-            "model's config"
+            f"the model has {layers} layers where the cache was made for {len(layout.layers)}: make the cache from "
+            "this model's config"
         )
+    window = layout.layers[handle.layer].window
+    # Modules may be told the window of other layers, or not be told theirs; the mask is checked by kvq.hf.padding.
+    told = {"softcap": layout.score_cap} | ({"sliding_window": window} if kwargs.get("sliding_window") else {})
+    for name, held in told.items():
+        given = kwargs.get(name) or 0
+        if given != held and not (name == "sliding_window" and held == 0):
+            raise InvalidArgument(
+                f"layer {handle.layer} of {type(module).__name__} has {name} = {given} where the cache was made for "
+                f"{held}: make the cache from this model's config"
+            )
 
 
 def _check(module: torch.nn.Module, query: torch.Tensor, dropout: float, kwargs: dict[str, Any]) -> None:

@@ -152,6 +152,7 @@ typedef struct kvq_sequence_state {
   int64_t tokens;                  /* its length */
   int64_t k_frontier, v_frontier;  /* tokens that are quantized, those kept in full precision not counted */
   int64_t first_block, blocks;     /* it owns the blocks of pages first_block .. first_block + blocks - 1 (window_c2) */
+  int64_t least_tokens;            /* the fewest that kvq_sequence_crop can take it back to (crop_c4) */
 } kvq_sequence_state;
 KVQ_API kvq_error *kvq_sequence_get_state(const kvq_cache *cache, int32_t sequence, kvq_sequence_state *state);
 /* A new sequence in the same state. Blocks are shared until one of the two writes to one (fork_c1); the tail is copied.
