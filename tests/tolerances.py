@@ -9,13 +9,18 @@ import numpy as np
 
 F32_ROUNDOFF = 2.0**-24  # half an ulp of a 24-bit significand, relative
 BF16_ROUNDOFF = 2.0**-8  # half an ulp of an 8-bit significand, relative
-BF16_ROUNDING_RMS = BF16_ROUNDOFF / 3**0.5  # rms of an error spread evenly over +- half an ulp
 F16_ROUNDOFF = 2.0**-11  # half an ulp of an 11-bit significand, relative; outputs are far above the subnormals
+# Rms of an error spread evenly over +- half an ulp.
+BF16_ROUNDING_RMS = BF16_ROUNDOFF / 3**0.5
 F16_ROUNDING_RMS = F16_ROUNDOFF / 3**0.5
 
 ATTENTION_RMS = {"f32": 1e-3, "bf16": 1e-3 + BF16_ROUNDING_RMS, "f16": 1e-3 + F16_ROUNDING_RMS}
 """Relative rms of o against f64 over the same K', V', by output dtype (attention_c4, class `exact`): the budget of the
 arithmetic is 1e-3, plus the rounding of each element to the output's type (f32's own is in the budget)."""
+
+MERGED_RMS = {dtype: 2 * rms for dtype, rms in ATTENTION_RMS.items()}
+"""The product's answer over the past, merged in f64 with an exact one over a step's own tokens (prefill_c2): the part
+has its own budget, and the error of its lse, within the class's 1e-3 too, moves the weights of both parts."""
 
 PARTIAL_RMS = ATTENTION_RMS["f32"]
 """Partial results are f32 whatever the inputs are (kernel_abi.h): the budget of the arithmetic alone."""

@@ -52,15 +52,15 @@ private:
   void loadItem();
   void loadRows();
   Softmax visitPages(Softmax state);
-  bool endsInWholeTiles() const;
-  Softmax visitPackedTiles(Value begin, Value end, bool whole, Softmax state);
-  Softmax visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state);
+  bool tilesAreWhole() const;
+  Softmax visitPackedTiles(Value begin, Value end, bool lagging, Softmax state);
+  Softmax visitPackedTile(Value page, Value inPage, Value token, bool lagging, Softmax state);
   Value addLaggingV(Value token, Value weights, Value out);
   Softmax visitTail(Softmax state);
   Softmax visitRawTile(Value step, Softmax state);
   void prefetchPart(Value entry, Value inPage);
   Value blockAt(Value entry);
-  std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool whole);
+  std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool lagging);
   Value withinWindow(Value visible, Value number, int64_t count);
   Value maskedScores(Value scores, Value visible, Value token);
   Value advanceSoftmax(Value scores, Softmax &state);
@@ -89,8 +89,9 @@ private:
   Value kvHead, queryBase, rowBegin, rowCount, packedBegin, packedEnd, rawBegin, rawEnd, vRawBegin, tableBase, tailSlot,
       split, kept;
   // Per row: does it exist, index of its query and head, its coefficients, its bounds (i32).
-  Value valid, query, head, q, kFrontier, vFrontier, packedLimit, rawLast, position, windowFirst;
+  Value valid, query, head, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
   Value keptEnd;    // kept tokens below this body index exist for some row
+  Value tailBegin;  // where the loop over kept tokens and the ring begins
   Value committedV; // V of tokens below this index is packed
 };
 
@@ -138,7 +139,6 @@ void AttendEmitter::loadRows() {
   rawEnd = max(min(rawEnd, positionEnd), rawBegin); // the loop over the tail reaches the kept tokens in any case
   keptEnd = min(positionEnd, index(0));
   packedLimit = min(min(kFrontier, add(position, i32(1))), toI32(packedEnd));
-  rawLast = min(position, sub(toI32(rawEnd), i32(1)));
   if (request.window) {
     Value window = toI32(min(indexArg(KVQ_ATTEND_WINDOW), index(kLongestWindow)));
     windowFirst = add(sub(position, window), i32(1));
@@ -164,40 +164,41 @@ Value AttendEmitter::blockAt(Value entry) {
                               indexArg(KVQ_ATTEND_BLOCK_STRIDE));
 }
 
-// Whether every frontier is a multiple of the tile: one of the sides commits in groups of as many tokens (commit_c1,
-// commit_c8, crop_c1), and the other one follows it.
-bool AttendEmitter::endsInWholeTiles() const {
-  auto whole = [&](const ::kvq::SideFormat &side) { return side.perChannel() && side.group % tokens == 0; };
-  return !request.lag && (whole(request.pair.k) || whole(request.pair.v));
-}
-
-// First the whole tiles, those whose V is packed to their end for every row that sees them, then the others: the common
-// tile pays nothing for the rare one.
+// Under a lagging frontier of V, first the tiles whose V is packed for every row that sees them, then the others: the
+// common tile pays nothing for the rare one.
 Softmax AttendEmitter::visitPages(Softmax state) {
-  if (endsInWholeTiles())
-    return visitPackedTiles(packedBegin, packedEnd, /*whole=*/true, state);
-  Value whole = min(max(alignDown(request.lag ? vRawBegin : packedEnd, tokens), packedBegin), packedEnd);
-  state = visitPackedTiles(packedBegin, whole, /*whole=*/true, state);
-  return visitPackedTiles(whole, packedEnd, /*whole=*/false, state);
+  if (!request.lag)
+    return visitPackedTiles(packedBegin, packedEnd, /*lagging=*/false, state);
+  Value clean = min(max(alignDown(vRawBegin, tokens), packedBegin), packedEnd);
+  state = visitPackedTiles(packedBegin, clean, /*lagging=*/false, state);
+  return visitPackedTiles(clean, packedEnd, /*lagging=*/true, state);
 }
 
 // Tiles of [begin, end), where begin is a multiple of the tile. A tile lies in one page.
-Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool whole, Softmax state) {
+Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool lagging, Softmax state) {
   return Softmax::from(loop(begin, end, tokens, state.values(), [&](Value token, ValueRange carried) {
     Value entry = add(tableBase, div(token, index(request.pageTokens)));
     Value inPage = rem(token, index(request.pageTokens));
     if (schedule.getPrefetch() > 0)
       prefetchPart(entry, inPage);
     Value page = advance(blockAt(entry), mul(kvHead, index(pages.bytes)), getI8Type());
-    return visitPackedTile(page, inPage, token, whole, Softmax::from(carried)).values();
+    return visitPackedTile(page, inPage, token, lagging, Softmax::from(carried)).values();
   }));
+}
+
+// Whether V is packed to the end of each tile that is not lagging. Then V's frontier lies above the tile, or both sides
+// have one frontier and it is a multiple of the tile, because one of them commits in groups of as many tokens
+// (commit_c1, commit_c8, crop_c1).
+bool AttendEmitter::tilesAreWhole() const {
+  auto commitsTiles = [&](const ::kvq::SideFormat &side) { return side.perChannel() && side.group % tokens == 0; };
+  return request.lag || commitsTiles(request.pair.k) || commitsTiles(request.pair.v);
 }
 
 // Scale and minimum of V for a tile. A probability of 0 must meet no NaN: parameters of groups that no commit has
 // written yet are read as 0. K needs no such care, its scores are chosen by the mask.
-std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage, Value token, bool whole) {
+std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage, Value token, bool lagging) {
   Value scale = v.scales(page, inPage, tokens), min = v.minima(page, inPage, tokens);
-  if (whole)
+  if (!lagging && tilesAreWhole())
     return {scale, min};
   auto type = cast<RankedTensorType>(scale.getType());
   int64_t groups = type.getDimSize(0), step = tokens / groups;
@@ -239,7 +240,7 @@ Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
   return weights;
 }
 
-Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state) {
+Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool lagging, Softmax state) {
   Value kTile =
       k.dequantize(k.codes(page, inPage, tokens), k.scales(page, inPage, tokens), k.minima(page, inPage, tokens));
   Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1);
@@ -247,9 +248,9 @@ Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bo
   Value visible = withinWindow(less(number, perRow(packedLimit, tokens)), number, tokens);
   Value weights = advanceSoftmax(maskedScores(scores, visible, token), state);
 
-  auto [scale, min] = committedParams(page, inPage, token, whole);
+  auto [scale, min] = committedParams(page, inPage, token, lagging);
   Value vTile = v.dequantize(v.codes(page, inPage, tokens), scale, min);
-  if (whole || !request.lag) {
+  if (!lagging) {
     state.out = dot(vTile, weights, state.out, 0);
     return state;
   }
@@ -268,12 +269,12 @@ Value AttendEmitter::addLaggingV(Value token, Value weights, Value out) {
   return dot(raw, weights, out, 0);
 }
 
-// A step of visitTail: kept tokens before rawBegin, tokens of the ring from there on.
+// A step of visitTail: kept tokens before rawBegin, tokens of the ring from there on. Either may reach past its end.
 Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
-  Value isKept = less(step, rawBegin), token = select(isKept, sub(step, rawBegin), step);
-  Value begin = select(isKept, sub(index(0), kept), rawBegin), end = select(isKept, keptEnd, rawEnd);
+  Value isKept = less(step, rawBegin), token = select(isKept, sub(sub(step, tailBegin), kept), step);
+  Value end = toI32(select(isKept, keptEnd, rawEnd));
   Value number = tokenTile(token, kRawTokens);
-  Value present = bitAnd(lessEqual(toI32(begin), number), less(number, toI32(end)));
+  Value present = less(number, end);
   auto load = [&](unsigned argument, int64_t dim) {
     Value offsets = tailOffsets(*this, tail(argument, dim), token, kRawTokens, isKept);
     return toF32(TileBuilder::load(arg(argument), offsets, {kRawTokens, dim}, present));
@@ -281,18 +282,17 @@ Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
   Value scores = dot(load(KVQ_ATTEND_TAIL_K, k.dim), q, constantTile({rows, kRawTokens}, 0), 1);
   number = perToken(number, kRawTokens);
   // A row's frontier hides tokens of the ring only.
-  Value first = max(toI32(begin), select(isKept, i32(kNowhere), kFrontier));
-  Value visible = bitAnd(lessEqual(perRow(first, kRawTokens), number), lessEqual(number, perRow(rawLast, kRawTokens)));
+  Value first = select(isKept, i32(kNowhere), kFrontier), last = min(position, sub(end, i32(1)));
+  Value visible = bitAnd(lessEqual(perRow(first, kRawTokens), number), lessEqual(number, perRow(last, kRawTokens)));
   Value weights = advanceSoftmax(maskedScores(scores, withinWindow(visible, number, kRawTokens), token), state);
   state.out = dot(load(KVQ_ATTEND_TAIL_V, v.dim), weights, state.out, 0);
   return state;
 }
 
-// One loop over kept tokens and ring: the steps over kept tokens stand before rawBegin, so that they end where it
-// begins and the first of them may reach below -kept.
+// One loop over kept tokens and ring: the steps over kept tokens stand before rawBegin.
 Softmax AttendEmitter::visitTail(Softmax state) {
-  Value first = sub(rawBegin, alignDown(add(kept, index(kRawTokens - 1)), kRawTokens));
-  return Softmax::from(loop(first, rawEnd, kRawTokens, state.values(), [&](Value step, ValueRange carried) {
+  tailBegin = sub(rawBegin, alignDown(add(kept, index(kRawTokens - 1)), kRawTokens));
+  return Softmax::from(loop(tailBegin, rawEnd, kRawTokens, state.values(), [&](Value step, ValueRange carried) {
     return visitRawTile(step, Softmax::from(carried)).values();
   }));
 }

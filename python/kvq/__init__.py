@@ -8,6 +8,12 @@ one's own. torch and transformers are imported only where they are used.
 
 from __future__ import annotations
 
+from kvq import _guard
+
+# Before anything else of this folder: another distribution may have put its own files here.
+_guard.refuse_other_kvq()
+_guard.refuse_other_files()
+
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -4,6 +4,8 @@
 // files share, the functions about formats, and the translation of errors.
 #include "python/native/native.h"
 
+#include <kvq/kernel_abi.h>
+
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -164,6 +166,7 @@ static std::pair<int64_t, int64_t> frontier(const std::string &format, int64_t t
 NB_MODULE(_native, m) {
   using namespace nb::literals;
   nb::register_exception_translator(translate);
+  m.attr("kernel_abi") = KVQ_KERNEL_ABI_VERSION;
   m.def("version", [] { return std::string(kvq_version()); }, "Version of libkvq.");
   m.def("format_canonical", canonical, "format"_a, "Canonical text of a cache text or preset.");
   m.def("format_page_tokens", pageTokens, "format"_a, "Legal page sizes in tokens, ascending.");

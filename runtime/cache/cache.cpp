@@ -142,23 +142,26 @@ Status Cache::checkChangeable(int sequence) const {
   return Status::ok();
 }
 
-Result<int> Cache::freeSlot() {
+Result<int> Cache::freeSlot() const {
   for (int id = 0; id < config_.sequences; ++id)
-    if (!sequences_[id].live) {
-      slotsTouched_ = std::max(slotsTouched_, id + 1);
+    if (!sequences_[id].live)
       return id;
-    }
   return Status(Code::ResourceExhausted,
                 "all " + std::to_string(config_.sequences) + " sequences are in use: remove one or kvq_cache_grow");
+}
+
+void Cache::occupy(int slot, SequenceState state) {
+  static_cast<SequenceState &>(sequences_[slot]) = std::move(state);
+  sequences_[slot].live = true;
+  slotsTouched_ = std::max(slotsTouched_, slot + 1);
 }
 
 Result<int> Cache::addSequence() {
   auto id = freeSlot();
   if (!id.isOk())
-    return id.status();
+    return id;
   clearTail(id.value());
-  sequences_[id.value()] = {};
-  sequences_[id.value()].live = true;
+  occupy(id.value(), {});
   return id;
 }
 
@@ -198,9 +201,8 @@ CacheReport Cache::report() const {
   report.pageBytesUsed = report.blocksUsed * config_.layers * geometry_.blockStride;
   report.tailBytesUsed = report.sequences * config_.layers * (geometry_.tailKBytes + geometry_.tailVBytes);
   report.bytesReserved = geometry_.bytes;
-  report.bytesTouched =
-      config_.layers *
-      (pool_.touched() * geometry_.blockStride + slotsTouched_ * (geometry_.tailKBytes + geometry_.tailVBytes));
+  report.bytesTouched = config_.layers * (pool_.touched() * geometry_.blockStride +
+                                          slotsTouched_ * (geometry_.tailKBytes + geometry_.tailVBytes));
   if (report.tokens > 0) {
     const double elements =
         static_cast<double>(report.tokens) * config_.layers * config_.kvHeads * (config_.dk + config_.dv);

@@ -95,7 +95,8 @@ private:
   void clearBlock(int32_t block);
   void clearTail(int slot);
   void copyBlock(int32_t from, int32_t to);
-  Result<int> freeSlot();
+  Result<int> freeSlot() const;
+  void occupy(int slot, SequenceState state); // nothing can fail any more
   void copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) const;
   Status dequantize(const SequenceState &sequence, int64_t from, int64_t to, bool isK, int layer, const Tensor &out);
   Status thaw(int sequence, int64_t from, int64_t to, bool isK);

@@ -20,7 +20,7 @@ Planner::Splits Planner::splitsOf(const Queries &queries) const {
   const int64_t packedBegin = lowest / page * page;
   const int64_t packed = std::max<int64_t>(0, queries.state(last).k - packedBegin);
   const int64_t rawBegin = std::max(queries.state(0).k, lowest);
-  const int64_t raw = queries.position(last) + 1 - rawBegin;
+  const int64_t raw = queries.keysEnd(last) - rawBegin;
   const auto splits = [&](int64_t tokens) { return static_cast<int>((tokens + length - 1) / length); };
   return {splits(packed), raw > length ? splits(raw) : 0, packedBegin, rawBegin};
 }
@@ -43,7 +43,7 @@ kvq_attend_item Planner::attendItem(const Queries &queries, const Splits &splits
   const int64_t length = geometry_.splitTokens;
   const int firstQuery = row / config_.ratio(), lastQuery = (row + rowCount - 1) / config_.ratio();
   const Frontier low = queries.state(firstQuery);
-  const int64_t lowest = queries.lowest(firstQuery), keys = std::max<int64_t>(0, queries.position(lastQuery) + 1);
+  const int64_t lowest = queries.lowest(firstQuery), keys = queries.keysEnd(lastQuery);
   int64_t begin = 0, end = 0, rawBegin = 0, rawEnd = 0;
   if (split < splits.packed) {
     begin = splits.packedBegin + split * length;

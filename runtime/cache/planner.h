@@ -67,7 +67,10 @@ private:
     const StepPart &part;
     int64_t first;
     int count;
-    int64_t position(int i) const { return planner.pastOnly_ ? part.begin - 1 : first + i; }
+    // While kept tokens are still to come, the position alone keeps a query of a past-only step from seeing them.
+    int64_t position(int i) const { return planner.pastOnly_ && part.begin < 0 ? part.begin - 1 : first + i; }
+    // Behind the last body token that query i may see.
+    int64_t keysEnd(int i) const { return std::max<int64_t>(0, planner.pastOnly_ ? part.begin : position(i) + 1); }
     Frontier state(int i) const {
       return planner.pastOnly_ ? part.frontier : part.stateAt(planner.config_.format, first + i);
     }

@@ -52,11 +52,11 @@ Status Cache::read(int sequence, int layer, int64_t first, const Tensor &k, cons
   if (open_)
     return {Code::FailedPrecondition, "the cache cannot be read while a step is open: commit or abort it first"};
   const Sequence &of = sequences_[sequence];
-  const int64_t begin = first - config_.format.keep, end = of.length - config_.format.keep;
-  const int64_t left = of.firstPage * config_.pageTokens; // the body tokens before it were dropped
   if (first < 0 || first > of.length)
     return {Code::InvalidArgument, "first is " + std::to_string(first) + " but must be 0 to the " +
                                        std::to_string(of.length) + " tokens of sequence " + std::to_string(sequence)};
+  const int64_t begin = first - config_.format.keep, end = of.length - config_.format.keep;
+  const int64_t left = of.firstPage * config_.pageTokens; // the body tokens before it were dropped
   if (left > 0 && begin < left)
     return {Code::FailedPrecondition, "tokens before " + std::to_string(left + config_.format.keep) + " of sequence " +
                                           std::to_string(sequence) +
@@ -72,8 +72,7 @@ Status Cache::read(int sequence, int layer, int64_t first, const Tensor &k, cons
     const int64_t packedBegin = std::clamp<int64_t>(0, begin, end);
     const int64_t packedEnd = std::clamp(isK ? of.frontier.k : of.frontier.v, packedBegin, end);
     copyTail(sequence, begin, packedBegin, isK, layer, out);
-    KVQ_RETURN_IF_ERROR(
-        dequantize(of, packedBegin, packedEnd, isK, layer, rowsFrom(out, packedBegin - begin)));
+    KVQ_RETURN_IF_ERROR(dequantize(of, packedBegin, packedEnd, isK, layer, rowsFrom(out, packedBegin - begin)));
     copyTail(sequence, packedEnd, end, isK, layer, rowsFrom(out, packedEnd - begin));
   }
   return Status::ok();

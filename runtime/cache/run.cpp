@@ -93,7 +93,7 @@ Status Step::appendChunks(int layer, const Tensor &k, const Tensor &v, const Aft
 }
 
 Status Step::append(int layer, const Tensor &k, const Tensor &v) {
-  KVQ_RETURN_IF_ERROR(checkLayer(layer, true));
+  KVQ_RETURN_IF_ERROR(checkAppends(layer));
   return appendChunks(layer, k, v, [] { return Status::ok(); });
 }
 
@@ -169,13 +169,16 @@ Status Step::attendChunks(int layer, const Tensor &q, float scale, const AttendB
 }
 
 Status Step::attend(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out) {
+  KVQ_RETURN_IF_ERROR(checkLayer(layer));
   if (pastOnly_ && appended_[layer])
     return {Code::FailedPrecondition, "layer " + std::to_string(layer) +
                                           " has appended in this step, which attends to the tokens before it: call "
                                           "kvq_attend first"};
   if (pastOnly_)
     return attendChunks(layer, q, scale, buffers, out);
-  KVQ_RETURN_IF_ERROR(checkLayer(layer, false));
+  if (!appended_[layer])
+    return {Code::FailedPrecondition,
+            "layer " + std::to_string(layer) + " has not appended in this step: call kvq_append first"};
   if (chunks_ > 1)
     return {Code::FailedPrecondition, "this step appends more than " + std::to_string(kChunkTokens) +
                                           " new tokens to a sequence, and what their first queries must see is "
@@ -187,7 +190,7 @@ Status Step::attend(int layer, const Tensor &q, float scale, const AttendBuffers
 
 Status Step::forward(int layer, const Tensor &q, const Tensor &k, const Tensor &v, float scale,
                      const AttendBuffers &buffers, const Tensor &out) {
-  KVQ_RETURN_IF_ERROR(checkLayer(layer, true));
+  KVQ_RETURN_IF_ERROR(checkAppends(layer));
   if (pastOnly_) {
     KVQ_RETURN_IF_ERROR(attendChunks(layer, q, scale, buffers, out));
     return append(layer, k, v);

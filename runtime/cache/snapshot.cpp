@@ -58,8 +58,12 @@ Status Cache::snapshot(int id, std::span<uint8_t> out) const {
   const auto textBytes = static_cast<uint32_t>(text.size());
   put(&textBytes, 4);
   put(text.data(), textBytes);
-  const int64_t numbers[kNumbers] = {sequence.length,    sequence.frontier.k, sequence.frontier.v,
-                                     sequence.ring.k,    sequence.ring.v,     sequence.firstPage,
+  const int64_t numbers[kNumbers] = {sequence.length,
+                                     sequence.frontier.k,
+                                     sequence.frontier.v,
+                                     sequence.ring.k,
+                                     sequence.ring.v,
+                                     sequence.firstPage,
                                      int64_t(sequence.blocks.size())};
   put(numbers, sizeof(numbers));
   for (int layer = 0; layer < config_.layers; ++layer) {
@@ -86,8 +90,9 @@ static Result<std::span<const uint8_t>> checkHeader(std::span<const uint8_t> dat
   if (static_cast<int64_t>(data.size()) < kHeaderBytes || std::memcmp(data.data(), kMagic, 7) != 0)
     return corrupt("does not begin with KVQSNAP and a header");
   if (data[7] != kVersion)
-    return Status(Code::Corrupt, "the snapshot has version " + std::to_string(data[7]) + " where this kvq reads version " +
-                                     std::to_string(kVersion) + ": read it with the kvq that wrote it, or prefill again");
+    return Status(Code::Corrupt, "the snapshot has version " + std::to_string(data[7]) +
+                                     " where this kvq reads version " + std::to_string(kVersion) +
+                                     ": read it with the kvq that wrote it, or prefill again");
   uint64_t payload = 0;
   std::memcpy(&payload, data.data() + 8, 8);
   if (payload != data.size() - kHeaderBytes)
@@ -100,17 +105,30 @@ static Result<std::span<const uint8_t>> checkHeader(std::span<const uint8_t> dat
 }
 
 // A checksum is no proof of good intent: numbers that no cache writes are refused before they index anything.
+static bool isConsistentSide(int64_t frontier, int64_t ring, int64_t rule, int64_t unit, int64_t body, int cap) {
+  return ring >= 0 && ring <= frontier && body - ring <= cap && frontier >= rule && frontier <= body &&
+         frontier % unit == 0;
+}
+
 static bool isConsistent(const SequenceState &state, size_t blocks, const CacheConfig &config,
                          const Geometry &geometry) {
+  if (state.length < 0 || state.length >= int64_t(1) << 31)
+    return false;
   const int64_t body = std::max<int64_t>(0, state.length - config.format.keep), page = config.pageTokens;
-  const auto within = [body](int64_t value) { return value >= 0 && value <= body; };
-  const int64_t pages = (std::max(state.frontier.k, state.frontier.v) + page - 1) / page;
-  return state.length >= 0 && state.length < (int64_t(1) << 31) && within(state.frontier.k) &&
-         within(state.frontier.v) && state.frontier.v <= state.frontier.k && within(state.ring.k) &&
-         within(state.ring.v) && state.ring.k <= state.frontier.k && state.ring.v <= state.frontier.v &&
-         body - std::min(state.ring.k, state.ring.v) <= geometry.cap && state.firstPage >= 0 &&
-         state.firstPage * page <= std::min(state.frontier.k, state.frontier.v) &&
-         pages - state.firstPage == static_cast<int64_t>(blocks);
+  const Frontier rule = bodyFrontier(config.format, body), unit = cutUnits(config.format);
+  if (!isConsistentSide(state.frontier.k, state.ring.k, rule.k, unit.k, body, geometry.cap) ||
+      !isConsistentSide(state.frontier.v, state.ring.v, rule.v, unit.v, body, geometry.cap))
+    return false;
+  // Kernels rely on it that V is behind K, and under `sliding` alone.
+  const bool mayDiffer = config.format.rule == CommitRule::Sliding;
+  if (state.frontier.v > state.frontier.k || (state.frontier.v < state.frontier.k && !mayDiffer))
+    return false;
+  // window_c2, and crop_c4: the next query finds all that its window shows.
+  const int64_t least = geometry.firstPage(body, state.frontier);
+  const int64_t most = config.attentionWindow > 0 ? std::max<int64_t>(0, body + 1 - config.attentionWindow) / page : 0;
+  return state.firstPage >= least && state.firstPage <= most &&
+         (std::max(state.frontier.k, state.frontier.v) + page - 1) / page - state.firstPage ==
+             static_cast<int64_t>(blocks);
 }
 
 Result<int> Cache::restore(std::span<const uint8_t> data) {
@@ -131,8 +149,7 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
   int64_t numbers[kNumbers];
   std::memcpy(numbers, at, sizeof(numbers));
   at += sizeof(numbers);
-  Sequence sequence;
-  sequence.live = true;
+  SequenceState sequence;
   sequence.length = numbers[0];
   sequence.frontier = {numbers[1], numbers[2]};
   sequence.ring = {numbers[3], numbers[4]};
@@ -144,7 +161,7 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
     return corrupt("holds numbers that contradict each other");
   auto id = freeSlot();
   if (!id.isOk())
-    return id.status();
+    return id;
   if (blocks > pool_.free())
     return Status(Code::ResourceExhausted, "the snapshot needs " + std::to_string(blocks) + " blocks but " +
                                                std::to_string(pool_.free()) +
@@ -162,7 +179,7 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
     get(tailSlot(layer, true, id.value()), geometry_.tailKBytes);
     get(tailSlot(layer, false, id.value()), geometry_.tailVBytes);
   }
-  sequences_[id.value()] = std::move(sequence);
+  occupy(id.value(), std::move(sequence));
   return id;
 }
 

@@ -40,6 +40,15 @@ Result<std::vector<StepPart>> Step::makeParts(const Cache &cache, const PlanDesc
     if (part.end() > std::numeric_limits<int32_t>::max() - 65536 * 2)
       return Status(Code::Unsupported, name + " would be longer than 2147352575 tokens, which positions of 32 bits do "
                                               "not allow");
+    // A query's position then says which kept tokens are there (planner.h), and cannot say where its window begins.
+    const int64_t windowEnd = cache.config_.attentionWindow - cache.config_.format.keep;
+    if (desc.pastOnly && cache.config_.attentionWindow > 0 && state.length > 0 && part.begin < 0 &&
+        part.end() > windowEnd)
+      return Status(Code::Unsupported, name + " has " + std::to_string(state.length) + " of the " +
+                                           std::to_string(cache.config_.format.keep) +
+                                           " tokens that it keeps in full precision, and a past_only step cannot take "
+                                           "it from there beyond the attention window: append the missing ones in a "
+                                           "step of their own");
     if (desc.firstTokens) {
       part.first = desc.firstTokens[i];
       if (part.first < 0)
@@ -145,17 +154,19 @@ Status Step::checkTokens(const char *name, int64_t tokens) const {
   return Status::ok();
 }
 
-Status Step::checkLayer(int layer, bool appends) const {
-  if (layer < 0 || layer >= cache_.config_.layers)
-    return invalid("layer " + std::to_string(layer) + " does not exist: the cache has " +
-                   std::to_string(cache_.config_.layers));
-  if (appends && appended_[layer])
-    return {Code::FailedPrecondition,
-            "layer " + std::to_string(layer) + " has already appended in this step: each layer appends once"};
-  if (!appends && !appended_[layer])
-    return {Code::FailedPrecondition,
-            "layer " + std::to_string(layer) + " has not appended in this step: call kvq_append first"};
-  return Status::ok();
+Status Step::checkLayer(int layer) const {
+  if (layer >= 0 && layer < cache_.config_.layers)
+    return Status::ok();
+  return invalid("layer " + std::to_string(layer) + " does not exist: the cache has " +
+                 std::to_string(cache_.config_.layers));
+}
+
+Status Step::checkAppends(int layer) const {
+  KVQ_RETURN_IF_ERROR(checkLayer(layer));
+  if (!appended_[layer])
+    return Status::ok();
+  return {Code::FailedPrecondition,
+          "layer " + std::to_string(layer) + " has already appended in this step: each layer appends once"};
 }
 
 // The first bad value of the chunk, which the append kernel has counted.
@@ -167,9 +178,9 @@ Status Step::badValue(const Tensor &k, const Tensor &v) const {
     if (tensor.type == ElementType::BF16)
       return std::bit_cast<float>(uint32_t(bits) << 16);
     // Only NaN and infinity of f16 are bad, and these keep their kind when the mantissa is moved.
-    return (bits & 0x7c00) == 0x7c00 ? std::bit_cast<float>(uint32_t(bits & 0x8000) << 16 | 0x7f800000u |
-                                                            uint32_t(bits & 0x3ff) << 13)
-                                     : 0.0f;
+    return (bits & 0x7c00) == 0x7c00
+               ? std::bit_cast<float>(uint32_t(bits & 0x8000) << 16 | 0x7f800000u | uint32_t(bits & 0x3ff) << 13)
+               : 0.0f;
   };
   for (int i = 0; i < chunk_.queries(); ++i) {
     if (status_[i] == 0)
@@ -182,9 +193,9 @@ Status Step::badValue(const Tensor &k, const Tensor &v) const {
             continue;
           return {Code::BadValue, std::string(tensor == &k ? "K" : "V") + " of sequence " +
                                       std::to_string(parts_[chunk_.part[i]].sequence) + ", token " +
-                                      std::to_string(chunk_.append[i].position + cache_.config_.format.keep) + ", head " + std::to_string(head) +
-                                      ", channel " + std::to_string(c) + " is " + std::to_string(value) +
-                                      ": values must be finite and at most 65504 in magnitude"};
+                                      std::to_string(chunk_.append[i].position + cache_.config_.format.keep) +
+                                      ", head " + std::to_string(head) + ", channel " + std::to_string(c) + " is " +
+                                      std::to_string(value) + ": values must be finite and at most 65504 in magnitude"};
         }
   }
   return {Code::Internal, "a kernel counted bad values that are not there: please report it"};

@@ -66,7 +66,8 @@ private:
   void commitPart(const StepPart &part, const Reservation &reservation);
   void sizeWorkspace();
   void loadChunk(int index);
-  Status checkLayer(int layer, bool appends) const;
+  Status checkLayer(int layer) const;
+  Status checkAppends(int layer) const;
   template <typename AfterChunk>
   Status appendChunks(int layer, const Tensor &k, const Tensor &v, const AfterChunk &afterChunk);
   Status appendChunk(int layer, const Tensor &k, const Tensor &v);

@@ -12,11 +12,11 @@ Result<int> Cache::forkSequence(int sequence) {
   KVQ_RETURN_IF_ERROR(checkChangeable(sequence));
   auto id = freeSlot();
   if (!id.isOk())
-    return id.status();
-  Sequence &fork = sequences_[id.value()];
-  fork = sequences_[sequence];
+    return id;
+  SequenceState fork = sequences_[sequence];
   for (int32_t block : fork.blocks)
     pool_.share(block);
+  occupy(id.value(), std::move(fork));
   for (int layer = 0; layer < config_.layers; ++layer) {
     std::memcpy(tailSlot(layer, true, id.value()), tailSlot(layer, true, sequence), geometry_.tailKBytes);
     std::memcpy(tailSlot(layer, false, id.value()), tailSlot(layer, false, sequence), geometry_.tailVBytes);

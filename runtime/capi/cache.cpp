@@ -35,7 +35,9 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   result.pageTokens = given.page_tokens ? given.page_tokens : defaultPageTokens(result.format.pair);
   result.blocks = given.blocks;
   result.sequences = given.sequences;
-  result.attentionWindow = given.attention_window;
+  // In the struct of 0.1 the caller's padding lies where attention_window is.
+  const bool first = given.struct_size <= offsetof(kvq_cache_config, score_cap);
+  result.attentionWindow = first ? 0 : given.attention_window;
   result.scoreCap = given.score_cap;
   KVQ_RETURN_IF_ERROR(checkConfig(result));
   return result;

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-import tiny_model
+import saved_models
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LlamaConfig
 
@@ -30,13 +30,14 @@ from kvq.compat.kvtuner import (
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW = 24
+LONG = 90  # new tokens that fill the window of 128 behind a prompt of 44
 KIVI_OPTIONS = {"k_bits": 2, "v_bits": 4, "group_size": 32, "residual_length": 64}
 KIVI_TEXT = "k2c32-v4t32/w64,sliding"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tiny_model.save_llama(tmp_path_factory.mktemp("llama"))
+    return saved_models.save_llama(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +74,12 @@ def generate(model, inputs, cache, **options):
 
 def check_stored(cache, texts):
     """The bytes of the pages are those of these formats: one text a layer, or one for all."""
-    per_layer = texts if isinstance(texts, list) else [texts] * tiny_model.LAYERS
+    per_layer = texts if isinstance(texts, list) else [texts] * saved_models.LAYERS
     assert cache.format == (texts if len(set(per_layer)) > 1 else per_layer[0])
     blocks = cache.report()["blocks_used"] // len(set(per_layer))  # of a group of layers: all groups have as many
-    page = sum(lowlevel.format_page_bytes(text, tiny_model.HEAD, tiny_model.HEAD) for text in per_layer)
+    page = sum(lowlevel.format_page_bytes(text, saved_models.HEAD, saved_models.HEAD) for text in per_layer)
     assert blocks > 0
-    assert cache.report()["page_bytes_used"] == blocks * tiny_model.KV_HEADS * page
+    assert cache.report()["page_bytes_used"] == blocks * saved_models.KV_HEADS * page
 
 
 # -- the package kvq --------------------------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ def test_snippet_of_the_package_kvq(model, dense, inputs, snippet, implementatio
     text = "k4t64-v2t64/w128,flush"
     check_stored(names["kvq"], text)
     # 64 tokens of 64 channels: K has 2048 bytes of codes, V 1024, each 128 of scales and 128 of minima.
-    assert names["kvq"].report()["page_bytes_used"] == 2 * tiny_model.LAYERS * tiny_model.KV_HEADS * (2304 + 1280)
+    assert names["kvq"].report()["page_bytes_used"] == 2 * saved_models.LAYERS * saved_models.KV_HEADS * (2304 + 1280)
     expected = generate(subject, inputs, KVQCache(subject.config, text, prefill="raw"))
     assert torch.equal(names["outputs"], expected)
     assert names["outputs"].shape == (1, 200 + NEW)
@@ -179,6 +180,7 @@ def kvtuner_snippet(folder):
     with pytest.raises(SyntaxError):
         compile(KVTUNER, "as published: the import ends with a comma", "exec")
     text = KVTUNER.replace("AutoModelForCausalLM, \n", "AutoModelForCausalLM\n")
+    text = text.replace("max_new_tokens=256", f"max_new_tokens={LONG}")
     return text.replace("meta-llama/Meta-Llama-3-8B", folder).replace("cuda", "cpu")
 
 
@@ -188,16 +190,18 @@ def test_snippet_of_kvtuner(folder):
     check_stored(names["past_key_values"], text)
     subject = names["model"]
     cache = KVQCache(subject.config, text, prefill="raw")
-    assert torch.equal(names["outputs"], subject.generate(names["inputs"], past_key_values=cache, max_new_tokens=256))
-    assert subject.dtype == torch.float16 and names["outputs"].shape[1] == 44 + 256
+    assert torch.equal(names["outputs"], subject.generate(names["inputs"], past_key_values=cache, max_new_tokens=LONG))
+    assert subject.dtype == torch.float16 and names["outputs"].shape[1] == 44 + LONG
 
 
 def test_snippet_of_kvtuner_with_another_class(folder):
     text = kvtuner_snippet(folder)
-    head, body = text.split("import FlexibleQuantizedCacheConfig, FlexibleVanillaQuantizedCache")
-    swap = lambda name: head + f"import FlexibleQuantizedCacheConfig, {name}" + body.replace(
-        "past_key_values = FlexibleVanillaQuantizedCache", f"past_key_values = {name}"
-    )
+
+    def swap(name):
+        return text.replace("Config, FlexibleVanillaQuantizedCache", f"Config, {name}").replace(
+            "past_key_values = FlexibleVanillaQuantizedCache", f"past_key_values = {name}"
+        )
+
     names = run(swap("FlexibleQuantoQuantizedCache"), torch=torch)
     check_stored(names["past_key_values"], "k4t64-v4t64/w128,flush")
     with pytest.raises(kvq.Unsupported, match="axis_key is 0 in FlexibleHQQQuantizedCache: HQQ's axis 0 groups"):
@@ -231,7 +235,7 @@ def test_bits_of_each_layer_are_real_bits(model, inputs, tmp_path, source, mode)
     """The first three layers of KVTuner's C3.25 for Llama-3.1-8B, and the bytes that they take."""
     table = {
         layer: {"nbits_key": int(pair[0]), "nbits_value": int(pair[1])}
-        for layer, pair in enumerate(C325.split(",")[: tiny_model.LAYERS])
+        for layer, pair in enumerate(C325.split(",")[: saved_models.LAYERS])
     }
     options, k, v, window = MODES[mode]
     options = options | {"nbits_key": -1, "nbits_value": -1, "asym": True, "per_layer_quant": True}
@@ -250,7 +254,7 @@ def test_bits_of_each_layer_are_real_bits(model, inputs, tmp_path, source, mode)
 
 
 @pytest.mark.parametrize("group, axis", [(-1, 0), (32, 1)], ids=["whole head", "fixed group"])
-@pytest.mark.parametrize("entries", [tiny_model.LAYERS - 1, tiny_model.LAYERS + 1])
+@pytest.mark.parametrize("entries", [saved_models.LAYERS - 1, saved_models.LAYERS + 1])
 @pytest.mark.parametrize("implementation", ["kvq", "sdpa"])
 def test_a_table_of_another_number_of_layers_is_refused(model, dense, inputs, entries, group, axis, implementation):
     table = {layer: {"nbits_key": 4, "nbits_value": 4} for layer in range(entries)}
@@ -427,7 +431,7 @@ def test_mistral_of_kivi(tmp_path, inputs, sliding_window):
     from models.mistral_kivi import MistralForCausalLM_KIVI as Foreign
 
     assert Foreign is MistralForCausalLM_KIVI
-    model = kivi(tiny_model.save_mistral(tmp_path, sliding_window), Foreign)
+    model = kivi(saved_models.save_mistral(tmp_path, sliding_window), Foreign)
     output = generate(model, inputs, None, return_dict_in_generate=True)
     assert output.past_key_values.format == KIVI_TEXT
     plain = KVQCache(model.config, KIVI_TEXT, prefill="raw")
@@ -465,7 +469,9 @@ def test_the_shim_keeps_clear_of_real_packages(tmp_path):
 
 
 def test_importing_kvq_imports_no_torch(tmp_path):
-    program = "import sys, kvq\nassert 'torch' not in sys.modules and 'yaml' not in sys.modules\nkvq.KVQ, kvq.KVQCacheConfig"
+    program = (
+        "import sys, kvq\nassert 'torch' not in sys.modules and 'yaml' not in sys.modules\nkvq.KVQ, kvq.KVQCacheConfig"
+    )
     assert python(program, tmp_path).returncode == 0
 
 
@@ -478,7 +484,12 @@ def examples():
 def test_examples_of_the_document_run(folder, model, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ids = torch.randint(1, 256, (1, 150), generator=torch.Generator().manual_seed(5))
-    names = {"MODEL": folder, "model": model, "tokenizer": AutoTokenizer.from_pretrained(folder), "inputs": {"input_ids": ids}}
+    names = {
+        "MODEL": folder,
+        "model": model,
+        "tokenizer": AutoTokenizer.from_pretrained(folder),
+        "inputs": {"input_ids": ids},
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         run(examples()[number], **names)

@@ -8,32 +8,14 @@ from hypothesis import strategies as st
 
 from kvq_oracle import attention, quantize, text
 from kvq_oracle.cache import BadValue, CacheError, CacheFull, CacheModel
+from small_caches import run, small, tensors
 
 CACHES = ["kivi-2", "k4c32-v4t32/w40", "k2t16-v8c64/w0", "k4c32-v2t16/w32,sliding"]
 
 
-def tensors(rng, tokens, q_heads=2, kv_heads=1, dk=16, dv=32):
-    shapes = ((q_heads, tokens, dk), (kv_heads, tokens, dk), (kv_heads, tokens, dv))
-    return tuple(rng.standard_normal(shape).astype(np.float32) for shape in shapes)
-
-
-def small(cache, **options):
-    return CacheModel(cache, layers=1, q_heads=2, kv_heads=1, dk=16, dv=32, **options)
-
-
 def state(model):
-    dense = {s: [model.read(s, layer) for layer in range(model.layers)] for s in model._states}
+    dense = {s: [model.read(s, layer) for layer in range(model.layers)] for s in model.sequences}
     return {s: [(k.tobytes(), v.tobytes()) for k, v in layers] for s, layers in dense.items()}, model.report()
-
-
-def run(model, sequence, q, k, v, cuts):
-    """Appends k, v in steps that end at `cuts`; returns o and lse of all queries."""
-    outputs, begin = [], 0
-    for end in cuts:
-        (layer,) = model.step([sequence], [([q[:, begin:end]], [k[:, begin:end]], [v[:, begin:end]])], 0.25)
-        outputs.append(layer[0])
-        begin = end
-    return tuple(np.concatenate([part[i] for part in outputs], axis=1) for i in range(2))
 
 
 def test_commit_c6_kivi_windows_of_a_running_cache():

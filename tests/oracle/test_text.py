@@ -19,10 +19,11 @@ def pairs():
     return st.builds(text.Pair, sides(), sides())
 
 
-@given(pairs(), st.integers(0, 65536))
-def test_text_c5_canonical_texts_return(pair, window):
-    canonical = f"{pair}/w{window},block"
+@given(pairs(), st.integers(0, 65536), st.integers(0, 1024))
+def test_text_c5_c8_canonical_texts_return(pair, window, keep):
+    canonical = f"{pair}/w{window},keep{keep},block" if keep else f"{pair}/w{window},block"
     assert str(text.parse_cache(canonical)) == canonical
+    assert text.parse_cache(canonical).keep == keep
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,11 @@ def test_text_c5_canonical_texts_return(pair, window):
         ("k4c32-v4t32", "k4c32-v4t32/w128,block"),
         ("k8t256-v2c128/w0", "k8t256-v2c128/w0,block"),
         ("k2c32-v2t16/w96,sliding", "k2c32-v2t16/w96,sliding"),
+        ("k4c32-v4t32/w64,flush", "k4c32-v4t32/w64,flush"),
+        ("k4t32-v4t32/w0,flush", "k4t32-v4t32/w0,flush"),
+        ("k4c32-v4t32/w128,keep4", "k4c32-v4t32/w128,keep4,block"),
+        ("k4c32-v4t32/w128,keep0,sliding", "k4c32-v4t32/w128,sliding"),
+        ("k4c32-v4t32/w128,keep1024,flush", "k4c32-v4t32/w128,keep1024,flush"),
         ("kivi-2", "k2c32-v2t32/w128,sliding"),
         ("kivi-4", "k4c32-v4t32/w128,sliding"),
         ("kvq-8", "k8c32-v8t32/w128,block"),
@@ -67,8 +73,16 @@ def test_text_c3_c6_defaults_and_presets(short, canonical):
         ("k4c32-v4t32/w-1", "window is '-1'"),
         ("k4c32-v4t32/w65537", "window is 65537"),
         ("k4c32-v4t32/w128,", "rule is ''"),
-        ("k4c32-v4t32/w128,flush", "rule is 'flush'"),
+        ("k4c32-v4t32/w128,flushed", "rule is 'flushed'"),
         ("k4c32-v4t32/w0,sliding", "window is 0"),
+        ("k4c32-v4t32/w0,flush", "window is 0"),
+        ("k4c32-v4t32/w48,flush", "K's group is 32"),
+        ("k4t32-v4c64/w96,flush", "V's group is 64"),
+        ("k4c32-v4t32/w128,keep", "keep is ''"),
+        ("k4c32-v4t32/w128,keep04", "keep is '04'"),
+        ("k4c32-v4t32/w128,keep1025", "keep is 1025"),
+        ("k4c32-v4t32/w128,block,keep4", "rule is 'block,keep4'"),
+        ("k4c32-v4t32/w128,keep4,keep4", "rule is 'keep4'"),
         ("k4t32-v4t32/w128,sliding", "K is '4t32'"),
         ("k4c64-v4t32/w96,sliding", "K's group is 64"),
         ("k4c32-v4c32/w128,sliding", "V is '4c32'"),
@@ -174,6 +188,15 @@ def test_page_c5_bits_an_element(pair, bits):
         ("k4c32-v4t32/w128,sliding", 300, (256, 172)),
         ("k4c32-v4t32/w128,sliding", 384, (384, 256)),
         ("k4c32-v4t32/w96,sliding", 200, (192, 104)),
+        ("k4c32-v4t32/w96,flush", 95, (0, 0)),
+        ("k4c32-v4t32/w96,flush", 96, (96, 96)),
+        ("k4c32-v4t32/w96,flush", 200, (192, 192)),
+        ("k4t32-v4t32/w0,flush", 7, (7, 7)),
+        ("k4t32-v4t32/w5,flush", 14, (10, 10)),
+        ("k4c32-v4t32/w128,keep10,block", 10, (0, 0)),
+        ("k4c32-v4t32/w128,keep10,block", 169, (0, 0)),
+        ("k4c32-v4t32/w128,keep10,block", 170, (32, 32)),
+        ("k4c32-v4t32/w96,keep4,sliding", 204, (192, 104)),
     ],
 )
 def test_commit_c2_c3_frontiers(cache, tokens, expected):
@@ -197,6 +220,18 @@ def test_commit_c5_tail_c1_block_windows_fit_the_ring(pair, window, tokens):
     assert tokens - now[0] >= min(window, tokens)
 
 
+@given(pairs(), st.integers(0, 300), st.integers(0, 2000))
+def test_commit_c8_tail_c1_flush_windows_fit_the_ring(pair, window, tokens):
+    window = window // 128 * 128 if pair.k.per_channel or pair.v.per_channel else window
+    if window == 0 and (pair.k.per_channel or pair.v.per_channel):
+        window = 128
+    cache = text.parse_cache(f"{pair}/w{window},flush")
+    now, later = text.frontier(cache, tokens), text.frontier(cache, tokens + 1)
+    assert later[0] - now[0] in (0, max(window, 1))
+    assert 0 <= tokens - now[0] < max(window, 1)
+    assert tokens + text.CHUNK_TOKENS - now[0] <= text.tail_capacity(cache)
+
+
 @given(st.sampled_from([32, 64, 96, 128, 192]), st.integers(0, 2000))
 def test_commit_c5_tail_c1_sliding_windows_fit_the_ring(window, tokens):
     cache = text.parse_cache(f"k4c32-v4t32/w{window},sliding")
@@ -207,10 +242,36 @@ def test_commit_c5_tail_c1_sliding_windows_fit_the_ring(window, tokens):
 
 
 @pytest.mark.parametrize(
-    "cache, capacity", [("kvq-4", 192), ("kivi-4", 160), ("k4c128-v4t32/w100", 272), ("k4t32-v4t32/w0", 64)]
+    "cache, capacity, rows",
+    [
+        ("kvq-4", 192, 192),
+        ("kivi-4", 160, 160),
+        ("k4c128-v4t32/w100", 272, 272),
+        ("k4t32-v4t32/w0", 64, 64),
+        ("k4t32-v4t32/w0,flush", 48, 48),
+        ("k4c32-v4t32/w64,flush", 96, 96),
+        ("k4c32-v4t32/w64,keep1,flush", 96, 112),
+        ("k4t32-v4t32/w0,keep16", 64, 80),
+    ],
 )
-def test_tail_c1_capacity(cache, capacity):
+def test_tail_c1_capacity(cache, capacity, rows):
     assert text.tail_capacity(text.parse_cache(cache)) == capacity
+    assert text.tail_rows(text.parse_cache(cache)) == rows
+
+
+@pytest.mark.parametrize(
+    "cache, units",
+    [
+        ("k4c32-v4t16/w0", (32, 32)),
+        ("k4t16-v4t16/w0", (32, 32)),
+        ("k4c64-v4c128/w0", (128, 128)),
+        ("k4c64-v4t16/w64,sliding", (64, 1)),
+        ("k4c64-v4c32/w64,flush", (64, 64)),
+        ("k4t16-v4t16/w5,flush", (1, 1)),
+    ],
+)
+def test_crop_c1_cut_units(cache, units):
+    assert tuple(text.cut_unit(text.parse_cache(cache), which) for which in "KV") == units
 
 
 def test_tail_c2_bytes_worked_by_hand():

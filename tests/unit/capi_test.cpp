@@ -15,8 +15,6 @@ extern "C" const char *kvq_version_from_c(void); // fakes/header_c11.c
 
 namespace {
 
-const ModelFormat kBlock = {{4, true, 32}, {4, false, 16}, 32, false};
-
 CacheSetup basic() {
   CacheSetup setup;
   setup.text = "k4c32-v4t16/w32,block";
@@ -240,8 +238,7 @@ TEST_F(Tensors, StridedInputsAreReadWhereTheyLie) {
     for (int c = 0; c < 16; ++c)
       query[c] = plain.q.get(plain.q.index(1, h, 4) + c);
     std::vector<double> expected;
-    const Harness::Head &head = harness.model[1][h / 2];
-    modelAttend(kBlock, head.k, head.v, 4, query.data(), 0.25, expected);
+    modelAttend(kBlock, {}, harness.model[1][h / 2], 4, false, query.data(), -INFINITY, expected);
     for (int c = 0; c < 16; ++c)
       EXPECT_NEAR(plain.out.get(plain.out.index(1, h, 4) + c), expected[c], 1e-5);
   }
@@ -346,12 +343,14 @@ TEST(Kernel, BuiltInKernelsOpenAndLaunch) {
   Harness harness(basic());
   kvq_kernel *kernel = nullptr;
   KVQ_EXPECT_ERROR(kvq_kernel_open(harness.context, "append", &kernel), KVQ_INVALID_ARGUMENT, "1 fields");
-  KVQ_ASSERT_OK(
-      kvq_kernel_open(harness.context, "append:k4c32-v4t16:vnni:p64:dk16:dv16:g1:f32:rows1:lag0:exact", &kernel));
-  EXPECT_STREQ(kvq_kernel_signature(kernel), "ptr<i8> ptr<f32> i64 ptr<f32> i64 ptr<f32> ptr<f32> i64 i64 ptr<i32>");
-  std::vector<float> k(32, 1.0f), v(32, 2.0f), tailK(32 * 16, 0.0f), tailV(32 * 16, 0.0f);
+  KVQ_ASSERT_OK(kvq_kernel_open(harness.context,
+                                "append:k4c32-v4t16:vnni:p64:dk16:dv16:g1:f32:rows1:lag0:win0:cap0:exact", &kernel));
+  EXPECT_STREQ(kvq_kernel_signature(kernel),
+               "ptr<i8> ptr<f32> i64 ptr<f32> i64 ptr<f32> ptr<f32> i64 i64 i64 ptr<i32>");
+  std::vector<float> k(32, 1.0f), v(32, 2.0f), tailK(48 * 16, 0.0f), tailV(48 * 16, 0.0f);
   v[16 + 3] = NAN;
-  const kvq_append_item items[2] = {{0, 0, 0, 33}, {16, 16, 0, 34}}; // ring of 32: slots 1 and 2
+  const kvq_append_item items[2] = {{0, 0, 0, 33},
+                                    {16, 16, 0, -1}}; // of a ring of 32 rows row 1, and the last kept one
   int32_t status[2] = {9, 9};
   uint64_t args[KVQ_APPEND_ARGS] = {};
   args[KVQ_APPEND_ITEMS] = reinterpret_cast<uint64_t>(items);
@@ -360,18 +359,19 @@ TEST(Kernel, BuiltInKernelsOpenAndLaunch) {
   args[KVQ_APPEND_TAIL_K] = reinterpret_cast<uint64_t>(tailK.data());
   args[KVQ_APPEND_TAIL_V] = reinterpret_cast<uint64_t>(tailV.data());
   args[KVQ_APPEND_TAIL_CAP] = 32;
+  args[KVQ_APPEND_TAIL_ROWS] = 48;
   args[KVQ_APPEND_HEADS] = 1;
   args[KVQ_APPEND_STATUS] = reinterpret_cast<uint64_t>(status);
   const int64_t grid[3] = {2, 1, 1}, bad[3] = {2, -1, 1}, huge[3] = {1 << 30, 1 << 30, 1 << 30};
-  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 9, grid, nullptr), KVQ_INVALID_ARGUMENT, "takes 10 arguments");
-  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 10, bad, nullptr), KVQ_INVALID_ARGUMENT, "grid[1] is -1");
-  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 10, huge, nullptr), KVQ_INVALID_ARGUMENT, "grid[2]");
-  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, nullptr, 10, grid, nullptr), KVQ_INVALID_ARGUMENT, "args is NULL");
-  KVQ_ASSERT_OK(kvq_kernel_launch(kernel, args, 10, grid, nullptr));
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 10, grid, nullptr), KVQ_INVALID_ARGUMENT, "takes 11 arguments");
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 11, bad, nullptr), KVQ_INVALID_ARGUMENT, "grid[1] is -1");
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 11, huge, nullptr), KVQ_INVALID_ARGUMENT, "grid[2]");
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, nullptr, 11, grid, nullptr), KVQ_INVALID_ARGUMENT, "args is NULL");
+  KVQ_ASSERT_OK(kvq_kernel_launch(kernel, args, 11, grid, nullptr));
   EXPECT_EQ(status[0], 0);
   EXPECT_EQ(status[1], 1);
   EXPECT_EQ(tailK[16], 1.0f);
-  EXPECT_EQ(tailV[2 * 16], 2.0f);
+  EXPECT_EQ(tailV[47 * 16], 2.0f);
   int kernels = 0;
   kvq_context_kernels(
       harness.context,

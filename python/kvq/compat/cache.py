@@ -23,6 +23,13 @@ class RecipeCache(KVQCache):
         self.recipe = recipe
         super().__init__(None, _format(recipe), prefill=prefill)
 
+    @property
+    def format(self) -> str | list[str]:
+        """Canonical text of the format, known in the first forward where it depends on the head size; a list where
+        layers differ."""
+        texts = super().format
+        return texts[0] if isinstance(texts, list) and len(set(texts)) == 1 else texts
+
     @classmethod
     def open(cls, path: str | os.PathLike[str], config: PreTrainedConfig, **options: Any) -> KVQCache:
         """The cache that save() wrote, as a plain KVQCache: a snapshot holds texts, not options."""
@@ -42,8 +49,8 @@ class RecipeCache(KVQCache):
         if self.prefill == "stored" and tokens > 1 and not self.is_in_place:
             self.reset()
             raise Unsupported(
-                "force_quant is True, and only attn_implementation=\"kvq\" shows the tokens of a prompt to each other "
-                "quantized: call model.set_attn_implementation(\"kvq\")"
+                'force_quant is True, and only attn_implementation="kvq" shows the tokens of a prompt to each other '
+                'quantized: call model.set_attn_implementation("kvq")'
             )
         layers, entries = len(self.layers), len(self.recipe.widths)
         if self.recipe.per_layer and layers != entries and (self.layout is not None or self.packed is not None):

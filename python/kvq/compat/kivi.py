@@ -77,13 +77,13 @@ def _check_fixed(config: PreTrainedConfig) -> None:
 
 
 def place(device_map: Any) -> None:
-    """Accepts a device_map that means the CPU. What accelerate would choose is the CPU too, said where there are others."""
+    """Accepts a device_map that means the CPU, as what accelerate would choose does here: said where there is a GPU."""
     if device_map is None:
         return
     if isinstance(device_map, str) and device_map in PLACED_BY_ACCELERATE:
         if torch.cuda.is_available():
             warnings.warn(
-                f"device_map is \"{device_map}\" and there is a GPU: this version of kvq runs on the CPU, where the "
+                f'device_map is "{device_map}" and there is a GPU: this version of kvq runs on the CPU, where the '
                 "model is loaded",
                 stacklevel=3,
             )
@@ -91,8 +91,8 @@ def place(device_map: Any) -> None:
     for part in device_map.values() if isinstance(device_map, dict) else [device_map]:
         if part in ("disk", "meta") or isinstance(part, int):
             raise Unsupported(
-                f"device_map is {device_map!r}: this version of kvq runs on the CPU with the whole model in memory, give "
-                "\"cpu\""
+                f"device_map is {device_map!r}: this version of kvq runs on the CPU with the whole model in memory, "
+                'give "cpu"'
             )
         options.cpu_device("device_map", part)
 
@@ -145,7 +145,7 @@ class KIVIModel:
     def generate(
         self, inputs: Any = None, generation_config: GenerationConfig | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """transformers' generate, with `new_cache()` as past_key_values where none is given and use_cache is not False."""
+        """transformers' generate, with `new_cache()` where no past_key_values are given and use_cache is not False."""
         if kwargs.get("past_key_values") is None and self._wants_cache(generation_config, kwargs):
             kwargs["past_key_values"] = self.new_cache()
         return super().generate(inputs, generation_config, *args, **kwargs)  # type: ignore[misc]
@@ -160,8 +160,8 @@ class KIVIModel:
 
         if (kind := asked("cache_implementation")) is not None:
             raise InvalidArgument(
-                f"cache_implementation is {kind!r} where {type(self).__name__} has a cache of its own: leave it out, or "
-                "set k_bits and v_bits to 16"
+                f"cache_implementation is {kind!r} where {type(self).__name__} has a cache of its own: leave it out, "
+                "or set k_bits and v_bits to 16"
             )
         return asked("use_cache") is not False
 

@@ -28,7 +28,9 @@ def quanto_axis(name: str, value: object) -> str:
     """Per token or per channel, as optimum-quanto counts axes."""
     axis = options.integer(name, value)
     if axis not in AXES:
-        raise InvalidArgument(f"{name} is {axis}: quanto's axes are 0 (per token) and -1 (per channel), the nearest is 0")
+        raise InvalidArgument(
+            f"{name} is {axis}: quanto's axes are 0 (per token) and -1 (per channel), the nearest is 0"
+        )
     return AXES[axis]
 
 
@@ -63,7 +65,7 @@ class KVQCacheConfig(Options):
 
     def recipe(self) -> Recipe:
         if self.backend != "quanto":
-            raise Unsupported(f"backend is {self.backend!r}: the package kvq has one back end, give \"quanto\"")
+            raise Unsupported(f'backend is {self.backend!r}: the package kvq has one back end, give "quanto"')
         options.compute_dtype("compute_dtype", self.compute_dtype)
         options.cpu_device("device", self.device)
         return Recipe(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The face of KVTuner (arXiv 2502.04420): `FlexibleQuantizedCacheConfig` and its three caches.
 
-    config = FlexibleQuantizedCacheConfig(nbits_key=4, nbits_value=4, asym=True, axis_key=0, axis_value=0, q_group_size=-1)
+    config = FlexibleQuantizedCacheConfig(nbits_key=4, nbits_value=2, asym=True, q_group_size=-1)
     model.generate(inputs, past_key_values=FlexibleVanillaQuantizedCache(cache_config=config))
 
 The axes mean something else in each of the three classes, as in KVTuner. Option by option: docs/drop-in.md. KVTuner's
@@ -36,7 +36,8 @@ class FlexibleQuantizedCacheConfig(Options):
         backend: "quanto", "hqq" or "vanilla"; None is that of the cache's class. Another than the class's is refused.
         nbits: bits of K and V where nbits_key, nbits_value are 0; None is 4, -1 leaves them to per_layer_config.
         nbits_key, nbits_value: 2, 4 or 8; 0 is nbits, -1 leaves it to per_layer_config.
-        axis_key, axis_value: Vanilla: 0 per token, 1 per channel. HQQ: 1 per token. Quanto: 0 per token, -1 per channel.
+        axis_key, axis_value: per token is 0 for Vanilla and Quanto, 1 for HQQ; per channel is 1 for Vanilla, -1 for
+            Quanto.
         asym: True. None is what KVTuner's class does, which for Vanilla is symmetric and refused.
         q_group_size: channels of a group per token (-1: all of a head); tokens of a group per channel.
         residual_length: so many newest tokens are kept as they came until the window is full; 0 keeps none.
@@ -85,7 +86,9 @@ class FlexibleQuantizedCacheConfig(Options):
             if getattr(self, name) is not None:
                 raise Unsupported(f"{name} is given: kvq has one format for all heads of a layer, use per_layer_config")
         if options.flag("per_head_quant", self.per_head_quant):
-            raise Unsupported("per_head_quant is True: kvq has one format for all heads of a layer, use per_layer_quant")
+            raise Unsupported(
+                "per_head_quant is True: kvq has one format for all heads of a layer, use per_layer_quant"
+            )
 
     def widths(self) -> tuple[tuple[int, int], ...]:
         """Bits of K and V: of every layer in turn, or one pair for all of them."""
@@ -141,7 +144,7 @@ class FlexibleQuantizedCache(RecipeCache):
         name = type(self).__name__
         if config.backend not in (None, self.BACKEND):
             raise InvalidArgument(
-                f"backend is {config.backend!r} where {name} is \"{self.BACKEND}\": leave it out, or use the class of "
+                f'backend is {config.backend!r} where {name} is "{self.BACKEND}": leave it out, or use the class of '
                 "that back end"
             )
         if config.asym is None and self.SYMMETRIC_BY_DEFAULT:
@@ -195,7 +198,7 @@ class FlexibleHQQQuantizedCache(FlexibleQuantizedCache):
     def __init__(self, cache_config: FlexibleQuantizedCacheConfig | Mapping[str, Any]) -> None:
         super().__init__(cache_config)
         warnings.warn(
-            "FlexibleHQQQuantizedCache quantizes from each group's minimum and maximum: HQQ's half-quadratic search for "
-            "a better zero is not done",
+            "FlexibleHQQQuantizedCache quantizes from each group's minimum and maximum: HQQ's half-quadratic search "
+            "for a better zero is not done",
             stacklevel=2,
         )

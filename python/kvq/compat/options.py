@@ -20,7 +20,6 @@ from kvq.errors import InvalidArgument, Unsupported
 
 WIDTHS = (2, 4, 8)
 GROUPS = {"c": (32, 64, 128), "t": tuple(range(16, 257, 16))}  # text_c2
-MEANING = {"c": "per channel", "t": "per token"}
 LARGEST_WINDOW = 65536  # text_c3
 WHOLE_HEAD = -1  # a group that is all channels of a head, in the options of KVTuner
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -69,10 +68,10 @@ def cpu_device(name: str, value: object) -> None:
     try:
         device = torch.device("cpu" if value is None else value)  # type: ignore[arg-type]
     except (RuntimeError, TypeError):
-        raise InvalidArgument(f"{name} is {value!r}, which is no device: give \"cpu\"") from None
+        raise InvalidArgument(f'{name} is {value!r}, which is no device: give "cpu"') from None
     if device.type != "cpu":
         raise Unsupported(
-            f"{name} is {str(device)!r}: this version of kvq runs on the CPU, give \"cpu\" and keep the model there"
+            f'{name} is {str(device)!r}: this version of kvq runs on the CPU, give "cpu" and keep the model there'
         )
 
 
@@ -113,10 +112,11 @@ class Recipe:
             return
         legal = self._legal_groups()
         if self.group not in legal:
-            rule = "32, 64 or 128 tokens" if "c" in self.axes else "a multiple of 16 channels, at most 256"
+            rule = "per token is a multiple of 16 channels, at most 256"
+            if "c" in self.axes:
+                rule = "per channel is 32, 64 or 128 tokens"
             raise Unsupported(
-                f"{self.group_option} is {self.group}: a group of kvq {'per channel' if 'c' in self.axes else 'per token'}"
-                f" is {rule}, the nearest is {nearest(self.group, legal)}"
+                f"{self.group_option} is {self.group}: a group of kvq {rule}, the nearest is {nearest(self.group, legal)}"
             )
 
     def _channel_side(self) -> str:

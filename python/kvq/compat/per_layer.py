@@ -21,7 +21,9 @@ class _Loader(yaml.SafeLoader):
     """YAML in which a key that stands twice is an error: PyYAML lets the last one win in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        return _once([(self.construct_object(k, deep=True), self.construct_object(v, deep=True)) for k, v in node.value])
+        return _once(
+            [(self.construct_object(k, deep=True), self.construct_object(v, deep=True)) for k, v in node.value]
+        )
 
 
 _Loader.add_constructor(
@@ -57,12 +59,14 @@ def widths(name: str, table: Any) -> tuple[tuple[int, int], ...]:
     """Bits of K and V of layer 0, 1, ..; a table that leaves a layer out or says something else is refused."""
     if not isinstance(table, Mapping) or not table:
         raise InvalidArgument(
-            f"{name} is {table!r}: give {{layer: {{\"nbits_key\": bits, \"nbits_value\": bits}}}} for every layer"
+            f'{name} is {table!r}: give {{layer: {{"nbits_key": bits, "nbits_value": bits}}}} for every layer'
         )
     layers = _once_by_number(name, table)
     missing = sorted(set(range(max(layers) + 1)) - set(layers))
     if missing:
-        raise InvalidArgument(f"{name} has no layer {missing[0]}: give one entry for each of the layers 0 to {max(layers)}")
+        raise InvalidArgument(
+            f"{name} has no layer {missing[0]}: give one entry for each of the layers 0 to {max(layers)}"
+        )
     return tuple(_pair(f"{name}[{layer}]", layers[layer]) for layer in sorted(layers))
 
 
@@ -80,13 +84,13 @@ def _once_by_number(name: str, table: Mapping[Any, Any]) -> dict[int, Any]:
 
 def _pair(name: str, entry: Any) -> tuple[int, int]:
     if not isinstance(entry, Mapping):
-        raise InvalidArgument(f"{name} is {entry!r}: give {{\"nbits_key\": bits, \"nbits_value\": bits}}")
+        raise InvalidArgument(f'{name} is {entry!r}: give {{"nbits_key": bits, "nbits_value": bits}}')
     for key in entry:
         if key not in KEYS:
             raise options.unknown(f"{name}: the key", key, KEYS)
     for key in KEYS:
         if key not in entry:
             raise InvalidArgument(f"{name} has no {key}: give both nbits_key and nbits_value")
-    return options.width(f"{name}[\"nbits_key\"]", entry["nbits_key"]), options.width(
-        f"{name}[\"nbits_value\"]", entry["nbits_value"]
+    return options.width(f'{name}["nbits_key"]', entry["nbits_key"]), options.width(
+        f'{name}["nbits_value"]', entry["nbits_value"]
     )

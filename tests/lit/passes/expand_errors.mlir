@@ -63,7 +63,7 @@ func.func @attend(%q: tensor<?x?x64xf32>, %k: tensor<?x?x64xf32>, %v: tensor<?x?
 
 // expand_c3
 func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
-  // expected-error @+1 {{has bounds that are not lowered yet; use bounds <causal = true>, and a score region for other masks}}
+  // expected-error @+1 {{has bounds that are not lowered yet; use bounds <causal = true>, and a window or a score region for other masks}}
   %o, %lse = kvq.attention %q, %cache scale %scale bounds <causal = true, left = 4096> : tensor<?x?x64xf32>, !cache -> tensor<?x?x64xf32>, tensor<?x?xf32>
   return %o : tensor<?x?x64xf32>
 }

@@ -6,7 +6,7 @@
 !cache = !kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = vnni>
 
 // CHECK-LABEL: func.func @attend
-// CHECK-SAME: %[[SCALE:[a-z0-9]+]]: f32, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>, %{{[a-z0-9]+}}: i64, %[[CAP:.*]]: f32)
+// CHECK-SAME: %[[SCALE:[a-z0-9]+]]: f32, %{{[a-z0-9]+}}: i64, %{{[a-z0-9]+}}: f32, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>, %{{[a-z0-9]+}}: i64, %[[CAP:.*]]: f32)
 // CHECK: tensor.splat %[[SCALE]]
 // CHECK: scf.for
 // CHECK: %[[S:.*]] = kvq_tile.dot

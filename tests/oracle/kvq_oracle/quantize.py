@@ -92,6 +92,11 @@ def from_bf16(bits):
 
 
 def round_to(x, dtype):
-    """The f32 value that a tensor of that dtype keeps of x."""
+    """The f32 value that a tensor of that dtype keeps of x; beyond the largest f16 that is infinite in f16."""
     x = np.ascontiguousarray(x, F32)
-    return from_bf16(to_bf16(x)) if dtype == "bf16" else x
+    if dtype == "bf16":
+        return from_bf16(to_bf16(x))
+    if dtype == "f16":
+        with np.errstate(over="ignore"):
+            return x.astype(np.float16).astype(F32)
+    return x

@@ -14,7 +14,8 @@ PRESETS = {
 }
 CHUNK_TOKENS = 32  # tail_c1
 MAX_WINDOW = 65536  # text_c3
-DTYPE_BYTES = {"f32": 4, "bf16": 2}
+MAX_KEEP = 1024  # text_c8
+DTYPE_BYTES = {"f32": 4, "bf16": 2, "f16": 2}
 
 
 class FormatError(ValueError):
@@ -56,9 +57,11 @@ class Cache:
     pair: Pair
     window: int = 128
     rule: str = "block"
+    keep: int = 0
 
     def __str__(self):
-        return f"{self.pair}/w{self.window},{self.rule}"
+        keep = f",keep{self.keep}" if self.keep else ""
+        return f"{self.pair}/w{self.window}{keep},{self.rule}"
 
 
 def _number(digits, what, allowed):
@@ -98,24 +101,33 @@ def parse_pair(text):
 
 
 def parse_cache(text):
-    """Accepts presets; text_c3 to text_c7."""
+    """Accepts presets; text_c3 to text_c8."""
     pair_text, slash, policy = PRESETS.get(text, text).partition("/")
     pair = parse_pair(pair_text)
     if not slash:
         return Cache(pair)
-    window_text, comma, rule = policy.partition(",")
+    window_text, *rest = policy.split(",")
     if not window_text.startswith("w"):
         raise FormatError(f"The policy is '{policy}'; write w and a window as in w128,block.")
-    window = _number(window_text[1:], "The window", f"0 to {MAX_WINDOW}")
-    if window > MAX_WINDOW:
-        raise FormatError(f"The window is {window}; allowed is 0 to {MAX_WINDOW}.")
-    if not comma:
-        rule = "block"
-    if rule not in ("block", "sliding"):
-        raise FormatError(f"The rule is '{rule}'; allowed are block and sliding.")
-    if rule == "sliding":
-        _check_sliding(pair, window)
-    return Cache(pair, window, rule)
+    window = _bounded(window_text[1:], "The window", MAX_WINDOW)
+    keep = _bounded(rest.pop(0)[4:], "keep", MAX_KEEP) if rest and rest[0].startswith("keep") else 0
+    rule = ",".join(rest) if rest else "block"
+    if rule not in _RULES:
+        raise FormatError(f"The rule is '{rule}'; allowed are block, sliding and flush.")
+    _RULES[rule](pair, window)
+    return Cache(pair, window, rule, keep)
+
+
+def _bounded(digits, what, largest):
+    allowed = f"0 to {largest}"
+    number = _number(digits, what, allowed)
+    if number > largest:
+        raise FormatError(f"{what} is {number}; allowed is {allowed}.")
+    return number
+
+
+def _check_block(pair, window):
+    """text_c4: any window."""
 
 
 def _check_sliding(pair, window):
@@ -128,6 +140,18 @@ def _check_sliding(pair, window):
         raise FormatError(f"K's group is {pair.k.group}; sliding needs one that divides the window {window}.")
     if pair.v.per_channel:
         raise FormatError(f"V is '{pair.v}'; sliding needs V per token.")
+
+
+def _check_flush(pair, window):
+    """text_c4."""
+    for name, side in (("K", pair.k), ("V", pair.v)):
+        if side.per_channel and window < 1:
+            raise FormatError(f"The window is 0; flush needs at least 1 where {name} is per channel.")
+        if side.per_channel and window % side.group:
+            raise FormatError(f"{name}'s group is {side.group}; flush needs one that divides the window {window}.")
+
+
+_RULES = {"block": _check_block, "sliding": _check_sliding, "flush": _check_flush}
 
 
 def as_cache(cache):
@@ -143,20 +167,52 @@ def commit_group(pair):
     return max([32] + [side.group for side in (pair.k, pair.v) if side.per_channel])
 
 
-def frontier(cache, tokens):
-    """commit_c2, commit_c3: (fK(n), fV(n))."""
+def body_tokens(cache, tokens):
+    """commit_c7: how many of a sequence's tokens are not kept in full precision for ever."""
+    return max(0, tokens - cache.keep)
+
+
+def body_frontier(cache, body):
+    """commit_c2, commit_c3, commit_c8: (fK, fV) of a sequence of so many body tokens, in body tokens."""
     window = cache.window
     if cache.rule == "sliding":
-        return window * (tokens // window), max(0, tokens - window)
+        return window * (body // window), max(0, body - window)
+    if cache.rule == "flush":
+        whole = max(window, 1)
+        return (whole * (body // whole),) * 2
     step = commit_group(cache.pair)
-    both = step * (max(0, tokens - window) // step)
-    return both, both
+    return (step * (max(0, body - window) // step),) * 2
+
+
+def frontier(cache, tokens):
+    """(fK, fV) in body tokens of a sequence of `tokens` tokens, kept ones included."""
+    return body_frontier(cache, body_tokens(cache, tokens))
+
+
+def cut_unit(cache, which):
+    """crop_c1: u of one side."""
+    pair = cache.pair
+    if cache.rule == "sliding":
+        return pair.k.group if which == "K" else 1
+    if cache.rule == "flush":
+        return max([1] + [side.group for side in (pair.k, pair.v) if side.per_channel])
+    return commit_group(pair)
+
+
+def _round_up(number, to):
+    return -(-number // to) * to
 
 
 def tail_capacity(cache):
-    """tail_c1, in tokens."""
-    slack = CHUNK_TOKENS if cache.rule == "sliding" else commit_group(cache.pair) + CHUNK_TOKENS
-    return -(-(cache.window + slack) // 16) * 16
+    """tail_c1: cap, the rows of the ring."""
+    if cache.rule == "block":
+        return _round_up(cache.window + commit_group(cache.pair) + CHUNK_TOKENS, 16)
+    return _round_up(max(cache.window, 1) + CHUNK_TOKENS, 16)
+
+
+def tail_rows(cache):
+    """tail_c1: the ring and the rows of kept tokens."""
+    return tail_capacity(cache) + _round_up(cache.keep, 16)
 
 
 def legal_page_tokens(pair):
@@ -181,10 +237,6 @@ def check_shape(pair, dk, dv, page_tokens):
         raise FormatError(f"page_tokens is {page_tokens}; allowed for {pair} are {', '.join(map(str, legal))}.")
 
 
-def _align(offset):
-    return -(-offset // 64) * 64
-
-
 def page_map(pair, page_tokens, dk, dv):
     """page_c2, page_c3: byte offsets of the sections and the page's size, by name."""
     offsets, offset = {}, 0
@@ -193,7 +245,7 @@ def page_map(pair, page_tokens, dk, dv):
         coefficients = 2 * (page_tokens * head_dim // side.group)
         for section, size in (("codes", codes), ("scale", coefficients), ("min", coefficients)):
             offsets[which, section] = (offset, size)
-            offset = _align(offset + size)
+            offset = _round_up(offset + size, 64)
     offsets["bytes"] = offset
     return offsets
 
@@ -210,5 +262,5 @@ def bits_per_element(pair, page_tokens, dk, dv):
 def cache_bytes(cache, layers, kv_heads, dk, dv, dtype, page_tokens, blocks, slots):
     """tail_c2."""
     pages = blocks * layers * kv_heads * page_bytes(cache.pair, page_tokens, dk, dv)
-    tails = slots * layers * kv_heads * tail_capacity(cache) * (dk + dv) * DTYPE_BYTES[dtype]
+    tails = slots * layers * kv_heads * tail_rows(cache) * (dk + dv) * DTYPE_BYTES[dtype]
     return pages + tails

@@ -56,36 +56,59 @@ def _weigh(p, v, v_quantized, frontiers):
     return quantized @ v_quantized[..., :high, :] + raw @ v[..., low:, :]
 
 
-def attention(q, k, v, cache, scale=None):
-    """q [B, Hq, Tq, Dk] are the last Tq of k, v [B, Hkv, T, D]: [B, Hq, Tq, Dv] in f32."""
+def _states(cache, first, tokens, raw):
+    """Per query position its frontiers as positions: kept tokens count as below, they are never quantized."""
+    asked = [first] * (tokens - first) if raw else range(first, tokens)
+    return torch.tensor([[min(t, cache.keep) + f for f in frontier(cache, t)] for t in asked])
+
+
+def _with_codes(x, end, side, keep):
+    """The first `end` tokens of x: kept ones as they came, then fake-quantized."""
+    kept = min(end, keep)
+    return torch.cat([x[..., :kept, :], fake_quantize(x[..., kept:end, :], side)], -2)
+
+
+def attention(q, k, v, cache, scale=None, *, window=0, score_cap=0.0, sinks=None, raw=False):
+    """q [B, Hq, Tq, Dk] are the last Tq of k, v [B, Hkv, T, D]: [B, Hq, Tq, Dv] in f32.
+
+    window: attention window, 0 is none. score_cap: 0 is none. sinks [Hq]. raw: the queries are one step of a raw prefill.
+    """
     cache = as_cache(cache)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     (_, q_heads, queries, _), (kv_heads, tokens) = q.shape, k.shape[1:3]
     q = q.float().unflatten(1, (kv_heads, q_heads // kv_heads))
     first = tokens - queries
-    states = torch.tensor([frontier(cache, t) for t in range(first, tokens)])
+    states = _states(cache, first, tokens, raw)
     last_k, last_v = (int(x) for x in states.max(0).values)
     k, v = k.float()[:, :, None], v.float()[:, :, None]
-    k_quantized = fake_quantize(k[..., :last_k, :], cache.pair.k)
-    v_quantized = fake_quantize(v[..., :last_v, :], cache.pair.v)
+    k_quantized = _with_codes(k, last_k, cache.pair.k, cache.keep)
+    v_quantized = _with_codes(v, last_v, cache.pair.v, cache.keep)
     outputs = []
     for begin in range(0, queries, QUERY_CHUNK):
         end = min(begin + QUERY_CHUNK, queries)
         seen = first + end
         scores = scale * _scores(q[..., begin:end, :], k[..., :seen, :], k_quantized, states[begin:end, 0])
-        later = torch.arange(seen) > torch.arange(first + begin, seen)[:, None]
-        p = torch.softmax(scores.masked_fill_(later, float("-inf")), -1)
+        if score_cap:
+            scores = score_cap * torch.tanh(scores / score_cap)
+        distance = torch.arange(first + begin, seen)[:, None] - torch.arange(seen)
+        hidden = distance < 0 if not window else (distance < 0) | (distance >= window)
+        scores = scores.masked_fill_(hidden, float("-inf"))
+        if sinks is not None:
+            column = sinks.detach().float().reshape(kv_heads, -1, 1, 1).expand(*scores.shape[:-1], 1)
+            scores = torch.cat([scores, column], -1)
+        p = torch.softmax(scores, -1)[..., :seen]
         outputs.append(_weigh(p, v[..., :seen, :], v_quantized, states[begin:end, 1]))
     return torch.cat(outputs, -2).flatten(1, 2)
 
 
-def _refuse_padding(mask, queries, tokens):
+def _refuse_padding(mask, queries, tokens, window):
     if mask is None:
         return
-    causal = torch.arange(tokens) <= torch.arange(tokens - queries, tokens)[:, None]
+    distance = torch.arange(tokens - queries, tokens)[:, None] - torch.arange(tokens)
+    causal = (distance >= 0) & (distance < (window or tokens))
     allowed = mask if mask.dtype == torch.bool else mask == 0
     if not torch.equal(allowed.expand(-1, -1, queries, tokens), causal.expand(mask.shape[0], 1, -1, -1)):
-        raise ValueError("The attention mask hides more than the future; give whole windows without padding.")
+        raise ValueError("The attention mask hides more than the model does; give whole windows without padding.")
 
 
 def register(name, cache):
@@ -96,9 +119,13 @@ def register(name, cache):
 
     cache = as_cache(cache)
 
-    def forward(module, query, key, value, attention_mask, scaling=None, **kwargs):
-        _refuse_padding(attention_mask, query.shape[2], key.shape[2])
-        out = attention(query, key, value, cache, scaling)
+    def forward(
+        module, query, key, value, attention_mask, scaling=None, sliding_window=None, softcap=None, s_aux=None, **kwargs
+    ):
+        window = sliding_window or 0
+        _refuse_padding(attention_mask, query.shape[2], key.shape[2], window)
+        options = dict(window=window, score_cap=softcap or 0.0, sinks=s_aux)
+        out = attention(query, key, value, cache, scaling, **options)
         return out.transpose(1, 2).contiguous().to(query.dtype), None
 
     AttentionInterface.register(name, forward)
