@@ -106,13 +106,11 @@ def _with_cache(forward: Callable[..., Any]) -> Callable[..., Any]:
         given = signature.bind_partial(self, *args, **kwargs).arguments
         use_cache = given.get("use_cache")
         if given.get("past_key_values") is None and (self.config.use_cache if use_cache is None else use_cache):
-            # The one argument that is not there, or is None at its own place.
-            place = list(signature.parameters).index("past_key_values") - 1
-            cache = self.new_cache()
-            if place < len(args):
-                args = (*args[:place], cache, *args[place + 1 :])
+            position = list(signature.parameters).index("past_key_values") - 1  # among args, which lack self
+            if position < len(args):
+                args = (*args[:position], self.new_cache(), *args[position + 1 :])
             else:
-                kwargs["past_key_values"] = cache
+                kwargs["past_key_values"] = self.new_cache()
         return forward(self, *args, **kwargs)
 
     return wrapped
