@@ -157,12 +157,7 @@ class CacheModel:
         for sequence, count in zip(sequences, new_tokens, strict=True):
             state = self._states[sequence]
             length = state.length + count
-<<<<<<< HEAD
-            body = body_tokens(self.cache, length)
-            frontiers = state.frontiers_at(length)
-=======
             body, frontiers = body_tokens(self.cache, length), state.frontiers_at(length)
->>>>>>> h-oracle
             yield sequence, state, frontiers, max(state.first, self.rules.first_page(body, frontiers))
 
     def _written(self, state, frontiers):

@@ -27,19 +27,11 @@ class Rules:
     attention_window: int
 
     def first_page(self, body, frontiers):
-<<<<<<< HEAD
-        """window_c2: the first page that a sequence of so many body tokens and these frontiers does not drop."""
-        if not self.attention_window:
-            return 0
-        # Page i is dropped when its last token, (i + 1) * P - 1, is at most body - 32 - Wa and below both frontiers.
-        return max(0, min(body - 31 - self.attention_window, *frontiers)) // self.page_tokens
-=======
         """window_c2: the first page that a step to so many body tokens and these frontiers does not drop."""
         if not self.attention_window:
             return 0
         # Page i is dropped when its last token, (i + 1) * P - 1, is at most body - 32 - Wa and below both frontiers.
         return min(max(0, body - 31 - self.attention_window), *frontiers) // self.page_tokens
->>>>>>> h-oracle
 
 
 @dataclass(frozen=True)
@@ -145,14 +137,9 @@ class Sequence:
         """crop_c1, K first."""
         cache, dropped = self.rules.cache, self.first * self.rules.page_tokens
         found = []
-        left = self.first * self.rules.page_tokens if body else 0
         for which, own, r, f in zip("KV", self.frontiers, self.ring, body_frontier(cache, body)):
             u = cut_unit(cache, which)
-<<<<<<< HEAD
-            x = min(own, max(f, left, -(-r // u) * u))
-=======
             x = min(own, max(f, dropped, -(-r // u) * u))
->>>>>>> h-oracle
             found.append(x if x <= body else body // u * u)
         return found[0], min(found[1], found[0])
 
