@@ -47,10 +47,28 @@ def attention_forward(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+    return _attend_in_place(module, handle, query, key, value, attention_mask, dropout, scaling, kwargs)
+
+
+# torch.compile leaves it out: what the cache holds is no part of a graph, so that no graph depends on its length.
+@torch.compiler.disable
+def _attend_in_place(
+    module: torch.nn.Module,
+    handle: Handle,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    kwargs: dict[str, Any],
+) -> tuple[torch.Tensor, None]:
     _check(module, query, dropout, kwargs)
     if handle.cache.layout is None:
         handle.cache.learn(module.config)
     _check_model(module, handle, kwargs)
+    if handle.layer == 0:
+        handle.cache.check_positions(kwargs.get("position_ids"))
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     out = handle.cache.attend(handle.layer, query, key, value, scale, attention_mask, kwargs.get("s_aux"))
     if torch.is_grad_enabled() and (query.requires_grad or handle.gradient):

@@ -372,6 +372,21 @@ class KVQCache(Cache):
             self._extend(self._new)
         return out
 
+    def check_positions(self, positions: torch.Tensor | None) -> None:
+        """Tokens whose positions [rows, new tokens] are taken belong to a generate() that does not know of all that is
+        in the cache. Models that count positions in another way pass none, or three of them."""
+        lengths = self._packed().lengths
+        if positions is None or positions.ndim != 2:
+            return
+        ends = positions[:, -1].expand(len(lengths)).tolist()
+        if any(end < length for end, length in zip(ends, lengths, strict=True)):
+            self._packed().abort()
+            self._waiting = None
+            raise FailedPrecondition(
+                f"the new tokens end at position {min(ends)} where the cache holds {max(lengths)} tokens already: let "
+                "one generate() end before another uses the cache, or fork() it"
+            )
+
     def _attend_raw(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, out: torch.Tensor
     ) -> torch.Tensor:
