@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 import saved_models
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 import kvq
 import kvq.compat.shim
 from kvq import KVQ, KVQCache, KVQCacheConfig, lowlevel
 from kvq.compat.kivi import LlamaForCausalLM_KIVI, MistralForCausalLM_KIVI, cache_text
 from kvq.compat.kvtuner import (
-    FlexibleHQQQuantizedCache,
     FlexibleQuantizedCacheConfig,
     FlexibleQuantoQuantizedCache,
     FlexibleVanillaQuantizedCache,
