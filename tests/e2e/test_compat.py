@@ -6,6 +6,7 @@ syntax error) it replaces in view.
 """
 
 import copy
+import os
 import re
 import subprocess
 import sys
@@ -441,7 +442,9 @@ def test_mistral_of_kivi(tmp_path, inputs, sliding_window):
 
 
 def python(program, cwd):
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=cwd)
+    """Runs a program in a folder; kvq is found there too where its own path is relative."""
+    env = os.environ | {"PYTHONPATH": str(Path(kvq.__file__).absolute().parents[1])}
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=cwd, env=env)
 
 
 def test_the_shim_keeps_clear_of_real_packages(tmp_path):
@@ -495,7 +498,7 @@ def test_examples_of_the_document_run(folder, model, number, tmp_path, monkeypat
 
 
 @pytest.mark.model
-def test_snippets_on_a_real_model(monkeypatch):
+def test_snippets_on_a_real_model():
     """SmolLM2 at 8 bits says through each face what it says in full precision."""
     from kvq import evaluate
 
