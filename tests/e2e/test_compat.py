@@ -467,7 +467,7 @@ def test_the_shim_keeps_clear_of_real_packages(tmp_path):
     program = "import kvq.compat; kvq.compat.install('flexible_quant')\nimport flexible_quant.flexible_quantized_cache"
     assert python(program, tmp_path).returncode == 0
     nearest = python("import kvq.compat; kvq.compat.install('model')", tmp_path).stderr.strip().splitlines()[-1]
-    assert nearest == "kvq.errors.InvalidArgument: the package 'model' does not exist: did you mean 'models'?"
+    assert nearest == "kvq.errors.InvalidArgument: the package 'model' does not exist: did you mean models?"
 
 
 def test_importing_kvq_imports_no_torch(tmp_path):
