@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Finds MLIR 22 (MLIR_DIR overrides where) and defines kvq_mlir_library: a static library with the shared precompiled
-# header. It names no library of LLVM: what is linked in the end takes kvq_llvm_shared or, for the wheel, kvq_llvm_static.
+# header. It names no library of LLVM: what is linked in the end takes kvq_llvm_shared or, for the wheel,
+# kvq_llvm_static.
 
 if(NOT MLIR_DIR AND EXISTS /usr/lib/llvm-22/lib/cmake/mlir)
   set(MLIR_DIR /usr/lib/llvm-22/lib/cmake/mlir)

@@ -52,7 +52,7 @@ function(kvq_define_static_llvm)
   # --icf=all: identical functions become one, also where their addresses are taken, as Microsoft's linker does with
   # every LLVM for Windows by default. The objects lost the tables that --icf=safe reads.
   target_link_options(kvq_llvm_static INTERFACE
-    -Wl,--gc-sections -Wl,--icf=all -Wl,--pack-dyn-relocs=relr -Wl,-O2 -Wl,-z,defs -Wl,--as-needed)
+    -Wl,--gc-sections -Wl,--icf=all -Wl,-z,pack-relative-relocs -Wl,-O2 -Wl,-z,defs -Wl,--as-needed)
 endfunction()
 
 kvq_define_static_llvm()

@@ -196,7 +196,7 @@ def chosen(options):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="./dev test", description="Runs every test and check.")
-    parser.add_argument("--fast", action="store_true", help="no sanitizers, no runtime-only build, no real model, no wheel")
+    parser.add_argument("--fast", action="store_true", help="no sanitizers, no runtime-only build, no wheel, no real model")
     parser.add_argument("--full", action="store_true",
                         help="the full product of formats, shapes and levels; planted faults")
     parser.add_argument("--filter", metavar="TEXT", help="only tests whose name contains TEXT")

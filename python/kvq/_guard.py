@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refuses to run beside another distribution that installs into the folder kvq.
 
-Ours is kvq-jit. Another project's distribution is named kvq; with both installed, each one's files overwrite the other's
-and what is imported is a mixture. Names of folders tell it: importlib.metadata would cost as much as all of `import kvq`.
+Ours is kvq-jit. Another project's distribution is named kvq; with both installed, each one's files overwrite the
+other's and what is imported is a mixture. Names of folders tell it: importlib.metadata would take longer than all of
+`import kvq`.
 """
 
 import os

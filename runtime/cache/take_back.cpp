@@ -72,7 +72,7 @@ static Status checkCrop(const SequenceState &state, const CacheConfig &config, i
   if (tokens < 0 || tokens > state.length)
     return {Code::InvalidArgument, name + " has " + std::to_string(state.length) + " tokens and cannot be cropped to " +
                                        std::to_string(tokens) + ": give 0 to its length"};
-  if (const int64_t least = leastLength(state, config); tokens < least)
+  if (const int64_t least = leastLength(state, config); tokens < least && tokens > config.format.keep)
     return {Code::FailedPrecondition,
             name + " of " + std::to_string(state.length) + " tokens cannot be cropped to " + std::to_string(tokens) +
                 ": pages behind the attention window of " + std::to_string(config.attentionWindow) +
@@ -89,7 +89,7 @@ Result<int64_t> Cache::cropSequence(int id, int64_t tokens) {
     return int64_t(0);
   const int64_t body = std::max<int64_t>(0, tokens - config_.format.keep);
   const Frontier wanted = bodyFrontier(config_.format, body), unit = cutUnits(config_.format);
-  const int64_t left = sequence.firstPage * config_.pageTokens;
+  const int64_t firstPage = body > 0 ? sequence.firstPage : 0, left = firstPage * config_.pageTokens;
   Cut k = cutSide(sequence.frontier.k, sequence.ring.k, std::max(wanted.k, left), unit.k, body);
   Cut v = cutSide(sequence.frontier.v, sequence.ring.v, std::max(wanted.v, left), unit.v, body);
   v.frontier = std::min(v.frontier, k.frontier); // kernels never see V ahead of K
@@ -104,7 +104,8 @@ Result<int64_t> Cache::cropSequence(int id, int64_t tokens) {
   sequence.frontier = {k.frontier, v.frontier};
   sequence.ring = {std::min(sequence.ring.k, k.frontier), std::min(sequence.ring.v, v.frontier)};
   const int64_t page = config_.pageTokens;
-  const int64_t pages = std::max((std::max(k.frontier, v.frontier) + page - 1) / page - sequence.firstPage, int64_t(0));
+  const int64_t pages = (std::max(k.frontier, v.frontier) + page - 1) / page - firstPage;
+  sequence.firstPage = firstPage;
   while (static_cast<int64_t>(sequence.blocks.size()) > pages) {
     pool_.release(sequence.blocks.back());
     sequence.blocks.pop_back();

@@ -44,7 +44,7 @@ def _causal(config: transformers.PreTrainedConfig) -> torch.nn.Module:
 
 
 def llama(**changes) -> torch.nn.Module:
-    sizes = dict(num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, head_dim=64)
+    sizes = dict(hidden_size=96, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, head_dim=64)
     return _causal(transformers.LlamaConfig(**(COMMON | sizes | changes)))
 
 
@@ -124,10 +124,10 @@ def deepseek_v3() -> torch.nn.Module:
             num_attention_heads=2,
             num_key_value_heads=2,
             q_lora_rank=16,
-            kv_lora_rank=16,
-            qk_nope_head_dim=128,
-            qk_rope_head_dim=64,
-            v_head_dim=128,
+            kv_lora_rank=64,
+            qk_nope_head_dim=32,
+            qk_rope_head_dim=16,
+            v_head_dim=32,
             first_k_dense_replace=2,
             n_routed_experts=4,
             num_experts_per_tok=1,
@@ -166,8 +166,7 @@ def t5() -> torch.nn.Module:
         d_model=64,
         d_kv=16,
         d_ff=96,
-        num_layers=1,
-        num_decoder_layers=2,
+        num_layers=2,
         num_heads=4,
         decoder_start_token_id=0,
         pad_token_id=0,
@@ -199,7 +198,7 @@ ZOO = [
     Entry("Gemma 3", "D 256, five local layers to a global one", IN_PLACE, gemma3, windows=(40,) * 5 + (0,)),
     Entry("Phi-3", "D 96", IN_PLACE, phi3),
     Entry("GPT-OSS", "sink logits, local and global layers", IN_PLACE, gpt_oss, windows=(40, 0)),
-    Entry("DeepSeek-V3", "MLA: K of D 192, V of D 128", IN_PLACE, deepseek_v3),
+    Entry("DeepSeek-V3", "MLA: a latent vector of rank 64 and a rotary key", FALLS_BACK, deepseek_v3),
     Entry("BART", "encoder and decoder: `EncoderDecoderCache(KVQCache(config), DynamicCache())`", IN_PLACE, bart),
     Entry("T5", "encoder and decoder, position bias: the same", FALLS_BACK, t5),
     Entry("Llama 4", "chunked attention", REFUSED, llama4),

@@ -41,7 +41,7 @@ tokens = st.one_of(st.sampled_from([1, 0, 2, 31, 32, 33, 64]), st.integers(1, 10
 # How many tokens are taken back (below 0: more than there are), or how many are left.
 back = st.one_of(
     st.tuples(st.just("back"), st.integers(0, 40)), st.tuples(st.just("left"), st.integers(0, LONGEST)),
-    st.tuples(st.just("back"), st.integers(30, 130)), st.tuples(st.just("back"), st.integers(-2, 1)),
+    st.tuples(st.just("left"), st.integers(50, LONGEST)), st.tuples(st.just("back"), st.integers(-2, 1)),
 )  # fmt: skip
 start = st.one_of(st.integers(0, 70), st.integers(100, 450))  # tokens of the first sequence
 
@@ -63,9 +63,9 @@ OPERATIONS = {
     "damage": st.tuples(which, st.integers(0, 10**6), st.booleans()),
     "select": st.tuples(st.lists(which, min_size=1, max_size=3)),
 }  # fmt: skip
-OFTEN = ["step"] * 4 + ["crop"] * 3 + ["fork"] * 2 + ["raw", "restore", "select", "add", "grow", "remove", "damage"]
+OFTEN = ["step"] * 4 + ["crop"] * 4 + ["fork"] * 2 + ["raw", "restore", "select", "add", "grow", "remove", "damage"]
 operations = st.lists(
-    st.sampled_from(OFTEN).flatmap(lambda name: st.tuples(st.just(name), OPERATIONS[name])), min_size=1, max_size=12
+    st.sampled_from(OFTEN).flatmap(lambda name: st.tuples(st.just(name), OPERATIONS[name])), min_size=3, max_size=16
 )
 
 
@@ -145,7 +145,7 @@ def test_operations_are_the_models(context, case, pytestconfig):
 
     @settings(max_examples=examples, print_blob=True, suppress_health_check=list(HealthCheck))
     @seed(zlib.crc32(str(case).encode()))
-    @given(st.integers(1, 700), st.integers(1, 4), start, operations)
+    @given(st.integers(1, 700), st.integers(2, 5), start, operations)
     def life(pool, slots, start, operations):
         nonlocal lived
         twins = Twins(context, case, zlib.crc32(repr(operations).encode()), 1, slots)
@@ -156,11 +156,15 @@ def test_operations_are_the_models(context, case, pytestconfig):
 
     life()
     assert lived >= examples
-    assert seen >= {"committed", "aborted", "raw", "fork", "crop"}
+    assert seen >= {"committed", "fork", "crop"}
     if pytestconfig.getoption("--full"):
-        assert seen >= EVERYTHING | ({"crop behind dropped pages"} if case.attention_window else set())
-        # Under a window there is seldom anything to thaw that is not dropped; where u is 1 nothing is cut through.
-        assert "crop that thaws" in seen or case.attention_window or case.format == "k4t16-v4t16/w5,flush"
+        if case.attention_window:
+            # There is seldom anything to thaw that is not dropped, and a few blocks are always enough.
+            assert seen >= EVERYTHING - {"plan refused"} | {"crop behind dropped pages"}
+        else:
+            # Where u is 1 nothing is cut through.
+            assert seen >= EVERYTHING
+            assert "crop that thaws" in seen or case.format == "k4t16-v4t16/w5,flush"
 
 
 def test_snapshot_c1_restores_into_its_own_sort_of_cache_alone(context):

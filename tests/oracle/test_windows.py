@@ -88,7 +88,7 @@ def test_crop_c4_a_dropped_page_is_refused(to):
     assert model.fingerprint(sequence) == before
 
 
-def test_crop_c4_what_is_thawed_is_needed_too():
+def test_crop_c4_what_is_thawed_is_in_pages_that_are_left():
     # C 128, cap 160: 400 tokens leave F 384, r 240, and with Wa 16 and pages of 128 first 2 (353 // 128).
     model, sequence, *_ = filled("k4c128-v4t16/w0", 400, attention_window=16)
     assert model.state(sequence)["first_block"] == 2
@@ -96,16 +96,38 @@ def test_crop_c4_what_is_thawed_is_needed_too():
     assert frontiers(model, sequence) == (256, 256)
     # The query at 271 sees 256 and later, the one at 270 the dropped 255.
     model.crop(sequence, 271)
-    with pytest.raises(CacheError, match="Page 1 was dropped"):
+    with pytest.raises(CacheError, match="Page 1 was dropped .* 0 tokens can be taken back"):
         model.crop(sequence, 270)
 
 
-def test_crop_c4_no_body_token_left_starts_over():
-    model, sequence, *_ = filled(BLOCK + ",keep4", 200, page_tokens=32, attention_window=40)
-    assert model.crop(sequence, 3) == 0
-    assert model.state(sequence) == dict(length=3, k_frontier=0, v_frontier=0, first_block=0, blocks=0)
+@pytest.mark.parametrize("tokens", [4, 3, 0])
+def test_crop_c4_no_body_token_left_starts_over(tokens):
+    model, sequence, *_ = filled(BLOCK + ",keep4", 204, page_tokens=32, attention_window=40)
+    with pytest.raises(CacheError, match="Page 0 was dropped .* 33 tokens can be taken back"):
+        model.crop(sequence, 5)
+    assert model.crop(sequence, tokens) == 0
+    expected = dict(length=tokens, k_frontier=0, v_frontier=0, first_block=0, blocks=0, least_tokens=0)
+    assert model.state(sequence) == expected
     o, _ = grow(model, sequence, 100, 1)
     assert np.isfinite(o).all() and model.state(sequence)["blocks"] > 0
+
+
+def test_window_c2_a_page_is_left_until_both_frontiers_have_passed_it():
+    # Wa 16 is shorter than W 96: 191 - 47 is past page 3, but what is in it is not quantized yet.
+    model, sequence, *_ = filled("k4c32-v4t16/w96", 191, page_tokens=32, attention_window=16)
+    assert frontiers(model, sequence) == (64, 64)
+    assert model.state(sequence)["first_block"] == 2 and model.state(sequence)["blocks"] == 0
+    sliding, other, *_ = filled("k4c32-v4t16/w96,sliding", 191, page_tokens=32, attention_window=16)
+    assert frontiers(sliding, other) == (96, 95)
+    assert sliding.state(other)["first_block"] == 2 and sliding.state(other)["blocks"] == 1
+
+
+def test_crop_c1_under_a_window_a_dropped_page_is_not_filled_again():
+    # F 96 and first 3; the rule for 165 tokens says 64, the ring goes back to 32.
+    model, sequence, *_ = filled("k4c32-v4t16/w96", 192, page_tokens=32, attention_window=16)
+    assert frontiers(model, sequence) == (96, 96) and model.state(sequence)["first_block"] == 3
+    assert model.crop(sequence, 165) == 0
+    assert frontiers(model, sequence) == (96, 96) and model.state(sequence)["first_block"] == 3
 
 
 @settings(max_examples=150)
@@ -116,7 +138,7 @@ def test_crop_c4_no_body_token_left_starts_over():
 def test_window_c2_no_query_needs_a_dropped_page(cache, window, tokens, moves):
     """Dropped pages are NaN in the model: an answer that needs one is NaN."""
     model, sequence, *_ = filled(cache, tokens, attention_window=window)
-    bound = -(-(window + 63) // model.page_tokens) + 1
+    bound = -(-(max(window, model.report()["tail_capacity"]) + 63) // model.page_tokens) + 1
     for cuts, number in [(True, 32), *moves]:
         assert model.state(sequence)["blocks"] <= bound
         length = model.length(sequence)

@@ -45,8 +45,8 @@ def test_a_module_of_another_distribution_is_named(copied, entry):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-cache\nVersion: 2.5\n")
     (info / "RECORD").write_text(f"kvq/{entry},,\nother_cache-2.5.dist-info/METADATA,,\n")
     assert refusal(import_kvq()) == (
-        f"kvq-jit cannot be imported beside the distribution other-cache 2.5, which put {entry} there, because both own "
-        "the folder kvq: run `pip uninstall other-cache`, then `pip install --force-reinstall kvq-jit`"
+        f"kvq-jit cannot be imported beside the distribution other-cache 2.5, which put {entry} there, because both "
+        "own the folder kvq: run `pip uninstall other-cache`, then `pip install --force-reinstall kvq-jit`"
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kvq eval` on a tiny model on disk: its figures against a plain loop, what it keeps, how it resumes, how it refuses."""
+"""`kvq eval` on a tiny model on disk: its figures against a plain loop, what it keeps, how it resumes and refuses."""
 
 import importlib.util
 import json
@@ -140,7 +140,8 @@ def test_dynamic_is_full_precision(run):
 def test_memory_is_what_the_cache_reports(run):
     _, report = run("dynamic", EIGHT, metrics="memory")
     (dynamic,), (eight,) = summary(report, "dynamic")["memory"], summary(report, EIGHT)["memory"]
-    assert dynamic["bytes_used"] == dynamic["bytes_reserved"] == 224 * 2 * 2 * 2 * 32 * 4  # layers, heads, K and V, D, f32
+    size = 224 * 2 * 2 * 2 * 32 * 4  # tokens, layers, heads, K and V, D, f32
+    assert dynamic["bytes_used"] == dynamic["bytes_reserved"] == size
     assert dynamic["bits_per_element"] == 32
     states = [(torch.zeros(1, 2, 224, 32), torch.zeros(1, 2, 224, 32))] * 2
     config = LlamaConfig(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
@@ -198,7 +199,8 @@ def test_passkey_answer_is_what_generate_says(run, model):
     record = next(item for item in report["records"] if item["key"]["setting"]["depth"] == 100)
     task = passkey.make_task(lambda text: len(tokenizer(text).input_ids), 224, 100, 0)
     ids = tokenizer(task.prompt, return_tensors="pt").input_ids
-    output = net.generate(ids, past_key_values=kvq.KVQCache(net.config, EIGHT, threads=1), max_new_tokens=8, do_sample=False)
+    cache = kvq.KVQCache(net.config, EIGHT, threads=1)
+    output = net.generate(ids, past_key_values=cache, max_new_tokens=8, do_sample=False)
     answer = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
     assert record["result"]["tasks"] == [{"key": task.key, "answer": answer, "right": False}]
 
@@ -223,7 +225,8 @@ def test_report_has_the_documented_schema_and_all_outputs(run, tmp_path, capsys)
     assert "[9/9]" in screen.err
     assert "\x1b" not in screen.out + screen.err  # plain lines where there is no terminal
     documented = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    names = set(report) | {name for row in report["caches"] for part in [row, *row["memory"], *row["decode"]] for name in part}
+    parts = [part for row in report["caches"] for part in (row, *row["memory"], *row["decode"])]
+    names = set(report) | {name for part in parts for name in part}
     assert not [name for name in names if f"`{name}`" not in documented]
 
 
@@ -416,7 +419,8 @@ def test_outputs_and_texts_that_cannot_be_used(model, text, tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("")
     assert "cannot be written" in refused(capsys, model, "dynamic", "--text", text, *QUICK, "--out", file)
-    assert "does not exist" in refused(capsys, model, "dynamic", "--text", text, *QUICK, "--json", tmp_path / "no" / "a")
+    missing = tmp_path / "no" / "a.json"
+    assert "does not exist" in refused(capsys, model, "dynamic", "--text", text, *QUICK, "--json", missing)
     assert "cannot be read" in refused(capsys, model, "dynamic", "--text", tmp_path / "none")
     assert "is empty" in refused(capsys, model, "dynamic", "--text", file)
     assert "metrics 'speeed'" in refused(capsys, model, "dynamic", "--metrics", "speeed")

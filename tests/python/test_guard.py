@@ -34,8 +34,8 @@ def test_a_distribution_named_kvq_is_refused(tmp_path, entry, version):
     result = import_beside(tmp_path)
     assert result.returncode != 0
     assert result.stderr.splitlines()[-1] == (
-        f"ImportError: kvq-jit cannot be imported beside the distribution kvq {version} in {tmp_path}, because both own "
-        "the folder kvq: run `pip uninstall kvq`, then `pip install --force-reinstall kvq-jit`"
+        f"ImportError: kvq-jit cannot be imported beside the distribution kvq {version} in {tmp_path}, because both "
+        "own the folder kvq: run `pip uninstall kvq`, then `pip install --force-reinstall kvq-jit`"
     )
     assert "_native" not in result.stderr
 

@@ -55,10 +55,9 @@ struct ModelFormat {
     const int64_t tokens = rule == ModelRule::Block ? window + commitGroup() + 32 : std::max(window, 1) + 32;
     return (tokens + 15) / 16 * 16;
   }
-  int64_t rows() const { return cap() + (keep + 15) / 16 * 16; }
 };
 
-// Of the model that a cache serves: attention_c11, attention_c12, window_c1. 0 and no logits: none.
+// What the model does with scores: window_c1, attention_c11. 0: no window, no cap.
 struct ModelAttention {
   double scale = 0.25;
   int64_t window = 0;

@@ -153,7 +153,7 @@ TEST(Commit, SlidingFollowsKivisStateMachine) {
   harness.checkRead(a);
 }
 
-// commit_c4: how a prompt is cut into steps changes no code and no answer.
+// commit_c4, prefill_c1: how a prompt is cut into steps changes no code and no answer.
 TEST(Commit, CuttingAPromptChangesNoBit) {
   for (const CacheSetup &setup : oneOfEachRule()) {
     Harness whole(setup), cut(setup);

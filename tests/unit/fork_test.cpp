@@ -176,15 +176,8 @@ TEST(ForkBlocks, FullSlotsAndFullPoolsAreRefusedAndChangeNothing) {
   EXPECT_EQ(step, nullptr);
   EXPECT_EQ(harness.snapshot(a), before[0]);
   EXPECT_EQ(harness.snapshot(b), before[1]);
-  EXPECT_EQ(std::memcmp(
-                &was,
-                [&] {
-                  static kvq_cache_report now;
-                  now = harness.report();
-                  return &now;
-                }(),
-                sizeof(was)),
-            0);
+  const kvq_cache_report now = harness.report();
+  EXPECT_EQ(std::memcmp(&was, &now, sizeof(was)), 0);
   // Growing keeps what is shared shared.
   harness.grow(5, 3);
   EXPECT_EQ(harness.blocks(a), shared);

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The group of commands, and what becomes of errors: one sentence and exit code 2 for what a user can change, 1 for what
-failed on the way, 130 after Ctrl-C; a traceback with --debug only."""
+"""The group of commands, and what becomes of errors: one sentence and exit code 2 for what a user can change, 1 for
+what failed on the way, 130 after Ctrl-C; a traceback with --debug only."""
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -44,6 +45,8 @@ for command in (evaluate, chat, env):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code. `arguments`: None for those of this process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would run through what we print
     if arguments is None and given[:1] == ["eval"] and not {"-h", "--help"} & set(given):
         from kvq.evaluate import allocator
 

@@ -38,9 +38,11 @@ COMMANDS = HELP.split("\b\n", 1)[1].split("\n\n", 1)[0]
 
 @click.command("chat", help=HELP, short_help="Talk to a model, all turns on one cache.")
 @click.argument("model")
-@click.option("--cache", "cache_text", default="kivi-4", show_default=True, metavar="CACHE", help="The cache to talk through.")
+@click.option("--cache", "cache_text", default="kivi-4", show_default=True, metavar="CACHE",
+              help="The cache to talk through.")
 @click.option("--system", default="", metavar="TEXT", help="A system message to begin with.")
-@click.option("--max-new-tokens", type=click.IntRange(1, 1 << 24), default=512, show_default=True, help="Of one answer.")
+@click.option("--max-new-tokens", type=click.IntRange(1, 1 << 24), default=512, show_default=True,
+              help="Of one answer.")
 @click.option("--temperature", type=click.FloatRange(0, 100), default=0.0, show_default=True,
               help="0: always the likeliest token.")
 @click.option("--seed", type=click.IntRange(0), help="Of sampling.")
@@ -128,7 +130,7 @@ class _Session:
         finally:
             signal.signal(signal.SIGINT, usual)
 
-    # -- commands --------------------------------------------------------------------------------------------------------
+    # -- commands ----------------------------------------------------------------------------------------------------
 
     def _command(self, line: str) -> bool:
         """Whether the chat goes on."""
@@ -153,8 +155,9 @@ class _Session:
         report = self.conversation.report()
         bits = report["bits_per_element"]
         click.echo(
-            f"{report['cache']}: {report['tokens']} tokens of at most {report['positions']}, {report['tokens_in_cache']} "
-            f"in the cache; {report['bytes_used']} bytes in use, {report['bytes_reserved']} reserved"
+            f"{report['cache']}: {report['tokens']} tokens of at most {report['positions']}, "
+            f"{report['tokens_in_cache']} in the cache; {report['bytes_used']} bytes in use, "
+            f"{report['bytes_reserved']} reserved"
             + (f"; {bits:.2f} bits an element in use" if bits is not None else "")
         )
 

@@ -26,8 +26,8 @@ MOST = 1 << 24  # tokens, steps, windows: beyond that a number is a slip of the 
 HELP = f"""Measure caches on a model: perplexity, KL, top-1, passkey retrieval, memory, speed.
 
 MODEL is a folder with config.json, safetensors and a tokenizer, a GGUF file or a folder with one, or smollm2, the model
-of the demo. CACHE is any text that kvq takes, dynamic (full precision), quanto-4 or another of transformers' own; without
-any, {' '.join(DEFAULT_CACHES)}.
+of the demo. CACHE is any text that kvq takes, dynamic (full precision), quanto-4 or another of transformers' own;
+without any, {' '.join(DEFAULT_CACHES)}.
 
 \b
   kvq eval smollm2 dynamic kivi-4 kivi-2 --out results
@@ -51,7 +51,8 @@ _count = click.IntRange(1, MOST)
 @click.option("--context", metavar="N,N", help="Context lengths for all else; 4k is 4096.  [default: 1024,4096]")
 @click.option("--batch", type=click.IntRange(1, 4096), default=1, show_default=True,
               help="Rows, of the same text, for memory and speed.")
-@click.option("--depths", default="0,25,50,75,100", show_default=True, metavar="N,N", help="Depths of the passkey, in percent.")
+@click.option("--depths", default="0,25,50,75,100", show_default=True, metavar="N,N",
+              help="Depths of the passkey, in percent.")
 @click.option("--trials", type=_count, default=1, show_default=True, help="Passkeys for each depth.")
 @click.option("--steps", type=_count, default=12, show_default=True, help="Timed steps of decoding.")
 @click.option("--rounds", type=_count, default=3, show_default=True, help="Timed prompts of each length.")
@@ -61,7 +62,8 @@ _count = click.IntRange(1, MOST)
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of torch and of kvq.  [default: all]")
 @click.option("--device", type=click.Choice(("cpu", "ref")), default="cpu", show_default=True,
               help="Of kvq's kernels; ref is the slow scalar reference.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep results, report.json and report.png here.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+              help="Keep results, report.json and report.png here.")
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Use what is finished in --out already.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the results there.")
 @click.option("--png", "png_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw the results there.")

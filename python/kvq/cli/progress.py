@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an evaluation goes on: a bar on a terminal, plain lines in a log. On standard error, so that tables can be piped."""
+"""How an evaluation goes on: a bar on a terminal, plain lines in a log; on standard error, so that tables can be
+piped."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the process again with the allocator settings that a fair baseline needs. Imports neither torch nor kvq's core.
+"""Starts the process again with the allocator settings that a fair baseline needs. Imports no torch.
 
 glibc gives large blocks back to the system at once: an ordinary cache, which reallocates K and V at every step, then
 spends most of its time in page faults. The settings are read only when a process begins.
@@ -15,7 +15,7 @@ SETTINGS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 
 
 def tune(module: str, arguments: Sequence[str]) -> None:
-    """Replaces this process by `python -m module arguments` unless each setting has a value already, the caller's too."""
+    """Replaces this process by `python -m module arguments` unless every setting has a value, a caller's own too."""
     missing = {name: value for name, value in SETTINGS.items() if name not in os.environ}
     if missing:
         sys.stdout.flush()

@@ -100,7 +100,7 @@ class Packed(CacheKind):
 
         unknown = set(self.options) - set(inspect.signature(KVQCache).parameters)
         if unknown:
-            raise Unsupported(f"KVQCache of this version of kvq has no option {', '.join(sorted(unknown))}: leave it out")
+            raise Unsupported(f"KVQCache of this version has no option {', '.join(sorted(unknown))}: leave it out")
         return KVQCache(config, self.text, **self.options)
 
     def fill(self, config: PreTrainedConfig, states: States) -> Cache:

@@ -95,7 +95,7 @@ class Conversation:
         """Whether the tokenizer has a chat template; without one, text is continued as it is."""
         return bool(getattr(self.subject.tokenizer, "chat_template", None))
 
-    # -- a turn ----------------------------------------------------------------------------------------------------------
+    # -- a turn ------------------------------------------------------------------------------------------------------
 
     def ask(
         self,
@@ -112,7 +112,9 @@ class Conversation:
                 f"with this question the conversation has {len(prompt)} tokens and the model takes {positions}: "
                 "ask something shorter or begin anew with /reset"
             )
-        budget = min(self.sampling.max_new_tokens, (positions or len(prompt) + self.sampling.max_new_tokens) - len(prompt))
+        budget = self.sampling.max_new_tokens
+        if positions is not None:
+            budget = min(budget, positions - len(prompt))
         try:
             read = self._read_in(prompt, stopped)
             if read is None:
@@ -203,7 +205,7 @@ class Conversation:
         self.held = output[: self.cache.get_seq_length()]
         return output
 
-    # -- what a user asks about the cache -------------------------------------------------------------------------------
+    # -- what a user asks about the cache ---------------------------------------------------------------------------
 
     def report(self) -> dict[str, Any]:
         """Tokens of the conversation and in the cache, bytes, and bits for each number of K and V."""
@@ -220,7 +222,7 @@ class Conversation:
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return config.num_hidden_layers * 2 * config.num_key_value_heads * size
 
-    # -- to a file and back ---------------------------------------------------------------------------------------------
+    # -- to a file and back -----------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
         """The cache's snapshot to `path`, what was said to `path`.chat.json beside it."""
@@ -249,14 +251,14 @@ class Conversation:
         state = _read_state(_beside(path))
         if state["identity"] != self.kind.identity:
             raise InvalidArgument(
-                f"{path} holds a cache '{state['identity']}' where this chat has '{self.kind.identity}': start the chat "
-                "with --cache of the former"
+                f"{path} holds a cache '{state['identity']}' where this chat has '{self.kind.identity}': start "
+                "the chat with --cache of the former"
             )
         cache = KVQCache.open(path, self.subject.model.config)
         if cache.get_seq_length() != len(state["held"]):
             raise Corrupt(
-                f"{path} holds {cache.get_seq_length()} tokens where {_beside(path).name} says {len(state['held'])}: the "
-                "two files are not of one conversation"
+                f"{path} holds {cache.get_seq_length()} tokens where {_beside(path).name} says {len(state['held'])}: "
+                "the two files are not of one conversation"
             )
         self.cache, self.held, self.ids = cache, state["held"], state["ids"]
         self.messages, self.system, self._text = state["messages"], state["system"], state["text"]
@@ -278,7 +280,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read ({error.strerror or error}): give a file that /save wrote") from None
+        raise InvalidArgument(f"{path} cannot be read ({error.strerror}): give a file that /save wrote") from None
     except ValueError as error:
         raise Corrupt(f"{path} is not a whole JSON document ({error}): give a file that /save wrote") from None
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:

@@ -271,6 +271,6 @@ class Evaluation:
 def _finite(sums: Sums) -> dict[str, Any]:
     if not math.isfinite(sums.nll) or not math.isfinite(sums.kl):
         raise FailedPrecondition(
-            "the model's probabilities are not finite: load it with another --dtype, or check that its weights are whole"
+            "the model's probabilities are not finite: load it with another --dtype, or check its weights"
         )
     return asdict(sums)

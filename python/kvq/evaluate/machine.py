@@ -70,7 +70,8 @@ def commit() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True)
+    command = ["git", "-C", str(root), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     return result.stdout.strip()
 
 

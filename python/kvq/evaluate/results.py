@@ -111,8 +111,8 @@ def summarize(records: Iterable[Record], caches: Sequence[tuple[str, str]]) -> l
     summaries = []
     reference = _quality(of("reference", None))
     if reference is not None:
-        summaries.append({"cache": "full precision", "identity": None, "quality": reference, "passkey": [], "memory": [],
-                          "decode": [], "prefill": []})
+        others = {name: [] for name in ("passkey", "memory", "decode", "prefill")}
+        summaries.append({"cache": "full precision", "identity": None, "quality": reference, **others})
     for text, identity in caches:
         summaries.append(
             {
@@ -136,7 +136,7 @@ def draw(title: str, summaries: Sequence[Summary]) -> bytes:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    costs = [row for row in summaries if row["identity"] and row["quality"] and row["memory"] and row["quality"]["kl"] > 0]
+    costs = [row for row in summaries if row["quality"] and row["memory"] and row["quality"]["kl"] > 0]
     speeds = [row for row in summaries if row["decode"]]
     panels = [(_draw_costs, costs)] * bool(costs) + [(_draw_speeds, speeds)] * bool(speeds)
     figure, axes = pyplot.subplots(1, max(len(panels), 1), figsize=(6.5 * max(len(panels), 1), 5), layout="constrained",
@@ -164,7 +164,8 @@ def _draw_costs(axis: Any, rows: Sequence[Summary], styles: Styles) -> None:
         axis.plot(bits, row["quality"]["kl"], linestyle="", markersize=8, alpha=0.8, label=row["cache"], **style)
     axis.set_yscale("log")
     axis.set_ylabel("KL to full precision, nats")
-    axis.set_xlabel(f"measured bits an element at {rows[0]['memory'][-1]['context']} tokens, all reserved memory included")
+    length = rows[0]["memory"][-1]["context"]
+    axis.set_xlabel(f"measured bits an element at {length} tokens, all reserved memory included")
 
 
 def _draw_speeds(axis: Any, rows: Sequence[Summary], styles: Styles) -> None:

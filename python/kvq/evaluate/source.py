@@ -52,7 +52,8 @@ class Source:
         try:
             return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InvalidArgument(f"{self.folder / 'config.json'} cannot be read ({error}): is the model complete?") from None
+            path = self.folder / "config.json"
+            raise InvalidArgument(f"{path} cannot be read ({error}): is the model complete?") from None
 
     def positions(self) -> int | None:
         """Positions of the model where its config.json says so: known before the model is loaded."""
@@ -100,9 +101,9 @@ def _folder(text: str, path: Path) -> Source:
         return Source(name, path)
     ggufs = sorted(file.name for file in path.glob("*.gguf"))
     if len(ggufs) > 1:
-        raise InvalidArgument(f"model folder '{text}' has {len(ggufs)} GGUF files: name one of them, as {path / ggufs[0]}")
+        raise InvalidArgument(f"model folder '{text}' has {len(ggufs)} GGUF files: name one, as {path / ggufs[0]}")
     if not ggufs:
-        raise InvalidArgument(f"model folder '{text}' has neither a config.json nor a GGUF file: give a folder that has")
+        raise InvalidArgument(f"model folder '{text}' has neither a config.json nor a GGUF file: give another")
     return Source(Path(ggufs[0]).stem, path, ggufs[0])
 
 

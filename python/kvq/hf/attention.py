@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from kvq.errors import FailedPrecondition, InvalidArgument, Unsupported
+from kvq.errors import InvalidArgument, Unsupported
 from kvq.hf.cache import HANDLE, Handle
 from kvq.hf.model import decoder_layers
 
-# Arguments of other attention functions that change the result and have no kernel here.
-_REFUSED = ("position_bias", "head_mask")
+# Arguments that change the result, have no kernel here, and are known to PyTorch's attention.
+_DENSE_ONLY = {"position_bias": "adds a position bias to its scores"}
 
 
 class _NoGradient(torch.autograd.Function):
@@ -42,13 +42,8 @@ def attention_forward(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    handle: Handle | None = getattr(key, HANDLE, None)
+    handle = _handle(module, key, value, kwargs)
     if handle is None:
-        if getattr(value, HANDLE, None) is not None:
-            raise FailedPrecondition(
-                f"{type(module).__name__} changes K between the cache and the attention function: kvq cannot attend "
-                "it, load the model with attn_implementation=\"sdpa\""
-            )
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
@@ -64,12 +59,29 @@ def attention_forward(
     return out, None
 
 
+def _handle(
+    module: torch.nn.Module, key: torch.Tensor, value: torch.Tensor, kwargs: dict[str, Any]
+) -> Handle | None:
+    """The handle of K and V that are to be attended in place, None where K and V are dense."""
+    handle: Handle | None = getattr(key, HANDLE, None)
+    if handle is None:
+        held: Handle | None = getattr(value, HANDLE, None)
+        if held is not None:
+            held.cache.fall_back(f"{type(module).__name__} changes K between the cache and the attention function")
+        return None
+    for name, what in _DENSE_ONLY.items():
+        if kwargs.get(name) is not None:
+            handle.cache.fall_back(f"{type(module).__name__} {what}")
+            return None
+    return handle
+
+
 def _check_model(module: torch.nn.Module, handle: Handle, kwargs: dict[str, Any]) -> None:
     """What the module says of itself is what the cache was made for."""
     layout = handle.cache.layout
     assert layout is not None
     config = getattr(module, "config", None)
-    layers = decoder_layers(config) if hasattr(config, "num_hidden_layers") else None
+    layers = decoder_layers(config) if handle.layer == 0 and hasattr(config, "num_hidden_layers") else None
     if layers is not None and layers != len(layout.layers):
         raise InvalidArgument(
             f"the model has {layers} layers where the cache was made for {len(layout.layers)}: make the cache from "
@@ -88,13 +100,11 @@ def _check_model(module: torch.nn.Module, handle: Handle, kwargs: dict[str, Any]
 
 
 def _check(module: torch.nn.Module, query: torch.Tensor, dropout: float, kwargs: dict[str, Any]) -> None:
-    for name in _REFUSED:
-        if kwargs.get(name) is not None:
-            raise Unsupported(
-                f"{type(module).__name__} passes {name} = {kwargs[name]!r}, which attn_implementation=\"kvq\" does not "
-                "know: load the model with attn_implementation=\"sdpa\""
-            )
     if kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
-        raise Unsupported(f"{type(module).__name__} is not causal: load the model with attn_implementation=\"sdpa\"")
+        raise Unsupported(
+            f"{type(module).__name__} is not causal: give the decoder of an encoder-decoder model "
+            "EncoderDecoderCache(KVQCache(model.config), DynamicCache()), and load other models with "
+            "attn_implementation=\"sdpa\""
+        )
     if dropout or (module.training and torch.is_grad_enabled() and query.requires_grad):
         raise Unsupported("a KVQCache has no gradient and no dropout: call model.eval() or train without a cache")

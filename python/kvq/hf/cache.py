@@ -91,6 +91,7 @@ class KVQCache(Cache):
         self._pads: list[int] = []  # of that step
         self._waiting: int | None = None  # layer whose K and V were handed out and not yet attended
         self._dense: list[tuple[torch.Tensor, torch.Tensor]] = []  # new K and V while a dense forward runs
+        self._obstacle: str | None = None  # why the model cannot attend in place though its attention is "kvq"
         self._warned = False
         super().__init__(layers=[])
         if config is not None:
@@ -132,8 +133,9 @@ class KVQCache(Cache):
 
     @property
     def is_in_place(self) -> bool:
-        """Whether attention reads the packed pages (attn_implementation="kvq")."""
-        return self.layout is not None and self.layout.is_in_place
+        """Whether attention reads the packed pages: attn_implementation is "kvq", and the model hands K and V on as
+        the cache gave them."""
+        return self.layout is not None and self.layout.is_in_place and self._obstacle is None
 
     def report(self) -> dict[str, float]:
         """Measured bytes of all layers: lowlevel.Cache.report summed over the groups of layers that are alike, and
@@ -290,14 +292,24 @@ class KVQCache(Cache):
         if not self.is_in_place:
             return self._update_dense(layer, k, v)
         if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
+            self.fall_back("K and V of its layers never reach the attention function \"kvq\" as the cache gave them")
+            return self._update_dense(layer, k, v)
+        self._waiting = layer
+        if not self.padded_length and layer == 0:
+            self._dense = [(k.detach(), v.detach())]  # until it is attended
+        return self._mark(layer, k, v)
+
+    def fall_back(self, obstacle: str) -> None:
+        """The model cannot attend in place, as its first layer shows: K and V of the first forward went out as they
+        came, which is all there is, and are still to be stored."""
+        waiting, self._waiting = self._waiting, None
+        if not self._dense:
             self._packed().abort()
             raise FailedPrecondition(
-                f"K and V of layer {waiting} were never attended: the attention function of the model is not \"kvq\" "
-                "though its config says so; make the cache from model.config itself"
+                f"K and V of layer {waiting} were not attended in place, which those of earlier forwards were: "
+                f"{obstacle}; reset() the cache"
             )
-        self._waiting = layer
-        return self._mark(layer, k, v)
+        self._obstacle = obstacle
 
     def _mark(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         gradient = k.requires_grad or v.requires_grad
@@ -312,6 +324,9 @@ class KVQCache(Cache):
         """A forward begins."""
         check_tensors(k, v)
         self._settle()
+        if self._waiting is not None and self._dense and len(self.layers) == 1:
+            self.fall_back("K and V of its layer never reach the attention function \"kvq\" as the cache gave them")
+            self._store_dense()
         if self.packed is not None:
             self.packed.begin_forward()
         self._new = self._waiting = None
@@ -337,6 +352,7 @@ class KVQCache(Cache):
     ) -> torch.Tensor:
         """Stores k and v, attends q over the whole cache and returns [B, T, Hq, D]."""
         self._waiting = None
+        self._dense = []
         packed = self._packed()
         rows, heads, tokens, _ = q.shape
         if layer == 0:
@@ -431,13 +447,16 @@ class KVQCache(Cache):
     def _warn_dense(self) -> None:
         if not self._warned:
             self._warned = True
+            cost = "KVQCache rebuilds dense K and V in every layer and step, which is slow and needs memory"
             implementation = self.config._attn_implementation if self.config is not None else "not kvq"
-            warnings.warn(
-                f"attn_implementation is \"{implementation}\": KVQCache rebuilds dense K and V in every layer and "
-                "step, which is slow and needs memory; load the model with attn_implementation=\"kvq\", or call "
-                "model.set_attn_implementation(\"kvq\")",
-                stacklevel=2,
-            )
+            if self._obstacle is not None:
+                said = f"this model cannot be attended in place: {self._obstacle}; {cost}"
+            else:
+                said = (
+                    f"attn_implementation is \"{implementation}\": {cost}; load the model with "
+                    "attn_implementation=\"kvq\", or call model.set_attn_implementation(\"kvq\")"
+                )
+            warnings.warn(said, stacklevel=2)
 
     # -- memory ------------------------------------------------------------------------------------------------------
 

@@ -47,10 +47,10 @@ class ModelLayout:
         return int(self.config.num_attention_heads)
 
     def sizes(self) -> tuple[int, int, int]:
-        """(KV heads, Dk, Dv) as the config says them; MLA models have no grouped heads and two sizes."""
+        """(KV heads, Dk, Dv) as the config says them. MLA models store a latent vector and a rotary key."""
         config = self.config
-        if getattr(config, "qk_rope_head_dim", None) is not None:
-            return self.q_heads, config.qk_nope_head_dim + config.qk_rope_head_dim, config.v_head_dim
+        if getattr(config, "kv_lora_rank", None) is not None:
+            return 1, config.kv_lora_rank, config.qk_rope_head_dim
         heads = getattr(config, "num_key_value_heads", None) or self.q_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // self.q_heads
         return heads, size, size
@@ -60,11 +60,9 @@ class ModelLayout:
 
 
 def decoder_layers(config: PreTrainedConfig) -> int:
-    if getattr(config, "is_encoder_decoder", False):
-        for name in ("decoder_layers", "num_decoder_layers"):
-            if getattr(config, name, None):
-                return int(getattr(config, name))
-    return int(config.num_hidden_layers)
+    """Layers of the decoder; encoder-decoder configs call them one thing or the other."""
+    text = config.get_text_config(decoder=True)
+    return int(getattr(text, "num_decoder_layers", None) or text.num_hidden_layers)
 
 
 def _layers(config: PreTrainedConfig) -> list[Layer]:

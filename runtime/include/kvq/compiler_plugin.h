@@ -34,7 +34,7 @@ typedef struct kvq_compile_output {
 } kvq_compile_output;
 
 typedef int32_t (*kvq_compiler_plugin_version_fn)(void);
-typedef const char *(*kvq_compiler_hash_fn)(void); /* identifies the code that compiles: part of every key */
+typedef const char *(*kvq_compiler_hash_fn)(void);         /* identifies the code that compiles: part of every key */
 typedef const char *(*kvq_compiler_llvm_version_fn)(void); /* "22.1.0", for reports; the runtime does not ask for it */
 typedef const char *(*kvq_compiler_host_levels_fn)(
     void); /* levels that this host can run, space-separated, best last */

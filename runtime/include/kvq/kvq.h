@@ -152,7 +152,7 @@ typedef struct kvq_sequence_state {
   int64_t tokens;                  /* its length */
   int64_t k_frontier, v_frontier;  /* tokens that are quantized, those kept in full precision not counted */
   int64_t first_block, blocks;     /* it owns the blocks of pages first_block .. first_block + blocks - 1 (window_c2) */
-  int64_t least_tokens;            /* the fewest that kvq_sequence_crop can take it back to (crop_c4) */
+  int64_t least_tokens;            /* the fewest that kvq_sequence_crop can take it back to, but for an empty one (crop_c4) */
 } kvq_sequence_state;
 KVQ_API kvq_error *kvq_sequence_get_state(const kvq_cache *cache, int32_t sequence, kvq_sequence_state *state);
 /* A new sequence in the same state. Blocks are shared until one of the two writes to one (fork_c1); the tail is copied.
@@ -197,7 +197,9 @@ typedef struct kvq_plan_desc {
                                   the last ones, T - new_tokens (left padding) */
   int32_t past_only;           /* since 0.2. 1: attention answers over the tokens before the step alone, in the state at
                                   its begin, for raw prefill (prefill_c2): kvq_attend comes before kvq_append, takes any
-                                  number of new tokens, and the caller merges its lse with attention over the new ones */
+                                  number of new tokens, and the caller merges its lse with attention over the new ones,
+                                  without sink logits: they take part here.
+                                  KVQ_UNSUPPORTED: from among the kept tokens (commit_c7) beyond an attention window */
 } kvq_plan_desc;
 /* Blocks that kvq_plan with this desc would take from the pool: new pages and copies of shared ones. Since 0.2. */
 KVQ_API kvq_error *kvq_plan_blocks(const kvq_cache *cache, const kvq_plan_desc *desc, int64_t *blocks);

@@ -125,8 +125,10 @@ class CacheModel:
 
     def state(self, sequence):
         state = self._states[sequence]
-        names = ("length", "k_frontier", "v_frontier", "first_block", "blocks")
-        return dict(zip(names, (state.length, *state.frontiers, state.first, len(state.pages))))
+        # crop_c4: the query at the new end must find all that its window shows.
+        least = state.first * self.page_tokens + self.rules.attention_window - 1 + self.cache.keep if state.first else 0
+        names = ("length", "k_frontier", "v_frontier", "first_block", "blocks", "least_tokens")
+        return dict(zip(names, (state.length, *state.frontiers, state.first, len(state.pages), least)))
 
     def fingerprint(self, sequence):
         """Equal for two sequences in the same state, bit for bit."""
@@ -155,8 +157,8 @@ class CacheModel:
         for sequence, count in zip(sequences, new_tokens, strict=True):
             state = self._states[sequence]
             length = state.length + count
-            body = body_tokens(self.cache, length)
-            yield sequence, state, state.frontiers_at(length), max(state.first, self.rules.first_page(body))
+            body, frontiers = body_tokens(self.cache, length), state.frontiers_at(length)
+            yield sequence, state, frontiers, max(state.first, self.rules.first_page(body, frontiers))
 
     def _written(self, state, frontiers):
         """The pages that moving the frontiers writes to."""
@@ -187,7 +189,7 @@ class CacheModel:
         """(least, most) blocks in use while such a step is open.
 
         Blocks of before stay, for an abort, beside those of after: that is the least. At most, no page is dropped on
-        the way (window_c2: "a step may keep less") and each of several writers copies a page that they share.
+        the way and each of several writers copies a page that they share.
         """
         before = {block for table in self._tables.values() for block in table.values()}
         after = {block for table in self.tables_after(sequences, new_tokens).values() for block in table.values()}

@@ -26,12 +26,12 @@ class Rules:
     page_tokens: int
     attention_window: int
 
-    def first_page(self, body):
-        """window_c2: the first page that a sequence of so many body tokens does not drop."""
+    def first_page(self, body, frontiers):
+        """window_c2: the first page that a step to so many body tokens and these frontiers does not drop."""
         if not self.attention_window:
             return 0
-        # Page i is dropped when its last token, (i + 1) * P - 1, is at most body - 32 - Wa.
-        return max(0, body - 31 - self.attention_window) // self.page_tokens
+        # Page i is dropped when its last token, (i + 1) * P - 1, is at most body - 32 - Wa and below both frontiers.
+        return min(max(0, body - 31 - self.attention_window), *frontiers) // self.page_tokens
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Sequence:
         body = body_tokens(rules.cache, length)
         frontiers = self.frontiers_at(length)
         ring = tuple(max(r, body - tail_capacity(rules.cache)) for r in self.ring)
-        first = max(self.first, rules.first_page(body))
+        first = max(self.first, rules.first_page(body, frontiers))
         after = []
         for rows, new in zip(self.layers, layers, strict=True):
             sides = {}
@@ -135,24 +135,24 @@ class Sequence:
 
     def _cut_frontiers(self, body):
         """crop_c1, K first."""
-        cache = self.rules.cache
+        cache, dropped = self.rules.cache, self.first * self.rules.page_tokens
         found = []
         for which, own, r, f in zip("KV", self.frontiers, self.ring, body_frontier(cache, body)):
             u = cut_unit(cache, which)
-            x = min(own, max(f, -(-r // u) * u))
+            x = min(own, max(f, dropped, -(-r // u) * u))
             found.append(x if x <= body else body // u * u)
         return found[0], min(found[1], found[0])
 
-    def _refuse_dropped(self, body, thawed):
-        """crop_c4: what the next query sees, and what is thawed, must be in pages that are left."""
-        if not self.first or not body:
+    def _refuse_dropped(self, body):
+        """crop_c4: the pages of what the next query sees must be left."""
+        if not body:
             return
         needed = max(0, body - self.rules.attention_window + 1)
-        needed = min([needed] + [begin for begin, end in thawed if begin < end])
         if needed < self.first * self.rules.page_tokens:
+            least = self.first * self.rules.page_tokens + self.rules.attention_window - 1 + self.rules.cache.keep
             raise CutRefused(
-                f"Page {needed // self.rules.page_tokens} was dropped behind the attention window "
-                f"{self.rules.attention_window}; page {self.first} is the first that is left."
+                f"Page {needed // self.rules.page_tokens} was dropped behind the attention window; page {self.first} is "
+                f"the first that is left, and {self.length - least} tokens can be taken back."
             )
 
     def cut(self, tokens):
@@ -163,9 +163,9 @@ class Sequence:
             return self, 0
         rules, keep = self.rules, self.rules.cache.keep
         body = body_tokens(rules.cache, tokens)
+        self._refuse_dropped(body)
         frontiers = self._cut_frontiers(body)
         thawed = [(x, max(x, min(r, body))) for x, r in zip(frontiers, self.ring)]
-        self._refuse_dropped(body, thawed)
         after = tuple(
             {
                 which: rows[which].cut(tokens, x, end, keep, rules.dtype)

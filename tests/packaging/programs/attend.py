@@ -18,11 +18,13 @@ sys.path.append(sys.argv[1])
 
 import numpy as np
 
+FORMAT = "k4c32-v4t16/w32,block"
+
 
 def attend(device):
     """Attention of 3 new tokens after a prompt of 200, over a cache of 4 bits."""
     context = kvq.lowlevel.Context(device, store_dir=sys.argv[2])
-    cache = kvq.lowlevel.Cache(context, "k4c32-v4t16/w32,block", layers=1, q_heads=4, kv_heads=2, dk=16, dv=16, blocks=8)
+    cache = kvq.lowlevel.Cache(context, FORMAT, layers=1, q_heads=4, kv_heads=2, dk=16, dv=16, blocks=8)
     rng = np.random.default_rng(1)
     sequence = cache.add()
     for tokens in (200, 3):
@@ -40,7 +42,7 @@ def generate():
 
     model = evaluate.tiny().model
     prompt = torch.arange(60).reshape(1, 60)
-    cache = kvq.KVQCache(model.config, "kvq-8")
+    cache = kvq.KVQCache(model.config, FORMAT)
     tokens = model.generate(prompt, past_key_values=cache, max_new_tokens=5, do_sample=False)
     return tokens.shape[1] - 60
 
