@@ -6,6 +6,7 @@ syntax error) it replaces in view.
 """
 
 import copy
+import os
 import re
 import subprocess
 import sys
@@ -15,14 +16,13 @@ from pathlib import Path
 import pytest
 import saved_models
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 import kvq
 import kvq.compat.shim
 from kvq import KVQ, KVQCache, KVQCacheConfig, lowlevel
 from kvq.compat.kivi import LlamaForCausalLM_KIVI, MistralForCausalLM_KIVI, cache_text
 from kvq.compat.kvtuner import (
-    FlexibleHQQQuantizedCache,
     FlexibleQuantizedCacheConfig,
     FlexibleQuantoQuantizedCache,
     FlexibleVanillaQuantizedCache,
@@ -442,7 +442,9 @@ def test_mistral_of_kivi(tmp_path, inputs, sliding_window):
 
 
 def python(program, cwd):
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=cwd)
+    """Runs a program in a folder; kvq is found there too where its own path is relative."""
+    env = os.environ | {"PYTHONPATH": str(Path(kvq.__file__).absolute().parents[1])}
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=cwd, env=env)
 
 
 def test_the_shim_keeps_clear_of_real_packages(tmp_path):
@@ -465,7 +467,7 @@ def test_the_shim_keeps_clear_of_real_packages(tmp_path):
     program = "import kvq.compat; kvq.compat.install('flexible_quant')\nimport flexible_quant.flexible_quantized_cache"
     assert python(program, tmp_path).returncode == 0
     nearest = python("import kvq.compat; kvq.compat.install('model')", tmp_path).stderr.strip().splitlines()[-1]
-    assert nearest == "kvq.errors.InvalidArgument: the package 'model' does not exist: did you mean 'models'?"
+    assert nearest == "kvq.errors.InvalidArgument: the package 'model' does not exist: did you mean models?"
 
 
 def test_importing_kvq_imports_no_torch(tmp_path):
@@ -496,7 +498,7 @@ def test_examples_of_the_document_run(folder, model, number, tmp_path, monkeypat
 
 
 @pytest.mark.model
-def test_snippets_on_a_real_model(monkeypatch):
+def test_snippets_on_a_real_model():
     """SmolLM2 at 8 bits says through each face what it says in full precision."""
     from kvq import evaluate
 

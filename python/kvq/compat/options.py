@@ -116,7 +116,8 @@ class Recipe:
             if "c" in self.axes:
                 rule = "per channel is 32, 64 or 128 tokens"
             raise Unsupported(
-                f"{self.group_option} is {self.group}: a group of kvq {rule}, the nearest is {nearest(self.group, legal)}"
+                f"{self.group_option} is {self.group}: a group of kvq {rule}, the nearest is "
+                f"{nearest(self.group, legal)}"
             )
 
     def _channel_side(self) -> str:
