@@ -41,7 +41,9 @@ std::vector<CacheSetup> windows() {
   for (const CacheSetup &setup : oneOfEachRule())
     for (int window : {40, 150})
       all.push_back(windowed(setup, window));
-  all.push_back(windowed(small(kFlushText, kFlush), 8)); // shorter than what waits to be quantized
+  ModelFormat late = kFlush; // a page and more that no query sees waits to be quantized
+  late.window = 128;
+  all.push_back(windowed(small("k2c32-v4t16/w128,flush", late), 8));
   ModelFormat kept = kSliding;
   kept.keep = 6;
   all.push_back(windowed(small("k4c32-v2t16/w32,keep6,sliding", kept), 70));
