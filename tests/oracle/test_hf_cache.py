@@ -25,10 +25,14 @@ SORTS = {
     "Llama": {},
     "Mistral": dict(sliding_window=24),
     "Qwen3": {},
-    "Gemma2": dict(sliding_window=24, layer_types=SLIDING, query_pre_attn_scalar=16, tie_word_embeddings=False, attn_logit_softcapping=2.0),
+    "Gemma2": dict(
+        sliding_window=24, layer_types=SLIDING, query_pre_attn_scalar=16, tie_word_embeddings=False,
+        attn_logit_softcapping=2.0,
+    ),
     "Gemma3Text": dict(sliding_window=24, layer_types=SLIDING, query_pre_attn_scalar=16, tie_word_embeddings=False),
     "GptOss": dict(sliding_window=24, layer_types=SLIDING, num_local_experts=2, num_experts_per_tok=1),
-}
+}  # fmt: skip
+WAYS = [dict(num_beams=3), dict(num_beams=4, num_return_sequences=2), dict(prefill_chunk_size=8)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,7 +108,7 @@ def test_greedy_of_a_padded_batch(models, sort):
 
 
 @pytest.mark.parametrize("sort", ["Llama", "Gemma2", "GptOss"])
-@pytest.mark.parametrize("ways", [dict(num_beams=3), dict(num_beams=4, num_return_sequences=2), dict(prefill_chunk_size=8)])
+@pytest.mark.parametrize("ways", WAYS)
 def test_beams_and_chunks(models, sort, ways):
     got, expected, _ = both(models(sort), NOTHING_LEAVES, (30, 21), **ways)
     assert torch.equal(got, expected)
@@ -144,9 +148,8 @@ def test_attention_c1_teacher_forced_is_the_fake_quantized_attention(models, sor
     for begin, end in ((0, 70), (70, 71), (71, 103), (103, 150)):
         pieces.append(oracle(ids[:, begin:end], past_key_values=cache).logits)
     got = torch.cat(pieces, dim=1)
-    # 100: two layers of a random model amplify; a code that rounding flips moves logits by more than 1e-3 (2 bits).
-    flipped = ((got - expected).abs().amax(-1) > 100 * tolerances.FAKE_QUANTIZED_RMS * expected.abs().max()).sum()
-    assert flipped <= 0
+    # 100: two layers of a random model amplify.
+    assert (got - expected).abs().max() <= 100 * tolerances.FAKE_QUANTIZED_RMS * expected.abs().max()
 
 
 def test_a_format_per_layer(models):

@@ -227,9 +227,8 @@ def test_prefill_c2_is_the_past_merged_with_the_steps_own_tokens(window):
 def test_prefill_c2_one_token_at_a_time_is_stored_prefill():
     models = [small("k4c32-v4t16/w32,sliding") for _ in range(2)]
     for token in range(100):
-        q, k, v = tensors(np.random.default_rng(token), 1)
-        answers = [m.step([m.add() if token == 0 else 0], [([q], [k], [v])], 0.25, raw) for m, raw in zip(models, (0, 1))]
-        assert all(np.array_equal(a, b) for a, b in zip(answers[0][0][0], answers[1][0][0]))
+        answers = [grow(m, m.add() if token == 0 else 0, 1, token, raw) for m, raw in zip(models, (False, True))]
+        assert all(np.array_equal(a, b) for a, b in zip(*answers))
 
 
 def test_text_f16_is_a_dtype():

@@ -96,9 +96,8 @@ class OracleLayer(CacheLayerMixin):
         """[B, Lq, Hq, Dv]: appends the columns and answers them; padding's rows are zero."""
         batch, q_heads, queries, dk = query.shape
         if self.model is None:
-            self.model = CacheModel(
-                self.format, 1, q_heads, key.shape[1], dk, value.shape[-1], DTYPES[key.dtype], self.page_tokens, **options
-            )
+            shape = 1, q_heads, key.shape[1], dk, value.shape[-1]
+            self.model = CacheModel(self.format, *shape, DTYPES[key.dtype], self.page_tokens, **options)
             self.rows = [self.model.add() for _ in range(batch)]
             self.real = np.zeros((batch, 0), bool)
         new = self._new_columns(mask, batch, queries)
@@ -111,7 +110,7 @@ class OracleLayer(CacheLayerMixin):
         return torch.from_numpy(out).to(query.dtype)
 
     def _new_columns(self, mask, batch, queries):
-        """Which of the new columns are tokens: those that see themselves. The mask must hide nothing else of its own."""
+        """Which of the new columns are tokens: those that see themselves. The mask must hide nothing else."""
         if batch != len(self.rows):
             raise ValueError(f"The batch has {batch} rows; the cache holds {len(self.rows)}.")
         columns = self.get_seq_length()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One sequence (spec sections 5, 6 and 8): what of it is quantized, what the tail holds as it came, what cutting does.
 
-A state is never changed: growing and cutting return new ones, so a fork or a snapshot is the same object again. What the
-product no longer has is NaN here, so that an answer that needs it is NaN too.
+A state is never changed: growing and cutting return new ones, so a fork or a snapshot is the same object again. What
+the product no longer has is NaN here, so that an answer that needs it is NaN too.
 """
 
 from dataclasses import dataclass, replace
@@ -151,8 +151,8 @@ class Sequence:
         if needed < self.first * self.rules.page_tokens:
             least = self.first * self.rules.page_tokens + self.rules.attention_window - 1 + self.rules.cache.keep
             raise CutRefused(
-                f"Page {needed // self.rules.page_tokens} was dropped behind the attention window; page {self.first} is "
-                f"the first that is left, and {self.length - least} tokens can be taken back."
+                f"Page {needed // self.rules.page_tokens} was dropped behind the attention window; page {self.first} "
+                f"is the first that is left, and {self.length - least} tokens can be taken back."
             )
 
     def cut(self, tokens):

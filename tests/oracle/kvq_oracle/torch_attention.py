@@ -71,7 +71,7 @@ def _with_codes(x, end, side, keep):
 def attention(q, k, v, cache, scale=None, *, window=0, score_cap=0.0, sinks=None, raw=False):
     """q [B, Hq, Tq, Dk] are the last Tq of k, v [B, Hkv, T, D]: [B, Hq, Tq, Dv] in f32.
 
-    window: attention window, 0 is none. score_cap: 0 is none. sinks [Hq]. raw: the queries are one step of a raw prefill.
+    window: attention window, 0 is none. score_cap: 0 is none. sinks [Hq]. raw: the queries are one step of raw prefill.
     """
     cache = as_cache(cache)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
