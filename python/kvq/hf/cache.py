@@ -30,6 +30,7 @@ from kvq.hf.raw import attend_new, merge
 
 HANDLE = "_kvq_handle"  # attribute of the tensors that `update` returns
 PREFILLS = ("stored", "raw")
+LONGEST_HEAD = 256  # channels (format-spec text_c2, page_c1)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class KVQCache(Cache):
         """Canonical text of the format; a list where layers differ, once the head sizes are known."""
         if self.formats.text is not None:
             return self.formats.text
-        return [group.pool.kind.format for group in map(self._settled().group, range(len(self.layers)))]
+        texts = [group.pool.kind.format for group in map(self._settled().group, range(len(self.layers)))]
+        return texts[0] if len(set(texts)) == 1 else texts
 
     @property
     def padded_length(self) -> int:
@@ -425,7 +427,8 @@ class KVQCache(Cache):
         self._dense.append((k.detach(), v.detach()))
         if lengths[0]:
             window = self.layers[layer].window
-            old_k, old_v = packed.read(layer, max(0, lengths[0] - window + 1) if window else 0)
+            read = packed.read(layer, max(0, lengths[0] - window + 1) if window else 0)
+            old_k, old_v = (_joined(old, new.shape[1]) for old, new in zip(read, (k, v), strict=True))
             k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
         if layer == len(self.layers) - 1:
             self._store_dense()
@@ -454,7 +457,7 @@ class KVQCache(Cache):
             self._store_dense()
 
     def _store_dense(self) -> None:
-        states, self._dense = self._dense, []
+        states, self._dense = [_split(k, v) for k, v in self._dense], []
         first = states[0][0]
         self._packed().append_all([(_rows(k), _rows(v)) for k, v in states], self._q_heads(first))
         self._extend(torch.ones(first.shape[0], first.shape[2], dtype=torch.bool))
@@ -462,7 +465,10 @@ class KVQCache(Cache):
     def _warn_dense(self) -> None:
         if not self._warned:
             self._warned = True
-            cost = "KVQCache rebuilds dense K and V in every layer and step, which is slow and needs memory"
+            cost = (
+                "KVQCache rebuilds dense K and V in every layer and step, which is slow and needs memory, and tokens of "
+                "one call see each other in full precision"
+            )
             implementation = self.config._attn_implementation if self.config is not None else "not kvq"
             if self._obstacle is not None:
                 said = f"this model cannot be attended in place: {self._obstacle}; {cost}"
@@ -520,6 +526,18 @@ def _empty(layout: ModelLayout, dtype: torch.dtype, rows: int = 1) -> tuple[torc
     """K and V of no token, of the sizes that the config says."""
     kv_heads, dk, dv = layout.sizes()
     return tuple(torch.empty(rows, kv_heads, 0, size, dtype=dtype) for size in (dk, dv))
+
+
+def _split(k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """K and V with heads that are longer than a page takes (latent vectors of MLA models) cut into several."""
+    parts = next((n for n in (1, 2, 4, 8) if max(k.shape[-1], v.shape[-1]) <= n * LONGEST_HEAD), 1)
+    return tuple(x.unflatten(-1, (parts, -1)).permute(0, 1, 3, 2, 4).flatten(1, 2) if parts > 1 else x for x in (k, v))
+
+
+def _joined(stored: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows as they were before _split, given how many heads there were."""
+    parts = stored.shape[1] // heads
+    return stored.unflatten(1, (heads, parts)).permute(0, 1, 3, 2, 4).flatten(3) if parts > 1 else stored
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:
