@@ -125,8 +125,8 @@ class CacheModel:
 
     def state(self, sequence):
         state = self._states[sequence]
-        names = ("length", "k_frontier", "v_frontier", "first_block", "blocks")
-        return dict(zip(names, (state.length, *state.frontiers, state.first, len(state.pages))))
+        names = ("length", "k_frontier", "v_frontier", "first_block", "blocks", "least_tokens")
+        return dict(zip(names, (state.length, *state.frontiers, state.first, len(state.pages), state.least_tokens)))
 
     def fingerprint(self, sequence):
         """Equal for two sequences in the same state, bit for bit."""
