@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Finds MLIR 22 (MLIR_DIR overrides where) and defines kvq_mlir_library: a static library with the shared precompiled
-# header, linked to the shared libMLIR and libLLVM.
+# header. It names no library of LLVM: what is linked in the end takes kvq_llvm_shared or, for the wheel,
+# kvq_llvm_static.
 
 if(NOT MLIR_DIR AND EXISTS /usr/lib/llvm-22/lib/cmake/mlir)
   set(MLIR_DIR /usr/lib/llvm-22/lib/cmake/mlir)
@@ -22,7 +23,10 @@ target_include_directories(kvq_mlir SYSTEM INTERFACE ${LLVM_INCLUDE_DIRS} ${MLIR
 target_include_directories(kvq_mlir INTERFACE ${CMAKE_BINARY_DIR})
 target_compile_definitions(kvq_mlir INTERFACE ${KVQ_LLVM_DEFINITIONS})
 target_compile_options(kvq_mlir INTERFACE -fno-exceptions -Wno-ambiguous-reversed-operator)
-target_link_libraries(kvq_mlir INTERFACE MLIR LLVM)
+
+# The shared libMLIR and libLLVM: fast to link, for what stays on this machine.
+add_library(kvq_llvm_shared INTERFACE)
+target_link_libraries(kvq_llvm_shared INTERFACE MLIR LLVM)
 
 # The precompiled header is built once and reused by all libraries.
 file(WRITE ${CMAKE_BINARY_DIR}/kvq_pch_anchor.cpp "\n")

@@ -5,6 +5,8 @@
 #include "codegen/Compile.h"
 #include "kvq/compiler_plugin.h"
 
+#include "llvm/Config/llvm-config.h"
+
 #include <memory>
 
 using namespace mlir::kvq;
@@ -19,6 +21,8 @@ struct Output : kvq_compile_output {
 #define KVQ_EXPORT extern "C" __attribute__((visibility("default")))
 
 KVQ_EXPORT int32_t kvq_compiler_plugin_version(void) { return KVQ_COMPILER_PLUGIN_VERSION; }
+
+KVQ_EXPORT const char *kvq_compiler_llvm_version(void) { return LLVM_VERSION_STRING; }
 
 KVQ_EXPORT const char *kvq_compiler_hash(void) {
   static const std::string hash = compilerHash();

@@ -45,8 +45,8 @@ LogicalResult checkAttention(AttentionOp op) {
     return op.emitOpError("reads dense or single packed K and V, for which there is no kernel; attend to a cache, and "
                           "run kvq-fuse-packed first");
   if (!op.getBoundsAttr() || !op.getBoundsAttr().isCausalOnly()) // expand_c3
-    return op.emitOpError("has bounds that are not lowered yet; use bounds <causal = true>, and a score region for "
-                          "other masks");
+    return op.emitOpError("has bounds that are not lowered yet; use bounds <causal = true>, and a window or a score "
+                          "region for other masks");
   for (Value capture : op.getCaptures()) {
     Type type = capture.getType();
     if (!type.isF32() && !type.isInteger(32) && !type.isInteger(64)) // expand_c4

@@ -49,6 +49,8 @@ struct FuseRead : OpRewritePattern<AttentionOp> {
     bool heads = q.isDynamicDim(1) || q.getDimSize(1) % problem.getRatio() == 0;
     if (q.getElementType() != problem.getType() || !heads)
       return rewriter.notifyMatchFailure(op, "the queries do not fit the cache's problem");
+    if (bool(op.getWindow()) != problem.getWindow() || bool(op.getScoreCap()) != problem.getScoreCap())
+      return rewriter.notifyMatchFailure(op, "a window or a score cap is not as the cache's problem says");
     if (!op.getBoundsAttr() || !op.getBoundsAttr().getCausal())
       return rewriter.notifyMatchFailure(op, "the queries see later keys than a cache shows them");
     if (mayWriteBetween(read, op))
@@ -68,7 +70,7 @@ struct FuseDequantize : OpRewritePattern<AttentionOp> {
       return rewriter.notifyMatchFailure(op, "K and V are not two dequantized packed matrices");
     for (DequantizeOp source : {k, v})
       if (!getElementTypeOrSelf(source.getValues()).isF32())
-        return rewriter.notifyMatchFailure(op, "K or V was rounded to bf16");
+        return rewriter.notifyMatchFailure(op, "K or V was rounded to 16 bits");
     replaceKeys(op, k.getSource(), v.getSource(), rewriter);
     return success();
   }

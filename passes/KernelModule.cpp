@@ -61,24 +61,32 @@ void buildQuantize(OpBuilder &builder, const ::kvq::KernelRequest &request, cons
   func::ReturnOp::create(builder, func.getLoc());
 }
 
-// A program of the kernel sees a range of the keys; its results are parts for merge, which are f32.
+// A program of the kernel sees a range of the keys; its results are parts for merge, which are f32. Window and score
+// cap are arguments where the request has them.
 void buildAttend(OpBuilder &builder, const ::kvq::KernelRequest &request, const Types &types) {
   SmallVector<Type> results{types.rows(request.dv, types.f32), types.lse()};
-  auto func = makeFunction(builder, request, {types.rows(request.dk, types.problem.getType()), types.cache, types.f32},
-                           results);
+  SmallVector<Type> inputs{types.rows(request.dk, types.problem.getType()), types.cache, types.f32};
+  if (request.window)
+    inputs.push_back(builder.getI64Type());
+  if (request.scoreCap)
+    inputs.push_back(types.f32);
+  auto func = makeFunction(builder, request, inputs, results);
+  Value window = request.window ? func.getArgument(3) : Value();
+  Value scoreCap = request.scoreCap ? func.getArguments().back() : Value();
   auto read = ReadOp::create(builder, func.getLoc(), func.getArgument(1));
   auto bounds = BoundsAttr::get(builder.getContext(), /*causal=*/true, std::nullopt, std::nullopt, 0);
   auto attention = AttentionOp::create(builder, func.getLoc(), results[0], results[1], func.getArgument(0), read.getK(),
-                                       read.getV(), func.getArgument(2), ValueRange(), bounds);
+                                       read.getV(), func.getArgument(2), window, scoreCap, ValueRange(), bounds);
   func::ReturnOp::create(builder, func.getLoc(), attention.getResults());
 }
 
 void buildMerge(OpBuilder &builder, const ::kvq::KernelRequest &request, const Types &types) {
   SmallVector<Type> results{types.rows(request.dv, types.problem.getType()), types.lse()};
-  auto func = makeFunction(
-      builder, request,
-      {types.tensor({kAny, kAny, kAny, request.dv}, types.f32), types.tensor({kAny, kAny, kAny}, types.f32)}, results);
-  auto merge = MergeOp::create(builder, func.getLoc(), results, func.getArgument(0), func.getArgument(1));
+  auto func = makeFunction(builder, request,
+                           {types.tensor({kAny, kAny, kAny, request.dv}, types.f32),
+                            types.tensor({kAny, kAny, kAny}, types.f32), types.tensor({kAny}, types.f32)},
+                           results);
+  auto merge = MergeOp::create(builder, func.getLoc(), results, func.getArguments());
   func::ReturnOp::create(builder, func.getLoc(), merge.getResults());
 }
 

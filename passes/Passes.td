@@ -12,7 +12,7 @@ def KvqKernel : Pass<"kvq-kernel", "::mlir::ModuleOp"> {
   let summary = "write the plain program of a kernel request";
   let description = [{
     Adds the function of a built-in kernel to the module: where compiling a kernel request begins. With
-    `request=quantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows1:lag0:exact`:
+    `request=quantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows1:lag0:win0:cap0:exact`:
 
     ```text
     module {
@@ -55,10 +55,10 @@ def KvqFusePacked : Pass<"kvq-fuse-packed"> {
 
     Likewise `attention(q, dequantize(k), dequantize(v))` becomes `attention(q, k, v)` where k and v are `!kvq.packed`.
 
-    Precondition: K and V are f32 (a bf16 value was rounded, which attention on packed data does not do) and come from
+    Precondition: K and V are f32 (a 16-bit value was rounded, which attention on packed data does not do) and come from
     one `kvq.read`, or from two `kvq.dequantize` of packed matrices. Between the read and the attention, in one block,
-    nothing writes memory. Queries of a cache are of its type, and the bounds are causal: a read gives a query also the
-    keys of its step that follow it.
+    nothing writes memory. Queries of a cache are of its type, window and cap are there where its problem has them, and
+    the bounds are causal: a read gives a query also the keys of its step that follow it.
 
     Not this pass's job: choosing tiles or how codes meet coefficients (`kvq-expand`, `kvq-tile-fold-scales`); removing
     pack and unpack (`kvq-fold-pack`).
@@ -101,13 +101,13 @@ def KvqAttachSchedule : Pass<"kvq-attach-schedule"> {
 
     ```mlir
     func.func @quantize_k(%cache: !kvq_k4v4)
-        attributes {kvq.kernel = "quantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:exact"} {
+        attributes {kvq.kernel = "quantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
       kvq.commit %cache side k : !kvq_k4v4
       return
     }
     ==>
     func.func @quantize_k(%cache: !kvq_k4v4)
-        attributes {kvq.kernel = "quantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:exact",
+        attributes {kvq.kernel = "quantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact",
                     kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 32, rows = 3, vectors = 4, prefetch = 1>} {
       kvq.commit %cache side k : !kvq_k4v4
       return
@@ -153,7 +153,7 @@ def KvqExpand : Pass<"kvq-expand"> {
 
     - expand_c1: the function is the one op of its kernel and a return: append, commit, attention, merge, dequantize.
     - expand_c2: attention reads a cache (`kvq-fuse-packed` sees to that).
-    - expand_c3: its bounds are causal and nothing else.
+    - expand_c3: its bounds are causal and nothing else (a window is an operand).
     - expand_c4: captures are arguments of the function of type f32, i32 or i64.
     - expand_c5: commit is of the kernel's side.
     - expand_c6: a score region consists of elementwise ops of arith and math and does not use the batch index.

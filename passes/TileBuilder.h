@@ -35,6 +35,7 @@ public:
   // value rounded down to a multiple of the constant.
   Value alignDown(Value value, int64_t multiple);
   Value exp2(Value value) { return math::Exp2Op::create(*this, value); }
+  Value tanh(Value value) { return math::TanhOp::create(*this, value); }
   Value log2(Value value) { return math::Log2Op::create(*this, value); }
   Value roundEven(Value value) { return math::RoundEvenOp::create(*this, value); }
 

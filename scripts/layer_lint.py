@@ -58,7 +58,7 @@ OWN_ROOTS = ("runtime/", "dialect/", "passes/", "codegen/", "tools/", "python/",
              "tests/")
 SUFFIXES = (".h", ".hpp", ".c", ".cpp", ".inc", ".td")
 DLOPEN = {"runtime/jit/compiler.cpp": "the one file that adapts the compiler"}
-TORCH_FOLDERS = ("python/kvq/hf/", "python/kvq/evaluate/", "python/kvq/demo/")
+TORCH_FOLDERS = ("python/kvq/hf/", "python/kvq/compat/", "python/kvq/evaluate/", "python/kvq/demo/")
 
 INCLUDE = re.compile(r'^\s*#?\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
 IMPORT = re.compile(r"^\s*(?:import|from)\s+(torch|transformers)\b")

@@ -123,7 +123,7 @@ def pytest(options):
                "--continue-on-collection-errors"]
     command += ["--full"] * options.full
     if options.fast:
-        command += ["-m", "not model"]
+        command += ["-m", "not model and not wheel"]
     if options.filter:
         command += ["-k", options.filter]
     # One store for all tests: what one of them compiled the next one loads.
@@ -196,7 +196,7 @@ def chosen(options):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="./dev test", description="Runs every test and check.")
-    parser.add_argument("--fast", action="store_true", help="no sanitizers, no runtime-only build, no real model")
+    parser.add_argument("--fast", action="store_true", help="no sanitizers, no runtime-only build, no wheel, no real model")
     parser.add_argument("--full", action="store_true",
                         help="the full product of formats, shapes and levels; planted faults")
     parser.add_argument("--filter", metavar="TEXT", help="only tests whose name contains TEXT")

@@ -9,7 +9,7 @@ import numpy as np
 
 F32_ROUNDOFF = 2.0**-24  # half an ulp of a 24-bit significand, relative
 BF16_ROUNDOFF = 2.0**-8  # half an ulp of an 8-bit significand, relative
-F16_ROUNDOFF = 2.0**-11  # half an ulp of an 11-bit significand, relative
+F16_ROUNDOFF = 2.0**-11  # half an ulp of an 11-bit significand, relative; outputs are far above the subnormals
 # Rms of an error spread evenly over +- half an ulp.
 BF16_ROUNDING_RMS = BF16_ROUNDOFF / 3**0.5
 F16_ROUNDING_RMS = F16_ROUNDOFF / 3**0.5
@@ -28,7 +28,11 @@ PARTIAL_RMS = ATTENTION_RMS["f32"]
 TWO_DEVICES_RMS = 2 * PARTIAL_RMS
 """Two devices against each other: each may use its whole budget, in opposite directions."""
 
-MERGE_RMS = {"f32": 64 * F32_ROUNDOFF, "bf16": 64 * F32_ROUNDOFF + BF16_ROUNDING_RMS}
+MERGE_RMS = {
+    "f32": 64 * F32_ROUNDOFF,
+    "bf16": 64 * F32_ROUNDOFF + BF16_ROUNDING_RMS,
+    "f16": 64 * F32_ROUNDOFF + F16_ROUNDING_RMS,
+}
 """merge alone: per part an exponential of some 16 ulps (its argument is rounded to f32, and exp2 as a polynomial is
 accurate to a few ulps), a multiplication and an addition; the parts' errors are independent, so 64 half-ulps cover
 the few parts of a test. The output's rounding comes on top."""

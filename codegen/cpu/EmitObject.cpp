@@ -8,7 +8,6 @@
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/Analysis/TargetLibraryInfo.h"
-#include "llvm/ExecutionEngine/Orc/LLJIT.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
@@ -122,22 +121,4 @@ llvm::Expected<std::string> mlir::kvq::cpu::emitObject(llvm::Module &module, con
                                      "'; an op of the kernel has no lowering on level " + level.name.str());
   }
   return bytes;
-}
-
-LoadedObject::LoadedObject(std::unique_ptr<llvm::orc::LLJIT> jit, kvq_kernel_fn fn) : jit(std::move(jit)), fn(fn) {}
-LoadedObject::LoadedObject(LoadedObject &&) = default;
-LoadedObject::~LoadedObject() = default;
-
-llvm::Expected<LoadedObject> LoadedObject::load(llvm::StringRef object, llvm::StringRef entry) {
-  llvm::InitializeNativeTarget();
-  llvm::InitializeNativeTargetAsmPrinter();
-  auto jit = llvm::orc::LLJITBuilder().create();
-  if (!jit)
-    return jit.takeError();
-  if (auto error = (*jit)->addObjectFile(llvm::MemoryBuffer::getMemBufferCopy(object, "kvq")))
-    return std::move(error);
-  auto symbol = (*jit)->lookup(entry);
-  if (!symbol)
-    return symbol.takeError();
-  return LoadedObject(std::move(*jit), symbol->toPtr<kvq_kernel_fn>());
 }

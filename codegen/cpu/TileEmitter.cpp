@@ -16,6 +16,7 @@ using namespace mlir::kvq::cpu;
 
 // Of a thread's stack, of which 8 MiB are usual; the built-in kernels need up to half of it.
 static constexpr int64_t kScratchLimit = 1024 * 1024;
+static constexpr int64_t kSharedScratch = 4096; // bytes from which on a buffer's memory is used again
 
 TileEmitter::TileEmitter(func::FuncOp kernel, const CpuLevel &level)
     : kernel(kernel), level(level), schedule(kernel->getAttrOfType<tile::ScheduleAttr>(tile::kScheduleAttr)),
@@ -76,7 +77,14 @@ bool TileEmitter::isLazy(Value tile) {
     return false;
   if (isCheap(tile))
     return true;
-  return tile.hasOneUse() && (*tile.user_begin())->getBlock() == op->getBlock();
+  if (tile.use_empty())
+    return false;
+  Operation *user = *tile.user_begin();
+  // The scales of coefficients are read once for every row.
+  if (auto coeff = dyn_cast<tile::CoeffOp>(user);
+      coeff && coeff.getScale() == tile && cast<RankedTensorType>(coeff.getValues().getType()).getDimSize(0) > 1)
+    return false;
+  return tile.hasOneUse() && user->getBlock() == op->getBlock();
 }
 
 LogicalResult TileEmitter::emitOp(Operation &op) {
@@ -235,6 +243,7 @@ LogicalResult TileEmitter::emitFor(scf::ForOp op) {
 LogicalResult TileEmitter::emitRegion(Region &from, Block &to, ArrayRef<Buffer> targets) {
   OpBuilder::InsertionGuard guard(b);
   DenseMap<Value, Buffer> outer = buffers;
+  size_t scratchBefore = scratchInUse.size();
   if (to.mightHaveTerminator())
     to.getTerminator()->erase();
   b.setInsertionPointToEnd(&to);
@@ -243,6 +252,8 @@ LogicalResult TileEmitter::emitRegion(Region &from, Block &to, ArrayRef<Buffer> 
     return failure();
   b.create<scf::YieldOp>(yielded);
   buffers = std::move(outer);
+  scratchFree.append(scratchInUse.begin() + scratchBefore, scratchInUse.end());
+  scratchInUse.truncate(scratchBefore);
   return success();
 }
 
@@ -387,11 +398,20 @@ int64_t TileEmitter::lanesFor(int64_t extent) {
 
 TileEmitter::Buffer TileEmitter::allocate(ArrayRef<int64_t> shape, Type element) {
   int64_t count = ShapedType::getNumElements(shape);
-  scratchBytes += count * (storage(element).getIntOrFloatBitWidth() / 8);
+  int64_t bytes = count * (storage(element).getIntOrFloatBitWidth() / 8);
+  // Small buffers stay apart: LLVM may keep them in registers.
+  auto again = llvm::find_if(scratchFree, [&](const Scratch &scratch) { return scratch.bytes == bytes; });
+  if (bytes >= kSharedScratch && again != scratchFree.end()) {
+    scratchInUse.push_back(*again);
+    scratchFree.erase(again);
+    return {scratchInUse.back().ptr, SmallVector<int64_t>(shape), element};
+  }
+  scratchBytes += bytes;
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(entry);
   Value size = b.create<LLVM::ConstantOp>(b.getI64Type(), b.getI64IntegerAttr(count));
   Value ptr = b.create<LLVM::AllocaOp>(LLVM::LLVMPointerType::get(b.getContext()), storage(element), size, 64);
+  scratchInUse.push_back({ptr, bytes});
   return {ptr, SmallVector<int64_t>(shape), element};
 }
 

@@ -153,7 +153,13 @@ private:
   DenseMap<Value, Buffer> buffers;
   DenseMap<Value, Packed> packed;
   DenseMap<Value, Buffer> destinations; // dots that write straight into a loop's buffer
-  int64_t scratchBytes = 0;             // of all buffers
+  // Memory of buffers, on the stack. What a region allocates serves the regions after it again.
+  struct Scratch {
+    Value ptr;
+    int64_t bytes;
+  };
+  SmallVector<Scratch> scratchInUse, scratchFree;
+  int64_t scratchBytes = 0; // of all
   // A prefetch that the dots after it carry out, a few lines with each of their steps.
   struct Prefetch {
     Value base;

@@ -48,14 +48,13 @@ LogicalResult SideAttr::verify(function_ref<InFlightDiagnostic()> emitError, int
 }
 
 ProblemAttr ProblemAttr::get(MLIRContext *context, const ::kvq::KernelRequest &request) {
-  Builder builder(context);
-  Type type = request.type == ::kvq::ElementType::F32 ? Type(builder.getF32Type()) : Type(builder.getBF16Type());
-  return get(context, request.pageTokens, request.dk, request.dv, request.ratio, type, request.rows, request.lag,
-             Accuracy::Exact);
+  return get(context, request.pageTokens, request.dk, request.dv, request.ratio, tile::toType(context, request.type),
+             request.rows, request.lag, request.window, request.scoreCap, Accuracy::Exact);
 }
 
 LogicalResult ProblemAttr::verify(function_ref<InFlightDiagnostic()> emitError, int pageTokens, int dk, int dv,
-                                  int ratio, Type type, int rows, bool lag, Accuracy accuracy) {
+                                  int ratio, Type type, int rows, bool lag, bool window, bool scoreCap,
+                                  Accuracy accuracy) {
   if (pageTokens < 32 || pageTokens > 256 || pageTokens % 32 != 0) // problem_c1
     return emitError() << "page_tokens is " << pageTokens << "; use a multiple of 32 from 32 to 256";
   for (auto [name, value] : {std::pair("dk", dk), std::pair("dv", dv)})
@@ -64,8 +63,8 @@ LogicalResult ProblemAttr::verify(function_ref<InFlightDiagnostic()> emitError, 
   for (auto [name, value] : {std::pair("ratio", ratio), std::pair("rows", rows)})
     if (value < 1 || value > 64) // problem_c3
       return emitError() << name << " is " << value << "; use 1 to 64";
-  if (!type.isF32() && !type.isBF16()) // problem_c4
-    return emitError() << "type is " << type << "; use f32 or bf16";
+  if (!tile::toElementType(type)) // problem_c4
+    return emitError() << "type is " << type << "; use f32, bf16 or f16";
   return success();
 }
 

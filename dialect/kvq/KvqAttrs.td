@@ -80,25 +80,28 @@ def Kvq_FormatAttr : Kvq_Attr<"Format", "format"> {
 def Kvq_ProblemAttr : Kvq_Attr<"Problem", "problem"> {
   let summary = "shape class of a kernel, and what it promises";
   let description = [{
-    What is fixed when a kernel is compiled. Lengths, batch size, window and heads are arguments at run time.
+    What is fixed when a kernel is compiled. Lengths, batch size, windows and heads are arguments at run time.
 
     - `page_tokens`: tokens of a page. `dk`, `dv`: head sizes of K and V.
     - `ratio`: query heads of one KV head. `rows`: query rows (query, head of the group) of one program.
-    - `type`: of K, V, queries and output: f32 or bf16.
+    - `type`: of K, V, queries and output: f32, bf16 or f16.
     - `lag`: V's frontier may lie below K's, as under the rule `sliding`.
+    - `window`: a query sees a window of keys, as long as an argument says (window_c1); false where it is left out.
+    - `score_cap`: scores are capped, by an argument (attention_c11); false where it is left out.
     - `accuracy`: the accuracy class.
 
     - problem_c1: `page_tokens` is a multiple of 32, at most 256 (a format may ask for more: cache_c1).
     - problem_c2: `dk` and `dv` are multiples of 16 from 16 to 256.
     - problem_c3: `ratio` and `rows` are 1 to 64.
-    - problem_c4: `type` is f32 or bf16.
+    - problem_c4: `type` is f32, bf16 or f16.
 
     ```mlir
     #kvq.problem<page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>
     ```
   }];
   let parameters = (ins "int":$page_tokens, "int":$dk, "int":$dv, "int":$ratio, "::mlir::Type":$type, "int":$rows,
-                        "bool":$lag, EnumParameter<Kvq_Accuracy>:$accuracy);
+                        "bool":$lag, DefaultValuedParameter<"bool", "false">:$window,
+                        DefaultValuedParameter<"bool", "false">:$score_cap, EnumParameter<Kvq_Accuracy>:$accuracy);
   let builders = [AttrBuilder<(ins "const ::kvq::KernelRequest &":$request)>];
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
@@ -133,8 +136,8 @@ def Kvq_BoundsAttr : Kvq_Attr<"Bounds", "bounds"> {
     - `left`: j >= t - left. `right`: j <= t + right.
     - `keep_first`: keys j < keep_first are seen whatever `left` says.
 
-    Whole tiles are skipped by these bounds; masks that are not of this form belong in a score region. Only `causal`
-    alone is expanded today.
+    Whole tiles are skipped by these bounds; masks that are not of this form belong in a score region, and a window
+    whose length is known at run time only is an operand of `kvq.attention`. Only `causal` alone is expanded today.
 
     - bounds_c1: no number is negative.
     - bounds_c2: `right` does not stand beside `causal`, which already is right = 0.

@@ -23,7 +23,7 @@ def Kvq_Dialect : Dialect {
 
     ```mlir
     func.func @dequantize_v(%page: !kvq.packed<64x64, side = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.2 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:8 ch:1">>) -> tensor<64x64xf32>
-        attributes {kvq.kernel = "dequantize_v:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact"} {
+        attributes {kvq.kernel = "dequantize_v:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact"} {
       %v = kvq.dequantize %page : !kvq.packed<64x64, side = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.2 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:8 ch:1">> -> tensor<64x64xf32>
       return %v : tensor<64x64xf32>
     }

@@ -234,6 +234,12 @@ LogicalResult verifyCache(AttentionOp op, CacheType cache) {
   if (q.getElementType() != problem.getType()) // attention_c10
     return op.emitOpError("has queries of ") << q.getElementType() << " for a cache of " << problem.getType()
                                              << "; convert the queries or change the problem";
+  for (auto [name, given, wanted] : {std::tuple("window", bool(op.getWindow()), problem.getWindow()),
+                                     std::tuple("cap", bool(op.getScoreCap()), problem.getScoreCap())})
+    if (given != wanted) // attention_c13
+      return op.emitOpError(given ? "has a " : "has no ")
+             << name << ", but the problem of its cache " << (wanted ? "has one" : "has none")
+             << (given ? "; leave it out, or change the problem" : "; add it, or change the problem");
   return success();
 }
 
@@ -272,15 +278,18 @@ LogicalResult AttentionOp::verify() {
 
 LogicalResult AttentionOp::verifyRegions() { return verifyScore(*this); }
 
-LogicalResult MergeOp::verify() { // merge_c2
-  ShapedType parts = shaped(getParts()), lses = shaped(getLses()), o = shaped(getO()), lse = shaped(getLse());
+LogicalResult MergeOp::verify() {
+  ShapedType parts = shaped(getParts()), lses = shaped(getLses()), sinks = shaped(getSinks());
+  ShapedType o = shaped(getO()), lse = shaped(getLse());
   bool ranks = parts.hasRank() && parts.getRank() == 4 && lses.hasRank() && o.hasRank() && lse.hasRank();
   if (!ranks || lses.getShape() != parts.getShape().drop_back() || o.getShape() != parts.getShape().drop_front() ||
-      lse.getShape() != lses.getShape().drop_front())
+      lse.getShape() != lses.getShape().drop_front()) // merge_c2
     return emitOpError("parts of type ")
            << parts << ", " << lses << " and results of type " << o << ", " << lse
            << " do not agree; use [parts, queries, heads, Dv] and [parts, queries, heads], "
               "and the same without parts";
+  if (!sinks.hasRank() || sinks.getRank() != 1 || !agree(sinks.getDimSize(0), lses.getDimSize(2))) // merge_c3
+    return emitOpError("sinks of type ") << sinks << " are not one logit for each head of " << lses;
   return success();
 }
 

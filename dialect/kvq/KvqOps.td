@@ -13,7 +13,7 @@ include "mlir/Interfaces/SideEffectInterfaces.td"
 
 class Kvq_Op<string mnemonic, list<Trait> traits = []> : Op<Kvq_Dialect, mnemonic, traits>;
 
-def Kvq_Values : TensorOf<[F32, BF16]>;
+def Kvq_Values : TensorOf<[F32, BF16, F16]>;
 def Kvq_Codes : TensorOf<[I8, I32]>;
 def Kvq_Stored : TensorOf<[F16]>;
 def Kvq_Bytes : TensorOf<[I8]>;
@@ -49,8 +49,8 @@ def Kvq_QuantizeOp : Kvq_Op<"quantize", [Pure]> {
 def Kvq_DequantizeOp : Kvq_Op<"dequantize", [Pure, AttrSizedOperandSegments]> {
   let summary = "codes, scales and minima, or a packed matrix, to values";
   let description = [{
-    `x = f32(f32(q) * f32(s)) + f32(m)`: a multiplication, then an addition, each rounded (dequantize_c1). A bf16 result
-    rounds that. Inverse of `kvq.quantize` but for the error of dequantize_c2.
+    `x = f32(f32(q) * f32(s)) + f32(m)`: a multiplication, then an addition, each rounded (dequantize_c1). A bf16 or f16
+    result rounds that. Inverse of `kvq.quantize` but for the error of dequantize_c2.
 
     - dequantize_c3: a matrix of codes comes with scale, minimum and side; a packed matrix, which has them, comes alone.
     - dequantize_c4: values have the shape of the codes or the packed matrix.
@@ -121,8 +121,8 @@ def Kvq_UnpackOp : Kvq_Op<"unpack", [Pure]> {
 def Kvq_AppendOp : Kvq_Op<"append"> {
   let summary = "tokens into the tail";
   let description = [{
-    Puts K and V of new tokens, [tokens, KV heads, channels], into the tail of their sequences, token t in slot
-    t mod cap (tail_c1), as they came. `bad` counts for each token the values that are bad (quantize_c1, step_c2): NaN,
+    Puts K and V of new tokens, [tokens, KV heads, channels], into the tail of their sequences (tail_c1), as they came.
+    Tokens that are kept for ever (commit_c7) have rows of their own there, the others share a ring. `bad` counts for each token the values that are bad (quantize_c1, step_c2): NaN,
     infinite or above 65504 in magnitude. Nothing is quantized yet.
 
     - append_c1: K and V are 3-d, with the cache's head sizes and type, and agree on tokens and heads.
@@ -143,8 +143,8 @@ def Kvq_AppendOp : Kvq_Op<"append"> {
 def Kvq_CommitOp : Kvq_Op<"commit"> {
   let summary = "quantize the tokens that left the window";
   let description = [{
-    Moves the frontier of one side of every sequence to f(n), n its tokens (commit_c2, commit_c3): the tokens between
-    the old frontier and f(n) are quantized from the tail into pages. This is the one moment of commit (commit_c4); a
+    Moves the frontier of one side of every sequence to f(n), n its tokens (commit_c2, commit_c3, commit_c8): the tokens
+    between the old frontier and f(n) are quantized from the tail into pages. This is the one moment of commit (commit_c4); a
     quantized value is never quantized again (commit_c5).
 
     ```mlir
@@ -182,7 +182,10 @@ def Kvq_AttentionOp : Kvq_Op<"attention", [AttrSizedOperandSegments, IsolatedFro
   let description = [{
     For the query i of head h, over the keys j that `bounds` lets it see (all of them where it is absent):
 
-        s_j = score(scale * sum_c q_c * K_{j,c})        lse = ln sum_j exp(s_j)        o = sum_j exp(s_j - lse) * V_j
+        s_j = score(cap(scale * sum_c q_c * K_{j,c}))        lse = ln sum_j exp(s_j)        o = sum_j exp(s_j - lse) * V_j
+
+    `window w`, at least 1, narrows the bounds: the query at position t sees the key at position j only where j > t - w
+    (window_c1). `cap c` is cap(s) = c * tanh(s / c) (attention_c11), the identity where it is absent.
 
     K and V come in one of three forms:
 
@@ -193,7 +196,8 @@ def Kvq_AttentionOp : Kvq_Op<"attention", [AttrSizedOperandSegments, IsolatedFro
       n - T + i; with keys of its own, the position is the cache's. Query head h reads KV head h / ratio.
 
     `score` is a scalar function of the score in natural units, batch (the query's sequence), query head, query
-    position and key position, and of the `captures`, which follow as further arguments. It has no side effects.
+    position and key position, and of the `captures`, which follow as further arguments. It has no side effects. Over a
+    cache positions are body indices, negative for kept tokens (commit_c7).
     The output is in the query's type, or f32 where it is a part that `kvq.merge` combines. A query that sees no key
     has lse = -inf and o = 0.
 
@@ -204,28 +208,31 @@ def Kvq_AttentionOp : Kvq_Op<"attention", [AttrSizedOperandSegments, IsolatedFro
     - attention_c9: the score region takes (f32, index, index, index, index, captures...), yields an f32 and has no side
       effects; captures need it.
     - attention_c10: queries of a cache are of its problem's type.
+    - attention_c13: over a cache, window and cap are there where its problem has them, and only there.
 
     ```mlir
-    %o, %lse = kvq.attention %q, %k, %v scale %scale bounds <causal = true>
+    %o, %lse = kvq.attention %q, %k, %v scale %scale window %w cap %cap bounds <causal = true>
         : tensor<?x9x64xf32>, tensor<?x3x64xf32>, tensor<?x3x64xf32> -> tensor<?x9x64xf32>, tensor<?x9xf32>
-    %p, %plse = kvq.attention %q, %cache scale %scale captures(%cap : f32) bounds <causal = true>
+    %p, %plse = kvq.attention %q, %cache scale %scale captures(%slope : f32) bounds <causal = true>
         : tensor<?x9x64xf32>, !kvq_k4v4 -> tensor<?x9x64xf32>, tensor<?x9xf32> score {
-    ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index, %c: f32):
-      %t = arith.divf %s, %c : f32
-      %u = math.tanh %t : f32
-      %capped = arith.mulf %u, %c : f32
-      kvq.yield %capped : f32
+    ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index, %m: f32):
+      %distance = arith.subi %key, %query : index
+      %integer = arith.index_cast %distance : index to i32
+      %float = arith.sitofp %integer : i32 to f32
+      %bias = arith.mulf %float, %m : f32
+      %biased = arith.addf %s, %bias : f32
+      kvq.yield %biased : f32
     }
     ```
   }];
   let arguments = (ins Kvq_Values:$q, AnyTypeOf<[Kvq_Values, Kvq_PackedType, Kvq_CacheType]>:$key,
-                       Optional<AnyTypeOf<[Kvq_Values, Kvq_PackedType]>>:$value, F32:$scale,
-                       Variadic<AnyType>:$captures, OptionalAttr<Kvq_BoundsAttr>:$bounds);
+                       Optional<AnyTypeOf<[Kvq_Values, Kvq_PackedType]>>:$value, F32:$scale, Optional<I64>:$window,
+                       Optional<F32>:$score_cap, Variadic<AnyType>:$captures, OptionalAttr<Kvq_BoundsAttr>:$bounds);
   let results = (outs Kvq_Values:$o, TensorOf<[F32]>:$lse);
   let regions = (region MaxSizedRegion<1>:$score);
   let assemblyFormat = [{
-    $q `,` $key (`,` $value^)? `scale` $scale (`captures` `(` $captures^ `:` type($captures) `)`)?
-    (`bounds` $bounds^)? attr-dict `:` type($q) `,` type($key) (`,` type($value)^)? `->` type($o) `,` type($lse)
+    $q `,` $key (`,` $value^)? `scale` $scale (`window` $window^)? (`cap` $score_cap^)?
+    (`captures` `(` $captures^ `:` type($captures) `)`)? (`bounds` $bounds^)? attr-dict `:` type($q) `,` type($key) (`,` type($value)^)? `->` type($o) `,` type($lse)
     (`score` $score^)?
   }];
   let hasVerifier = 1;
@@ -253,21 +260,24 @@ def Kvq_MergeOp : Kvq_Op<"merge", [Pure]> {
     Parts over disjoint ranges of keys, [parts, queries, heads, Dv] with lse [parts, queries, heads], become one result
     (merge_c1):
 
-        lse = ln sum_i exp(lse_i)        o = sum_i exp(lse_i - lse) * o_i
+        lse = ln (exp(sink) + sum_i exp(lse_i))        o = sum_i exp(lse_i - lse) * o_i
 
-    A part that saw no key has lse = -inf and weighs nothing.
+    A part that saw no key has lse = -inf and weighs nothing. `sinks` holds the sink logit of each head, one more logit
+    that has no value (attention_c12); -inf where a head has none.
 
-    merge_c2: parts are 4-d f32, their lse 3-d; results are the same without the first dimension, lse f32.
+    - merge_c2: parts are 4-d f32, their lse 3-d; results are the same without the first dimension, lse f32.
+    - merge_c3: sinks is 1-d, one for each head.
 
     ```mlir
-    %o, %lse = kvq.merge %parts, %lses
-        : tensor<?x?x9x64xf32>, tensor<?x?x9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+    %o, %lse = kvq.merge %parts, %lses sinks %sinks
+        : tensor<?x?x9x64xf32>, tensor<?x?x9xf32>, tensor<9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
     ```
   }];
-  let arguments = (ins TensorOf<[F32]>:$parts, TensorOf<[F32]>:$lses);
+  let arguments = (ins TensorOf<[F32]>:$parts, TensorOf<[F32]>:$lses, TensorOf<[F32]>:$sinks);
   let results = (outs Kvq_Values:$o, TensorOf<[F32]>:$lse);
   let assemblyFormat = [{
-    $parts `,` $lses attr-dict `:` type($parts) `,` type($lses) `->` type($o) `,` type($lse)
+    $parts `,` $lses `sinks` $sinks attr-dict `:` type($parts) `,` type($lses) `,` type($sinks) `->` type($o) `,`
+    type($lse)
   }];
   let hasVerifier = 1;
 }

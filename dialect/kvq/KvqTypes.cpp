@@ -77,9 +77,11 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError, Fo
   request.dk = problem.getDk();
   request.dv = problem.getDv();
   request.ratio = problem.getRatio();
-  request.type = problem.getType().isF32() ? ::kvq::ElementType::F32 : ::kvq::ElementType::BF16;
+  request.type = *tile::toElementType(problem.getType());
   request.rows = problem.getRows();
   request.lag = problem.getLag();
+  request.window = problem.getWindow();
+  request.scoreCap = problem.getScoreCap();
   return request;
 }
 

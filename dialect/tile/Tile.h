@@ -13,7 +13,7 @@
 #include "mlir/IR/OpImplementation.h"
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
-#include "runtime/format/layout.h"
+#include "runtime/format/problem.h"
 
 #include "dialect/tile/TileDialect.h.inc"
 #include "dialect/tile/TileEnums.h.inc"
@@ -34,6 +34,9 @@ inline constexpr llvm::StringLiteral kScheduleAttr = "kvq_tile.schedule";
 LayoutAttr getLayout(RankedTensorType packed);
 // The parsed map; the attribute's verifier has accepted it.
 ::kvq::Layout parseLayoutAttr(LayoutAttr layout);
+// The type of a kernel's elements in the IR, and back; empty for a type that no kernel has.
+Type toType(MLIRContext *context, ::kvq::ElementType type);
+std::optional<::kvq::ElementType> toElementType(Type type);
 // A packed tile of tokens x channels.
 RankedTensorType getPackedType(MLIRContext *context, int64_t tokens, int64_t channels, int bits,
                                const ::kvq::Layout &layout);

@@ -98,6 +98,25 @@ LayoutAttr mlir::kvq::tile::getLayout(RankedTensorType packed) {
   return ::kvq::parseLayout(std::string_view(map.data(), map.size())).value();
 }
 
+Type mlir::kvq::tile::toType(MLIRContext *context, ::kvq::ElementType type) {
+  switch (type) {
+  case ::kvq::ElementType::F32:
+    return Float32Type::get(context);
+  case ::kvq::ElementType::BF16:
+    return BFloat16Type::get(context);
+  case ::kvq::ElementType::F16:
+    return Float16Type::get(context);
+  }
+  llvm_unreachable("all element types are handled");
+}
+
+std::optional<::kvq::ElementType> mlir::kvq::tile::toElementType(Type type) {
+  for (::kvq::ElementType element : {::kvq::ElementType::F32, ::kvq::ElementType::BF16, ::kvq::ElementType::F16})
+    if (type == toType(type.getContext(), element))
+      return element;
+  return std::nullopt;
+}
+
 RankedTensorType mlir::kvq::tile::getPackedType(MLIRContext *context, int64_t tokens, int64_t channels, int bits,
                                                 const ::kvq::Layout &layout) {
   return RankedTensorType::get({tokens, channels}, IntegerType::get(context, bits),

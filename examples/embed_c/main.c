@@ -65,7 +65,7 @@ static kvq_tensor view(float *data, int heads, int first, int count) {
 }
 
 static void run_step(kvq_cache *cache, int32_t sequence, layer *layers, int first, int32_t count) {
-  kvq_plan_desc desc = {sizeof(desc), 1, &sequence, &count, NULL};
+  kvq_plan_desc desc = {.struct_size = sizeof(desc), .count = 1, .sequences = &sequence, .new_tokens = &count};
   kvq_step *step;
   check(kvq_plan(cache, &desc, &step), "kvq_plan");
   size_t bytes;
@@ -132,7 +132,16 @@ int main(int argc, char **argv) {
   check(kvq_context_create(&options, &context), "kvq_context_create");
   printf("kvq %s on device %s, level %s\n", kvq_version(), options.device, kvq_context_level(context));
 
-  kvq_cache_config config = {sizeof(config), "kvq-8", LAYERS, Q_HEADS, KV_HEADS, D, D, KVQ_F32, 0, 8, 1};
+  kvq_cache_config config = {.struct_size = sizeof(config),
+                             .format = "kvq-8",
+                             .layers = LAYERS,
+                             .q_heads = Q_HEADS,
+                             .kv_heads = KV_HEADS,
+                             .dk = D,
+                             .dv = D,
+                             .dtype = KVQ_F32,
+                             .blocks = 8,
+                             .sequences = 1};
   check(kvq_query_support(context, &config), "kvq_query_support");
   size_t bytes;
   check(kvq_cache_memory_bytes(&config, &bytes), "kvq_cache_memory_bytes");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The append kernel: one new token, all KV heads, into the tail ring; counts bad values (format-spec quantize_c1). It
+// The append kernel: one new token, all KV heads, into the tail; counts bad values (format-spec quantize_c1). It
 // stores bad values as well: the caller reads the count and aborts the step.
 
 #include "passes/expand/CacheTiles.h"
@@ -30,12 +30,11 @@ void mlir::kvq::buildAppend(func::FuncOp kernel, const ::kvq::KernelRequest &req
   Value slot = b.member(item, offsetof(kvq_append_item, tail_slot));
   Value position = b.member(item, offsetof(kvq_append_item, position));
   Value heads = b.indexArg(KVQ_APPEND_HEADS), cap = b.indexArg(KVQ_APPEND_TAIL_CAP);
-  Value ringRow = b.rem(position, cap);
+  Value rows = b.indexArg(KVQ_APPEND_TAIL_ROWS);
 
   auto copy = [&](Value head, unsigned source, Value offset, unsigned stride, unsigned tail, int64_t dim) {
     Value row = b.load(b.arg(source), b.add(offset, b.mul(head, b.indexArg(stride))), {dim});
-    Value line = b.add(b.mul(b.add(b.mul(slot, heads), head), cap), ringRow);
-    b.store(row, b.arg(tail), b.mul(line, b.index(dim)));
+    b.store(row, b.arg(tail), tailOffset(b, {b.arg(tail), slot, heads, head, cap, rows, dim}, position));
     return countBad(b, row);
   };
   auto perHead = [&](Value head, ValueRange bad) -> SmallVector<Value> {

@@ -21,6 +21,10 @@ constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 // The running maximum starts above the score of a masked key, so that such a key gets exp2(-3e38 + 1e30) = 0.
 constexpr float kFirstMax = -1e30f, kMasked = -3e38f;
 constexpr int64_t kRawTokens = 32; // of one step over the tail; every ring is longer (tail_c1)
+// A row that does not exist stands before every token, and sees none.
+constexpr int32_t kNowhere = std::numeric_limits<int32_t>::min();
+// No window is longer: position - window stays an i32.
+constexpr int64_t kLongestWindow = int64_t(1) << 30;
 
 // The online softmax of all rows: maximum [R], sum [R] and unnormalised output [R, Dv].
 struct Softmax {
@@ -48,14 +52,16 @@ private:
   void loadItem();
   void loadRows();
   Softmax visitPages(Softmax state);
+  bool tilesAreWhole() const;
   Softmax visitPackedTiles(Value begin, Value end, bool lagging, Softmax state);
   Softmax visitPackedTile(Value page, Value inPage, Value token, bool lagging, Softmax state);
   Value addLaggingV(Value token, Value weights, Value out);
   Softmax visitTail(Softmax state);
-  Softmax visitRawTile(Value token, Softmax state);
+  Softmax visitRawTile(Value step, Softmax state);
   void prefetchPart(Value entry, Value inPage);
   Value blockAt(Value entry);
   std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool lagging);
+  Value withinWindow(Value visible, Value number, int64_t count);
   Value maskedScores(Value scores, Value visible, Value token);
   Value advanceSoftmax(Value scores, Softmax &state);
   void storeResults(const Softmax &state);
@@ -64,8 +70,14 @@ private:
   Value tokenTile(Value token, int64_t count) { return add(iota(count, getI32Type()), toI32(token)); }
   Value perRow(Value tile, int64_t count) { return broadcast(tile, {rows, count}, {0}); }
   Value perToken(Value tile, int64_t count) { return broadcast(tile, {rows, count}, {1}); }
-  Ring ring(unsigned argument, int64_t dim) {
-    return {arg(argument), tailSlot, indexArg(KVQ_ATTEND_KV_HEADS), kvHead, indexArg(KVQ_ATTEND_TAIL_CAP), dim};
+  Tail tail(unsigned argument, int64_t dim) {
+    return {arg(argument),
+            tailSlot,
+            indexArg(KVQ_ATTEND_KV_HEADS),
+            kvHead,
+            indexArg(KVQ_ATTEND_TAIL_CAP),
+            indexArg(KVQ_ATTEND_TAIL_ROWS),
+            dim};
   }
 
   tile::ScheduleAttr schedule;
@@ -75,9 +87,11 @@ private:
 
   // The item.
   Value kvHead, queryBase, rowBegin, rowCount, packedBegin, packedEnd, rawBegin, rawEnd, vRawBegin, tableBase, tailSlot,
-      split;
+      split, kept;
   // Per row: does it exist, index of its query and head, its coefficients, its bounds (i32).
-  Value valid, query, head, q, kFrontier, vFrontier, packedLimit, rawLast, position;
+  Value valid, query, head, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
+  Value keptEnd;    // kept tokens below this body index exist for some row
+  Value tailBegin;  // where the loop over kept tokens and the ring begins
   Value committedV; // V of tokens below this index is packed
 };
 
@@ -95,6 +109,7 @@ void AttendEmitter::loadItem() {
   tableBase = member(at, offsetof(kvq_attend_item, table_base));
   tailSlot = member(at, offsetof(kvq_attend_item, tail_slot));
   split = member(at, offsetof(kvq_attend_item, split));
+  kept = member(at, offsetof(kvq_attend_item, kept));
 }
 
 void AttendEmitter::loadRows() {
@@ -106,19 +121,33 @@ void AttendEmitter::loadRows() {
   Value offset = toIndex(load(arg(KVQ_ATTEND_Q_OFFSETS), query, {}, valid));
   offset = add(offset, mul(head, indexArg(KVQ_ATTEND_Q_HEAD_STRIDE)));
   Value loaded = toF32(load(arg(KVQ_ATTEND_Q), offset, {rows, k.dim}, valid));
-  // A score region works on natural units; without one the change of base is part of the scale.
-  Value scale = region ? arg(KVQ_ATTEND_SCALE) : mul(arg(KVQ_ATTEND_SCALE), f32(kLog2e));
-  q = mul(loaded, scale);
+  // attention_c11 works on scores divided by the cap, a score region on natural units; without either the change of
+  // base is part of the scale.
+  Value scale = arg(KVQ_ATTEND_SCALE);
+  if (request.scoreCap)
+    scale = div(scale, arg(KVQ_ATTEND_SCORE_CAP));
+  q = mul(loaded, request.scoreCap || region ? scale : mul(scale, f32(kLog2e)));
 
-  // Rows that do not exist load frontier 0 and get position -1: they see no key.
+  // Rows that do not exist load frontier 0.
   kFrontier = load(arg(KVQ_ATTEND_K_FRONTIER), query, {}, valid);
   vFrontier = request.lag ? load(arg(KVQ_ATTEND_V_FRONTIER), query, {}, valid) : kFrontier;
-  position = select(valid, load(arg(KVQ_ATTEND_POSITIONS), query, {}, valid), i32(-1));
-  // Pages past every row's frontier may hold anything, also scales that are NaN: they are never visited.
+  position = select(valid, load(arg(KVQ_ATTEND_POSITIONS), query, {}, valid), i32(kNowhere));
+  // What lies past every row's frontier or position may hold anything, also NaN: it is never visited.
   packedEnd = min(packedEnd, toIndex(reduce(tile::ReduceKind::Max, kFrontier, 0)));
   committedV = request.lag ? toIndex(reduce(tile::ReduceKind::Max, vFrontier, 0)) : packedEnd;
-  packedLimit = min(kFrontier, toI32(packedEnd));
-  rawLast = min(position, sub(toI32(rawEnd), i32(1)));
+  Value positionEnd = add(toIndex(reduce(tile::ReduceKind::Max, position, 0)), index(1));
+  rawEnd = max(min(rawEnd, positionEnd), rawBegin); // the loop over the tail reaches the kept tokens in any case
+  keptEnd = min(positionEnd, index(0));
+  packedLimit = min(min(kFrontier, add(position, i32(1))), toI32(packedEnd));
+  if (request.window) {
+    Value window = toI32(min(indexArg(KVQ_ATTEND_WINDOW), index(kLongestWindow)));
+    windowFirst = add(sub(position, window), i32(1));
+  }
+}
+
+// window_c1, and'ed to `visible`. number: tokens' numbers as a tile [rows, count].
+Value AttendEmitter::withinWindow(Value visible, Value number, int64_t count) {
+  return request.window ? bitAnd(visible, lessEqual(perRow(windowFirst, count), number)) : visible;
 }
 
 // Brings in the share of the page `schedule.prefetch` entries ahead that the current tile is of its own page.
@@ -157,11 +186,19 @@ Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool lagging, So
   }));
 }
 
+// Whether V is packed to the end of each tile that is not lagging. Then V's frontier lies above the tile, or both sides
+// have one frontier and it is a multiple of the tile, because one of them commits in groups of as many tokens
+// (commit_c1, commit_c8, crop_c1).
+bool AttendEmitter::tilesAreWhole() const {
+  auto commitsTiles = [&](const ::kvq::SideFormat &side) { return side.perChannel() && side.group % tokens == 0; };
+  return request.lag || commitsTiles(request.pair.k) || commitsTiles(request.pair.v);
+}
+
 // Scale and minimum of V for a tile. A probability of 0 must meet no NaN: parameters of groups that no commit has
-// written yet are read as 0. Where every tile begins and ends at a commit there are none.
+// written yet are read as 0. K needs no such care, its scores are chosen by the mask.
 std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage, Value token, bool lagging) {
   Value scale = v.scales(page, inPage, tokens), min = v.minima(page, inPage, tokens);
-  if (!lagging && ::kvq::commitGroup(request.pair) % tokens == 0)
+  if (!lagging && tilesAreWhole())
     return {scale, min};
   auto type = cast<RankedTensorType>(scale.getType());
   int64_t groups = type.getDimSize(0), step = tokens / groups;
@@ -174,6 +211,10 @@ std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage,
 
 // Scores in base 2, -3e38 where not visible.
 Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
+  if (request.scoreCap) {
+    Value cap = arg(KVQ_ATTEND_SCORE_CAP);
+    scores = mul(tanh(scores), region ? cap : mul(cap, f32(kLog2e)));
+  }
   if (region) {
     int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
     ScoreIndices indices;
@@ -204,7 +245,7 @@ Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bo
       k.dequantize(k.codes(page, inPage, tokens), k.scales(page, inPage, tokens), k.minima(page, inPage, tokens));
   Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1);
   Value number = perToken(tokenTile(token, tokens), tokens);
-  Value visible = less(number, perRow(packedLimit, tokens));
+  Value visible = withinWindow(less(number, perRow(packedLimit, tokens)), number, tokens);
   Value weights = advanceSoftmax(maskedScores(scores, visible, token), state);
 
   auto [scale, min] = committedParams(page, inPage, token, lagging);
@@ -223,30 +264,36 @@ Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bo
 Value AttendEmitter::addLaggingV(Value token, Value weights, Value out) {
   Value number = tokenTile(token, tokens);
   Value inTail = bitAnd(less(sub(toI32(vRawBegin), i32(1)), number), less(number, toI32(packedEnd)));
-  Value offsets = ringOffsets(*this, ring(KVQ_ATTEND_TAIL_V, v.dim), token, tokens);
+  Value offsets = tailOffsets(*this, tail(KVQ_ATTEND_TAIL_V, v.dim), token, tokens);
   Value raw = toF32(load(arg(KVQ_ATTEND_TAIL_V), offsets, {tokens, v.dim}, inTail));
   return dot(raw, weights, out, 0);
 }
 
-Softmax AttendEmitter::visitRawTile(Value token, Softmax state) {
+// A step of visitTail: kept tokens before rawBegin, tokens of the ring from there on. Either may reach past its end.
+Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
+  Value isKept = less(step, rawBegin), token = select(isKept, sub(sub(step, tailBegin), kept), step);
+  Value end = toI32(select(isKept, keptEnd, rawEnd));
   Value number = tokenTile(token, kRawTokens);
-  Value present = less(number, toI32(rawEnd));
-  auto load = [&](unsigned tail, int64_t dim) {
-    Value offsets = ringOffsets(*this, ring(tail, dim), token, kRawTokens);
-    return toF32(TileBuilder::load(arg(tail), offsets, {kRawTokens, dim}, present));
+  Value present = less(number, end);
+  auto load = [&](unsigned argument, int64_t dim) {
+    Value offsets = tailOffsets(*this, tail(argument, dim), token, kRawTokens, isKept);
+    return toF32(TileBuilder::load(arg(argument), offsets, {kRawTokens, dim}, present));
   };
   Value scores = dot(load(KVQ_ATTEND_TAIL_K, k.dim), q, constantTile({rows, kRawTokens}, 0), 1);
   number = perToken(number, kRawTokens);
-  Value visible =
-      bitAnd(lessEqual(perRow(kFrontier, kRawTokens), number), lessEqual(number, perRow(rawLast, kRawTokens)));
-  Value weights = advanceSoftmax(maskedScores(scores, visible, token), state);
+  // A row's frontier hides tokens of the ring only.
+  Value first = select(isKept, i32(kNowhere), kFrontier), last = min(position, sub(end, i32(1)));
+  Value visible = bitAnd(lessEqual(perRow(first, kRawTokens), number), lessEqual(number, perRow(last, kRawTokens)));
+  Value weights = advanceSoftmax(maskedScores(scores, withinWindow(visible, number, kRawTokens), token), state);
   state.out = dot(load(KVQ_ATTEND_TAIL_V, v.dim), weights, state.out, 0);
   return state;
 }
 
+// One loop over kept tokens and ring: the steps over kept tokens stand before rawBegin.
 Softmax AttendEmitter::visitTail(Softmax state) {
-  return Softmax::from(loop(rawBegin, rawEnd, kRawTokens, state.values(), [&](Value token, ValueRange carried) {
-    return visitRawTile(token, Softmax::from(carried)).values();
+  tailBegin = sub(rawBegin, alignDown(add(kept, index(kRawTokens - 1)), kRawTokens));
+  return Softmax::from(loop(tailBegin, rawEnd, kRawTokens, state.values(), [&](Value step, ValueRange carried) {
+    return visitRawTile(step, Softmax::from(carried)).values();
   }));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the builders of kernels share: kernel arguments, tiles of a page's sections, rows of a tail ring.
+// What the builders of kernels share: kernel arguments, tiles of a page's sections, rows of a tail.
 #pragma once
 
 #include "passes/TileBuilder.h"
@@ -20,7 +20,7 @@ public:
   // The item of this program: a pointer to a C struct of `bytes` bytes.
   Value item(unsigned argument, size_t bytes);
   // Element type of K, V, tail, q and out.
-  Type dataType() { return request.type == ::kvq::ElementType::F32 ? Type(getF32Type()) : Type(getBF16Type()); }
+  Type dataType() { return mlir::kvq::tile::toType(getContext(), request.type); }
 
   const ::kvq::KernelRequest request;
 
@@ -56,12 +56,15 @@ private:
   KernelBuilder &b;
 };
 
-// One ring of a tail: the tokens of one sequence and KV head.
-struct Ring {
-  Value ptr, slot, heads, head, cap; // index, except ptr
+// K or V in the tail of one sequence and KV head: a ring of `cap` rows, then rows of kept tokens, `rows` in all.
+struct Tail {
+  Value ptr, slot, heads, head, cap, rows; // index, except ptr
   int64_t dim;
 };
-// Offsets of the rows of tokens first .. first + count - 1; count is at most cap, so they wrap at most once.
-Value ringOffsets(TileBuilder &b, const Ring &ring, Value first, int64_t count);
+// Offset of the row of one token, negative if it is kept.
+Value tailOffset(TileBuilder &b, const Tail &tail, Value token);
+// Offsets of the rows of tokens first .. first + count - 1. They are all in the ring, or all kept (`kept`, an i1; null:
+// never); count is at most cap, so they wrap at most once.
+Value tailOffsets(TileBuilder &b, const Tail &tail, Value first, int64_t count, Value kept = {});
 
 } // namespace mlir::kvq

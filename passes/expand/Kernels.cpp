@@ -25,7 +25,7 @@ SmallVector<Type> decode(StringRef letters, MLIRContext *context, ::kvq::Element
       types.push_back(ptr(b.getI8Type()));
       break;
     case 'x':
-      types.push_back(ptr(data == ::kvq::ElementType::F32 ? Type(b.getF32Type()) : Type(b.getBF16Type())));
+      types.push_back(ptr(tile::toType(context, data)));
       break;
     case 'f':
       types.push_back(ptr(b.getF32Type()));
@@ -48,8 +48,8 @@ SmallVector<Type> decode(StringRef letters, MLIRContext *context, ::kvq::Element
 }
 
 // Position by position the enums of kernel_abi.h.
-constexpr StringLiteral kAppend = "bxnxnxxnni", kQuantize = "bbnxnn", kAttend = "bxlnbnixxnniiisffn",
-                        kMerge = "ffnnixlnf", kDequantize = "bbnxn";
+constexpr StringLiteral kAppend = "bxnxnxxnnni", kQuantize = "bbnxnnn", kAttend = "bxlnbnixxnnniiisnsffn",
+                        kMerge = "ffnnixlnff", kDequantize = "bbnxn";
 static_assert(kAppend.size() == KVQ_APPEND_ARGS && kQuantize.size() == KVQ_QUANTIZE_ARGS &&
               kAttend.size() == KVQ_ATTEND_ARGS && kMerge.size() == KVQ_MERGE_ARGS &&
               kDequantize.size() == KVQ_DEQUANTIZE_ARGS);

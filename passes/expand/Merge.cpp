@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The merge kernel: partial results of one query, all heads, into one (format-spec merge_c1). One pass with a running
-// maximum, as in attend; base 2 inside.
+// The merge kernel: partial results of one query, all heads, into one (format-spec merge_c1, attention_c12). One pass
+// with a running maximum, as in attend; base 2 inside.
 
 #include "passes/expand/CacheTiles.h"
 #include "passes/expand/Kernels.h"
@@ -25,12 +25,16 @@ void mlir::kvq::buildMerge(func::FuncOp kernel, const ::kvq::KernelRequest &requ
   Value outOffset = b.toIndex(b.load(b.arg(KVQ_MERGE_OUT_OFFSETS), query));
 
   b.loop(b.index(0), heads, 1, {}, [&](Value head, ValueRange) -> SmallVector<Value> {
-    // The lse of a part is a tile of one element: scalar transcendental functions are not worth having.
-    SmallVector<Value> inits = {b.constantTile({1}, kFirstMax), b.constantTile({1}, 0), b.constantTile({dv}, 0)};
+    // An lse is a tile of one element: scalar transcendental functions are not worth having.
+    auto loadLse = [&](unsigned from, Value place) {
+      return b.max(b.mul(b.load(b.arg(from), place, {1}), b.f32(kLog2e)), b.f32(kNoKey));
+    };
+    // The sink logit is where the sum begins: a part without a value (attention_c12).
+    Value sink = loadLse(KVQ_MERGE_SINKS, head), first = b.max(sink, b.f32(kFirstMax));
+    SmallVector<Value> inits = {first, b.exp2(b.sub(sink, first)), b.constantTile({dv}, 0)};
     SmallVector<Value> all = b.loop(b.index(0), splits, 1, inits, [&](Value split, ValueRange carried) {
       Value place = b.add(b.mul(b.add(b.mul(split, queries), query), heads), head);
-      Value lse = b.mul(b.load(b.arg(KVQ_MERGE_PARTIAL_LSE), place, {1}), b.f32(kLog2e));
-      lse = b.max(lse, b.f32(kNoKey));
+      Value lse = loadLse(KVQ_MERGE_PARTIAL_LSE, place);
       Value part = b.load(b.arg(KVQ_MERGE_PARTIAL_O), b.mul(place, b.index(dv)), {dv});
       Value max = b.max(carried[0], lse);
       Value shrink = b.exp2(b.sub(carried[0], max)), weight = b.exp2(b.sub(lse, max));

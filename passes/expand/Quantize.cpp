@@ -46,7 +46,7 @@ private:
 
   Section section;
   Value page, position, count, inPage; // inPage: row of the first token
-  Ring ring;
+  Tail tail;
 };
 
 void QuantizeEmitter::loadItem() {
@@ -59,13 +59,14 @@ void QuantizeEmitter::loadItem() {
   inPage = rem(position, index(request.pageTokens));
   Value bytes = add(mul(block, indexArg(KVQ_QUANTIZE_BLOCK_STRIDE)), mul(head, index(pages.bytes)));
   page = advance(arg(KVQ_QUANTIZE_PAGES), bytes, getI8Type());
-  ring = {arg(KVQ_QUANTIZE_TAIL),          slot,       indexArg(KVQ_QUANTIZE_HEADS), head,
-          indexArg(KVQ_QUANTIZE_TAIL_CAP), section.dim};
+  tail = {
+      arg(KVQ_QUANTIZE_TAIL),           slot,       indexArg(KVQ_QUANTIZE_HEADS), head, indexArg(KVQ_QUANTIZE_TAIL_CAP),
+      indexArg(KVQ_QUANTIZE_TAIL_ROWS), section.dim};
 }
 
 Value QuantizeEmitter::loadRows(Value token, int64_t count, Value firstChannel, int64_t channels, Value mask) {
-  Value offsets = add(ringOffsets(*this, ring, token, count), firstChannel);
-  return toF32(load(ring.ptr, offsets, {count, channels}, mask));
+  Value offsets = add(tailOffsets(*this, tail, token, count), firstChannel);
+  return toF32(load(tail.ptr, offsets, {count, channels}, mask));
 }
 
 // quantize_c2 up to `inv`.

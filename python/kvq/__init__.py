@@ -8,6 +8,13 @@ one's own. torch and transformers are imported only where they are used.
 
 from __future__ import annotations
 
+from kvq import _guard
+
+# Before anything else of this folder: another distribution may have put its own files here.
+_guard.refuse_other_kvq()
+_guard.refuse_other_files()
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from kvq import lowlevel
@@ -26,6 +33,7 @@ from kvq.errors import (
 )
 
 if TYPE_CHECKING:
+    from kvq.compat.kvq_package import KVQ, KVQCacheConfig
     from kvq.hf import KVQCache
 
 __version__ = lowlevel.version()
@@ -37,7 +45,9 @@ __all__ = [
     "FailedPrecondition",
     "InternalError",
     "InvalidArgument",
+    "KVQ",
     "KVQCache",
+    "KVQCacheConfig",
     "PermissionDenied",
     "PoolFull",
     "ResourceExhausted",
@@ -55,11 +65,13 @@ def compile(text: str, target: str | None = None) -> lowlevel.Kernel:
     return lowlevel.compile(lowlevel.shared_context(level=target), text)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "KVQCache":
-        from kvq.hf import KVQCache
+# Names whose modules import torch and transformers, which takes seconds.
+_LAZY = {"KVQ": "kvq.compat.kvq_package", "KVQCache": "kvq.hf", "KVQCacheConfig": "kvq.compat.kvq_package"}
 
-        return KVQCache
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'kvq' has no attribute {name!r}")
 
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // kvq._native.Cache and Step: a paged cache that owns its memory, and the steps that write and read it. Growing and
-// the scratch of a step are handled here, so that a caller sees no memory at all.
+// the scratch of a step are handled here, so that a caller sees no memory at all. Sequences are in sequence.cpp.
 #include "python/native/native.h"
 
 #include <nanobind/stl/optional.h>
@@ -12,22 +12,6 @@
 #include <vector>
 
 namespace kvq::python {
-
-struct CacheState {
-  std::shared_ptr<ContextState> context; // destroyed after the cache
-  std::string format;
-  kvq_cache_config config = {};
-  std::shared_ptr<Memory> memory; // arrays made by pages() own it too: growing must not take it from them
-  Memory workspace;
-  kvq_cache *handle = nullptr;
-  std::mutex mutex;
-  ~CacheState() { kvq_cache_destroy(handle); }
-};
-
-class Cache {
-public:
-  std::shared_ptr<CacheState> state = std::make_shared<CacheState>();
-};
 
 class Step {
 public:
@@ -51,17 +35,9 @@ public:
   kvq_step *handle;
 };
 
-static kvq_dtype parseDtype(const std::string &name) {
-  if (name == "float32")
-    return KVQ_F32;
-  if (name == "bfloat16")
-    return KVQ_BF16;
-  throw Failure(KVQ_UNSUPPORTED, "dtype is \"" + name + "\": kvq keeps \"float32\" or \"bfloat16\"");
-}
-
 static void configure(CacheState &state, const Context &context, const std::string &format, int layers, int qHeads,
                       int kvHeads, int dk, int dv, const std::string &dtype, int64_t blocks, int sequences,
-                      int pageTokens) {
+                      int pageTokens, int attentionWindow, float scoreCap) {
   state.context = context.state;
   state.format = format;
   kvq_cache_config &config = state.config;
@@ -76,12 +52,16 @@ static void configure(CacheState &state, const Context &context, const std::stri
   config.page_tokens = pageTokens;
   config.blocks = blocks;
   config.sequences = sequences;
+  config.attention_window = attentionWindow;
+  config.score_cap = scoreCap;
 }
 
 static void create(Cache *self, const Context &context, const std::string &format, int layers, int qHeads, int kvHeads,
-                   int dk, int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens) {
+                   int dk, int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
+                   int attentionWindow, float scoreCap) {
   auto state = std::make_shared<CacheState>();
-  configure(*state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens);
+  configure(*state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
+            attentionWindow, scoreCap);
   size_t bytes = 0;
   check(kvq_cache_memory_bytes(&state->config, &bytes));
   {
@@ -94,9 +74,11 @@ static void create(Cache *self, const Context &context, const std::string &forma
 }
 
 static void querySupport(const Context &context, const std::string &format, int layers, int qHeads, int kvHeads, int dk,
-                         int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens) {
+                         int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
+                         int attentionWindow, float scoreCap) {
   CacheState state;
-  configure(state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens);
+  configure(state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
+            attentionWindow, scoreCap);
   check(kvq_query_support(context.state->handle, &state.config));
 }
 
@@ -132,6 +114,7 @@ static nb::dict report(Cache &self) {
   result["tail_bytes_used"] = r.tail_bytes_used;
   result["bytes_used"] = r.bytes_used;
   result["bytes_reserved"] = r.bytes_reserved;
+  result["bytes_touched"] = r.bytes_touched;
   result["bits_per_element"] = r.bits_per_element;
   return result;
 }
@@ -145,18 +128,24 @@ static nb::dict configOf(const Cache &self) {
   result["kv_heads"] = config.kv_heads;
   result["dk"] = config.dk;
   result["dv"] = config.dv;
-  result["dtype"] = config.dtype == KVQ_F32 ? "float32" : "bfloat16";
+  result["dtype"] = dtypeName(config.dtype);
   result["page_tokens"] = config.page_tokens;
   result["blocks"] = config.blocks;
   result["sequences"] = config.sequences;
+  result["attention_window"] = config.attention_window;
+  result["score_cap"] = config.score_cap;
   return result;
 }
 
-static void read(Cache &self, int sequence, int layer, const Output &k, const Output &v) {
+static void read(Cache &self, int sequence, int layer, const Output &k, const Output &v, int64_t first) {
   kvq_tensor kView = tensorOf(k, "k"), vView = tensorOf(v, "v");
-  nb::gil_scoped_release release;
-  std::scoped_lock lock(self.state->mutex);
-  check(kvq_read(self.state->handle, sequence, layer, &kView, &vView));
+  self.call([&](kvq_cache *cache) { return kvq_read_from(cache, sequence, layer, first, &kView, &vView); });
+}
+
+static void setSinks(Cache &self, int layer, const std::vector<float> &logits) {
+  self.call([&](kvq_cache *cache) {
+    return kvq_cache_set_sinks(cache, layer, logits.data(), static_cast<int32_t>(logits.size()));
+  });
 }
 
 static void prepare(Cache &self, nb::object progress) {
@@ -169,8 +158,9 @@ static void prepare(Cache &self, nb::object progress) {
   visitor.rethrow();
 }
 
-static Step plan(Cache &self, const std::vector<int32_t> &sequences, const std::vector<int32_t> &newTokens,
-                 const std::optional<std::vector<int32_t>> &firstTokens) {
+// The desc of a plan; it points into the vectors.
+static kvq_plan_desc makeDesc(const std::vector<int32_t> &sequences, const std::vector<int32_t> &newTokens,
+                              const std::optional<std::vector<int32_t>> &firstTokens, bool pastOnly) {
   if (newTokens.size() != sequences.size() || (firstTokens && firstTokens->size() != sequences.size()))
     throw Failure(KVQ_INVALID_ARGUMENT, "new_tokens and first_tokens must have one entry for each of the " +
                                             std::to_string(sequences.size()) + " sequences");
@@ -180,6 +170,13 @@ static Step plan(Cache &self, const std::vector<int32_t> &sequences, const std::
   desc.sequences = sequences.data();
   desc.new_tokens = newTokens.data();
   desc.first_tokens = firstTokens ? firstTokens->data() : nullptr;
+  desc.past_only = pastOnly;
+  return desc;
+}
+
+static Step plan(Cache &self, const std::vector<int32_t> &sequences, const std::vector<int32_t> &newTokens,
+                 const std::optional<std::vector<int32_t>> &firstTokens, bool pastOnly) {
+  const kvq_plan_desc desc = makeDesc(sequences, newTokens, firstTokens, pastOnly);
   CacheState &state = *self.state;
   nb::gil_scoped_release release;
   std::scoped_lock lock(state.mutex);
@@ -195,6 +192,13 @@ static Step plan(Cache &self, const std::vector<int32_t> &sequences, const std::
     throw;
   }
   return Step(self.state, handle);
+}
+
+static int64_t planBlocks(Cache &self, const std::vector<int32_t> &sequences, const std::vector<int32_t> &newTokens) {
+  const kvq_plan_desc desc = makeDesc(sequences, newTokens, std::nullopt, false);
+  int64_t blocks = 0;
+  self.call([&](kvq_cache *cache) { return kvq_plan_blocks(cache, &desc, &blocks); });
+  return blocks;
 }
 
 static void append(Step &self, int layer, const Input &k, const Input &v) {
@@ -249,28 +253,6 @@ static void leave(Step &self, bool raised) {
     self.abort();
 }
 
-static int32_t addSequence(Cache &self) {
-  nb::gil_scoped_release release;
-  std::scoped_lock lock(self.state->mutex);
-  int32_t sequence = 0;
-  check(kvq_sequence_add(self.state->handle, &sequence));
-  return sequence;
-}
-
-static void removeSequence(Cache &self, int sequence) {
-  nb::gil_scoped_release release;
-  std::scoped_lock lock(self.state->mutex);
-  check(kvq_sequence_remove(self.state->handle, sequence));
-}
-
-static int64_t length(Cache &self, int sequence) {
-  nb::gil_scoped_release release;
-  std::scoped_lock lock(self.state->mutex);
-  int64_t tokens = 0;
-  check(kvq_sequence_length(self.state->handle, sequence, &tokens));
-  return tokens;
-}
-
 // The packed bytes of a layer, [blocks, block stride], without a copy; they live as long as the array, though the cache
 // moves on to other memory when it grows.
 static nb::ndarray<nb::numpy, uint8_t> pages(Cache &self, int layer) {
@@ -281,14 +263,6 @@ static nb::ndarray<nb::numpy, uint8_t> pages(Cache &self, int layer) {
   nb::capsule owner(memory, [](void *p) noexcept { delete static_cast<std::shared_ptr<Memory> *>(p); });
   size_t shape[2] = {static_cast<size_t>(self.state->config.blocks), static_cast<size_t>(stride)};
   return nb::ndarray<nb::numpy, uint8_t>(data, 2, shape, owner);
-}
-
-static std::vector<int32_t> blockTable(Cache &self, int sequence) {
-  size_t count = 0;
-  check(kvq_sequence_blocks(self.state->handle, sequence, 0, nullptr, &count));
-  std::vector<int32_t> blocks(count);
-  check(kvq_sequence_blocks(self.state->handle, sequence, count, blocks.data(), &count));
-  return blocks;
 }
 
 static void bindStep(nb::module_ &m) {
@@ -314,28 +288,31 @@ static void bindStep(nb::module_ &m) {
 void bindCache(nb::module_ &m) {
   using namespace nb::literals;
   m.def("query_support", querySupport, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a,
-        "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1, "page_tokens"_a = 0,
-        "Raises the reason why such a cache cannot run here; never compiles.");
-  nb::class_<Cache>(m, "Cache", "A paged quantized cache that owns its memory.")
+        "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1, "page_tokens"_a = 0, "attention_window"_a = 0,
+        "score_cap"_a = 0.0f, "Raises the reason why such a cache cannot run here; never compiles.");
+  nb::class_<Cache> cache(m, "Cache", "A paged quantized cache that owns its memory.");
+  cache
       .def("__init__", create, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a, "dk"_a,
-           "dv"_a, "dtype"_a = "float32", "blocks"_a, "sequences"_a = 1, "page_tokens"_a = 0)
-      .def("add", addSequence, "Adds an empty sequence and returns its number.")
-      .def("remove", removeSequence, "sequence"_a, "Removes a sequence; its blocks and its tail slot are free again.")
-      .def("length", length, "sequence"_a, "Tokens of a sequence.")
+           "dv"_a, "dtype"_a = "float32", "blocks"_a, "sequences"_a = 1, "page_tokens"_a = 0,
+           "attention_window"_a = 0, "score_cap"_a = 0.0f)
       .def("grow", grow, "blocks"_a, "sequences"_a, "Moves the cache into larger memory. Not while a step is open.")
       .def("report", report, "Tokens, blocks and bytes, in use and reserved.")
-      .def("read", read, "sequence"_a, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(),
-           "Writes all tokens of a sequence in one layer as dense rows into k and v.")
+      .def("read", read, "sequence"_a, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(), "first"_a = 0,
+           "Writes the tokens of a sequence from `first` on, in one layer, as dense rows into k and v.")
+      .def("set_sinks", setSinks, "layer"_a, "logits"_a, "Sets the sink logits of a layer, one per query head.")
       .def("prepare", prepare, "progress"_a.none() = nb::none(),
            "Compiles or loads all kernels; progress(dict) is called for each.")
       .def("plan", plan, "sequences"_a, "new_tokens"_a, "first_tokens"_a = nb::none(),
-           "Opens a step. new_tokens: tokens that each sequence appends; first_tokens: where they begin along T.")
+           "past_only"_a = false,
+           "Opens a step. new_tokens: tokens that each sequence appends; first_tokens: where they begin along T. "
+           "past_only: attention sees the tokens before the step alone and comes before append, for raw prefill.")
+      .def("plan_blocks", planBlocks, "sequences"_a, "new_tokens"_a, "Blocks that such a step takes from the pool.")
       .def("pages", pages, "layer"_a,
            "Packed bytes of a layer as uint8 [blocks, block stride], in place, for user kernels. Valid until grow.")
-      .def("block_table", blockTable, "sequence"_a, "Numbers of the blocks of a sequence, in order.")
       .def_prop_ro("config", configOf, "What the cache was made with, and its present blocks and sequences.")
       .def_prop_ro("blocks", [](const Cache &self) { return self.state->config.blocks; })
       .def_prop_ro("sequences", [](const Cache &self) { return self.state->config.sequences; });
+  bindSequences(cache);
   bindStep(m);
 }
 

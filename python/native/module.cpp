@@ -4,11 +4,15 @@
 // files share, the functions about formats, and the translation of errors.
 #include "python/native/native.h"
 
+#include <kvq/kernel_abi.h>
+
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <vector>
+
+#include <sys/mman.h>
 
 namespace kvq::python {
 
@@ -20,22 +24,46 @@ void check(kvq_error *error) {
   throw failure;
 }
 
+// Mapped by itself, not taken from malloc: pages of the system that are never touched are never there, and no setting
+// of malloc changes that. A pool can so be as large as it may ever become.
 Memory::Memory(size_t bytes) : bytes_(bytes) {
-  constexpr size_t alignment = 64;
-  data_.reset(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment));
-  if (!data_ && bytes)
+  if (bytes == 0)
+    return;
+  data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data_ == MAP_FAILED)
+    data_ = nullptr;
+  if (!data_)
     throw Failure(KVQ_RESOURCE_EXHAUSTED, "the system has no " + std::to_string(bytes) +
                                               " bytes of memory for the cache: take fewer tokens or sequences");
 }
+
+Memory::~Memory() {
+  if (data_)
+    munmap(data_, bytes_);
+}
+
+static constexpr std::pair<const char *, kvq_dtype> kDtypes[] = {
+    {"float32", KVQ_F32}, {"bfloat16", KVQ_BF16}, {"float16", KVQ_F16}};
+
+kvq_dtype parseDtype(const std::string &name) {
+  for (const auto &[text, dtype] : kDtypes)
+    if (name == text)
+      return dtype;
+  throw Failure(KVQ_UNSUPPORTED, "dtype is \"" + name + "\": kvq keeps \"float32\", \"bfloat16\" or \"float16\"");
+}
+
+const char *dtypeName(kvq_dtype dtype) { return kDtypes[dtype].first; }
 
 static kvq_dtype dtypeOf(nb::dlpack::dtype type, const char *name) {
   if (type == nb::dtype<float>())
     return KVQ_F32;
   if (type.code == static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat) && type.bits == 16 && type.lanes == 1)
     return KVQ_BF16;
+  if (type.code == static_cast<uint8_t>(nb::dlpack::dtype_code::Float) && type.bits == 16 && type.lanes == 1)
+    return KVQ_F16;
   throw Failure(KVQ_UNSUPPORTED, std::string(name) + " has elements of " + std::to_string(type.bits) +
                                      " bits and DLPack type code " + std::to_string(type.code) +
-                                     ": convert it to float32 or bfloat16");
+                                     ": convert it to float32, bfloat16 or float16");
 }
 
 template <typename Array> static kvq_tensor describe(const Array &array, const char *name) {
@@ -138,6 +166,7 @@ static std::pair<int64_t, int64_t> frontier(const std::string &format, int64_t t
 NB_MODULE(_native, m) {
   using namespace nb::literals;
   nb::register_exception_translator(translate);
+  m.attr("kernel_abi") = KVQ_KERNEL_ABI_VERSION;
   m.def("version", [] { return std::string(kvq_version()); }, "Version of libkvq.");
   m.def("format_canonical", canonical, "format"_a, "Canonical text of a cache text or preset.");
   m.def("format_page_tokens", pageTokens, "format"_a, "Legal page sizes in tokens, ascending.");

@@ -9,7 +9,6 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
-#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -37,21 +36,29 @@ using Output = nb::ndarray<>;
 kvq_tensor tensorOf(const Input &array, const char *name);
 kvq_tensor tensorOf(const Output &array, const char *name);
 
-// Memory aligned as the C API wants it. Contents are not cleared.
+// Memory aligned as the C API wants it. It takes real memory only where it is written to.
 class Memory {
 public:
   Memory() = default;
   explicit Memory(size_t bytes);
-  void *data() const { return data_.get(); }
+  Memory(Memory &&other) noexcept { *this = std::move(other); }
+  Memory &operator=(Memory &&other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~Memory();
+  void *data() const { return data_; }
   size_t bytes() const { return bytes_; }
 
 private:
-  struct Free {
-    void operator()(void *p) const { std::free(p); }
-  };
-  std::unique_ptr<void, Free> data_;
+  void *data_ = nullptr;
   size_t bytes_ = 0;
 };
+
+// "float32", "bfloat16", "float16".
+kvq_dtype parseDtype(const std::string &name);
+const char *dtypeName(kvq_dtype dtype);
 
 // Calls on one handle must not overlap (kvq.h), and the interpreter's lock is released around them: each handle has a
 // lock of its own, always taken without the interpreter's lock.
@@ -63,6 +70,28 @@ struct ContextState {
 class Context {
 public:
   std::shared_ptr<ContextState> state = std::make_shared<ContextState>();
+};
+
+// A cache, its memory and its lock; steps and arrays keep it alive.
+struct CacheState {
+  std::shared_ptr<ContextState> context; // destroyed after the cache
+  std::string format;
+  kvq_cache_config config = {};
+  std::shared_ptr<Memory> memory; // arrays made by pages() own it too: growing must not take it from them
+  Memory workspace;
+  kvq_cache *handle = nullptr;
+  std::mutex mutex;
+  ~CacheState() { kvq_cache_destroy(handle); }
+};
+class Cache {
+public:
+  std::shared_ptr<CacheState> state = std::make_shared<CacheState>();
+  // Calls function(handle) with the cache's lock and without the interpreter's, and throws the error that it returns.
+  template <typename Function> void call(const Function &function) const {
+    nb::gil_scoped_release release;
+    std::scoped_lock lock(state->mutex);
+    check(function(state->handle));
+  }
 };
 
 // Collects kvq_kernel_info records and hands them to a Python callable, if there is one.
@@ -79,6 +108,7 @@ private:
 
 void bindContext(nb::module_ &m);
 void bindCache(nb::module_ &m);
+void bindSequences(nb::class_<Cache> &cache);
 void bindKernel(nb::module_ &m);
 
 } // namespace kvq::python

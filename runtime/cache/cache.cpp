@@ -5,7 +5,10 @@
 
 #include "runtime/cache/step.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <mutex>
 
 namespace kvq {
@@ -23,11 +26,8 @@ static Status checkMemory(const Geometry &geometry, const void *memory, size_t b
 
 Cache::Cache(std::shared_ptr<Device> device, const CacheConfig &config, void *memory)
     : device_(std::move(device)), config_(config), geometry_(config), memory_(static_cast<uint8_t *>(memory)),
-      sequences_(config.sequences) {
-  freeBlocks_.reserve(config.blocks);
-  for (int64_t block = config.blocks - 1; block >= 0; --block)
-    freeBlocks_.push_back(static_cast<int32_t>(block));
-}
+      sequences_(config.sequences), pool_(config.blocks),
+      sinks_(int64_t(config.layers) * config.qHeads, -std::numeric_limits<float>::infinity()) {}
 
 Result<std::unique_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, const CacheConfig &config, void *memory,
                                              size_t bytes) {
@@ -41,10 +41,16 @@ void Cache::clearBlock(int32_t block) {
     std::memset(pages(layer) + block * geometry_.blockStride, 0, geometry_.blockStride);
 }
 
+void Cache::copyBlock(int32_t from, int32_t to) {
+  for (int layer = 0; layer < config_.layers; ++layer)
+    std::memcpy(pages(layer) + to * geometry_.blockStride, pages(layer) + from * geometry_.blockStride,
+                geometry_.blockStride);
+}
+
 void Cache::clearTail(int slot) {
   for (int layer = 0; layer < config_.layers; ++layer) {
-    std::memset(tailK(layer) + slot * geometry_.tailKBytes, 0, geometry_.tailKBytes);
-    std::memset(tailV(layer) + slot * geometry_.tailVBytes, 0, geometry_.tailVBytes);
+    std::memset(tailSlot(layer, true, slot), 0, geometry_.tailKBytes);
+    std::memset(tailSlot(layer, false, slot), 0, geometry_.tailVBytes);
   }
 }
 
@@ -65,17 +71,23 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
   auto *target = static_cast<uint8_t *>(memory);
   if (target < memory_ + geometry_.bytes && memory_ < target + larger.bytes)
     return {Code::InvalidArgument, "the new memory overlaps the cache's present memory: allocate it separately"};
-  std::vector<int32_t> added;
-  for (int64_t block = blocks - 1; block >= config_.blocks; --block)
-    added.push_back(static_cast<int32_t>(block));
   sequences_.resize(sequences);
-  freeBlocks_.reserve(blocks); // so that giving blocks back needs no memory
+  pool_.grow(blocks);
+  // Only what is in use: memory that was never touched costs its owner nothing.
   for (int layer = 0; layer < config_.layers; ++layer) {
-    std::memcpy(target + larger.pageOffset(layer), pages(layer), geometry_.poolBytes);
-    std::memcpy(target + larger.tailKOffset(layer), tailK(layer), geometry_.layerTailKBytes);
-    std::memcpy(target + larger.tailVOffset(layer), tailV(layer), geometry_.layerTailVBytes);
+    for (int64_t block = 0; block < config_.blocks; ++block)
+      if (pool_.isUsed(static_cast<int32_t>(block)))
+        std::memcpy(target + larger.pageOffset(layer) + block * geometry_.blockStride,
+                    pages(layer) + block * geometry_.blockStride, geometry_.blockStride);
+    for (int slot = 0; slot < config_.sequences; ++slot) {
+      if (!sequences_[slot].live)
+        continue;
+      std::memcpy(target + larger.tailKOffset(layer) + slot * larger.tailKBytes, tailSlot(layer, true, slot),
+                  geometry_.tailKBytes);
+      std::memcpy(target + larger.tailVOffset(layer) + slot * larger.tailVBytes, tailSlot(layer, false, slot),
+                  geometry_.tailVBytes);
+    }
   }
-  freeBlocks_.insert(freeBlocks_.begin(), added.begin(), added.end());
   config_ = config;
   geometry_ = larger;
   memory_ = target;
@@ -122,37 +134,60 @@ Status Cache::checkSequence(int sequence) const {
   return Status::ok();
 }
 
-Result<int> Cache::addSequence() {
-  for (int id = 0; id < config_.sequences; ++id) {
-    if (sequences_[id].live)
-      continue;
-    clearTail(id);
-    sequences_[id] = Sequence{true, 0, {}};
-    return id;
-  }
-  return Status(Code::ResourceExhausted,
-                "all " + std::to_string(config_.sequences) + " sequences are in use: remove one or kvq_cache_grow");
-}
-
-Status Cache::removeSequence(int sequence) {
+Status Cache::checkChangeable(int sequence) const {
   KVQ_RETURN_IF_ERROR(checkSequence(sequence));
   if (open_ && open_->takesPart(sequence))
     return {Code::FailedPrecondition,
             "sequence " + std::to_string(sequence) + " takes part in the open step: commit or abort it first"};
+  return Status::ok();
+}
+
+Result<int> Cache::freeSlot() const {
+  for (int id = 0; id < config_.sequences; ++id)
+    if (!sequences_[id].live)
+      return id;
+  return Status(Code::ResourceExhausted,
+                "all " + std::to_string(config_.sequences) + " sequences are in use: remove one or kvq_cache_grow");
+}
+
+void Cache::occupy(int slot, SequenceState state) {
+  static_cast<SequenceState &>(sequences_[slot]) = std::move(state);
+  sequences_[slot].live = true;
+  slotsTouched_ = std::max(slotsTouched_, slot + 1);
+}
+
+Result<int> Cache::addSequence() {
+  auto id = freeSlot();
+  if (!id.isOk())
+    return id;
+  clearTail(id.value());
+  occupy(id.value(), {});
+  return id;
+}
+
+Status Cache::removeSequence(int sequence) {
+  KVQ_RETURN_IF_ERROR(checkChangeable(sequence));
   Sequence &removed = sequences_[sequence];
-  freeBlocks_.insert(freeBlocks_.end(), removed.blocks.rbegin(), removed.blocks.rend());
+  for (auto block = removed.blocks.rbegin(); block != removed.blocks.rend(); ++block)
+    pool_.release(*block);
   removed = Sequence{};
   return Status::ok();
 }
 
-Result<std::vector<int32_t>> Cache::blocks(int sequence) const {
+Result<SequenceState> Cache::state(int sequence) const {
   KVQ_RETURN_IF_ERROR(checkSequence(sequence));
-  return sequences_[sequence].blocks;
+  return SequenceState(sequences_[sequence]);
 }
 
-Result<int64_t> Cache::length(int sequence) const {
-  KVQ_RETURN_IF_ERROR(checkSequence(sequence));
-  return sequences_[sequence].length;
+Status Cache::setSinks(int layer, std::span<const float> logits) {
+  if (open_)
+    return {Code::FailedPrecondition, "sink logits cannot change while a step is open: commit or abort it first"};
+  for (size_t head = 0; head < logits.size(); ++head)
+    if (std::isnan(logits[head]) || logits[head] == std::numeric_limits<float>::infinity())
+      return {Code::InvalidArgument, "sink logit of head " + std::to_string(head) + " is " +
+                                         std::to_string(logits[head]) + " but must be finite, or -infinity for none"};
+  std::copy(logits.begin(), logits.end(), sinks_.begin() + int64_t(layer) * config_.qHeads);
+  return Status::ok();
 }
 
 CacheReport Cache::report() const {
@@ -162,10 +197,12 @@ CacheReport Cache::report() const {
     report.tokens += sequence.length;
   }
   report.blocksCapacity = config_.blocks;
-  report.blocksUsed = config_.blocks - static_cast<int64_t>(freeBlocks_.size());
+  report.blocksUsed = pool_.used();
   report.pageBytesUsed = report.blocksUsed * config_.layers * geometry_.blockStride;
   report.tailBytesUsed = report.sequences * config_.layers * (geometry_.tailKBytes + geometry_.tailVBytes);
   report.bytesReserved = geometry_.bytes;
+  report.bytesTouched = config_.layers * (pool_.touched() * geometry_.blockStride +
+                                          slotsTouched_ * (geometry_.tailKBytes + geometry_.tailVBytes));
   if (report.tokens > 0) {
     const double elements =
         static_cast<double>(report.tokens) * config_.layers * config_.kvHeads * (config_.dk + config_.dv);

@@ -4,11 +4,13 @@
 // Step (step.h) only. Not thread-safe; one step may be open at a time.
 #pragma once
 
+#include "runtime/cache/block_pool.h"
 #include "runtime/cache/config.h"
 #include "runtime/device/device.h"
 
 #include <array>
 #include <functional>
+#include <span>
 
 namespace kvq {
 
@@ -22,9 +24,22 @@ struct Tensor {
 
 struct CacheReport {
   int64_t tokens = 0, sequences = 0, blocksUsed = 0, blocksCapacity = 0;
-  int64_t pageBytesUsed = 0, tailBytesUsed = 0, bytesReserved = 0;
+  int64_t pageBytesUsed = 0, tailBytesUsed = 0, bytesReserved = 0, bytesTouched = 0;
   double bitsPerElement = 0;
 };
+
+// What a sequence holds (format-spec section 8). Its number is also its tail slot.
+struct SequenceState {
+  int64_t length = 0;          // tokens, the kept ones included
+  Frontier frontier;           // FK, FV: body tokens that are quantized
+  Frontier ring;               // rK, rV: the first body tokens whose rows are in the ring
+  int64_t firstPage = 0;       // of `blocks`; pages before it were dropped (window_c2)
+  std::vector<int32_t> blocks; // of the pages firstPage .. (step_c3)
+};
+
+// crop_c4: the fewest tokens that the sequence can be taken back to, as the next query must find all that its window
+// shows.
+int64_t leastLength(const SequenceState &state, const CacheConfig &config);
 
 class Cache {
 public:
@@ -36,36 +51,57 @@ public:
   Status prepare(const std::function<void(const KernelInfo &)> &progress);
   Result<int> addSequence();
   Status removeSequence(int sequence);
-  Result<int64_t> length(int sequence) const;
+  Result<SequenceState> state(int sequence) const;
   CacheReport report() const;
-  // All tokens as rows; k and v have batchStride 0 and tokens == length.
-  Status read(int sequence, int layer, const Tensor &k, const Tensor &v);
 
-  // The packed data itself: blocks of a layer, numbers of the blocks of a sequence.
+  // fork_c1.
+  Result<int> forkSequence(int sequence);
+  // crop_c1 to crop_c4: takes the sequence back to `tokens` tokens, gives the number of thawed ones.
+  Result<int64_t> cropSequence(int sequence, int64_t tokens);
+  // snapshot_c1, snapshot_c2.
+  Result<int64_t> snapshotBytes(int sequence) const;
+  Status snapshot(int sequence, std::span<uint8_t> out) const;
+  Result<int> restore(std::span<const uint8_t> data);
+
+  // Tokens `first` .. length - 1 as rows; k and v have batchStride 0 and as many tokens.
+  Status read(int sequence, int layer, int64_t first, const Tensor &k, const Tensor &v);
+  // attention_c12: one logit per query head. Until then a layer has none.
+  Status setSinks(int layer, std::span<const float> logits);
+
+  // The packed data itself: blocks of a layer.
   uint8_t *pages(int layer) const { return memory_ + geometry_.pageOffset(layer); }
-  Result<std::vector<int32_t>> blocks(int sequence) const;
 
   const CacheConfig &config() const { return config_; }
   const Geometry &geometry() const { return geometry_; }
 
 private:
   friend class Step;
-  struct Sequence {
+  struct Sequence : SequenceState {
     bool live = false;
-    int64_t length = 0;
-    std::vector<int32_t> blocks; // format-spec step_c3
   };
 
   Cache(std::shared_ptr<Device> device, const CacheConfig &config, void *memory);
   Status checkSequence(int sequence) const;
+  Status checkChangeable(int sequence) const; // it exists and takes no part in an open step
   Result<const Kernel *> kernel(CacheKernel which);
   uint8_t *tailK(int layer) const { return memory_ + geometry_.tailKOffset(layer); }
   uint8_t *tailV(int layer) const { return memory_ + geometry_.tailVOffset(layer); }
+  // One sequence's rows of K or V in a layer.
+  uint8_t *tailSlot(int layer, bool isK, int slot) const {
+    return isK ? tailK(layer) + slot * geometry_.tailKBytes : tailV(layer) + slot * geometry_.tailVBytes;
+  }
+  int64_t rowBytes(bool isK) const { return int64_t(byteSize(config_.type)) * (isK ? config_.dk : config_.dv); }
   // Kernels may load what they then mask out. Cleared memory keeps such loads finite.
   void clearBlock(int32_t block);
   void clearTail(int slot);
+  void copyBlock(int32_t from, int32_t to);
+  Result<int> freeSlot() const;
+  void occupy(int slot, SequenceState state); // nothing can fail any more
   void copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) const;
-  Status dequantize(const Sequence &sequence, int64_t tokens, bool isK, int layer, const Tensor &out);
+  Status dequantize(const SequenceState &sequence, int64_t from, int64_t to, bool isK, int layer, const Tensor &out);
+  Status thaw(int sequence, int64_t from, int64_t to, bool isK);
+  std::string snapshotText() const;
+  int64_t snapshotPayload(size_t blocks) const;
 
   std::shared_ptr<Device> device_;
   CacheConfig config_;
@@ -73,7 +109,9 @@ private:
   uint8_t *memory_;
   std::array<KernelRef, kCacheKernels> kernels_;
   std::vector<Sequence> sequences_;
-  std::vector<int32_t> freeBlocks_; // the next one to use is the last
+  BlockPool pool_;
+  std::vector<float> sinks_; // [layers][qHeads]
+  int slotsTouched_ = 0;     // tail slots 0 .. slotsTouched_ - 1 have been used at some time
   const class Step *open_ = nullptr;
 };
 

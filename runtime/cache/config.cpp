@@ -51,24 +51,41 @@ Status checkConfig(const CacheConfig &config) {
   if (config.kvHeads > 65536 || config.layers > 65536)
     return invalid("layers " + std::to_string(config.layers) + " and kv_heads " + std::to_string(config.kvHeads) +
                    " must be at most 65536");
+  if (config.attentionWindow < 0 || config.attentionWindow > std::numeric_limits<int32_t>::max())
+    return invalid("attention_window is " + std::to_string(config.attentionWindow) +
+                   " but must be 0 (none) to 2147483647 tokens");
+  if (!(config.scoreCap >= 0) || config.scoreCap > std::numeric_limits<float>::max())
+    return invalid("score_cap is " + std::to_string(config.scoreCap) + " but must be 0 (none) or positive and finite");
   KVQ_RETURN_IF_ERROR(checkShape(config.format.pair, config.dk, config.dv, config.pageTokens));
   return checkSize(config);
 }
 
-Geometry::Geometry(const CacheConfig &config) : layers(config.layers) {
+Geometry::Geometry(const CacheConfig &config)
+    : layers(config.layers), pageTokens(config.pageTokens), attentionWindow(config.attentionWindow) {
   pageBytes = pageMap(config.format.pair, config.pageTokens, config.dk, config.dv).bytes;
   blockStride = config.kvHeads * pageBytes;
   poolBytes = config.blocks * blockStride;
   cap = tailCapacity(config.format);
-  const int64_t rows = int64_t(config.kvHeads) * cap * byteSize(config.type);
-  tailKBytes = rows * config.dk;
-  tailVBytes = rows * config.dv;
+  rows = tailRows(config.format);
+  const int64_t slotRows = int64_t(config.kvHeads) * rows * byteSize(config.type);
+  tailKBytes = slotRows * config.dk;
+  tailVBytes = slotRows * config.dv;
   layerTailKBytes = config.sequences * tailKBytes;
   layerTailVBytes = config.sequences * tailVBytes;
   bytes = config.layers * (poolBytes + layerTailKBytes + layerTailVBytes);
   // About a thousand tokens: some tens of microseconds of work. It depends on nothing else, so that a result depends
   // neither on the number of threads nor on the other sequences of a step.
   splitTokens = std::max(1, 1024 / config.pageTokens) * config.pageTokens;
+  // The window, what may be taken back and one chunk; or the pages between V's frontier and K's where that is more.
+  const int64_t tokens = std::max<int64_t>(attentionWindow, cap) + 2 * kChunkTokens - 1;
+  windowPages = attentionWindow > 0 ? (tokens + pageTokens - 1) / pageTokens + 1 : std::numeric_limits<int32_t>::max();
+}
+
+int64_t Geometry::firstPage(int64_t bodyTokens, const Frontier &packed) const {
+  if (attentionWindow == 0)
+    return 0;
+  const int64_t unseen = bodyTokens - kChunkTokens - attentionWindow + 1; // tokens below it
+  return std::max<int64_t>(0, std::min({unseen, packed.k, packed.v}) / pageTokens);
 }
 
 KernelRequest kernelRequest(const CacheConfig &config, CacheKernel kernel) {
@@ -95,6 +112,8 @@ KernelRequest kernelRequest(const CacheConfig &config, CacheKernel kernel) {
     request.ratio = config.ratio();
     request.rows = kernel == CacheKernel::Decode ? config.ratio() : kChunkRows;
     request.lag = config.format.rule == CommitRule::Sliding;
+    request.window = config.attentionWindow > 0;
+    request.scoreCap = config.scoreCap > 0;
     break;
   case CacheKernel::Merge:
     request.op = KernelOp::Merge;

@@ -18,6 +18,8 @@ struct CacheConfig {
   int pageTokens = 64;
   int64_t blocks = 1;
   int sequences = 1;
+  int64_t attentionWindow = 0; // window_c1; 0: a query sees all tokens before it
+  float scoreCap = 0;          // attention_c11; 0: none
   int ratio() const { return qHeads / kvHeads; }
 };
 
@@ -29,18 +31,24 @@ Status checkConfig(const CacheConfig &config);
 struct Geometry {
   explicit Geometry(const CacheConfig &config);
   int64_t pageBytes, blockStride, poolBytes; // poolBytes: one layer's pages
-  int cap;                                   // ring slots
+  int cap, rows;                             // of the ring; of a tail, with kept tokens (tail_c1)
   int64_t tailKBytes, tailVBytes;            // of one slot in one layer
   int64_t layerTailKBytes, layerTailVBytes;  // of all slots
   int64_t bytes;                             // in all
   int64_t splitTokens;                       // packed tokens of one work item; a multiple of the page
+  int64_t windowPages; // pages that a sequence needs at once under an attention window (window_c2); else no limit
 
   int64_t pageOffset(int layer) const { return layer * poolBytes; }
   int64_t tailKOffset(int layer) const { return layers * poolBytes + layer * (layerTailKBytes + layerTailVBytes); }
   int64_t tailVOffset(int layer) const { return tailKOffset(layer) + layerTailKBytes; }
+  // Row of a body token in its head's part of a tail; a negative one is kept (tail_c1).
+  int64_t tailRow(int64_t position) const { return position < 0 ? rows + position : position % cap; }
+  // The first page that a sequence of so many body tokens still needs (window_c2).
+  int64_t firstPage(int64_t bodyTokens, const Frontier &packed) const;
 
 private:
-  int layers;
+  int layers, pageTokens;
+  int64_t attentionWindow;
 };
 
 // Rows of the attend kernel for chunks of more than one query. Eight: enough that a packed row is read once for several

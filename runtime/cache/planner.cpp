@@ -13,13 +13,16 @@ static int tokensInChunk(const StepPart &part, int index, int &begin) {
   return std::clamp(part.newTokens - begin, 0, kChunkTokens);
 }
 
-Planner::Splits Planner::splitsOf(int64_t firstPosition, int64_t lastPosition) const {
-  const int64_t length = geometry_.splitTokens;
-  const int64_t packedEnd = frontier(config_.format, lastPosition).k;
-  const int64_t rawBegin = frontier(config_.format, firstPosition).k;
-  const int64_t raw = lastPosition + 1 - rawBegin;
+Planner::Splits Planner::splitsOf(const Queries &queries) const {
+  const int64_t length = geometry_.splitTokens, page = config_.pageTokens;
+  const int last = queries.count - 1;
+  const int64_t lowest = queries.lowest(0);
+  const int64_t packedBegin = lowest / page * page;
+  const int64_t packed = std::max<int64_t>(0, queries.state(last).k - packedBegin);
+  const int64_t rawBegin = std::max(queries.state(0).k, lowest);
+  const int64_t raw = queries.keysEnd(last) - rawBegin;
   const auto splits = [&](int64_t tokens) { return static_cast<int>((tokens + length - 1) / length); };
-  return {splits(packedEnd), raw > length ? splits(raw) : 0, rawBegin};
+  return {splits(packed), raw > length ? splits(raw) : 0, packedBegin, rawBegin};
 }
 
 void Planner::planQuantize(const StepPart &part, std::span<const int32_t> table, int64_t from, int64_t to,
@@ -34,39 +37,58 @@ void Planner::planQuantize(const StepPart &part, std::span<const int32_t> table,
   }
 }
 
-void Planner::planAttend(const StepPart &part, int64_t firstPosition, int count, int queryBase, Chunk &chunk) const {
-  const Splits splits = splitsOf(firstPosition, firstPosition + count - 1);
+// One program over split number `split` of the keys, without its KV head. Ranges fit all rows; kernels mask by row.
+kvq_attend_item Planner::attendItem(const Queries &queries, const Splits &splits, int row, int rowCount,
+                                    int split) const {
   const int64_t length = geometry_.splitTokens;
-  const int ratio = config_.ratio(), rows = count * ratio, step = count == 1 ? ratio : kChunkRows;
-  auto &items = count == 1 ? chunk.decode : chunk.chunk;
-  for (int row = 0; row < rows; row += step) {
-    const int rowCount = std::min(step, rows - row);
-    const int64_t last = firstPosition + (row + rowCount - 1) / ratio;
-    const Frontier low = frontier(config_.format, firstPosition + row / ratio);
-    const int64_t packedEnd = frontier(config_.format, last).k;
-    for (int split = 0; split < splits.total(); ++split) {
-      int64_t begin = 0, end = 0, rawBegin = 0, rawEnd = 0;
-      if (split < splits.packed) {
-        begin = split * length;
-        end = std::max(begin, std::min(begin + length, packedEnd));
-      }
-      const bool wholeRaw = splits.raw == 0 && split == splits.total() - 1;
-      if (wholeRaw) {
-        rawBegin = low.k, rawEnd = last + 1;
-      } else if (split >= splits.packed) {
-        const int64_t window = splits.rawBegin + (split - splits.packed) * length;
-        rawBegin = std::max(window, low.k);
-        rawEnd = std::max(rawBegin, std::min(window + length, last + 1));
-      }
-      for (int head = 0; head < config_.kvHeads; ++head)
-        items.push_back({head, queryBase, row, rowCount, static_cast<int32_t>(begin), static_cast<int32_t>(end),
-                         static_cast<int32_t>(rawBegin), static_cast<int32_t>(rawEnd), static_cast<int32_t>(low.v),
-                         part.tableBase, part.sequence, split});
-      chunk.attendKeys += (end - begin + rawEnd - rawBegin) * config_.kvHeads;
-    }
+  const int firstQuery = row / config_.ratio(), lastQuery = (row + rowCount - 1) / config_.ratio();
+  const Frontier low = queries.state(firstQuery);
+  const int64_t lowest = queries.lowest(firstQuery), keys = queries.keysEnd(lastQuery);
+  int64_t begin = 0, end = 0, rawBegin = 0, rawEnd = 0;
+  if (split < splits.packed) {
+    begin = splits.packedBegin + split * length;
+    end = std::max(begin, std::min(begin + length, queries.state(lastQuery).k));
   }
+  if (splits.raw == 0 && split == splits.total() - 1) {
+    rawBegin = std::max(low.k, lowest);
+    rawEnd = std::max(rawBegin, keys);
+  } else if (split >= splits.packed) {
+    const int64_t window = splits.rawBegin + (split - splits.packed) * length;
+    rawBegin = std::max(window, low.k);
+    rawEnd = std::max(rawBegin, std::min(window + length, keys));
+  }
+  const int kept = split == 0 && lowest == 0 ? config_.format.keep : 0;
+  return {0,
+          0,
+          row,
+          rowCount,
+          static_cast<int32_t>(begin),
+          static_cast<int32_t>(end),
+          static_cast<int32_t>(rawBegin),
+          static_cast<int32_t>(rawEnd),
+          static_cast<int32_t>(low.v),
+          queries.part.tableBase,
+          queries.part.sequence,
+          split,
+          kept,
+          0};
+}
+
+void Planner::planAttend(const Queries &queries, int queryBase, Chunk &chunk) const {
+  const Splits splits = splitsOf(queries);
+  const int ratio = config_.ratio(), rows = queries.count * ratio, step = queries.count == 1 ? ratio : kChunkRows;
+  auto &items = queries.count == 1 ? chunk.decode : chunk.chunk;
+  for (int row = 0; row < rows; row += step)
+    for (int split = 0; split < splits.total(); ++split) {
+      kvq_attend_item item = attendItem(queries, splits, row, std::min(step, rows - row), split);
+      item.query_base = queryBase;
+      for (item.kv_head = 0; item.kv_head < config_.kvHeads; ++item.kv_head)
+        items.push_back(item);
+      chunk.attendKeys +=
+          int64_t(item.packed_end - item.packed_begin + item.raw_end - item.raw_begin + item.kept) * config_.kvHeads;
+    }
   chunk.maxSplits = std::max(chunk.maxSplits, splits.total());
-  chunk.splits.insert(chunk.splits.end(), count, splits.total());
+  chunk.splits.insert(chunk.splits.end(), queries.count, splits.total());
 }
 
 void Planner::plan(std::span<const StepPart> parts, std::span<const int32_t> table, int index, Chunk &chunk) const {
@@ -86,24 +108,25 @@ void Planner::plan(std::span<const StepPart> parts, std::span<const int32_t> tab
     const int count = tokensInChunk(part, index, begin);
     if (count == 0)
       continue;
-    const int64_t first = part.oldLength + begin;
+    const int64_t first = part.begin + begin;
     const int queryBase = chunk.queries();
+    const Queries queries{*this, part, first, count};
     for (int i = 0; i < count; ++i) {
-      const Frontier state = frontier(config_.format, first + i);
+      const Frontier state = queries.state(i);
       chunk.append.push_back({0, 0, part.sequence, static_cast<int32_t>(first + i)});
       chunk.part.push_back(static_cast<int32_t>(p));
       chunk.token.push_back(begin + i);
-      chunk.positions.push_back(static_cast<int32_t>(first + i));
+      chunk.positions.push_back(static_cast<int32_t>(queries.position(i)));
       chunk.kFrontier.push_back(static_cast<int32_t>(state.k));
       chunk.vFrontier.push_back(static_cast<int32_t>(state.v));
     }
     // What the chunk's last token makes due is already quantized here. Its queries do not see it (their frontiers are
     // in the tables), and the next chunk may then overwrite those ring slots.
-    const Frontier from = frontier(config_.format, first), to = frontier(config_.format, first + count);
+    const Frontier from = part.stateAt(config_.format, first), to = part.stateAt(config_.format, first + count);
     planQuantize(part, table, from.k, to.k, chunk.quantizeK);
     planQuantize(part, table, from.v, to.v, chunk.quantizeV);
     chunk.quantizeTokens += (to.k - from.k + to.v - from.v) * config_.kvHeads;
-    planAttend(part, first, count, queryBase, chunk);
+    planAttend(queries, queryBase, chunk);
   }
 }
 
@@ -114,9 +137,8 @@ void Planner::size(std::span<const StepPart> parts, int index, int64_t &queries,
     const int count = tokensInChunk(part, index, begin);
     if (count == 0)
       continue;
-    const int64_t first = part.oldLength + begin;
     queries += count;
-    splits = std::max<int64_t>(splits, splitsOf(first, first + count - 1).total());
+    splits = std::max<int64_t>(splits, splitsOf({*this, part, part.begin + begin, count}).total());
   }
 }
 

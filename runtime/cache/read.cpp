@@ -10,13 +10,18 @@
 
 namespace kvq {
 
-Status Cache::dequantize(const Sequence &sequence, int64_t tokens, bool isK, int layer, const Tensor &out) {
+// Body tokens [from, to) as the rows 0 .. of `out`.
+Status Cache::dequantize(const SequenceState &sequence, int64_t from, int64_t to, bool isK, int layer,
+                         const Tensor &out) {
   const int64_t page = config_.pageTokens;
   std::vector<kvq_dequantize_item> items;
-  for (int64_t begin = 0; begin < tokens; begin += page)
+  for (int64_t begin = from, end; begin < to; begin = end) {
+    end = std::min(to, (begin / page + 1) * page);
     for (int head = 0; head < config_.kvHeads; ++head)
-      items.push_back({head * out.headStride + begin * out.tokenStride, sequence.blocks[begin / page], head, 0,
-                       static_cast<int32_t>(std::min(page, tokens - begin))});
+      items.push_back({head * out.headStride + (begin - from) * out.tokenStride,
+                       sequence.blocks[begin / page - sequence.firstPage], head, static_cast<int32_t>(begin % page),
+                       static_cast<int32_t>(end - begin)});
+  }
   if (items.empty())
     return Status::ok();
   auto found = kernel(isK ? CacheKernel::DequantizeK : CacheKernel::DequantizeV);
@@ -31,26 +36,45 @@ Status Cache::dequantize(const Sequence &sequence, int64_t tokens, bool isK, int
   return device_->launch(*found.value(), args, static_cast<int64_t>(items.size()), Spread::Parallel);
 }
 
+// Body positions [from, to), negative ones being kept tokens, as the rows 0 .. of `out`.
 void Cache::copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) const {
-  const int64_t element = byteSize(config_.type), row = element * (isK ? config_.dk : config_.dv);
-  const uint8_t *ring = isK ? tailK(layer) + slot * geometry_.tailKBytes : tailV(layer) + slot * geometry_.tailVBytes;
+  const int64_t element = byteSize(config_.type), row = rowBytes(isK);
+  const uint8_t *tail = tailSlot(layer, isK, slot);
   auto *target = static_cast<uint8_t *>(out.data);
   for (int64_t head = 0; head < config_.kvHeads; ++head)
-    for (int64_t token = from; token < to; ++token)
-      std::memcpy(target + (head * out.headStride + token * out.tokenStride) * element,
-                  ring + (head * geometry_.cap + token % geometry_.cap) * row, row);
+    for (int64_t position = from; position < to; ++position)
+      std::memcpy(target + (head * out.headStride + (position - from) * out.tokenStride) * element,
+                  tail + (head * geometry_.rows + geometry_.tailRow(position)) * row, row);
 }
 
-Status Cache::read(int sequence, int layer, const Tensor &k, const Tensor &v) {
+Status Cache::read(int sequence, int layer, int64_t first, const Tensor &k, const Tensor &v) {
   KVQ_RETURN_IF_ERROR(checkSequence(sequence));
   if (open_)
     return {Code::FailedPrecondition, "the cache cannot be read while a step is open: commit or abort it first"};
   const Sequence &of = sequences_[sequence];
-  const Frontier packed = frontier(config_.format, of.length);
-  KVQ_RETURN_IF_ERROR(dequantize(of, packed.k, true, layer, k));
-  KVQ_RETURN_IF_ERROR(dequantize(of, packed.v, false, layer, v));
-  copyTail(sequence, packed.k, of.length, true, layer, k);
-  copyTail(sequence, packed.v, of.length, false, layer, v);
+  if (first < 0 || first > of.length)
+    return {Code::InvalidArgument, "first is " + std::to_string(first) + " but must be 0 to the " +
+                                       std::to_string(of.length) + " tokens of sequence " + std::to_string(sequence)};
+  const int64_t begin = first - config_.format.keep, end = of.length - config_.format.keep;
+  const int64_t left = of.firstPage * config_.pageTokens; // the body tokens before it were dropped
+  if (left > 0 && begin < left)
+    return {Code::FailedPrecondition, "tokens before " + std::to_string(left + config_.format.keep) + " of sequence " +
+                                          std::to_string(sequence) +
+                                          " were dropped behind the attention window: read from there on"};
+  const auto rowsFrom = [](const Tensor &tensor, int64_t row) {
+    Tensor rest = tensor;
+    rest.data = static_cast<uint8_t *>(rest.data) + row * rest.tokenStride * byteSize(rest.type);
+    return rest;
+  };
+  for (bool isK : {true, false}) {
+    const Tensor &out = isK ? k : v;
+    // Kept tokens, then packed ones, then the ring's.
+    const int64_t packedBegin = std::clamp<int64_t>(0, begin, end);
+    const int64_t packedEnd = std::clamp(isK ? of.frontier.k : of.frontier.v, packedBegin, end);
+    copyTail(sequence, begin, packedBegin, isK, layer, out);
+    KVQ_RETURN_IF_ERROR(dequantize(of, packedBegin, packedEnd, isK, layer, rowsFrom(out, packedBegin - begin)));
+    copyTail(sequence, packedEnd, end, isK, layer, rowsFrom(out, packedEnd - begin));
+  }
   return Status::ok();
 }
 

@@ -16,6 +16,7 @@ struct PlanDesc {
   const int32_t *sequences = nullptr;
   const int32_t *newTokens = nullptr;
   const int32_t *firstTokens = nullptr; // NULL: the last tokens of the tensors
+  bool pastOnly = false;                // attention sees the tokens before the step alone (prefill_c2)
 };
 
 // Where attention writes besides its output. lse may have data NULL.
@@ -28,6 +29,8 @@ struct AttendBuffers {
 class Step {
 public:
   static Result<std::unique_ptr<Step>> plan(Cache &cache, const PlanDesc &desc);
+  // Blocks that plan would take from the pool.
+  static Result<int64_t> blocksNeeded(const Cache &cache, const PlanDesc &desc);
   ~Step(); // aborts if the step is still open
   Step(const Step &) = delete;
   Step &operator=(const Step &) = delete;
@@ -46,19 +49,32 @@ public:
   Status checkTokens(const char *name, int64_t tokens) const;
 
 private:
-  Step(Cache &cache, std::vector<StepPart> parts);
+  // The pages of one part: those that it writes to but shares, copied; and new ones at the end.
+  struct Reservation {
+    std::vector<int32_t> copiedPages; // page numbers
+    int64_t begin = 0, end = 0;       // new pages
+    int64_t fresh = 0;                // blocks for them: under an attention window they take turns (window_c2)
+    int64_t blocks() const { return static_cast<int64_t>(copiedPages.size()) + fresh; }
+  };
+
+  Step(Cache &cache, std::vector<StepPart> parts, bool pastOnly);
   static Result<std::vector<StepPart>> makeParts(const Cache &cache, const PlanDesc &desc);
+  static Reservation reservationOf(const Cache &cache, const StepPart &part);
   Status openKernels();
   Status reserveBlocks();
+  void takeBlocks(StepPart &part, const Reservation &reservation);
+  void commitPart(const StepPart &part, const Reservation &reservation);
   void sizeWorkspace();
   void loadChunk(int index);
-  Status checkLayer(int layer, bool appends) const;
+  Status checkLayer(int layer) const;
+  Status checkAppends(int layer) const;
   template <typename AfterChunk>
   Status appendChunks(int layer, const Tensor &k, const Tensor &v, const AfterChunk &afterChunk);
   Status appendChunk(int layer, const Tensor &k, const Tensor &v);
   Status quantizeChunk(int layer);
   Status attendChunk(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out);
-  Status mergeChunk(const AttendBuffers &buffers, const Tensor &out);
+  Status attendChunks(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out);
+  Status mergeChunk(int layer, const AttendBuffers &buffers, const Tensor &out);
   Status badValue(const Tensor &k, const Tensor &v) const;
   void fillOffsets(const Tensor &tensor, std::vector<int64_t> &offsets) const;
   const Kernel &kernel(CacheKernel which) const { return *cache_.kernels_[static_cast<int>(which)]; }
@@ -69,9 +85,10 @@ private:
   Planner planner_;
   TailUndo undo_;
   int chunks_ = 0;
-  std::vector<int32_t> table_;    // block tables of all parts, the reserved blocks included
-  std::vector<int32_t> reserved_; // in the order of the parts
-  std::vector<int> reservedCount_;
+  std::vector<int32_t> table_; // block tables of all parts, the reserved blocks included
+  std::vector<Reservation> reservations_;
+  std::vector<int32_t> reserved_; // all blocks taken from the pool
+  bool pastOnly_;
   std::vector<char> appended_; // per layer
   Chunk chunk_;                // the one that is loaded
   std::vector<int32_t> status_;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Undo of the tail. Tokens of a long step overwrite ring slots that the state before it still needs; these rows are
-// saved before a layer appends and put back when the step does not happen. Steps of up to 32 new tokens never overwrite
-// one (format-spec tail_c1), so decoding saves nothing.
+// Undo of the tail. New tokens overwrite ring slots that the state before the step still counts as there (format-spec
+// section 8): one row a token once the ring is full. These rows are saved before a layer appends and put back when the
+// step does not happen.
 #pragma once
 
 #include "runtime/cache/planner.h"
@@ -33,7 +33,11 @@ private:
   const Geometry &geometry_;
   std::vector<StepPart> parts_;
   std::vector<Row> rowsK_, rowsV_;
-  std::vector<std::vector<uint8_t>> saved_; // per layer: K's rows, then V's; empty: not saved
+  int64_t layerBytes() const {
+    return config_.kvHeads * (int64_t(rowsK_.size()) * rowBytes(true) + int64_t(rowsV_.size()) * rowBytes(false));
+  }
+  std::vector<uint8_t> rowsOfLayers_; // per layer: K's rows, then V's
+  std::vector<char> saved_;           // per layer
 };
 
 } // namespace kvq

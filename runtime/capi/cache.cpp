@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvq_cache_*, kvq_sequence_*, kvq_report, kvq_read, kvq_query_support.
+// kvq_cache_*, kvq_report, kvq_read, kvq_layer_pages, kvq_query_support.
 #include "runtime/capi/handles.h"
+
+#include <cstddef>
 
 using namespace kvq;
 using namespace kvq::capi;
@@ -10,7 +12,7 @@ namespace kvq::capi {
 
 Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   KVQ_REQUIRE(config);
-  auto copied = copyStruct(config, "config");
+  auto copied = copyStruct(config, "config", offsetof(kvq_cache_config, attention_window));
   if (!copied.isOk())
     return copied.status();
   const kvq_cache_config &given = copied.value();
@@ -19,10 +21,9 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   auto format = parseCache(given.format);
   if (!format.isOk())
     return format.status();
-  const int dtype = enumValue(given.dtype);
-  if (dtype != KVQ_F32 && dtype != KVQ_BF16)
-    return Status(Code::InvalidArgument,
-                  "config->dtype " + std::to_string(dtype) + " is unknown: use KVQ_F32 or KVQ_BF16");
+  auto type = toElementType("config", given.dtype);
+  if (!type.isOk())
+    return type.status();
   CacheConfig result;
   result.format = format.value();
   result.layers = given.layers;
@@ -30,10 +31,14 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   result.kvHeads = given.kv_heads;
   result.dk = given.dk;
   result.dv = given.dv;
-  result.type = dtype == KVQ_F32 ? ElementType::F32 : ElementType::BF16;
+  result.type = type.value();
   result.pageTokens = given.page_tokens ? given.page_tokens : defaultPageTokens(result.format.pair);
   result.blocks = given.blocks;
   result.sequences = given.sequences;
+  // In the struct of 0.1 the caller's padding lies where attention_window is.
+  const bool first = given.struct_size <= offsetof(kvq_cache_config, score_cap);
+  result.attentionWindow = first ? 0 : given.attention_window;
+  result.scoreCap = given.score_cap;
   KVQ_RETURN_IF_ERROR(checkConfig(result));
   return result;
 }
@@ -109,45 +114,13 @@ kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void
   });
 }
 
-kvq_error *kvq_sequence_add(kvq_cache *cache, int32_t *sequence) {
-  return guarded([&]() -> Status {
-    KVQ_REQUIRE(cache);
-    KVQ_REQUIRE(sequence);
-    auto added = cache->cache->addSequence();
-    if (!added.isOk())
-      return added.status();
-    *sequence = added.value();
-    return Status::ok();
-  });
-}
-
-kvq_error *kvq_sequence_remove(kvq_cache *cache, int32_t sequence) {
-  return guarded([&]() -> Status {
-    KVQ_REQUIRE(cache);
-    return cache->cache->removeSequence(sequence);
-  });
-}
-
-kvq_error *kvq_sequence_length(const kvq_cache *cache, int32_t sequence, int64_t *tokens) {
-  return guarded([&]() -> Status {
-    KVQ_REQUIRE(cache);
-    KVQ_REQUIRE(tokens);
-    auto length = cache->cache->length(sequence);
-    if (!length.isOk())
-      return length.status();
-    *tokens = length.value();
-    return Status::ok();
-  });
-}
-
 kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report) {
   return guarded([&]() -> Status {
     KVQ_REQUIRE(cache);
     KVQ_REQUIRE(report);
-    if (report->struct_size < sizeof(kvq_cache_report))
-      return {Code::InvalidArgument, "report->struct_size is " + std::to_string(report->struct_size) +
-                                         " but must be sizeof(kvq_cache_report), " +
-                                         std::to_string(sizeof(kvq_cache_report))};
+    auto checked = copyStruct(report, "report", offsetof(kvq_cache_report, bytes_touched));
+    if (!checked.isOk())
+      return checked.status();
     const CacheReport from = cache->cache->report();
     report->tokens = from.tokens;
     report->sequences = from.sequences;
@@ -158,6 +131,8 @@ kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report) {
     report->bytes_used = from.pageBytesUsed + from.tailBytesUsed;
     report->bytes_reserved = from.bytesReserved;
     report->bits_per_element = from.bitsPerElement;
+    if (report->struct_size > offsetof(kvq_cache_report, bytes_touched))
+      report->bytes_touched = from.bytesTouched;
     return Status::ok();
   });
 }
@@ -174,36 +149,36 @@ kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, 
   });
 }
 
-kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence, size_t capacity, int32_t *blocks,
-                               size_t *count) {
+kvq_error *kvq_cache_set_sinks(kvq_cache *cache, int32_t layer, const float *logits, int32_t count) {
   return guarded([&]() -> Status {
     KVQ_REQUIRE(cache);
-    KVQ_REQUIRE(count);
-    if (capacity > 0)
-      KVQ_REQUIRE(blocks);
-    auto owned = cache->cache->blocks(sequence);
-    if (!owned.isOk())
-      return owned.status();
-    *count = owned.value().size();
-    std::copy_n(owned.value().begin(), std::min(capacity, *count), blocks);
-    return Status::ok();
+    KVQ_REQUIRE(logits);
+    KVQ_RETURN_IF_ERROR(checkLayer(cache->cache->config(), layer));
+    if (count != cache->cache->config().qHeads)
+      return {Code::InvalidArgument, "count is " + std::to_string(count) + " but must be the " +
+                                         std::to_string(cache->cache->config().qHeads) + " query heads of the cache"};
+    return cache->cache->setSinks(layer, {logits, static_cast<size_t>(count)});
+  });
+}
+
+kvq_error *kvq_read_from(kvq_cache *cache, int32_t sequence, int32_t layer, int64_t first, const kvq_tensor *k,
+                         const kvq_tensor *v) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    const CacheConfig &config = cache->cache->config();
+    auto state = cache->cache->state(sequence);
+    if (!state.isOk())
+      return state.status();
+    KVQ_RETURN_IF_ERROR(checkLayer(config, layer));
+    const int64_t tokens = std::max<int64_t>(0, state.value().length - std::max<int64_t>(first, 0));
+    KVQ_RETURN_IF_ERROR(checkTensor("k", k, config.type, {config.kvHeads, tokens, config.dk}, true, Access::Write));
+    KVQ_RETURN_IF_ERROR(checkTensor("v", v, config.type, {config.kvHeads, tokens, config.dv}, true, Access::Write));
+    return cache->cache->read(sequence, layer, first, toRows(*k), toRows(*v));
   });
 }
 
 kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, const kvq_tensor *k, const kvq_tensor *v) {
-  return guarded([&]() -> Status {
-    KVQ_REQUIRE(cache);
-    const CacheConfig &config = cache->cache->config();
-    auto length = cache->cache->length(sequence);
-    if (!length.isOk())
-      return length.status();
-    KVQ_RETURN_IF_ERROR(checkLayer(config, layer));
-    KVQ_RETURN_IF_ERROR(
-        checkTensor("k", k, config.type, {config.kvHeads, length.value(), config.dk}, true, Access::Write));
-    KVQ_RETURN_IF_ERROR(
-        checkTensor("v", v, config.type, {config.kvHeads, length.value(), config.dv}, true, Access::Write));
-    return cache->cache->read(sequence, layer, toRows(*k), toRows(*v));
-  });
+  return kvq_read_from(cache, sequence, layer, 0, k, v);
 }
 
 } // extern "C"

@@ -55,12 +55,18 @@ Status nullArgument(const char *name);
       return ::kvq::capi::nullArgument(#argument);                                                                     \
   } while (0)
 
-// A copy of a struct that the caller filled. One from a newer header is taken where its new fields are zero.
-template <typename Struct> Result<Struct> copyStruct(const Struct *given, const char *name) {
+// A copy of a struct that the caller filled. One from a newer header is taken where its new fields are zero, one from an
+// older header where it has at least the `smallest` bytes of the first version; fields that it lacks are zero.
+template <typename Struct>
+Result<Struct> copyStruct(const Struct *given, const char *name, size_t smallest = sizeof(Struct)) {
   Struct copy{};
-  if (given->struct_size < sizeof(Struct))
+  if (given->struct_size < smallest)
     return Status(Code::InvalidArgument, std::string(name) + "->struct_size is " + std::to_string(given->struct_size) +
                                              " but must be sizeof(" + name + "), " + std::to_string(sizeof(Struct)));
+  if (given->struct_size <= sizeof(Struct)) {
+    std::memcpy(&copy, given, given->struct_size);
+    return copy;
+  }
   const auto *bytes = reinterpret_cast<const unsigned char *>(given);
   // A size that no header has is a forgotten field: do not read far beyond the struct because of it.
   if (given->struct_size > sizeof(Struct) + 1024)
@@ -80,6 +86,9 @@ template <typename Enum> int enumValue(const Enum &value) {
   std::memcpy(&number, &value, sizeof(number));
   return number;
 }
+
+// The element type of a caller's dtype.
+Result<ElementType> toElementType(const std::string &name, const kvq_dtype &dtype);
 
 // The cache configuration that a caller's struct means, checked.
 Result<CacheConfig> toConfig(const kvq_cache_config *config);

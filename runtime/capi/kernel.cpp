@@ -48,8 +48,10 @@ Status checkMerge(const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *
             "o has rows of " + std::to_string(dv) + " channels: use a multiple of 16, at most 256"};
   KVQ_RETURN_IF_ERROR(checkTensor("lse", lse, ElementType::F32, {splits, queries, heads}, true, Access::Read));
   KVQ_REQUIRE(out);
-  const ElementType type = enumValue(out->dtype) == KVQ_BF16 ? ElementType::BF16 : ElementType::F32;
-  KVQ_RETURN_IF_ERROR(checkTensor("out", out, type, {queries, heads, dv}, true, Access::Write));
+  auto type = toElementType("out", out->dtype);
+  if (!type.isOk())
+    return type.status();
+  KVQ_RETURN_IF_ERROR(checkTensor("out", out, type.value(), {queries, heads, dv}, true, Access::Write));
   if (outLse)
     KVQ_RETURN_IF_ERROR(checkTensor("out_lse", outLse, ElementType::F32, {queries, heads}, false, Access::Write));
   const auto contiguous = [](const kvq_tensor &tensor) {
@@ -72,6 +74,7 @@ Status merge(const Device &device, const Kernel &kernel, const MergeShape &shape
   for (int64_t i = 0; i < shape.queries; ++i)
     offsets[i] = i * out.strides[0];
   std::vector<float> merged(shape.queries * shape.heads);
+  const std::vector<float> noSinks(shape.heads, -std::numeric_limits<float>::infinity());
   uint64_t args[KVQ_MERGE_ARGS];
   args[KVQ_MERGE_PARTIAL_O] = word(o.data);
   args[KVQ_MERGE_PARTIAL_LSE] = word(lse.data);
@@ -82,6 +85,7 @@ Status merge(const Device &device, const Kernel &kernel, const MergeShape &shape
   args[KVQ_MERGE_OUT_OFFSETS] = word(offsets.data());
   args[KVQ_MERGE_OUT_HEAD_STRIDE] = word(out.strides[1]);
   args[KVQ_MERGE_LSE] = word(merged.data());
+  args[KVQ_MERGE_SINKS] = word(noSinks.data());
   KVQ_RETURN_IF_ERROR(device.launch(kernel, args, shape.queries, Spread::Parallel));
   for (int64_t i = 0; outLse && i < shape.queries; ++i)
     for (int64_t head = 0; head < shape.heads; ++head)
@@ -107,7 +111,7 @@ kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor
     request.pair.k = {4, Axis::Token, 16};
     request.pair.v = {4, Axis::Token, 16};
     request.dv = static_cast<int>(shape.dv);
-    request.type = enumValue(out->dtype) == KVQ_BF16 ? ElementType::BF16 : ElementType::F32;
+    request.type = toElementType("out", out->dtype).value(); // checkMerge has seen it
     auto kernel = context->device->open(request);
     if (!kernel.isOk())
       return kernel.status();

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvq_plan, kvq_append, kvq_attend, kvq_forward, kvq_commit_step, kvq_abort_step.
+// kvq_plan, kvq_plan_blocks, kvq_append, kvq_attend, kvq_forward, kvq_commit_step, kvq_abort_step.
 #include "runtime/capi/handles.h"
+
+#include <cstddef>
 
 using namespace kvq;
 using namespace kvq::capi;
@@ -70,27 +72,48 @@ Status checkAttend(const Step &step, const AttendInput &input, AttendBuffers &bu
 
 } // namespace
 
+static Result<PlanDesc> toPlanDesc(const kvq_cache *cache, const kvq_plan_desc *desc) {
+  KVQ_REQUIRE(cache);
+  KVQ_REQUIRE(desc);
+  auto copied = copyStruct(desc, "desc", offsetof(kvq_plan_desc, past_only));
+  if (!copied.isOk())
+    return copied.status();
+  const kvq_plan_desc &given = copied.value();
+  if (given.count < 1 || given.count > cache->cache->config().sequences)
+    return Status(Code::InvalidArgument, "desc->count is " + std::to_string(given.count) + " but must be 1 to " +
+                                             std::to_string(cache->cache->config().sequences) +
+                                             ", the sequences of the cache");
+  KVQ_REQUIRE(desc->sequences);
+  KVQ_REQUIRE(desc->new_tokens);
+  return PlanDesc{given.count, given.sequences, given.new_tokens, given.first_tokens, given.past_only != 0};
+}
+
 extern "C" {
 
 kvq_error *kvq_plan(kvq_cache *cache, const kvq_plan_desc *desc, kvq_step **step) {
   return guarded([&]() -> Status {
-    KVQ_REQUIRE(cache);
-    KVQ_REQUIRE(desc);
+    auto given = toPlanDesc(cache, desc);
+    if (!given.isOk())
+      return given.status();
     KVQ_REQUIRE(step);
-    auto copied = copyStruct(desc, "desc");
-    if (!copied.isOk())
-      return copied.status();
-    const kvq_plan_desc &given = copied.value();
-    if (given.count < 1 || given.count > cache->cache->config().sequences)
-      return {Code::InvalidArgument, "desc->count is " + std::to_string(given.count) + " but must be 1 to " +
-                                         std::to_string(cache->cache->config().sequences) +
-                                         ", the sequences of the cache"};
-    KVQ_REQUIRE(desc->sequences);
-    KVQ_REQUIRE(desc->new_tokens);
-    auto planned = Step::plan(*cache->cache, {given.count, given.sequences, given.new_tokens, given.first_tokens});
+    auto planned = Step::plan(*cache->cache, given.value());
     if (!planned.isOk())
       return planned.status();
     *step = new kvq_step{std::move(planned.value())};
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_plan_blocks(const kvq_cache *cache, const kvq_plan_desc *desc, int64_t *blocks) {
+  return guarded([&]() -> Status {
+    auto given = toPlanDesc(cache, desc);
+    if (!given.isOk())
+      return given.status();
+    KVQ_REQUIRE(blocks);
+    auto needed = Step::blocksNeeded(*cache->cache, given.value());
+    if (!needed.isOk())
+      return needed.status();
+    *blocks = needed.value();
     return Status::ok();
   });
 }

@@ -16,19 +16,32 @@ static std::string shapeText(const int64_t *shape, size_t count) {
   return text + "]";
 }
 
+Result<ElementType> toElementType(const std::string &name, const kvq_dtype &dtype) {
+  switch (enumValue(dtype)) {
+  case KVQ_F32:
+    return ElementType::F32;
+  case KVQ_BF16:
+    return ElementType::BF16;
+  case KVQ_F16:
+    return ElementType::F16;
+  }
+  return Status(Code::InvalidArgument, name + " has the unknown dtype " + std::to_string(enumValue(dtype)) +
+                                           ": use KVQ_F32, KVQ_BF16 or KVQ_F16");
+}
+
 static Status checkPlace(const char *name, const kvq_tensor &tensor, ElementType type) {
-  const int device = enumValue(tensor.device), dtype = enumValue(tensor.dtype);
+  const int device = enumValue(tensor.device);
   if (device == KVQ_CUDA)
     return {Code::Unsupported,
             std::string(name) + " is a CUDA tensor, which this build does not support: move it to the CPU"};
   if (device != KVQ_CPU)
     return invalid(name, "has the unknown device " + std::to_string(device) + ": use KVQ_CPU");
-  if (dtype != KVQ_F32 && dtype != KVQ_BF16)
-    return invalid(name, "has the unknown dtype " + std::to_string(dtype) + ": use KVQ_F32 or KVQ_BF16");
-  const ElementType given = dtype == KVQ_F32 ? ElementType::F32 : ElementType::BF16;
-  if (given != type)
-    return invalid(name,
-                   "is " + std::string(toText(given)) + " but must be " + std::string(toText(type)) + ": convert it");
+  auto given = toElementType(name, tensor.dtype);
+  if (!given.isOk())
+    return given.status();
+  if (given.value() != type)
+    return invalid(name, "is " + std::string(toText(given.value())) + " but must be " + std::string(toText(type)) +
+                             ": convert it");
   return Status::ok();
 }
 
@@ -74,7 +87,7 @@ Tensor toRows(const kvq_tensor &tensor) {
   const int heads = tensor.ndim == 4 ? 1 : 0; // without a batch, dimension 0 is the heads
   Tensor rows;
   rows.data = tensor.data;
-  rows.type = tensor.dtype == KVQ_F32 ? ElementType::F32 : ElementType::BF16;
+  rows.type = toElementType("tensor", tensor.dtype).value(); // checkTensor has seen it
   rows.tokens = tensor.shape[heads + 1];
   rows.batchStride = heads ? tensor.strides[0] : 0;
   rows.headStride = tensor.strides[heads];

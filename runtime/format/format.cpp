@@ -6,6 +6,7 @@
 #include "runtime/format/text.h"
 
 #include <algorithm>
+#include <array>
 
 namespace kvq {
 
@@ -14,7 +15,7 @@ using text::quote;
 
 static Status invalid(std::string message) { return {Code::InvalidArgument, std::move(message)}; }
 
-static constexpr int kMaxWindow = 65536;
+static constexpr int kMaxWindow = 65536, kMaxKeep = 1024;
 static constexpr int kMinPage = 32, kMaxPage = 256;
 static constexpr int kMaxHeadDim = 256;
 
@@ -62,19 +63,57 @@ Result<PairFormat> parsePair(std::string_view text) {
   return PairFormat{k.value(), v.value()};
 }
 
+static constexpr std::array<std::pair<CommitRule, std::string_view>, 3> kRules = {
+    {{CommitRule::Block, "block"}, {CommitRule::Sliding, "sliding"}, {CommitRule::Flush, "flush"}}};
+
+static std::string_view toText(CommitRule rule) { return kRules[static_cast<size_t>(rule)].second; }
+
+static Status parseRule(std::string_view text, CommitRule &rule) {
+  for (const auto &[value, name] : kRules)
+    if (text == name) {
+      rule = value;
+      return Status::ok();
+    }
+  return invalid("commit rule " + quote(text) + " is not legal: use block, sliding or flush");
+}
+
+// A part like `w128`: its name, then a number up to `most`.
+static std::optional<int> namedNumber(std::string_view part, std::string_view name, int most) {
+  if (part.substr(0, name.size()) != name)
+    return std::nullopt;
+  std::optional<int> number = parseDecimal(part.substr(name.size()));
+  return number && *number <= most ? number : std::nullopt;
+}
+
 static Status parsePolicy(std::string_view policy, CacheFormat &format) {
-  const size_t comma = policy.find(',');
-  const std::string_view window = policy.substr(0, comma);
-  std::optional<int> tokens = window.substr(0, 1) == "w" ? parseDecimal(window.substr(1)) : std::nullopt;
-  if (!tokens || *tokens > kMaxWindow)
-    return invalid("window " + quote(window) + " is not legal: write w and 0 to 65536 tokens, as in w128");
-  format.window = *tokens;
-  if (comma == std::string_view::npos)
-    return Status::ok();
-  const std::string_view rule = policy.substr(comma + 1);
-  if (rule != "block" && rule != "sliding")
-    return invalid("commit rule " + quote(rule) + " is not legal: use block or sliding");
-  format.rule = rule == "block" ? CommitRule::Block : CommitRule::Sliding;
+  std::vector<std::string_view> parts = text::split(policy, ',');
+  std::optional<int> window = namedNumber(parts[0], "w", kMaxWindow);
+  if (!window)
+    return invalid("window " + quote(parts[0]) + " is not legal: write w and 0 to 65536 tokens, as in w128");
+  format.window = *window;
+  size_t next = 1;
+  if (next < parts.size() && parts[next].substr(0, 4) == "keep") {
+    std::optional<int> keep = namedNumber(parts[next], "keep", kMaxKeep);
+    if (!keep)
+      return invalid("part " + quote(parts[next]) + " is not legal: write keep and 0 to 1024 tokens, as in keep4");
+    format.keep = *keep;
+    ++next;
+  }
+  if (next < parts.size())
+    KVQ_RETURN_IF_ERROR(parseRule(parts[next++], format.rule));
+  if (next < parts.size())
+    return invalid("part " + quote(parts[next]) + " is too many: write a window, keep and a rule, as in " +
+                   "w128,keep4,sliding");
+  return Status::ok();
+}
+
+// text_c4: of `flush`.
+static Status checkFlush(const CacheFormat &format, const std::string &canonical) {
+  for (const SideFormat &side : {format.pair.k, format.pair.v})
+    if (side.perChannel() && (format.window < 1 || format.window % side.group != 0))
+      return invalid("window " + std::to_string(format.window) + " of " + canonical +
+                     " is not a multiple of the per-channel group of " + std::to_string(side.group) +
+                     " tokens, which flush needs: change one of the two, or use block");
   return Status::ok();
 }
 
@@ -83,6 +122,8 @@ static Status checkPolicy(const CacheFormat &format) {
   if (format.rule == CommitRule::Block)
     return Status::ok();
   const std::string canonical = quote(toText(format));
+  if (format.rule == CommitRule::Flush)
+    return checkFlush(format, canonical);
   if (format.window < 1)
     return invalid("window 0 of " + canonical + " is not legal with sliding: use at least w1, or block");
   if (!format.pair.k.perChannel())
@@ -97,11 +138,17 @@ static Status checkPolicy(const CacheFormat &format) {
 }
 
 static Status unknownFormat(std::string_view text) {
+  std::vector<std::string_view> all;
   std::string names;
-  for (const Preset &preset : presets())
+  for (const Preset &preset : presets()) {
+    all.push_back(preset.name);
     names += (names.empty() ? "" : ", ") + std::string(preset.name);
+  }
+  std::string near;
+  for (std::string_view name : text::nearest(text, all))
+    near += (near.empty() ? "; did you mean " : " or ") + std::string(name);
   return invalid("cache format " + quote(text) + " is neither a preset (" + names +
-                 ") nor a text like k4c32-v4t32/w128,sliding");
+                 ") nor a text like k4c32-v4t32/w128,sliding" + (near.empty() ? near : near + "?"));
 }
 
 Result<CacheFormat> parseCache(std::string_view text) {
@@ -130,8 +177,10 @@ std::string toText(const SideFormat &side) {
 std::string toText(const PairFormat &pair) { return "k" + toText(pair.k) + "-v" + toText(pair.v); }
 
 std::string toText(const CacheFormat &format) {
-  return toText(format.pair) + "/w" + std::to_string(format.window) +
-         (format.rule == CommitRule::Block ? ",block" : ",sliding");
+  std::string text = toText(format.pair) + "/w" + std::to_string(format.window);
+  if (format.keep > 0)
+    text += ",keep" + std::to_string(format.keep);
+  return text + "," + std::string(toText(format.rule));
 }
 
 const std::vector<Preset> &presets() {
@@ -153,23 +202,45 @@ int commitGroup(const PairFormat &pair) {
   return group;
 }
 
-Frontier frontier(const CacheFormat &format, int64_t tokens) {
-  const int64_t n = std::max<int64_t>(tokens, 0);
-  const int64_t window = format.window;
-  const int64_t pastWindow = std::max<int64_t>(n - window, 0);
+// Tokens that `flush` commits at once; also the window in which every rule but `block` keeps tokens.
+static int64_t flushTokens(const CacheFormat &format) { return std::max(format.window, 1); }
+
+Frontier bodyFrontier(const CacheFormat &format, int64_t bodyTokens) {
+  const int64_t n = std::max<int64_t>(bodyTokens, 0);
+  const int64_t window = flushTokens(format);
+  const int64_t windows = n / window * window;
   if (format.rule == CommitRule::Sliding)
-    return {n / window * window, pastWindow};
+    return {windows, std::max<int64_t>(n - window, 0)};
+  if (format.rule == CommitRule::Flush)
+    return {windows, windows};
   const int64_t group = commitGroup(format.pair);
-  const int64_t whole = pastWindow / group * group;
+  const int64_t whole = std::max<int64_t>(n - format.window, 0) / group * group;
   return {whole, whole};
 }
 
-int tailCapacity(const CacheFormat &format) {
-  int tokens = format.window + kChunkTokens;
-  if (format.rule == CommitRule::Block)
-    tokens += commitGroup(format.pair);
-  return (tokens + 15) / 16 * 16;
+Frontier cutUnits(const CacheFormat &format) {
+  const int64_t group = commitGroup(format.pair);
+  const bool anyPerChannel = format.pair.k.perChannel() || format.pair.v.perChannel();
+  switch (format.rule) {
+  case CommitRule::Block:
+    return {group, group};
+  case CommitRule::Sliding:
+    return {format.pair.k.group, 1};
+  case CommitRule::Flush:
+    return anyPerChannel ? Frontier{group, group} : Frontier{1, 1};
+  }
+  return {};
 }
+
+static int roundTo16(int64_t tokens) { return static_cast<int>((tokens + 15) / 16 * 16); }
+
+int tailCapacity(const CacheFormat &format) {
+  if (format.rule == CommitRule::Block)
+    return roundTo16(format.window + commitGroup(format.pair) + kChunkTokens);
+  return roundTo16(flushTokens(format) + kChunkTokens);
+}
+
+int tailRows(const CacheFormat &format) { return tailCapacity(format) + roundTo16(format.keep); }
 
 // Per-channel groups are powers of two not above the commit group, so a multiple of that is one of them all.
 std::vector<int> legalPageTokens(const PairFormat &pair) {

@@ -32,19 +32,20 @@ struct PairFormat {
   bool operator==(const PairFormat &) const = default;
 };
 
-enum class CommitRule { Block, Sliding };
+enum class CommitRule { Block, Sliding, Flush };
 
 // A cache: `k4c32-v4t32/w128,block`.
 struct CacheFormat {
   PairFormat pair;
   int window = 128;
+  int keep = 0; // text_c8: first tokens that are never quantized
   CommitRule rule = CommitRule::Block;
   bool operator==(const CacheFormat &) const = default;
 };
 
 Result<SideFormat> parseSide(std::string_view text); // text_c1, text_c2, text_c7
 Result<PairFormat> parsePair(std::string_view text);
-Result<CacheFormat> parseCache(std::string_view text); // accepts presets (text_c6); text_c3, text_c4
+Result<CacheFormat> parseCache(std::string_view text); // accepts presets (text_c6); text_c3, text_c4, text_c8
 std::string toText(const SideFormat &);
 std::string toText(const PairFormat &);
 std::string toText(const CacheFormat &); // canonical (text_c5)
@@ -55,15 +56,24 @@ const std::vector<Preset> &presets();
 
 // commit_c1: tokens that leave the window together.
 int commitGroup(const PairFormat &);
-// The part of a sequence of n tokens that is quantized (commit_c2, commit_c3; commit_c6 is an example).
+// A number of body tokens for K and one for V: how many are quantized, above all.
 struct Frontier {
   int64_t k = 0, v = 0;
   bool operator==(const Frontier &) const = default;
 };
-Frontier frontier(const CacheFormat &, int64_t tokens);
+// The part of a sequence that is quantized (commit_c2, commit_c3, commit_c8; commit_c6 is an example), given its body
+// tokens (commit_c7), of which there are none where the number is negative.
+Frontier bodyFrontier(const CacheFormat &, int64_t bodyTokens);
+// The same, given all its tokens.
+inline Frontier frontier(const CacheFormat &format, int64_t tokens) {
+  return bodyFrontier(format, tokens - format.keep);
+}
+// crop_c1: the units in which a cut lowers the frontiers.
+Frontier cutUnits(const CacheFormat &);
 
 inline constexpr int kChunkTokens = 32; // tail_c1
-int tailCapacity(const CacheFormat &);  // tail_c1, in tokens
+int tailCapacity(const CacheFormat &);  // tail_c1: cap, the rows of the ring
+int tailRows(const CacheFormat &);      // tail_c1: the ring's and those of kept tokens
 
 // page_c1: the legal page sizes, ascending, and the default.
 std::vector<int> legalPageTokens(const PairFormat &);

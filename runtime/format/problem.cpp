@@ -25,9 +25,14 @@ static constexpr std::array<std::pair<KernelOp, std::string_view>, 7> kOps = {{
     {KernelOp::DequantizeK, "dequantize_k"},
     {KernelOp::DequantizeV, "dequantize_v"},
 }};
+static constexpr std::array<std::pair<ElementType, std::string_view>, 3> kTypes = {{
+    {ElementType::F32, "f32"},
+    {ElementType::BF16, "bf16"},
+    {ElementType::F16, "f16"},
+}};
 
 std::string_view toText(KernelOp op) { return kOps[static_cast<size_t>(op)].second; }
-std::string_view toText(ElementType type) { return type == ElementType::F32 ? "f32" : "bf16"; }
+std::string_view toText(ElementType type) { return kTypes[static_cast<size_t>(type)].second; }
 
 std::string toText(const KernelRequest &request) {
   std::string text(toText(request.op));
@@ -40,26 +45,23 @@ std::string toText(const KernelRequest &request) {
   text += ":" + std::string(toText(request.type));
   text += ":rows" + std::to_string(request.rows);
   text += request.lag ? ":lag1" : ":lag0";
+  text += request.window ? ":win1" : ":win0";
+  text += request.scoreCap ? ":cap1" : ":cap0";
   return text + ":exact";
 }
 
-static Status parseOp(std::string_view text, KernelOp &op) {
+// A field that is one of several names.
+template <typename Names, typename Value>
+static Status parseName(const char *what, std::string_view text, const Names &known, Value &result) {
   std::string names;
-  for (const auto &[value, name] : kOps) {
+  for (const auto &[value, name] : known) {
     if (text == name) {
-      op = value;
+      result = value;
       return Status::ok();
     }
     names += (names.empty() ? "" : ", ") + std::string(name);
   }
-  return invalid("operation " + quote(text) + " is unknown: use one of " + names);
-}
-
-static Status parseType(std::string_view text, ElementType &type) {
-  if (text != "f32" && text != "bf16")
-    return invalid("element type " + quote(text) + " is unknown: use f32 or bf16");
-  type = text == "f32" ? ElementType::F32 : ElementType::BF16;
-  return Status::ok();
+  return invalid(what + (" " + quote(text)) + " is unknown: use one of " + names);
 }
 
 // A field like `dk64`: its name, then a number from `low` to `high`.
@@ -73,13 +75,21 @@ static Status parseField(std::string_view text, std::string_view name, int low, 
   return Status::ok();
 }
 
+// A field like `lag0`.
+static Status parseFlag(std::string_view text, std::string_view name, bool &value) {
+  int number = 0;
+  KVQ_RETURN_IF_ERROR(parseField(text, name, 0, 1, number));
+  value = number == 1;
+  return Status::ok();
+}
+
 Result<KernelRequest> parseKernelRequest(std::string_view text) {
   const std::vector<std::string_view> fields = text::split(text, ':');
-  if (fields.size() != 11)
+  if (fields.size() != 13)
     return invalid("kernel request " + quote(text) + " has " + std::to_string(fields.size()) +
-                   " fields, not 11: write it as in " + toText(KernelRequest()));
+                   " fields, not 13: write it as in " + toText(KernelRequest()));
   KernelRequest request;
-  KVQ_RETURN_IF_ERROR(parseOp(fields[0], request.op));
+  KVQ_RETURN_IF_ERROR(parseName("operation", fields[0], kOps, request.op));
   Result<PairFormat> pair = parsePair(fields[1]);
   KVQ_RETURN_IF_ERROR(pair.status());
   request.pair = pair.value();
@@ -90,13 +100,13 @@ Result<KernelRequest> parseKernelRequest(std::string_view text) {
   KVQ_RETURN_IF_ERROR(parseField(fields[4], "dk", 16, 256, request.dk));
   KVQ_RETURN_IF_ERROR(parseField(fields[5], "dv", 16, 256, request.dv));
   KVQ_RETURN_IF_ERROR(parseField(fields[6], "g", 1, kMaxRatio, request.ratio));
-  KVQ_RETURN_IF_ERROR(parseType(fields[7], request.type));
+  KVQ_RETURN_IF_ERROR(parseName("element type", fields[7], kTypes, request.type));
   KVQ_RETURN_IF_ERROR(parseField(fields[8], "rows", 1, kMaxRows, request.rows));
-  int lag = 0;
-  KVQ_RETURN_IF_ERROR(parseField(fields[9], "lag", 0, 1, lag));
-  request.lag = lag == 1;
-  if (fields[10] != "exact")
-    return invalid("accuracy class " + quote(fields[10]) + " is unknown: use exact");
+  KVQ_RETURN_IF_ERROR(parseFlag(fields[9], "lag", request.lag));
+  KVQ_RETURN_IF_ERROR(parseFlag(fields[10], "win", request.window));
+  KVQ_RETURN_IF_ERROR(parseFlag(fields[11], "cap", request.scoreCap));
+  if (fields[12] != "exact")
+    return invalid("accuracy class " + quote(fields[12]) + " is unknown: use exact");
   KVQ_RETURN_IF_ERROR(checkShape(request.pair, request.dk, request.dv, request.pageTokens));
   return request;
 }

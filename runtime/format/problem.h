@@ -2,7 +2,7 @@
 //
 // What a kernel is asked for, as plain data with one canonical text: the compiler's input, and with the compiler's
 // hash the key of the store. Example:
-//   attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:exact
+//   attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact
 #pragma once
 
 #include "runtime/format/layout.h"
@@ -10,7 +10,7 @@
 namespace kvq {
 
 enum class KernelOp { Append, QuantizeK, QuantizeV, Attend, Merge, DequantizeK, DequantizeV };
-enum class ElementType { F32, BF16 };
+enum class ElementType { F32, BF16, F16 };
 inline int byteSize(ElementType t) { return t == ElementType::F32 ? 4 : 2; }
 
 struct KernelRequest {
@@ -23,6 +23,8 @@ struct KernelRequest {
   ElementType type = ElementType::F32; // of K, V, tail, q and out
   int rows = 1;                        // query rows of one program (attend)
   bool lag = false;                    // V's frontier may lie below K's (`sliding`)
+  bool window = false;                 // queries see a window of keys (window_c1); its length is an argument (attend)
+  bool scoreCap = false;               // scores are capped (attention_c11); the cap is an argument (attend)
   // accuracy class: `exact`, the only one so far
   bool operator==(const KernelRequest &) const = default;
 };

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "runtime/jit/compiler.h"
-#include "runtime/jit/sha256.h"
+#include "runtime/format/sha256.h"
 
 #include <functional>
 #include <string>

@@ -15,6 +15,7 @@
 namespace kvq::reference {
 
 static constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
+static constexpr int64_t kNoValue = -1; // in place of a part's number: a sink logit
 
 namespace {
 
@@ -25,8 +26,9 @@ public:
       : view_(request, side), type_(request.type), item_(item), row_(view_.headDim),
         pool_(pointer<uint8_t>(args, KVQ_ATTEND_PAGES)), blockStride_(integer(args, KVQ_ATTEND_BLOCK_STRIDE)),
         table_(pointer<const int32_t>(args, KVQ_ATTEND_BLOCK_TABLE) + item.table_base),
-        tail_(pointer<const void>(args, side == Side::K ? KVQ_ATTEND_TAIL_K : KVQ_ATTEND_TAIL_V)),
-        cap_(integer(args, KVQ_ATTEND_TAIL_CAP)), heads_(integer(args, KVQ_ATTEND_KV_HEADS)) {}
+        data_(pointer<const void>(args, side == Side::K ? KVQ_ATTEND_TAIL_K : KVQ_ATTEND_TAIL_V)),
+        tail_{integer(args, KVQ_ATTEND_KV_HEADS), integer(args, KVQ_ATTEND_TAIL_CAP),
+              integer(args, KVQ_ATTEND_TAIL_ROWS), view_.headDim} {}
 
   const std::vector<float> &packed(int64_t token) {
     const int64_t block = table_[token / view_.pageTokens];
@@ -36,9 +38,9 @@ public:
     return row_;
   }
   const std::vector<float> &raw(int64_t token) {
-    const int64_t first = tailRow(item_.tail_slot, heads_, item_.kv_head, cap_, token, view_.headDim);
+    const int64_t first = tail_.row(item_.tail_slot, item_.kv_head, token);
     for (int c = 0; c < view_.headDim; ++c)
-      row_[c] = loadElement(tail_, first + c, type_);
+      row_[c] = loadElement(data_, first + c, type_);
     return row_;
   }
 
@@ -50,11 +52,11 @@ private:
   uint8_t *pool_;
   int64_t blockStride_;
   const int32_t *table_;
-  const void *tail_;
-  int64_t cap_, heads_;
+  const void *data_;
+  TailView tail_;
 };
 
-// One key that a row sees, and its score.
+// One key that a row sees, or one part of a merge, and its score.
 struct Score {
   int64_t token;
   double value;
@@ -62,20 +64,28 @@ struct Score {
 
 } // namespace
 
-// The keys of the item's ranges that the query sees (attention_c1), with their scores in natural units
-// (attention_c2).
-static std::vector<Score> scoresOfRow(const uint64_t *args, const kvq_attend_item &item, SideRows &k, int64_t query,
-                                      const std::vector<float> &q) {
+// The keys of the item's ranges that the query sees (attention_c1, commit_c7, window_c1), with their scores in natural
+// units (attention_c2), capped (attention_c11).
+static std::vector<Score> scoresOfRow(const KernelRequest &request, const uint64_t *args, const kvq_attend_item &item,
+                                      SideRows &k, int64_t query, const std::vector<float> &q) {
   const int64_t position = pointer<const int32_t>(args, KVQ_ATTEND_POSITIONS)[query];
   const int64_t frontier = pointer<const int32_t>(args, KVQ_ATTEND_K_FRONTIER)[query];
   const double scale = std::bit_cast<float>(static_cast<uint32_t>(args[KVQ_ATTEND_SCALE]));
+  const double cap = std::bit_cast<float>(static_cast<uint32_t>(args[KVQ_ATTEND_SCORE_CAP]));
+  const int64_t window = request.window ? integer(args, KVQ_ATTEND_WINDOW) : std::numeric_limits<int64_t>::max();
   std::vector<Score> scores;
   auto visit = [&](int64_t token, const std::vector<float> &row) {
+    if (position - token >= window)
+      return;
     double dot = 0;
     for (size_t c = 0; c < q.size(); ++c)
       dot += double{q[c]} * double{row[c]};
-    scores.push_back({token, scale * dot});
+    const double score = scale * dot;
+    scores.push_back({token, request.scoreCap ? cap * std::tanh(score / cap) : score});
   };
+  for (int64_t token = -int64_t{item.kept}; token < 0; ++token)
+    if (token <= position)
+      visit(token, k.raw(token));
   for (int64_t token = item.packed_begin; token < item.packed_end; ++token)
     if (token <= position && token < frontier)
       visit(token, k.packed(token));
@@ -111,12 +121,13 @@ int32_t attend(const KernelRequest &request, const uint64_t *args, const int64_t
     for (int c = 0; c < request.dk; ++c)
       q[c] = loadElement(pointer<const void>(args, KVQ_ATTEND_Q), qFirst + c, request.type);
 
-    const std::vector<Score> scores = scoresOfRow(args, item, k, query, q);
+    const std::vector<Score> scores = scoresOfRow(request, args, item, k, query, q);
     const double lse = logSumExp(scores);
     const int64_t frontier = pointer<const int32_t>(args, KVQ_ATTEND_V_FRONTIER)[query];
     std::vector<double> o(request.dv, 0.0);
     for (const Score &score : scores) {
-      const std::vector<float> &values = score.token < frontier ? v.packed(score.token) : v.raw(score.token);
+      const bool packed = score.token >= 0 && score.token < frontier;
+      const std::vector<float> &values = packed ? v.packed(score.token) : v.raw(score.token);
       const double weight = std::exp(score.value - lse);
       for (int c = 0; c < request.dv; ++c)
         o[c] += weight * double{values[c]};
@@ -130,7 +141,7 @@ int32_t attend(const KernelRequest &request, const uint64_t *args, const int64_t
   return 0;
 }
 
-// merge_c1. A part with lse = -inf is skipped rather than weighed: its o may be anything.
+// merge_c1, attention_c12. A part with lse = -inf is skipped rather than weighed: its o may be anything.
 int32_t merge(const KernelRequest &request, const uint64_t *args, const int64_t *programId) {
   const int64_t query = programId[0];
   const int64_t queries = integer(args, KVQ_MERGE_QUERIES), heads = integer(args, KVQ_MERGE_HEADS);
@@ -139,6 +150,9 @@ int32_t merge(const KernelRequest &request, const uint64_t *args, const int64_t 
   const int64_t splits = pointer<const int32_t>(args, KVQ_MERGE_SPLITS)[query];
   for (int64_t head = 0; head < heads; ++head) {
     std::vector<Score> parts;
+    const float sink = pointer<const float>(args, KVQ_MERGE_SINKS)[head];
+    if (sink != kMinusInfinity)
+      parts.push_back({kNoValue, sink});
     for (int64_t split = 0; split < splits; ++split) {
       const int64_t partial = (split * queries + query) * heads + head;
       if (partialLse[partial] != kMinusInfinity) // a NaN stays visible
@@ -147,7 +161,7 @@ int32_t merge(const KernelRequest &request, const uint64_t *args, const int64_t 
     const double lse = logSumExp(parts);
     std::vector<double> o(request.dv, 0.0);
     for (const Score &part : parts)
-      for (int c = 0; c < request.dv; ++c)
+      for (int c = 0; c < request.dv && part.token != kNoValue; ++c)
         o[c] += std::exp(part.value - lse) * double{partialO[part.token * request.dv + c]};
     const int64_t first =
         pointer<const int64_t>(args, KVQ_MERGE_OUT_OFFSETS)[query] + head * integer(args, KVQ_MERGE_OUT_HEAD_STRIDE);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the reference kernels share: elements of tensors, one side of a page, slots of the tail. Everything is read and
+// What the reference kernels share: elements of tensors, one side of a page, rows of the tail. Everything is read and
 // written one value at a time, by Layout::address of whatever profile; nothing here is meant to be fast.
 #pragma once
 
@@ -16,21 +16,28 @@ template <typename T> T *pointer(const uint64_t *args, int index) { return reint
 inline int64_t integer(const uint64_t *args, int index) { return static_cast<int64_t>(args[index]); }
 
 inline float loadElement(const void *base, int64_t index, ElementType type) {
-  return type == ElementType::F32 ? static_cast<const float *>(base)[index]
-                                  : f32FromBf16(static_cast<const uint16_t *>(base)[index]);
+  if (type == ElementType::F32)
+    return static_cast<const float *>(base)[index];
+  const uint16_t bits = static_cast<const uint16_t *>(base)[index];
+  return type == ElementType::BF16 ? f32FromBf16(bits) : f32FromF16(bits);
 }
 
 inline void storeElement(void *base, int64_t index, ElementType type, float value) {
   if (type == ElementType::F32)
     static_cast<float *>(base)[index] = value;
   else
-    static_cast<uint16_t *>(base)[index] = bf16FromF32(value);
+    static_cast<uint16_t *>(base)[index] = type == ElementType::BF16 ? bf16FromF32(value) : f16FromF32(value);
 }
 
-// tail_c1: index of the first element of a token's row in [slot][head][cap][D].
-inline int64_t tailRow(int64_t slot, int64_t heads, int64_t head, int64_t cap, int64_t token, int headDim) {
-  return ((slot * heads + head) * cap + token % cap) * headDim;
-}
+// tail_c1: K's or V's tail of all slots, [slot][head][rows][D].
+struct TailView {
+  int64_t heads, cap, rows;
+  int headDim;
+  // Index of the first element of a token's row. The token is a body index, negative for a kept one.
+  int64_t row(int64_t slot, int64_t head, int64_t token) const {
+    return ((slot * heads + head) * rows + (token < 0 ? rows + token : token % cap)) * headDim;
+  }
+};
 
 // K or V of a request: its format, its layout and where it stands in a page.
 struct SideView {

@@ -48,17 +48,19 @@ static int32_t appendRow(const void *from, int64_t fromIndex, void *to, int64_t 
 int32_t append(const KernelRequest &request, const uint64_t *args, const int64_t *programId) {
   const kvq_append_item &item = pointer<const kvq_append_item>(args, KVQ_APPEND_ITEMS)[programId[0]];
   const int64_t heads = integer(args, KVQ_APPEND_HEADS);
-  const int64_t cap = integer(args, KVQ_APPEND_TAIL_CAP);
+  const TailView tailK{heads, integer(args, KVQ_APPEND_TAIL_CAP), integer(args, KVQ_APPEND_TAIL_ROWS), request.dk};
+  TailView tailV = tailK;
+  tailV.headDim = request.dv;
   int32_t bad = 0;
   for (int64_t head = 0; head < heads; ++head) {
     bad += appendRow(pointer<const void>(args, KVQ_APPEND_K),
                      item.k_offset + head * integer(args, KVQ_APPEND_K_HEAD_STRIDE),
-                     pointer<void>(args, KVQ_APPEND_TAIL_K),
-                     tailRow(item.tail_slot, heads, head, cap, item.position, request.dk), request.dk, request.type);
+                     pointer<void>(args, KVQ_APPEND_TAIL_K), tailK.row(item.tail_slot, head, item.position), request.dk,
+                     request.type);
     bad += appendRow(pointer<const void>(args, KVQ_APPEND_V),
                      item.v_offset + head * integer(args, KVQ_APPEND_V_HEAD_STRIDE),
-                     pointer<void>(args, KVQ_APPEND_TAIL_V),
-                     tailRow(item.tail_slot, heads, head, cap, item.position, request.dv), request.dv, request.type);
+                     pointer<void>(args, KVQ_APPEND_TAIL_V), tailV.row(item.tail_slot, head, item.position), request.dv,
+                     request.type);
   }
   pointer<int32_t>(args, KVQ_APPEND_STATUS)[programId[0]] = bad;
   return 0;
@@ -69,6 +71,8 @@ int32_t quantize(const KernelRequest &request, Side side, const uint64_t *args, 
   const SideView view(request, side);
   uint8_t *page = view.page(pointer<uint8_t>(args, KVQ_QUANTIZE_PAGES), integer(args, KVQ_QUANTIZE_BLOCK_STRIDE),
                             item.block, item.kv_head);
+  const TailView tail{integer(args, KVQ_QUANTIZE_HEADS), integer(args, KVQ_QUANTIZE_TAIL_CAP),
+                      integer(args, KVQ_QUANTIZE_TAIL_ROWS), view.headDim};
   const bool perChannel = view.format.perChannel();
   const int tokenStep = perChannel ? view.format.group : 1;
   const int channelStep = perChannel ? 1 : view.format.group;
@@ -79,9 +83,7 @@ int32_t quantize(const KernelRequest &request, Side side, const uint64_t *args, 
       auto tokenOf = [&](int i) { return perChannel ? t + i : t; };
       auto channelOf = [&](int i) { return perChannel ? c : c + i; };
       for (int i = 0; i < view.format.group; ++i) {
-        const int64_t row =
-            tailRow(item.tail_slot, integer(args, KVQ_QUANTIZE_HEADS), item.kv_head,
-                    integer(args, KVQ_QUANTIZE_TAIL_CAP), int64_t{item.position} + tokenOf(i), view.headDim);
+        const int64_t row = tail.row(item.tail_slot, item.kv_head, int64_t{item.position} + tokenOf(i));
         values[i] = loadElement(pointer<const void>(args, KVQ_QUANTIZE_TAIL), row + channelOf(i), request.type);
       }
       const QuantizedGroup group = quantizeGroup(values, view.format.bits, codes);

@@ -8,15 +8,24 @@ from kvq_oracle.quantize import from_bf16, to_bf16
 GUARD = 256
 GUARD_BYTE = 0xA5
 ALIGNMENT = 64
-ELEMENT = {"f32": np.dtype(np.float32), "bf16": np.dtype(np.uint16)}
+ELEMENT = {"f32": np.dtype(np.float32), "bf16": np.dtype(np.uint16), "f16": np.dtype(np.float16)}
 
 
 def encode(x, dtype):
-    return to_bf16(x) if dtype == "bf16" else np.ascontiguousarray(x, np.float32)
+    x = np.ascontiguousarray(x, np.float32)
+    if dtype == "bf16":
+        return to_bf16(x)
+    with np.errstate(over="ignore"):  # NumPy rounds to nearest even, to infinity where nothing is nearer
+        return x.astype(ELEMENT[dtype])
 
 
 def decode(x, dtype):
-    return from_bf16(x) if dtype == "bf16" else np.asarray(x, np.float32)
+    return from_bf16(x) if dtype == "bf16" else np.asarray(x).astype(np.float32)
+
+
+def round_to(x, dtype):
+    """The f32 value that a tensor of that dtype keeps of x."""
+    return decode(encode(x, dtype), dtype)
 
 
 class Memory:

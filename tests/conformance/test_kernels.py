@@ -2,7 +2,7 @@
 """Every built-in kernel, as generated for each level of this host, against the oracle and against device `ref`.
 
 Shapes: by default a pairwise covering array, with --full the whole product of formats, head sizes, dtypes, pages and
-levels, through which ratio, rows and lag are dealt in turn; then named corners at every level.
+levels, through which ratio, rows and what only masks keys are dealt in turn; then named corners at every level.
 Without the built module the suite cannot be collected, and that is a failure.
 """
 
@@ -15,7 +15,8 @@ import pytest
 import kernels
 import pairwise
 import tolerances
-from kernels import AttendCase, Sequence, Shape
+from attend_kernel import ATTEND_ITEM, AttendCase, Sequence, prepare_attend, ragged_sequences
+from kernels import Shape
 from kvq import lowlevel
 from kvq_oracle import attention
 from memory import decode
@@ -27,12 +28,14 @@ PARAMETERS = {
     "axis_v": ["t", "c"],
     "group_k": [32, 64, 128, 16, "D"],
     "group_v": [32, 64, 128, 16, "D"],
-    "head_dim": [64, 80, 128],
+    "head_dim": [64, 80, 96, 128, 192],
     "ratio": [3, 1, 4, 8],
-    "dtype": ["f32", "bf16"],
+    "dtype": ["f32", "bf16", "f16"],
     "page": [64, 128],
     "rows": ["ratio", 16, 5],
     "lag": [False, True],
+    "window": [False, True],
+    "cap": [False, True],
 }
 
 
@@ -69,7 +72,7 @@ def allowed(row):
 
 def full_rows(parameters, allowed):
     """All of it would be some hundred thousand kernels: what only changes loop counts is dealt in turn."""
-    dealt = pairwise.full_product({name: parameters[name] for name in ("ratio", "rows", "lag")})
+    dealt = pairwise.full_product({name: parameters[name] for name in ("ratio", "rows", "lag", "window", "cap")})
     fixed = {name: values for name, values in parameters.items() if name not in dealt[0]}
     for index, row in enumerate(pairwise.full_product(fixed, allowed)):
         # The first of the following combinations that the row allows: lag needs K per channel and V per token.
@@ -85,15 +88,14 @@ def shape_of(row):
     rows = row["ratio"] if row["rows"] == "ratio" else row["rows"]
     return Shape(
         f"k{side('k')}-v{side('v')}", row["page"], row["head_dim"], row["head_dim"], row["ratio"], row["dtype"], rows,
-        row["lag"],
+        row["lag"], row["window"], row["cap"],
     )  # fmt: skip
 
 
 def name_of(shape, level):
-    lag = "-lag" if shape.lag else ""
-    return (
-        f"{shape.pair}-p{shape.page}-d{shape.dk}.{shape.dv}-g{shape.ratio}-{shape.dtype}-rows{shape.rows}{lag}-{level}"
-    )
+    flags = "".join(f"-{name}" for name in ("lag", "window", "cap") if getattr(shape, name))
+    place = f"{shape.pair}-p{shape.page}-d{shape.dk}.{shape.dv}-g{shape.ratio}"
+    return f"{place}-{shape.dtype}-rows{shape.rows}{flags}-{level}"
 
 
 CORNERS = {
@@ -106,6 +108,12 @@ CORNERS = {
     "kivi-2": Shape("k2c32-v2t32", 64, 64, 64, 3, "f32", 3, True),
     "kivi-4-chunk": Shape("k4c32-v4t32", 64, 64, 64, 3, "bf16", 48, True),
     "most-rows": Shape("k4c32-v4t32", 64, 64, 64, 64, "f32", 64),
+    "unequal-head-sizes-per-token": Shape("k4t32-v8t48", 64, 192, 96, 2, "f16", 2),
+    "any-frontier": Shape("k4t16-v2t16", 64, 80, 80, 5, "bf16", 5),
+    "any-frontier-wide-group": Shape("k8t64-v4t64", 32, 128, 64, 1, "f32", 7),
+    "gemma-2-local": Shape("k4c32-v4t32", 64, 256, 256, 2, "bf16", 2, window=True, cap=True),
+    "mistral-chunk": Shape("k4c32-v4t32", 64, 128, 128, 4, "f16", 32, True, window=True),
+    "window-any-frontier": Shape("k4t32-v4t32", 64, 64, 64, 3, "f16", 3, window=True),
 }
 
 
@@ -197,7 +205,7 @@ def compare_partials(outputs, launch, device):
 
 def check_attend(case, level):
     shape = case.shape
-    launch, cpu, ref = run_everywhere(level, "attend", shape, kernels.prepare_attend, case)
+    launch, cpu, ref = run_everywhere(level, "attend", shape, prepare_attend, case)
     compare_partials(ref, launch, "ref")
     written = compare_partials(cpu, launch, "cpu")
     both = written & np.isfinite(ref["lse"])
@@ -223,7 +231,7 @@ def check_whole_attention(shape, level, launch, outputs):
 
 
 def check_merge(shape, level):
-    """merge_c1, also with parts that saw no key and hold rubbish."""
+    """merge_c1, attention_c12, also with parts that saw no key and hold rubbish."""
     rng = np.random.default_rng(seed_of("merge", shape))
     parts, queries = 5, 7
     o = rng.standard_normal((parts, queries, shape.q_heads, shape.dv)).astype(np.float32)
@@ -234,7 +242,9 @@ def check_merge(shape, level):
     lse[:, 4] -= 300.0  # exp(lse) alone is 0 in f32
     for query, count in enumerate(splits):
         o[count:, query] = np.nan  # never written by anybody
-    launch, cpu, ref = run_everywhere(level, "merge", shape, kernels.prepare_merge, shape, o, lse, splits)
+    # attention_c12: some heads have sink logits, also above all others, also where no key was seen.
+    sinks = np.where(np.arange(shape.q_heads) % 3, rng.standard_normal(shape.q_heads) * 8, -np.inf)
+    launch, cpu, ref = run_everywhere(level, "merge", shape, kernels.prepare_merge, shape, o, lse, splits, sinks)
     order = launch.expected["order"]
     rest = np.setdiff1d(np.arange(queries + 2), order)
     for device, outputs in (("cpu", cpu), ("ref", ref)):
@@ -260,7 +270,7 @@ def test_pages_are_bit_equal(shape, level):
 
 
 def test_attend(shape, level):
-    check_attend(AttendCase(shape, kernels.ragged_sequences(shape)), level)
+    check_attend(AttendCase(shape, ragged_sequences(shape)), level)
 
 
 def test_merge(shape, level):
@@ -275,13 +285,13 @@ def test_corner_shape(corner, level):
     check_append(shape, level)
     check_pages(shape, level)
     check_merge(shape, level)
-    check_attend(AttendCase(shape, kernels.ragged_sequences(shape)), level)
+    check_attend(AttendCase(shape, ragged_sequences(shape)), level)
 
 
 PAIRS = [("k4c32-v4t32", False), ("k2c32-v2t32", True), ("k8t64-v8c64", False)]
 
 
-@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
 @pytest.mark.parametrize("pair, lag", PAIRS)
 @pytest.mark.parametrize("rows", ["subnormal", "constant", "tie", "wide", "tiny"])
 def test_corner_values_are_bit_equal(level, pair, lag, rows, dtype):
@@ -294,13 +304,13 @@ def test_corner_values_are_bit_equal(level, pair, lag, rows, dtype):
 def test_corner_values_attend(level, pair, lag, rows, size):
     shape = Shape(pair, 64, 64, 64, 3, "f32", 3, lag)
     rows_of = getattr(kernels, f"{rows}_rows")
-    check_attend(AttendCase(shape, kernels.ragged_sequences(shape), q_size=size, rows_of=rows_of), level)
+    check_attend(AttendCase(shape, ragged_sequences(shape), q_size=size, rows_of=rows_of), level)
 
 
 @pytest.mark.parametrize("pair, lag", PAIRS)
 def test_attend_with_ranges_that_fit_each_program(level, pair, lag):
     shape = Shape(pair, 64, 64, 64, 3, "f32", 4, lag)
-    check_attend(AttendCase(shape, kernels.ragged_sequences(shape), exact_ranges=True), level)
+    check_attend(AttendCase(shape, ragged_sequences(shape), exact_ranges=True), level)
 
 
 @pytest.mark.parametrize("pair, lag", PAIRS)
@@ -321,13 +331,65 @@ def test_attend_more_splits_than_pages(level, pair, lag):
 def test_attend_scores_far_apart(level, pair, lag):
     """Most probabilities vanish in f32 and the running maximum moves often."""
     shape = Shape(pair, 64, 64, 64, 3, "f32", 3, lag)
-    check_attend(AttendCase(shape, kernels.ragged_sequences(shape), q_size=8.0), level)
+    check_attend(AttendCase(shape, ragged_sequences(shape), q_size=8.0), level)
 
 
 @pytest.mark.parametrize("pair, lag", PAIRS)
 def test_attend_scale_is_in_natural_units(level, pair, lag):
     shape = Shape(pair, 64, 64, 64, 2, "f32", 2, lag)
     check_attend(AttendCase(shape, [Sequence(200, 2, 2)], scale=0.375), level)
+
+
+@pytest.mark.parametrize("ratio", range(1, 17))
+def test_every_ratio(level, ratio):
+    """A program of one query, and one whose rows are of several queries and not all there."""
+    for rows in (ratio, 20):
+        shape = Shape("k4c32-v4t16", 64, 32, 16, ratio, "f32", rows)
+        check_attend(AttendCase(shape, [Sequence(130, 3, 2, keep=3)]), level)
+
+
+TOKEN_PAIR = ("k4t32-v4t32", False)
+
+
+@pytest.mark.parametrize("pair, lag", [*PAIRS, TOKEN_PAIR])
+@pytest.mark.parametrize("window", [1, 33, 2**40])
+def test_window_c1_attend(level, pair, lag, window):
+    """Windows of the query alone, across kept tokens, without an end; pages before them do not exist."""
+    shape = Shape(pair, 64, 64, 64, 3, "f32", 4, lag, window=True)
+    sequences = [*ragged_sequences(shape), Sequence(20, 4, keep=9), Sequence(300, 32, 2, keep=2)]
+    for exact in (False, True):
+        check_attend(AttendCase(shape, sequences, window=window, exact_ranges=exact), level)
+
+
+@pytest.mark.parametrize("cap", [0.5, 30.0])
+def test_attention_c11_attend(level, cap):
+    shape = Shape("k4c32-v4t32", 64, 64, 64, 3, "f32", 3, cap=True)
+    check_attend(AttendCase(shape, ragged_sequences(shape), q_size=6.0, cap=cap), level)
+
+
+@pytest.mark.parametrize("pair, lag", [*PAIRS, TOKEN_PAIR])
+def test_commit_c7_attend(level, pair, lag):
+    """Numbers of kept tokens around the step over the tail, beside rings that begin and end anywhere."""
+    shape = Shape(pair, 64, 64, 64, 2, "f32", 6, lag)
+    sequences = [Sequence(90, 3, 2, keep=keep) for keep in (1, 31, 32, 33, 64, 100)]
+    sequences += [Sequence(-40, 4, keep=64), Sequence(-2, 5, keep=64), Sequence(0, 1, 2, keep=7)]
+    check_attend(AttendCase(shape, sequences), level)
+
+
+@pytest.mark.parametrize(
+    "pair, lag, frontiers",
+    [
+        ("k4t32-v4t32", False, [(93, 93), (1, 1), (64, 64), (127, 127)]),
+        ("k4c32-v8t64", False, [(96, 96), (128, 128)]),
+        ("k2c32-v2t32", True, [(96, 77), (160, 151), (160, 96)]),
+    ],
+)
+def test_crop_c1_attend(level, pair, lag, frontiers):
+    """Frontiers that taking tokens back has left above the rule's."""
+    shape = Shape(pair, 64, 64, 64, 3, "f32", 5, lag)
+    sequences = [Sequence(max(front) + more, 4, 2, 3, front) for front in frontiers for more in (0, 9)]
+    check_attend(AttendCase(shape, sequences), level)
+    check_attend(AttendCase(shape, sequences, exact_ranges=True), level)
 
 
 def test_every_level_of_the_host_is_tested():
@@ -355,7 +417,7 @@ def with_field(**changes):
     """The same arguments with fields of the items changed by functions."""
 
     def change(args):
-        items = args[0].view(kernels.ATTEND_ITEM).copy()
+        items = args[0].view(ATTEND_ITEM).copy()
         for field, function in changes.items():
             items[field] = function(items[field])
         return [items.view(np.uint8)] + args[1:]
@@ -365,12 +427,13 @@ def with_field(**changes):
 
 def overrun(args):
     """One element written past the end of partial o."""
-    o = args[15]
+    o = args[18]
     np.lib.stride_tricks.as_strided(o.reshape(-1), (o.size + 1,), (4,))[-1] = 0.0
 
 
 ATTEND_FAULTS = {
     "tail cropped by one": dict(before=with_field(raw_end=lambda x: x - 1)),
+    "kept token dropped": dict(before=with_field(kept=lambda x: np.maximum(x - 1, 0))),
     "commit dropped": dict(before=with_field(packed_end=lambda x: np.maximum(x - 32, 0))),
     "sequences swapped": dict(before=with_field(tail_slot=lambda x: x.max() - x)),
     "wrong page": dict(before=with_field(table_base=lambda x: np.where(x > 0, x - 1, x))),
@@ -381,7 +444,7 @@ ATTEND_FAULTS = {
 @pytest.mark.parametrize("fault", ATTEND_FAULTS)
 def test_planted_faults_in_attend_are_seen(fault):
     shape = Shape("k4c32-v4t32", 64, 64, 64, 3, "f32", 3)
-    launch = kernels.prepare_attend(np.random.default_rng(5), AttendCase(shape, kernels.ragged_sequences(shape)))
+    launch = prepare_attend(np.random.default_rng(5), AttendCase(shape, ragged_sequences(shape)))
     faulty = Faulty(kernel("ref", None, shape.request("attend")), **ATTEND_FAULTS[fault])
     with pytest.raises(AssertionError):
         compare_partials(launch.run(faulty), launch, "ref")

@@ -168,7 +168,7 @@ def test_bad_values_name_their_place(cache, bad):
 def test_wrong_arrays_are_refused(cache):
     k, v = states(10)
     step = cache.plan([cache.add()], [10])
-    with pytest.raises(kvq.Unsupported, match="float32 or bfloat16"):
+    with pytest.raises(kvq.Unsupported, match="float32, bfloat16 or float16"):
         step.append(0, k.astype(np.float64), v)
     with pytest.raises(kvq.InvalidArgument):
         step.append(0, states(10, heads=3)[0], v)
@@ -188,7 +188,7 @@ def test_exceptions_are_pythons_own_too(context):
 
 
 def test_kernel_checks_its_arguments(context):
-    request = "dequantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact"
+    request = "dequantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact"
     kernel = lowlevel.open_kernel(context, request)
     words = kernel.signature.split()
     assert len(words) == 5
@@ -202,7 +202,7 @@ def test_kernel_checks_its_arguments(context):
 
 
 def test_kernel_refuses_arrays_it_could_not_use(context):
-    request = "dequantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact"
+    request = "dequantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact"
     kernel = lowlevel.open_kernel(context, request)
     words = kernel.signature.split()
     index = next(i for i, word in enumerate(words) if word.startswith("ptr"))

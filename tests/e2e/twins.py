@@ -165,6 +165,10 @@ class Twins:
         """The product's step; None where it must find the pool full, or does where it may (CacheModel.step_blocks)."""
         options = {"past_only": True} if raw else {}
         plan = lambda: self.cache.plan([self.product[s] for s in chosen], counts, firsts, **options)
+        if raw and any(self._half_kept(s, count) for s, count in zip(chosen, counts)):
+            with pytest.raises(kvq.Unsupported, match="keeps in full precision, and a past_only step cannot"):
+                plan()
+            return None
         least, most = self.model.step_blocks(chosen, counts)
         if least > self.model.blocks:
             with pytest.raises(kvq.PoolFull):
@@ -176,15 +180,13 @@ class Twins:
         except kvq.PoolFull:
             assert most > self.model.blocks
             self.seen.add("plan refused")
-        except kvq.Unsupported:
-            assert raw and any(map(self._leaves_kept_tokens, chosen, counts))
-            self.seen.add("raw refused")
-        return None
+            return None
 
-    def _leaves_kept_tokens(self, sequence, count):
-        """The one raw step that the product refuses: begun among kept tokens, with queries that no longer see them."""
-        length, window = self.model.length(sequence), self.case.attention_window
-        return window and 0 < length < self.model.cache.keep and length + count > window
+    def _half_kept(self, sequence, count):
+        """The one past-only step that the runtime refuses: some of the kept tokens are there, and the window ends among
+        the new ones (kvq.h, kvq_plan_desc.past_only)."""
+        keep, length, window = self.model.cache.keep, self.model.length(sequence), self.case.attention_window
+        return bool(window) and 0 < length < keep and length + count > window
 
     def _values(self, heads, channels):
         """[count, heads, T, d] with NaN in the padding."""

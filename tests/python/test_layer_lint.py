@@ -75,6 +75,7 @@ ALLOWED = [
     ("codegen/cpu/lower.cpp", '#include "codegen/compile.h"'),
     ("bench/cpp/bench.cpp", "#include <benchmark/benchmark.h>"),
     ("python/kvq/hf/cache.py", "import torch"),
+    ("python/kvq/compat/kivi.py", "from transformers import LlamaForCausalLM"),
     ("tests/unit/cache_test.cpp", '#include "runtime/cache/cache.h"'),
 ]
 

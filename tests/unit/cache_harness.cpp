@@ -5,7 +5,8 @@
 
 namespace kvq_test {
 
-Harness::Harness(const CacheSetup &setup) : setup(setup), model(setup.sequences) {
+Harness::Harness(const CacheSetup &setup)
+    : setup(setup), sinks(size_t(setup.layers) * setup.qHeads, -std::numeric_limits<float>::infinity()) {
   kvq_context_options options{};
   options.struct_size = sizeof(options);
   const char *device = std::getenv("KVQ_TEST_DEVICE");
@@ -19,6 +20,12 @@ Harness::Harness(const CacheSetup &setup) : setup(setup), model(setup.sequences)
   KVQ_EXPECT_OK(kvq_cache_memory_bytes(&wanted, &bytes));
   memory = std::make_unique<Memory>(bytes);
   KVQ_EXPECT_OK(kvq_cache_create(context, &wanted, memory->data(), memory->size(), &cache));
+  for (int layer = 0; setup.sinks && layer < setup.layers; ++layer) {
+    float *logits = sinks.data() + layer * setup.qHeads;
+    for (int head = 0; head < setup.qHeads; ++head)
+      logits[head] = std::normal_distribution<float>(2, 2)(random_);
+    KVQ_EXPECT_OK(kvq_cache_set_sinks(cache, layer, logits, setup.qHeads));
+  }
 }
 
 Harness::~Harness() {
@@ -40,15 +47,25 @@ kvq_cache_config Harness::config() const {
   config.page_tokens = setup.pageTokens;
   config.blocks = setup.blocks;
   config.sequences = setup.sequences;
+  config.attention_window = setup.attentionWindow;
+  config.score_cap = setup.scoreCap;
   return config;
+}
+
+float Harness::rounded(float value) const {
+  return setup.dtype == KVQ_F32 ? value : setup.dtype == KVQ_F16 ? roundF16(value) : roundBf16(value);
+}
+
+std::vector<ModelHead> &Harness::modelOf(int32_t sequence) {
+  model.resize(std::max<size_t>(model.size(), sequence + 1));
+  return model[sequence];
 }
 
 int32_t Harness::add() {
   int32_t id = -1;
   KVQ_EXPECT_OK(kvq_sequence_add(cache, &id));
-  model.resize(std::max<size_t>(model.size(), id + 1));
-  model[id].assign(setup.layers * setup.kvHeads, {});
-  for (Head &head : model[id])
+  modelOf(id).assign(setup.layers * setup.kvHeads, {});
+  for (ModelHead &head : model[id])
     head.k.channels = setup.dk, head.v.channels = setup.dv;
   return id;
 }
@@ -58,14 +75,70 @@ void Harness::remove(int32_t sequence) {
   model[sequence].clear();
 }
 
-kvq_error *Harness::plan(const StepData &data, kvq_step **step) {
+int32_t Harness::fork(int32_t sequence) {
+  int32_t id = -1;
+  KVQ_EXPECT_OK(kvq_sequence_fork(cache, sequence, &id));
+  modelOf(id) = std::vector<ModelHead>(model[sequence]);
+  return id;
+}
+
+void Harness::crop(int32_t sequence, int64_t tokens, int64_t thawed) {
+  const int64_t begin = state(sequence).first_block * pageTokens();
+  int64_t reported = -1;
+  KVQ_ASSERT_OK(kvq_sequence_crop(cache, sequence, tokens, &reported));
+  EXPECT_EQ(reported, thawed);
+  for (ModelHead &head : model[sequence])
+    EXPECT_EQ(head.crop(setup.model, tokens, begin, [this](float value) { return rounded(value); }), thawed);
+}
+
+std::vector<uint8_t> Harness::snapshot(int32_t sequence) {
+  size_t bytes = 0;
+  KVQ_EXPECT_OK(kvq_sequence_snapshot_bytes(cache, sequence, &bytes));
+  Memory out(bytes);
+  KVQ_EXPECT_OK(kvq_sequence_snapshot(cache, sequence, out.data(), bytes));
+  EXPECT_TRUE(out.guardsIntact());
+  return {out.data(), out.data() + bytes};
+}
+
+int32_t Harness::restore(const std::vector<uint8_t> &data, int32_t like) {
+  int32_t id = -1;
+  KVQ_EXPECT_OK(kvq_sequence_restore(cache, data.data(), data.size(), &id));
+  modelOf(id) = std::vector<ModelHead>(model[like]);
+  return id;
+}
+
+void Harness::grow(int blocks, int sequences) {
+  setup.blocks = blocks, setup.sequences = sequences;
+  const kvq_cache_config larger = config();
+  size_t bytes = 0;
+  KVQ_ASSERT_OK(kvq_cache_memory_bytes(&larger, &bytes));
+  auto grown = std::make_unique<Memory>(bytes);
+  KVQ_ASSERT_OK(kvq_cache_grow(cache, blocks, sequences, grown->data(), bytes));
+  EXPECT_TRUE(memory->guardsIntact());
+  memory = std::move(grown); // the old memory is gone
+}
+
+static kvq_plan_desc toDesc(const StepData &data) {
   kvq_plan_desc desc{};
   desc.struct_size = sizeof(desc);
   desc.count = static_cast<int32_t>(data.sequences.size());
   desc.sequences = data.sequences.data();
   desc.new_tokens = data.newTokens.data();
   desc.first_tokens = data.firstTokens.empty() ? nullptr : data.firstTokens.data();
+  desc.past_only = data.pastOnly;
+  return desc;
+}
+
+kvq_error *Harness::plan(const StepData &data, kvq_step **step) {
+  const kvq_plan_desc desc = toDesc(data);
   return kvq_plan(cache, &desc, step);
+}
+
+int64_t Harness::planBlocks(const StepData &data) {
+  const kvq_plan_desc desc = toDesc(data);
+  int64_t blocks = -1;
+  KVQ_EXPECT_OK(kvq_plan_blocks(cache, &desc, &blocks));
+  return blocks;
 }
 
 Harness::LayerData Harness::random(const StepData &data) {
@@ -101,6 +174,11 @@ kvq_error *Harness::forward(kvq_step *step, int layer, LayerData &data) {
   return error;
 }
 
+kvq_error *Harness::append(kvq_step *step, int layer, const LayerData &data) {
+  const kvq_tensor k = data.k.tensor(), v = data.v.tensor();
+  return kvq_append(step, layer, &k, &v);
+}
+
 kvq_error *Harness::attend(kvq_step *step, int layer, LayerData &data) {
   size_t bytes = 0;
   KVQ_EXPECT_OK(kvq_workspace_bytes(step, &bytes));
@@ -115,24 +193,27 @@ kvq_error *Harness::attend(kvq_step *step, int layer, LayerData &data) {
 void Harness::record(const StepData &data, int layer, const LayerData &layerData) {
   for (size_t b = 0; b < data.sequences.size(); ++b)
     for (int h = 0; h < setup.kvHeads; ++h) {
-      Head &head = model[data.sequences[b]][layer * setup.kvHeads + h];
+      ModelHead &head = model[data.sequences[b]][layer * setup.kvHeads + h];
       for (int t = first(data, b); t < first(data, b) + data.newTokens[b]; ++t) {
         for (int c = 0; c < setup.dk; ++c)
           head.k.rows.push_back(layerData.k.get(layerData.k.index(b, h, t) + c));
         for (int c = 0; c < setup.dv; ++c)
           head.v.rows.push_back(layerData.v.get(layerData.v.index(b, h, t) + c));
       }
+      head.commit(setup.model, data.newTokens[b]);
     }
 }
 
-// After record(). The tolerance is the accuracy class (attention_c4) and, for bf16, half a unit of its 8 bits.
+// After record(). The tolerance is the accuracy class (attention_c4) and, for 16 bits, half a unit of the last of the
+// 8 or 11 of them that bf16 or f16 gives a value.
 void Harness::check(const StepData &data, int layer, const LayerData &layerData) {
-  const double tolerance = setup.dtype == KVQ_F32 ? 1e-4 : 5e-3;
+  const double tolerance = setup.dtype == KVQ_F32 ? 1e-4 : setup.dtype == KVQ_F16 ? 7e-4 : 5e-3;
   const int ratio = setup.qHeads / setup.kvHeads;
+  const ModelAttention attention = {0.25, setup.attentionWindow, setup.scoreCap};
   std::vector<double> expected;
   for (size_t b = 0; b < data.sequences.size(); ++b)
     for (int h = 0; h < setup.qHeads; ++h) {
-      const Head &head = model[data.sequences[b]][layer * setup.kvHeads + h / ratio];
+      const ModelHead &head = model[data.sequences[b]][layer * setup.kvHeads + h / ratio];
       for (int i = 0; i < data.tokens; ++i) {
         const int64_t at = layerData.out.index(b, h, i);
         const int token = i - first(data, b);
@@ -143,13 +224,21 @@ void Harness::check(const StepData &data, int layer, const LayerData &layerData)
         std::vector<float> q(setup.dk);
         for (int c = 0; c < setup.dk; ++c)
           q[c] = layerData.q.get(layerData.q.index(b, h, i) + c);
-        const int64_t position = head.k.tokens() - data.newTokens[b] + token;
-        const double lse = modelAttend(setup.model, head.k, head.v, position, q.data(), 0.25, expected);
-        ASSERT_NEAR(layerData.lse[(b * setup.qHeads + h) * data.tokens + i], lse, 1e-4)
-            << "sequence " << data.sequences[b] << " head " << h << " position " << position;
+        const int64_t position = head.stepBegin + token;
+        const double lse = modelAttend(setup.model, attention, head, position, data.pastOnly, q.data(),
+                                       sinks[layer * setup.qHeads + h], expected);
+        const float given = layerData.lse[(b * setup.qHeads + h) * data.tokens + i];
+        const auto where = [&] {
+          return "sequence " + std::to_string(data.sequences[b]) + " head " + std::to_string(h) + " position " +
+                 std::to_string(position);
+        };
+        if (std::isinf(lse)) // no key
+          ASSERT_EQ(given, lse) << where();
+        else
+          ASSERT_NEAR(given, lse, 1e-4) << where();
         for (int c = 0; c < setup.dv; ++c)
           ASSERT_NEAR(layerData.out.get(at + c), expected[c], tolerance * std::max(1.0, std::fabs(expected[c])))
-              << "sequence " << data.sequences[b] << " head " << h << " position " << position << " channel " << c;
+              << where() << " channel " << c;
       }
     }
 }
@@ -162,9 +251,11 @@ void Harness::step(const StepData &data, bool useForward) {
     LayerData values = random(data);
     if (useForward) {
       KVQ_ASSERT_OK(forward(step, layer, values));
+    } else if (data.pastOnly) {
+      KVQ_ASSERT_OK(attend(step, layer, values));
+      KVQ_ASSERT_OK(append(step, layer, values));
     } else {
-      const kvq_tensor k = values.k.tensor(), v = values.v.tensor();
-      KVQ_ASSERT_OK(kvq_append(step, layer, &k, &v));
+      KVQ_ASSERT_OK(append(step, layer, values));
       KVQ_ASSERT_OK(attend(step, layer, values));
     }
     record(data, layer, values);
@@ -173,28 +264,73 @@ void Harness::step(const StepData &data, bool useForward) {
   KVQ_ASSERT_OK(kvq_commit_step(step));
 }
 
+std::vector<float> Harness::answers(const StepData &data, unsigned seed) {
+  random_.seed(seed);
+  std::vector<float> all;
+  kvq_step *step = nullptr;
+  KVQ_EXPECT_OK(plan(data, &step));
+  for (int layer = 0; layer < setup.layers && step; ++layer) {
+    LayerData values = random(data);
+    KVQ_EXPECT_OK(forward(step, layer, values));
+    record(data, layer, values);
+    check(data, layer, values);
+    all.insert(all.end(), values.lse.begin(), values.lse.end());
+    for (size_t b = 0; b < data.sequences.size(); ++b)
+      for (int h = 0; h < setup.qHeads; ++h)
+        for (int t = first(data, b); t < first(data, b) + data.newTokens[b]; ++t)
+          for (int c = 0; c < setup.dv; ++c)
+            all.push_back(values.out.get(values.out.index(b, h, t) + c));
+  }
+  KVQ_EXPECT_OK(kvq_commit_step(step));
+  return all;
+}
+
+void Harness::abort(const StepData &data) {
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(plan(data, &step));
+  LayerData values = random(data);
+  KVQ_EXPECT_OK(forward(step, setup.layers - 1, values));
+  kvq_abort_step(step);
+}
+
 int64_t Harness::length(int32_t sequence) {
   int64_t tokens = -1;
   KVQ_EXPECT_OK(kvq_sequence_length(cache, sequence, &tokens));
   return tokens;
 }
 
+int Harness::pageTokens() const {
+  return setup.pageTokens > 0 ? setup.pageTokens : static_cast<int>(std::max<int64_t>(64, setup.model.commitGroup()));
+}
+
+int64_t Harness::firstReadable(int32_t sequence) {
+  const int64_t page = state(sequence).first_block;
+  return page > 0 ? page * pageTokens() + setup.model.keep : 0;
+}
+
+kvq_sequence_state Harness::state(int32_t sequence) {
+  kvq_sequence_state state{};
+  state.struct_size = sizeof(state);
+  KVQ_EXPECT_OK(kvq_sequence_get_state(cache, sequence, &state));
+  return state;
+}
+
+std::vector<int32_t> Harness::blocks(int32_t sequence) {
+  std::vector<int32_t> blocks(state(sequence).blocks);
+  size_t count = 0;
+  KVQ_EXPECT_OK(kvq_sequence_blocks(cache, sequence, blocks.size(), blocks.data(), &count));
+  EXPECT_EQ(count, blocks.size());
+  return blocks;
+}
+
 std::vector<float> Harness::readAll(int32_t sequence) {
   std::vector<float> all;
-  const int tokens = static_cast<int>(length(sequence));
+  const int64_t begin = firstReadable(sequence);
+  const int tokens = static_cast<int>(length(sequence) - begin);
   for (int layer = 0; layer < setup.layers; ++layer) {
     Rows k(1, setup.kvHeads, tokens, setup.dk, setup.dtype), v(1, setup.kvHeads, tokens, setup.dv, setup.dtype);
-    const auto view = [](const Rows &rows) {
-      const kvq_tensor whole = rows.tensor();
-      return kvq_tensor{whole.data,
-                        whole.dtype,
-                        KVQ_CPU,
-                        3,
-                        {whole.shape[1], whole.shape[2], whole.shape[3]},
-                        {whole.strides[1], whole.strides[2], 1}};
-    };
-    const kvq_tensor kView = view(k), vView = view(v);
-    KVQ_EXPECT_OK(kvq_read(cache, sequence, layer, &kView, &vView));
+    const kvq_tensor kView = k.heads3(), vView = v.heads3();
+    KVQ_EXPECT_OK(kvq_read_from(cache, sequence, layer, begin, &kView, &vView));
     for (const Rows *rows : {&k, &v}) {
       EXPECT_TRUE(rows->memory.guardsIntact());
       for (int64_t i = 0; i < int64_t(rows->heads) * tokens * rows->channels; ++i)
@@ -205,23 +341,24 @@ std::vector<float> Harness::readAll(int32_t sequence) {
 }
 
 void Harness::checkRead(int32_t sequence) {
+  const kvq_sequence_state is = state(sequence);
   const std::vector<float> read = readAll(sequence);
-  const int64_t tokens = length(sequence);
+  const int64_t begin = firstReadable(sequence);
   size_t at = 0;
   for (int layer = 0; layer < setup.layers; ++layer)
     for (bool isK : {true, false})
       for (int h = 0; h < setup.kvHeads; ++h) {
-        const Head &head = model[sequence][layer * setup.kvHeads + h];
-        const ModelFormat &format = setup.model;
-        const std::vector<float> state = isK ? head.k.stateAt(format.k, format.kFrontier(tokens))
-                                             : head.v.stateAt(format.v, format.vFrontier(tokens));
-        ASSERT_LE(at + state.size(), read.size());
-        for (float value : state) {
-          const float expected = setup.dtype == KVQ_F32 ? value : roundBf16(value);
-          ASSERT_EQ(read[at], expected) << (isK ? "K" : "V") << " of layer " << layer << " head " << h << " index "
-                                        << at;
-          ++at;
-        }
+        const ModelHead &head = model[sequence][layer * setup.kvHeads + h];
+        const ModelRows &side = isK ? head.k : head.v;
+        ASSERT_EQ(is.tokens, side.tokens());
+        ASSERT_EQ(isK ? is.k_frontier : is.v_frontier, side.frontier) << (isK ? "K" : "V");
+        for (int64_t token = begin; token < side.tokens(); ++token)
+          for (int c = 0; c < side.channels; ++c, ++at) {
+            ASSERT_LT(at, read.size());
+            ASSERT_EQ(read[at], rounded(side.value(setup.model, token, side.frontier)[c]))
+                << (isK ? "K" : "V") << " of layer " << layer << " head " << h << " token " << token << " channel "
+                << c;
+          }
       }
   EXPECT_EQ(at, read.size());
 }

@@ -78,25 +78,32 @@ struct Rows {
             {batch, heads, tokens, channels},
             {int64_t(heads) * tokens * channels, int64_t(tokens) * channels, channels, 1}};
   }
+  kvq_tensor heads3() const { // of a batch of one, without it
+    return {
+        memory.data(), dtype, KVQ_CPU, 3, {heads, tokens, channels, 0}, {int64_t(tokens) * channels, channels, 1, 0}};
+  }
   int64_t index(int b, int h, int t) const { return ((int64_t(b) * heads + h) * tokens + t) * channels; }
+  // A value that the type does not have is cut (bf16) or rounded (f16).
   void set(int64_t i, float value) {
-    if (dtype == KVQ_F32) {
+    const auto half = static_cast<_Float16>(value);
+    if (dtype == KVQ_F32)
       std::memcpy(memory.data() + 4 * i, &value, 4);
-    } else {
-      uint32_t bits;
-      std::memcpy(&bits, &value, 4);
-      const auto high = static_cast<uint16_t>(bits >> 16);
-      std::memcpy(memory.data() + 2 * i, &high, 2);
-    }
+    else if (dtype == KVQ_F16)
+      std::memcpy(memory.data() + 2 * i, &half, 2);
+    else
+      std::memcpy(memory.data() + 2 * i, reinterpret_cast<const uint8_t *>(&value) + 2, 2);
   }
   float get(int64_t i) const {
-    uint32_t bits = 0;
-    if (dtype == KVQ_F32)
-      std::memcpy(&bits, memory.data() + 4 * i, 4);
-    else
-      std::memcpy(reinterpret_cast<uint8_t *>(&bits) + 2, memory.data() + 2 * i, 2);
-    float value;
-    std::memcpy(&value, &bits, 4);
+    float value = 0;
+    _Float16 half;
+    if (dtype == KVQ_F32) {
+      std::memcpy(&value, memory.data() + 4 * i, 4);
+    } else if (dtype == KVQ_F16) {
+      std::memcpy(&half, memory.data() + 2 * i, 2);
+      value = static_cast<float>(half);
+    } else {
+      std::memcpy(reinterpret_cast<uint8_t *>(&value) + 2, memory.data() + 2 * i, 2);
+    }
     return value;
   }
   int batch, heads, tokens, channels;
@@ -111,16 +118,43 @@ struct CacheSetup {
   kvq_dtype dtype = KVQ_F32;
   int pageTokens = 0;
   int blocks = 16, sequences = 4;
+  int attentionWindow = 0;
+  float scoreCap = 0;
+  bool sinks = false; // random sink logits in every layer
   int threads = 1;
   kvq_parallel_for parallel = nullptr;
 };
 
 inline std::ostream &operator<<(std::ostream &out, const CacheSetup &setup) { return out << setup.text; }
 
+inline CacheSetup small(const std::string &text, const ModelFormat &model) {
+  CacheSetup setup;
+  setup.text = text;
+  setup.model = model;
+  return setup;
+}
+
+// One format of each rule, with the window in which most tests are worked out.
+inline const ModelFormat kBlock = {{4, true, 32}, {4, false, 16}, 32, ModelRule::Block};
+inline constexpr const char *kBlockText = "k4c32-v4t16/w32,block";
+inline const ModelFormat kSliding = {{4, true, 32}, {2, false, 16}, 32, ModelRule::Sliding};
+inline constexpr const char *kSlidingText = "k4c32-v2t16/w32,sliding";
+inline const ModelFormat kFlush = {{2, true, 32}, {4, false, 16}, 64, ModelRule::Flush};
+inline constexpr const char *kFlushText = "k2c32-v4t16/w64,flush";
+inline std::vector<CacheSetup> oneOfEachRule() {
+  return {small(kBlockText, kBlock), small(kSlidingText, kSliding), small(kFlushText, kFlush)};
+}
+
+inline std::string ruleName(const ::testing::TestParamInfo<CacheSetup> &info) {
+  const ModelRule rule = info.param.model.rule;
+  return rule == ModelRule::Block ? "Block" : rule == ModelRule::Sliding ? "Sliding" : "Flush";
+}
+
 // Tensors of one step, the same for all layers but for their values.
 struct StepData {
   std::vector<int32_t> sequences, newTokens, firstTokens; // firstTokens empty: left padding
   int tokens = 0;                                         // T
+  bool pastOnly = false;
 };
 
 class Harness {
@@ -131,23 +165,41 @@ public:
   kvq_cache_config config() const;
   int32_t add();
   void remove(int32_t sequence);
-  // A whole step of random values through kvq_forward (or kvq_append + kvq_attend); every answer is checked.
+  int32_t fork(int32_t sequence);
+  void crop(int32_t sequence, int64_t tokens, int64_t thawed); // of which the model and the caller expect so many
+  std::vector<uint8_t> snapshot(int32_t sequence);
+  int32_t restore(const std::vector<uint8_t> &data, int32_t like); // the model's is that of `like`
+  void grow(int blocks, int sequences);
+  // A whole step of random values through kvq_forward (or kvq_append and kvq_attend, in the order that the step needs);
+  // every answer is checked.
   void step(const StepData &data, bool forward = true);
+  // `count` tokens for one sequence: a step with all of them.
+  void extend(int32_t sequence, int count) { step({{sequence}, {count}, {}, count}); }
+  // A step with the values that `seed` gives, by kvq_forward; returns outputs and lse of all layers, checked.
+  std::vector<float> answers(const StepData &data, unsigned seed);
+  // Plans, appends random values to the last layer alone, and aborts.
+  void abort(const StepData &data);
   // The same in parts, for tests of what happens in between.
   kvq_error *plan(const StepData &data, kvq_step **step);
+  int64_t planBlocks(const StepData &data);
   struct LayerData {
     Rows q, k, v, out;
     std::vector<float> lse;
   };
   LayerData random(const StepData &data);
   kvq_error *forward(kvq_step *step, int layer, LayerData &data);
+  kvq_error *append(kvq_step *step, int layer, const LayerData &data);
   kvq_error *attend(kvq_step *step, int layer, LayerData &data);
   void record(const StepData &data, int layer, const LayerData &layerData); // tells the model
   void check(const StepData &data, int layer, const LayerData &layerData);
-  // K and V of every layer as kvq_read gives them, against the model.
+  // Length, frontiers, and K and V of every layer as kvq_read_from gives them, against the model.
   void checkRead(int32_t sequence);
+  // K and V of every layer, from the first token on that was not dropped.
   std::vector<float> readAll(int32_t sequence);
   int64_t length(int32_t sequence);
+  int64_t firstReadable(int32_t sequence);
+  kvq_sequence_state state(int32_t sequence);
+  std::vector<int32_t> blocks(int32_t sequence);
   kvq_cache_report report();
 
   CacheSetup setup;
@@ -155,13 +207,16 @@ public:
   kvq_cache *cache = nullptr;
   std::unique_ptr<Memory> memory;
   std::mt19937 random_{7};
-  struct Head {
-    ModelRows k, v;
-  };
-  std::vector<std::vector<Head>> model; // [sequence][layer * kvHeads + head]
+  std::vector<std::vector<ModelHead>> model; // [sequence][layer * kvHeads + head]
+  std::vector<float> sinks;                  // [layer][q_heads], -inf: none
+  int pageTokens() const;
   int first(const StepData &data, int i) const {
     return data.firstTokens.empty() ? data.tokens - data.newTokens[i] : data.firstTokens[i];
   }
+
+private:
+  float rounded(float value) const; // to the cache's type
+  std::vector<ModelHead> &modelOf(int32_t sequence);
 };
 
 } // namespace kvq_test

@@ -9,18 +9,6 @@ using namespace kvq_test;
 
 namespace {
 
-CacheSetup small(const std::string &text, ModelFormat model) {
-  CacheSetup setup;
-  setup.text = text;
-  setup.model = model;
-  return setup;
-}
-
-const ModelFormat kBlock = {{4, true, 32}, {4, false, 16}, 32, false};
-constexpr const char *kBlockText = "k4c32-v4t16/w32,block";
-const ModelFormat kSliding = {{4, true, 32}, {2, false, 16}, 32, true};
-constexpr const char *kSlidingText = "k4c32-v2t16/w32,sliding";
-
 // ---- what a query sees ----
 
 class Formats : public ::testing::TestWithParam<CacheSetup> {};
@@ -37,28 +25,103 @@ TEST_P(Formats, RaggedPromptsAndDecodingMatchTheModel) {
     harness.checkRead(sequence);
 }
 
-CacheSetup with(CacheSetup setup, int qHeads, int kvHeads, int dk, int dv, kvq_dtype dtype, int page, int layers) {
-  setup.qHeads = qHeads, setup.kvHeads = kvHeads, setup.dk = dk, setup.dv = dv;
-  setup.dtype = dtype, setup.pageTokens = page, setup.layers = layers;
+// fork_c1, crop_c3, prefill_c2 over every format: both copies go on, 32 tokens come off without loss.
+TEST_P(Formats, WhatIsForkedTakenBackAndPrefilledRawMatchesTheModel) {
+  Harness harness(GetParam());
+  const int32_t a = harness.add();
+  harness.extend(a, 150);
+  const int32_t b = harness.fork(a);
+  harness.extend(a, 3);
+  harness.step({{b, a}, {40, 1}, {}, 40});
+  harness.crop(a, 122, 0);
+  harness.checkRead(a);
+  harness.extend(a, 45);
+  harness.step({{b, a}, {70, 5}, {}, 70, true}, false);
+  harness.step({{a, b}, {1, 34}, {2, 0}, 35, true});
+  harness.crop(b, 150 + 40 + 70 + 34 - 32, 0);
+  for (int i = 0; i < 3; ++i)
+    harness.step({{a, b}, {1, 1}, {}, 1}, i == 0);
+  harness.checkRead(a);
+  harness.checkRead(b);
+  harness.remove(b);
+  harness.extend(a, 20);
+  harness.checkRead(a);
+}
+
+// From the first token on, in small steps: kept tokens that are still to come are seen by nobody.
+TEST_P(Formats, ShortStepsFromNothingMatchTheModel) {
+  Harness harness(GetParam());
+  const int32_t a = harness.add(), b = harness.add();
+  harness.step({{b}, {40}, {}, 40, true}, false);
+  harness.step({{a, b}, {2, 0}, {}, 2, true}, false);
+  harness.step({{a, b}, {1, 2}, {}, 2, true});
+  for (int i = 0; i < 20; ++i)
+    harness.step({{a, b}, {1, i % 4}, {}, 4}, i % 2 == 0);
+  harness.crop(a, 1, 0);
+  harness.checkRead(a);
+  harness.step({{a, b}, {50, 1}, {}, 50});
+  harness.checkRead(a);
+  harness.checkRead(b);
+}
+
+struct Shape {
+  int qHeads, kvHeads, dk, dv;
+  kvq_dtype dtype;
+  int page, layers;
+};
+CacheSetup with(CacheSetup setup, const Shape &shape) {
+  setup.qHeads = shape.qHeads, setup.kvHeads = shape.kvHeads, setup.dk = shape.dk, setup.dv = shape.dv;
+  setup.dtype = shape.dtype, setup.pageTokens = shape.page, setup.layers = shape.layers;
+  setup.blocks = 40;
   return setup;
 }
+CacheSetup attending(CacheSetup setup, int window, float scoreCap, bool sinks) {
+  setup.attentionWindow = window, setup.scoreCap = scoreCap, setup.sinks = sinks;
+  setup.blocks = 40, setup.pageTokens = 32;
+  return setup;
+}
+ModelFormat keeping(ModelFormat format, int keep) {
+  format.keep = keep;
+  return format;
+}
+const ModelFormat kEvery = {{8, false, 16}, {4, false, 16}, 0, ModelRule::Flush};
+const ModelFormat kWhole = {{4, true, 32}, {2, true, 64}, 64, ModelRule::Flush};
 
 INSTANTIATE_TEST_SUITE_P(
     All, Formats,
     ::testing::Values(
-        with(small(kBlockText, kBlock), 6, 2, 16, 32, KVQ_F32, 0, 2),
-        with(small(kSlidingText, kSliding), 3, 1, 16, 16, KVQ_F32, 32, 2),
-        with(small("k2c32-v8t16/w0,block", {{2, true, 32}, {8, false, 16}, 0, false}), 2, 2, 32, 16, KVQ_F32, 32, 1),
-        with(small("k8t16-v8c32/w40,block", {{8, false, 16}, {8, true, 32}, 40, false}), 4, 1, 16, 16, KVQ_BF16, 96, 1),
-        with(small("k4c64-v2c128/w64,block", {{4, true, 64}, {2, true, 128}, 64, false}), 1, 1, 16, 16, KVQ_F32, 128,
-             1),
-        with(small("k2c32-v4t16/w64,sliding", {{2, true, 32}, {4, false, 16}, 64, true}), 8, 1, 16, 16, KVQ_BF16, 256,
-             1)),
+        with(small(kBlockText, kBlock), {6, 2, 16, 32, KVQ_F32, 0, 2}),
+        with(small(kSlidingText, kSliding), {3, 1, 16, 16, KVQ_F32, 32, 2}),
+        with(small("k2c32-v8t16/w0,block", {{2, true, 32}, {8, false, 16}, 0}), {2, 2, 32, 16, KVQ_F32, 32, 1}),
+        with(small("k8t16-v8c32/w40,block", {{8, false, 16}, {8, true, 32}, 40}), {4, 1, 16, 16, KVQ_BF16, 96, 1}),
+        with(small("k4c64-v2c128/w64,block", {{4, true, 64}, {2, true, 128}, 64}), {1, 1, 16, 16, KVQ_F32, 128, 1}),
+        with(small("k2c32-v4t16/w64,sliding", {{2, true, 32}, {4, false, 16}, 64, ModelRule::Sliding}),
+             {8, 1, 16, 16, KVQ_BF16, 256, 1}),
+        with(small(kFlushText, kFlush), {2, 1, 80, 48, KVQ_F16, 64, 1}),
+        with(small("k8t16-v4t16/w0,flush", kEvery), {2, 2, 48, 16, KVQ_F32, 32, 2}),
+        with(small("k4c32-v2c64/w64,flush", kWhole), {2, 1, 16, 16, KVQ_BF16, 64, 1}),
+        with(small(kSlidingText, kSliding), {4, 2, 112, 16, KVQ_F16, 32, 1}),
+        with(small("k4c32-v4t16/w32,keep5,block", keeping(kBlock, 5)), {2, 1, 16, 16, KVQ_F16, 64, 2}),
+        with(small("k4c32-v2t16/w32,keep20,sliding", keeping(kSliding, 20)), {2, 1, 16, 16, KVQ_F32, 32, 1}),
+        with(small("k2c32-v4t16/w64,keep3,flush", keeping(kFlush, 3)), {2, 1, 16, 16, KVQ_F32, 32, 1})),
     [](const auto &info) { return "Format" + std::to_string(info.index); });
+
+// attention_c11, attention_c12, window_c1: windows shorter and longer than the one of the format.
+INSTANTIATE_TEST_SUITE_P(Models, Formats,
+                         ::testing::Values(attending(small(kBlockText, kBlock), 20, 0, false),
+                                           attending(small(kBlockText, kBlock), 100, 3.0f, true),
+                                           attending(small(kSlidingText, kSliding), 20, 2.0f, false),
+                                           attending(small(kSlidingText, kSliding), 75, 0, true),
+                                           attending(small(kFlushText, kFlush), 1, 0, false),
+                                           attending(small(kFlushText, kFlush), 90, 5.0f, true),
+                                           attending(small("k4c32-v4t16/w32,keep2,block", keeping(kBlock, 2)), 33, 0,
+                                                     true),
+                                           attending(small(kBlockText, kBlock), 0, 1.5f, true)),
+                         [](const auto &info) { return "Model" + std::to_string(info.index); });
 
 // Splits of the packed keys, and of a window that is longer than one.
 TEST(Attention, LongSequencesAreSplitAndMerged) {
-  CacheSetup setup = small("k8c32-v8t16/w1500,block", {{8, true, 32}, {8, false, 16}, 1500, false});
+  CacheSetup setup = small("k8c32-v8t16/w1500,block", {{8, true, 32}, {8, false, 16}, 1500});
   setup.blocks = 64;
   Harness harness(setup);
   const int32_t a = harness.add();
@@ -77,7 +140,7 @@ TEST(Attention, LongSequencesAreSplitAndMerged) {
 
 // commit_c6.
 TEST(Commit, SlidingFollowsKivisStateMachine) {
-  const ModelFormat kivi = {{2, true, 32}, {2, false, 16}, 128, true};
+  const ModelFormat kivi = {{2, true, 32}, {2, false, 16}, 128, ModelRule::Sliding};
   Harness harness(small("k2c32-v2t16/w128,sliding", kivi));
   const int32_t a = harness.add();
   harness.step({{a}, {300}, {}, 300});
@@ -90,10 +153,10 @@ TEST(Commit, SlidingFollowsKivisStateMachine) {
   harness.checkRead(a);
 }
 
-// commit_c4: how a prompt is cut into steps changes no code and no answer.
+// commit_c4, prefill_c1: how a prompt is cut into steps changes no code and no answer.
 TEST(Commit, CuttingAPromptChangesNoBit) {
-  for (const auto &[text, model] : {std::pair(kBlockText, kBlock), std::pair(kSlidingText, kSliding)}) {
-    Harness whole(small(text, model)), cut(small(text, model));
+  for (const CacheSetup &setup : oneOfEachRule()) {
+    Harness whole(setup), cut(setup);
     const int32_t a = whole.add(), b = cut.add();
     const int tokens = 150;
     const StepData prompt = {{a}, {tokens}, {}, tokens};
@@ -132,8 +195,7 @@ protected:
     return setup;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Rules, Steps, ::testing::Values(small(kBlockText, kBlock), small(kSlidingText, kSliding)),
-                         [](const auto &info) { return info.index ? "Sliding" : "Block"; });
+INSTANTIATE_TEST_SUITE_P(Rules, Steps, ::testing::ValuesIn(oneOfEachRule()), ruleName);
 
 // step_c1. A long step overwrites ring slots that the state before it still needs.
 TEST_P(Steps, AbortLeavesTheCacheAsItWas) {

@@ -15,8 +15,6 @@ extern "C" const char *kvq_version_from_c(void); // fakes/header_c11.c
 
 namespace {
 
-const ModelFormat kBlock = {{4, true, 32}, {4, false, 16}, 32, false};
-
 CacheSetup basic() {
   CacheSetup setup;
   setup.text = "k4c32-v4t16/w32,block";
@@ -129,7 +127,13 @@ TEST(Config, EachFieldIsChecked) {
   refused([](C &c) { c.blocks = 0; }, KVQ_INVALID_ARGUMENT, "blocks is 0");
   refused([](C &c) { c.blocks = int64_t(1) << 40; }, KVQ_INVALID_ARGUMENT, "blocks 1099511627776");
   refused([](C &c) { c.sequences = 0; }, KVQ_INVALID_ARGUMENT, "sequences is 0");
-  refused([](C &c) { c.dtype = static_cast<kvq_dtype>(5); }, KVQ_INVALID_ARGUMENT, "dtype 5");
+  refused([](C &c) { c.dtype = static_cast<kvq_dtype>(5); }, KVQ_INVALID_ARGUMENT,
+          "config has the unknown dtype 5: use KVQ_F32, KVQ_BF16 or KVQ_F16");
+  refused([](C &c) { c.attention_window = -1; }, KVQ_INVALID_ARGUMENT, "attention_window is -1");
+  refused([](C &c) { c.score_cap = -0.5f; }, KVQ_INVALID_ARGUMENT, "score_cap is -0.5");
+  refused([](C &c) { c.score_cap = NAN; }, KVQ_INVALID_ARGUMENT, "score_cap is nan");
+  refused([](C &c) { c.score_cap = INFINITY; }, KVQ_INVALID_ARGUMENT, "score_cap is inf");
+  refused([](C &c) { c.format = "k4c32-v4t16/w40,flush"; }, KVQ_INVALID_ARGUMENT, "w40,flush");
   refused([](C &c) { c.blocks = 2000000000, c.layers = 65536, c.q_heads = c.kv_heads = 65536, c.dk = c.dv = 256; },
           KVQ_INVALID_ARGUMENT, "more memory than can be addressed");
   const kvq_cache_config good = harness.config();
@@ -142,6 +146,172 @@ TEST(Config, EachFieldIsChecked) {
                    KVQ_INVALID_ARGUMENT, "aligned to 64");
   KVQ_EXPECT_ERROR(kvq_cache_create(nullptr, &good, harness.memory->data(), 1 << 30, &cache), KVQ_INVALID_ARGUMENT,
                    "context is NULL");
+}
+
+// ---- callers that were built against 0.1: without the fields that came with 0.2 ----
+
+TEST(OlderHeader, ItsConfigurationIsTaken) {
+  Harness harness(basic());
+  kvq_cache_config config = harness.config();
+  config.attention_window = 77; // where 0.1 has padding, which may hold anything
+  config.score_cap = NAN;       // behind its struct
+  config.struct_size = 64;
+  size_t bytes = 0;
+  KVQ_EXPECT_OK(kvq_cache_memory_bytes(&config, &bytes));
+  EXPECT_EQ(bytes, harness.memory->size());
+  Memory memory(bytes);
+  kvq_cache *cache = nullptr;
+  KVQ_ASSERT_OK(kvq_cache_create(harness.context, &config, memory.data(), bytes, &cache));
+  // It has no window: its snapshots are those of the other cache, which has none.
+  int32_t from = -1, to = -1;
+  KVQ_EXPECT_OK(kvq_sequence_add(cache, &from));
+  KVQ_EXPECT_OK(kvq_sequence_snapshot_bytes(cache, from, &bytes));
+  std::vector<uint8_t> data(bytes);
+  KVQ_EXPECT_OK(kvq_sequence_snapshot(cache, from, data.data(), bytes));
+  KVQ_EXPECT_OK(kvq_sequence_restore(harness.cache, data.data(), bytes, &to));
+  kvq_cache_destroy(cache);
+  config.struct_size = 59;
+  KVQ_EXPECT_ERROR(kvq_cache_memory_bytes(&config, &bytes), KVQ_INVALID_ARGUMENT, "struct_size is 59");
+}
+
+TEST(OlderHeader, ItsPlanIsTaken) {
+  Harness harness(basic());
+  const int32_t a = harness.add(), three = 3;
+  kvq_plan_desc desc{};
+  desc.count = 1, desc.sequences = &a, desc.new_tokens = &three;
+  desc.past_only = 1; // behind its struct
+  desc.struct_size = 40;
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(kvq_plan(harness.cache, &desc, &step));
+  Harness::LayerData values = harness.random({{a}, {3}, {}, 3});
+  KVQ_EXPECT_ERROR(harness.attend(step, 0, values), KVQ_FAILED_PRECONDITION, "has not appended");
+  kvq_abort_step(step);
+  int64_t blocks = -1;
+  KVQ_EXPECT_OK(kvq_plan_blocks(harness.cache, &desc, &blocks));
+  EXPECT_EQ(blocks, 0);
+  desc.struct_size = 39;
+  KVQ_EXPECT_ERROR(kvq_plan(harness.cache, &desc, &step), KVQ_INVALID_ARGUMENT, "struct_size is 39");
+  KVQ_EXPECT_ERROR(kvq_plan_blocks(harness.cache, &desc, &blocks), KVQ_INVALID_ARGUMENT, "struct_size is 39");
+}
+
+TEST(OlderHeader, ItsReportIsFilledAndNoMore) {
+  Harness harness(basic());
+  harness.extend(harness.add(), 10);
+  kvq_cache_report report{};
+  report.bytes_touched = -5;
+  report.struct_size = 80;
+  KVQ_EXPECT_OK(kvq_report(harness.cache, &report));
+  EXPECT_EQ(report.tokens, 10);
+  EXPECT_EQ(report.struct_size, 80u);
+  EXPECT_EQ(report.bytes_touched, -5);
+  report.struct_size = 79;
+  KVQ_EXPECT_ERROR(kvq_report(harness.cache, &report), KVQ_INVALID_ARGUMENT, "struct_size is 79");
+}
+
+// ---- what came with 0.2 ----
+
+TEST(State, IsThatOfTheSequence) {
+  Harness harness(basic());
+  const int32_t a = harness.add();
+  harness.extend(a, 150);
+  kvq_sequence_state state{};
+  state.struct_size = sizeof(state) - 1;
+  KVQ_EXPECT_ERROR(kvq_sequence_get_state(harness.cache, a, &state), KVQ_INVALID_ARGUMENT, "struct_size is 47");
+  state.struct_size = sizeof(state);
+  KVQ_EXPECT_ERROR(kvq_sequence_get_state(harness.cache, 3, &state), KVQ_INVALID_ARGUMENT, "sequence 3");
+  KVQ_EXPECT_ERROR(kvq_sequence_get_state(harness.cache, a, nullptr), KVQ_INVALID_ARGUMENT, "state is NULL");
+  KVQ_EXPECT_OK(kvq_sequence_get_state(harness.cache, a, &state));
+  EXPECT_EQ(state.tokens, 150);
+  EXPECT_EQ(state.k_frontier, 96);
+  EXPECT_EQ(state.v_frontier, 96);
+  EXPECT_EQ(state.first_block, 0);
+  EXPECT_EQ(state.blocks, 2);
+}
+
+TEST(Sinks, AreChecked) {
+  CacheSetup setup = basic();
+  setup.layers = 2;
+  Harness harness(setup);
+  const auto set = [&](int32_t layer, std::vector<float> logits) {
+    return kvq_cache_set_sinks(harness.cache, layer, logits.data(), static_cast<int32_t>(logits.size()));
+  };
+  KVQ_EXPECT_ERROR(kvq_cache_set_sinks(harness.cache, 0, nullptr, 4), KVQ_INVALID_ARGUMENT, "logits is NULL");
+  KVQ_EXPECT_ERROR(set(2, {1, 2, 3, 4}), KVQ_INVALID_ARGUMENT, "layer 2 does not exist");
+  KVQ_EXPECT_ERROR(set(0, {1, 2, 3}), KVQ_INVALID_ARGUMENT, "count is 3 but must be the 4 query heads");
+  KVQ_EXPECT_ERROR(set(0, {1, NAN, 3, 4}), KVQ_INVALID_ARGUMENT, "sink logit of head 1 is nan");
+  KVQ_EXPECT_ERROR(set(0, {1, 2, 3, INFINITY}), KVQ_INVALID_ARGUMENT, "sink logit of head 3 is inf");
+  // None of these has set any: layer 0 answers as without.
+  const int32_t a = harness.add();
+  harness.extend(a, 40);
+  harness.sinks = {1, -INFINITY, -3, 4, 0, 0.5f, -INFINITY, 2};
+  KVQ_EXPECT_OK(set(0, {1, -INFINITY, -3, 4}));
+  KVQ_EXPECT_OK(set(1, {0, 0.5f, -INFINITY, 2}));
+  harness.extend(a, 40);
+  harness.sinks.assign(8, -INFINITY);
+  for (int32_t layer : {0, 1})
+    KVQ_EXPECT_OK(set(layer, std::vector<float>(4, -INFINITY)));
+  harness.extend(a, 40);
+}
+
+// prefill_c2: attention comes before append.
+TEST(PastOnly, TheOrderIsChecked) {
+  CacheSetup setup = basic();
+  setup.layers = 2;
+  Harness harness(setup);
+  const int32_t a = harness.add();
+  harness.extend(a, 70);
+  const StepData data = {{a}, {40}, {}, 40, true};
+  kvq_step *step = nullptr;
+  KVQ_ASSERT_OK(harness.plan(data, &step));
+  Harness::LayerData values = harness.random(data);
+  for (int layer : {-1, 2, 1 << 30})
+    KVQ_EXPECT_ERROR(harness.attend(step, layer, values), KVQ_INVALID_ARGUMENT,
+                     "layer " + std::to_string(layer) + " does not exist");
+  KVQ_ASSERT_OK(harness.attend(step, 0, values));
+  KVQ_ASSERT_OK(harness.attend(step, 0, values)); // it has changed nothing
+  KVQ_ASSERT_OK(harness.append(step, 0, values));
+  KVQ_EXPECT_ERROR(harness.attend(step, 0, values), KVQ_FAILED_PRECONDITION, "call kvq_attend first");
+  KVQ_EXPECT_ERROR(harness.forward(step, 0, values), KVQ_FAILED_PRECONDITION, "already appended");
+  KVQ_EXPECT_ERROR(kvq_commit_step(step), KVQ_FAILED_PRECONDITION, "layer 1 has not appended");
+  KVQ_ASSERT_OK(harness.append(step, 1, values));
+  for (int layer : {0, 1})
+    harness.record(data, layer, values);
+  KVQ_ASSERT_OK(kvq_commit_step(step));
+  harness.extend(a, 1);
+  harness.checkRead(a);
+}
+
+// bytes_touched: of blocks and slots, whatever is in use now. A block of two layers and a slot, by tail_c2.
+TEST(Report, BytesTouchedNeverFallAndCountOnce) {
+  CacheSetup setup = basic();
+  setup.layers = 2, setup.pageTokens = 64, setup.blocks = 5;
+  Harness harness(setup);
+  const int64_t block = 2 * 2 * (512 + 64 + 64 + 512 + 128 + 128), slot = 2 * 2 * 96 * (16 + 16) * 4;
+  EXPECT_EQ(harness.report().bytes_touched, 0);
+  const int32_t a = harness.add();
+  EXPECT_EQ(harness.report().bytes_touched, slot);
+  harness.extend(a, 150);
+  EXPECT_EQ(harness.report().bytes_touched, slot + 2 * block);
+  const int32_t b = harness.fork(a);
+  EXPECT_EQ(harness.report().bytes_touched, 2 * slot + 2 * block);
+  harness.abort({{b}, {10}, {}, 10}); // a copy, given back
+  EXPECT_EQ(harness.report().bytes_touched, 2 * slot + 3 * block);
+  const std::vector<uint8_t> data = harness.snapshot(a);
+  harness.remove(a);
+  harness.remove(b);
+  EXPECT_EQ(harness.report().bytes_used, 0);
+  const int32_t c = harness.add();
+  harness.extend(c, 180);
+  EXPECT_EQ(harness.report().bytes_touched, 2 * slot + 3 * block);
+  const int32_t d = harness.add();
+  harness.extend(d, 180); // 128 of 180 in each
+  EXPECT_EQ(harness.report().blocks_used, 4);
+  EXPECT_EQ(harness.report().bytes_touched, 2 * slot + 4 * block);
+  int32_t id = -1;
+  KVQ_EXPECT_ERROR(kvq_sequence_restore(harness.cache, data.data(), data.size(), &id), KVQ_RESOURCE_EXHAUSTED,
+                   "needs 2 blocks");
+  EXPECT_EQ(harness.report().bytes_touched, 2 * slot + 4 * block);
+  EXPECT_EQ(harness.report().bytes_reserved, 4 * slot + 5 * block);
 }
 
 // ---- tensors ----
@@ -184,6 +354,7 @@ TEST_F(Tensors, EachPropertyIsCheckedAndNamed) {
   refused([&] { out.device = KVQ_CUDA; }, KVQ_UNSUPPORTED, "out is a CUDA tensor");
   refused([&] { q.device = static_cast<kvq_device>(9); }, KVQ_INVALID_ARGUMENT, "device 9");
   refused([&] { v.dtype = KVQ_BF16; }, KVQ_INVALID_ARGUMENT, "v is bf16 but must be f32");
+  refused([&] { out.dtype = KVQ_F16; }, KVQ_INVALID_ARGUMENT, "out is f16 but must be f32: convert it");
   refused([&] { v.dtype = static_cast<kvq_dtype>(4); }, KVQ_INVALID_ARGUMENT, "dtype 4");
   refused([&] { q.ndim = 3; }, KVQ_INVALID_ARGUMENT, "q has 3 dimensions but must have 4");
   refused([&] { q.shape[0] = 1; }, KVQ_INVALID_ARGUMENT, "q has shape [1, 4, 5, 16] but must have [2, 4, T, 16]");
@@ -240,8 +411,7 @@ TEST_F(Tensors, StridedInputsAreReadWhereTheyLie) {
     for (int c = 0; c < 16; ++c)
       query[c] = plain.q.get(plain.q.index(1, h, 4) + c);
     std::vector<double> expected;
-    const Harness::Head &head = harness.model[1][h / 2];
-    modelAttend(kBlock, head.k, head.v, 4, query.data(), 0.25, expected);
+    modelAttend(kBlock, {}, harness.model[1][h / 2], 4, false, query.data(), -INFINITY, expected);
     for (int c = 0; c < 16; ++c)
       EXPECT_NEAR(plain.out.get(plain.out.index(1, h, 4) + c), expected[c], 1e-5);
   }
@@ -346,12 +516,14 @@ TEST(Kernel, BuiltInKernelsOpenAndLaunch) {
   Harness harness(basic());
   kvq_kernel *kernel = nullptr;
   KVQ_EXPECT_ERROR(kvq_kernel_open(harness.context, "append", &kernel), KVQ_INVALID_ARGUMENT, "1 fields");
-  KVQ_ASSERT_OK(
-      kvq_kernel_open(harness.context, "append:k4c32-v4t16:vnni:p64:dk16:dv16:g1:f32:rows1:lag0:exact", &kernel));
-  EXPECT_STREQ(kvq_kernel_signature(kernel), "ptr<i8> ptr<f32> i64 ptr<f32> i64 ptr<f32> ptr<f32> i64 i64 ptr<i32>");
-  std::vector<float> k(32, 1.0f), v(32, 2.0f), tailK(32 * 16, 0.0f), tailV(32 * 16, 0.0f);
+  KVQ_ASSERT_OK(kvq_kernel_open(harness.context,
+                                "append:k4c32-v4t16:vnni:p64:dk16:dv16:g1:f32:rows1:lag0:win0:cap0:exact", &kernel));
+  EXPECT_STREQ(kvq_kernel_signature(kernel),
+               "ptr<i8> ptr<f32> i64 ptr<f32> i64 ptr<f32> ptr<f32> i64 i64 i64 ptr<i32>");
+  std::vector<float> k(32, 1.0f), v(32, 2.0f), tailK(48 * 16, 0.0f), tailV(48 * 16, 0.0f);
   v[16 + 3] = NAN;
-  const kvq_append_item items[2] = {{0, 0, 0, 33}, {16, 16, 0, 34}}; // ring of 32: slots 1 and 2
+  const kvq_append_item items[2] = {{0, 0, 0, 33},
+                                    {16, 16, 0, -1}}; // of a ring of 32 rows row 1, and the last kept one
   int32_t status[2] = {9, 9};
   uint64_t args[KVQ_APPEND_ARGS] = {};
   args[KVQ_APPEND_ITEMS] = reinterpret_cast<uint64_t>(items);
@@ -360,18 +532,19 @@ TEST(Kernel, BuiltInKernelsOpenAndLaunch) {
   args[KVQ_APPEND_TAIL_K] = reinterpret_cast<uint64_t>(tailK.data());
   args[KVQ_APPEND_TAIL_V] = reinterpret_cast<uint64_t>(tailV.data());
   args[KVQ_APPEND_TAIL_CAP] = 32;
+  args[KVQ_APPEND_TAIL_ROWS] = 48;
   args[KVQ_APPEND_HEADS] = 1;
   args[KVQ_APPEND_STATUS] = reinterpret_cast<uint64_t>(status);
   const int64_t grid[3] = {2, 1, 1}, bad[3] = {2, -1, 1}, huge[3] = {1 << 30, 1 << 30, 1 << 30};
-  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 9, grid, nullptr), KVQ_INVALID_ARGUMENT, "takes 10 arguments");
-  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 10, bad, nullptr), KVQ_INVALID_ARGUMENT, "grid[1] is -1");
-  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 10, huge, nullptr), KVQ_INVALID_ARGUMENT, "grid[2]");
-  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, nullptr, 10, grid, nullptr), KVQ_INVALID_ARGUMENT, "args is NULL");
-  KVQ_ASSERT_OK(kvq_kernel_launch(kernel, args, 10, grid, nullptr));
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 10, grid, nullptr), KVQ_INVALID_ARGUMENT, "takes 11 arguments");
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 11, bad, nullptr), KVQ_INVALID_ARGUMENT, "grid[1] is -1");
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, args, 11, huge, nullptr), KVQ_INVALID_ARGUMENT, "grid[2]");
+  KVQ_EXPECT_ERROR(kvq_kernel_launch(kernel, nullptr, 11, grid, nullptr), KVQ_INVALID_ARGUMENT, "args is NULL");
+  KVQ_ASSERT_OK(kvq_kernel_launch(kernel, args, 11, grid, nullptr));
   EXPECT_EQ(status[0], 0);
   EXPECT_EQ(status[1], 1);
   EXPECT_EQ(tailK[16], 1.0f);
-  EXPECT_EQ(tailV[2 * 16], 2.0f);
+  EXPECT_EQ(tailV[47 * 16], 2.0f);
   int kernels = 0;
   kvq_context_kernels(
       harness.context,

@@ -35,6 +35,46 @@ std::vector<SideFormat> allSides() {
 
 } // namespace
 
+// text_c8, text_c5.
+TEST(Format, text_c8_kept_tokens_stand_between_window_and_rule) {
+  EXPECT_EQ(toText(cache("kivi-4")), "k4c32-v4t32/w128,sliding");
+  EXPECT_EQ(cache("k4c32-v4t32/w128,keep4,sliding").keep, 4);
+  EXPECT_EQ(toText(cache("k4c32-v4t32/w128,keep4")), "k4c32-v4t32/w128,keep4,block");
+  EXPECT_EQ(toText(cache("k4c32-v4t32/w128,keep0,flush")), "k4c32-v4t32/w128,flush");
+  for (const char *text : {"k4c32-v4t32/w128,keep", "k4c32-v4t32/w128,keep1025", "k4c32-v4t32/w128,keep04"})
+    EXPECT_NE(parseCache(text).status().message().find("keep and 0 to 1024"), std::string::npos) << text;
+  EXPECT_NE(parseCache("k4c32-v4t32/w128,block,keep4").status().message().find("too many"), std::string::npos);
+}
+
+// text_c4: the window of `flush` holds whole per-channel groups.
+TEST(Format, text_c4_flush_needs_whole_groups) {
+  EXPECT_TRUE(parseCache("k4t32-v4t32/w0,flush").isOk());
+  EXPECT_TRUE(parseCache("k4c64-v4c32/w64,flush").isOk());
+  for (const char *text : {"k4c32-v4t32/w0,flush", "k4c64-v4t32/w96,flush", "k4t32-v4c64/w32,flush"})
+    EXPECT_NE(parseCache(text).status().message().find("which flush needs"), std::string::npos) << text;
+}
+
+// text_c7: a name that is nearly right is answered with what was meant.
+TEST(Format, text_c7_unknown_preset_names_the_nearest) {
+  EXPECT_NE(parseCache("kiwi-4").status().message().find("did you mean kivi-4"), std::string::npos);
+  EXPECT_NE(parseCache("kvq4").status().message().find("did you mean kvq-4"), std::string::npos);
+  EXPECT_EQ(parseCache("something else").status().message().find("did you mean"), std::string::npos);
+}
+
+// commit_c7, commit_c8, tail_c1.
+TEST(Format, commit_c7_commit_c8_body_tokens_and_whole_windows) {
+  const CacheFormat flush = cache("k4t32-v4t32/w5,keep3,flush");
+  for (const auto &[tokens, packed] : {std::pair(0, 0), {7, 0}, {8, 5}, {12, 5}, {13, 10}})
+    EXPECT_EQ(frontier(flush, tokens), (Frontier{packed, packed})) << tokens;
+  EXPECT_EQ(frontier(cache("k4t32-v4t32/w0,flush"), 7), (Frontier{7, 7}));
+  EXPECT_EQ(tailCapacity(flush), 48);
+  EXPECT_EQ(tailRows(flush), 64);
+  EXPECT_EQ(cutUnits(flush), (Frontier{1, 1}));
+  EXPECT_EQ(cutUnits(cache("k4c64-v4t32/w64,flush")), (Frontier{64, 64}));
+  EXPECT_EQ(cutUnits(cache("k4c64-v4t32/w64,sliding")), (Frontier{64, 1}));
+  EXPECT_EQ(cutUnits(cache("k4t32-v4t32/w7,block")), (Frontier{32, 32}));
+}
+
 TEST(Format, text_c1_axis_says_what_a_group_is) {
   const CacheFormat format = cache("k4c64-v2t32");
   EXPECT_EQ(format.pair.k, (SideFormat{4, Axis::Channel, 64}));
@@ -89,9 +129,10 @@ TEST(Format, text_c5_every_canonical_text_round_trips) {
     }
   for (int window : {0, 1, 31, 128, 65536})
     for (const SideFormat &k : sides)
-      for (CommitRule rule : {CommitRule::Block, CommitRule::Sliding}) {
-        const CacheFormat format{{k, {2, Axis::Token, 32}}, window, rule};
-        const bool legal = rule == CommitRule::Block || (window >= 1 && k.perChannel() && window % k.group == 0);
+      for (CommitRule rule : {CommitRule::Block, CommitRule::Sliding, CommitRule::Flush}) {
+        const CacheFormat format{{k, {2, Axis::Token, 32}}, window, window % 5, rule};
+        const bool whole = window >= 1 && k.perChannel() && window % k.group == 0;
+        const bool legal = rule == CommitRule::Block || whole || (rule == CommitRule::Flush && !k.perChannel());
         Result<CacheFormat> again = parseCache(toText(format));
         ASSERT_EQ(again.isOk(), legal) << toText(format);
         if (legal) {
@@ -129,13 +170,14 @@ TEST(Format, text_c7_refusals_name_part_value_and_remedy) {
             "K of 'k4q32-v4t32': axis 'q' of '4q32' is not legal: use 'c' (per channel) or 't' (per token)");
   EXPECT_EQ(messageOf(parseCache("kivi-3")),
             "cache format 'kivi-3' is neither a preset (kivi-2, kivi-4, kvq-8, kvq-4, kvq-k4v2, kvq-2) nor a text like "
-            "k4c32-v4t32/w128,sliding");
+            "k4c32-v4t32/w128,sliding; did you mean kivi-2 or kivi-4?");
   EXPECT_EQ(messageOf(parseCache("k4c32-v4t32/128")),
             "window '128' is not legal: write w and 0 to 65536 tokens, as in w128");
   EXPECT_EQ(messageOf(parseCache("k4c32-v4t32/")), "window '' is not legal: write w and 0 to 65536 tokens, as in w128");
-  EXPECT_EQ(messageOf(parseCache("k4c32-v4t32/w128,flush")), "commit rule 'flush' is not legal: use block or sliding");
+  EXPECT_EQ(messageOf(parseCache("k4c32-v4t32/w128,flash")),
+            "commit rule 'flash' is not legal: use block, sliding or flush");
   EXPECT_EQ(messageOf(parseCache("k4c32-v4t32/w128,block,")),
-            "commit rule 'block,' is not legal: use block or sliding");
+            "part '' is too many: write a window, keep and a rule, as in w128,keep4,sliding");
 }
 
 TEST(Format, text_c7_quoted_values_stay_on_one_short_line) {

@@ -9,7 +9,7 @@ using namespace kvq;
 
 namespace {
 
-constexpr const char *kExample = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:exact";
+constexpr const char *kExample = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact";
 
 std::string refusal(std::string_view text) {
   Result<KernelRequest> request = parseKernelRequest(text);
@@ -37,6 +37,8 @@ TEST(KernelRequest, fields_of_the_example) {
   EXPECT_EQ(request.value().type, ElementType::F32);
   EXPECT_EQ(request.value().rows, 3);
   EXPECT_FALSE(request.value().lag);
+  EXPECT_FALSE(request.value().window);
+  EXPECT_FALSE(request.value().scoreCap);
   EXPECT_EQ(toText(request.value()), kExample);
 }
 
@@ -48,9 +50,20 @@ TEST(KernelRequest, every_canonical_text_round_trips) {
         for (int dk : {64, 80})
           for (int dv : {96, 128})
             for (int ratio : {1, 3, 64})
-              for (ElementType type : {ElementType::F32, ElementType::BF16})
-                for (bool lag : {false, true}) {
-                  const KernelRequest request{op, parsePair(pair).value(), profile, 128, dk, dv, ratio, type, 64, lag};
+              for (ElementType type : {ElementType::F32, ElementType::BF16, ElementType::F16})
+                for (int flags = 0; flags < 8; ++flags) {
+                  const KernelRequest request{op,
+                                              parsePair(pair).value(),
+                                              profile,
+                                              128,
+                                              dk,
+                                              dv,
+                                              ratio,
+                                              type,
+                                              64,
+                                              (flags & 1) != 0,
+                                              (flags & 2) != 0,
+                                              (flags & 4) != 0};
                   Result<KernelRequest> again = parseKernelRequest(toText(request));
                   ASSERT_TRUE(again.isOk()) << again.status().message();
                   EXPECT_EQ(again.value(), request) << toText(request);
@@ -58,8 +71,8 @@ TEST(KernelRequest, every_canonical_text_round_trips) {
 }
 
 TEST(KernelRequest, refusals) {
-  EXPECT_EQ(refusal("attend"), "kernel request 'attend' has 1 fields, not 11: write it as in "
-                               "attend:k4c32-v4c32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact");
+  EXPECT_EQ(refusal("attend"), "kernel request 'attend' has 1 fields, not 13: write it as in "
+                               "attend:k4c32-v4c32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact");
   EXPECT_EQ(refusal(with("attend", "sum")), "operation 'sum' is unknown: use one of append, quantize_k, quantize_v, "
                                             "attend, merge, dequantize_k, dequantize_v");
   EXPECT_EQ(refusal(with("k4c32", "k4c33")), "K of 'k4c33-v4t32': group '33' of '4c33' is not legal: a per-channel "
@@ -71,15 +84,18 @@ TEST(KernelRequest, refusals) {
   EXPECT_EQ(refusal(with("dv64", "dk64")), "field 'dk64' is not legal: write dv and a number from 16 to 256");
   EXPECT_EQ(refusal(with("g3", "g65")), "field 'g65' is not legal: write g and a number from 1 to 64");
   EXPECT_EQ(refusal(with("g3", "g0")), "field 'g0' is not legal: write g and a number from 1 to 64");
-  EXPECT_EQ(refusal(with("f32", "f16")), "element type 'f16' is unknown: use f32 or bf16");
+  EXPECT_EQ(refusal(with("f32", "f64")), "element type 'f64' is unknown: use one of f32, bf16, f16");
   EXPECT_EQ(refusal(with("rows3", "rows65")), "field 'rows65' is not legal: write rows and a number from 1 to 64");
   EXPECT_EQ(refusal(with("lag0", "lag2")), "field 'lag2' is not legal: write lag and a number from 0 to 1");
+  EXPECT_EQ(refusal(with("win0", "win")), "field 'win' is not legal: write win and a number from 0 to 1");
+  EXPECT_EQ(refusal(with("cap0", "win0")), "field 'win0' is not legal: write cap and a number from 0 to 1");
   EXPECT_EQ(refusal(with("exact", "fast")), "accuracy class 'fast' is unknown: use exact");
   EXPECT_EQ(refusal(with("p64", "p48")), "page size 48 is not legal for k4c32-v4t32: use one of 32, 64, 96, 128, 160, "
                                          "192, 224, 256 tokens");
   EXPECT_EQ(refusal(with("dv64", "dv80")), "V's head size 80 is not a multiple of its per-token group of 32 channels: "
                                            "use a group that divides it");
-  EXPECT_EQ(refusal(std::string(kExample) + ":"), "kernel request '" + std::string(kExample) +
-                                                      ":' has 12 fields, not 11: write it as in "
-                                                      "attend:k4c32-v4c32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact");
+  EXPECT_EQ(refusal(std::string(kExample) + ":"),
+            "kernel request '" + std::string(kExample) +
+                ":' has 14 fields, not 13: write it as in "
+                "attend:k4c32-v4c32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact");
 }

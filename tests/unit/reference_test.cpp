@@ -38,7 +38,7 @@ std::vector<uint8_t> encoded(const std::vector<float> &values, ElementType type)
     if (type == ElementType::F32) {
       std::memcpy(&bytes[4 * i], &values[i], 4);
     } else {
-      const uint16_t half = bf16FromF32(values[i]);
+      const uint16_t half = type == ElementType::BF16 ? bf16FromF32(values[i]) : f16FromF32(values[i]);
       std::memcpy(&bytes[2 * i], &half, 2);
     }
   return bytes;
@@ -52,7 +52,7 @@ std::vector<float> decoded(const std::vector<uint8_t> &bytes, ElementType type) 
     } else {
       uint16_t half;
       std::memcpy(&half, &bytes[2 * i], 2);
-      values[i] = f32FromBf16(half);
+      values[i] = type == ElementType::BF16 ? f32FromBf16(half) : f32FromF16(half);
     }
   return values;
 }
@@ -62,18 +62,19 @@ struct SideData {
   Side side;
   SideFormat format;
   int headDim;
-  std::vector<uint8_t> tail; // [slots][heads][cap][D] in the request's type
+  std::vector<uint8_t> tail; // [slots][heads][rows][D] in the request's type
 };
 
 // A layer with `kSlots` tail slots and `kBlocks` blocks, filled with a pattern so that stray writes show.
 struct Layer {
   static constexpr int kHeads = 2, kSlots = 2, kBlocks = 4;
   KernelRequest req;
-  int64_t cap;
+  int64_t cap, rows;
   std::vector<uint8_t> pages;
   SideData k, v;
 
-  Layer(std::string_view text, int64_t cap, uint32_t seed) : req(request(text)), cap(cap) {
+  Layer(std::string_view text, int64_t cap, uint32_t seed, int64_t keep = 0)
+      : req(request(text)), cap(cap), rows(cap + keep) {
     pages.assign(kBlocks * blockStride(), 0xa5);
     std::mt19937 random(seed);
     k = makeSide(Side::K, req.pair.k, req.dk, random);
@@ -82,7 +83,7 @@ struct Layer {
 
   SideData makeSide(Side side, SideFormat format, int headDim, std::mt19937 &random) const {
     std::normal_distribution<float> normal(0.3f, 2.0f);
-    std::vector<float> values(kSlots * kHeads * cap * headDim);
+    std::vector<float> values(kSlots * kHeads * rows * headDim);
     for (float &value : values)
       value = normal(random);
     return {side, format, headDim, encoded(values, req.type)};
@@ -95,7 +96,8 @@ struct Layer {
 
   float raw(Side side, int slot, int head, int64_t token, int channel) const {
     const SideData &data = at(side);
-    const int64_t index = ((int64_t{slot} * kHeads + head) * cap + token % cap) * data.headDim + channel;
+    const int64_t row = token < 0 ? rows + token : token % cap; // tail_c1
+    const int64_t index = ((int64_t{slot} * kHeads + head) * rows + row) * data.headDim + channel;
     std::vector<uint8_t> element(byteSize(req.type));
     std::memcpy(element.data(), &data.tail[index * byteSize(req.type)], element.size());
     return decoded(element, req.type)[0];
@@ -130,7 +132,8 @@ struct Layer {
     req.op = side == Side::K ? KernelOp::QuantizeK : KernelOp::QuantizeV;
     std::vector<kvq_quantize_item> items = {{}, item};
     const std::vector<uint64_t> args = {word(items.data()),         word(pages.data()), word(blockStride()),
-                                        word(at(side).tail.data()), word(cap),          word(int64_t{kHeads})};
+                                        word(at(side).tail.data()), word(cap),          word(rows),
+                                        word(int64_t{kHeads})};
     const int64_t program[3] = {1, 0, 0};
     EXPECT_EQ(runReference(req, args.data(), program), 0);
   }
@@ -175,11 +178,11 @@ void checkQuantize(Layer &layer, Side side, int position, int count) {
 TEST(ReferenceQuantize, page_c4_groups_of_one_head_and_nothing_else) {
   for (const char *format : {"k4c32-v4t32", "k2c64-v8c32", "k8t16-v2t16", "k2t80-v4c64"})
     for (const char *profile : {"vnni", "kivi"})
-      for (const char *type : {"f32", "bf16"}) {
-        const std::string text =
-            std::string("quantize_k:") + format + ":" + profile + ":p128:dk80:dv64:g1:" + type + ":rows1:lag0:exact";
+      for (const char *type : {"f32", "bf16", "f16"}) {
+        const std::string text = std::string("quantize_k:") + format + ":" + profile + ":p128:dk80:dv64:g1:" + type +
+                                 ":rows1:lag0:win0:cap0:exact";
         SCOPED_TRACE(text);
-        Layer layer(text, 160, 11);
+        Layer layer(text, 160, 11, 16);
         for (Side side : {Side::K, Side::V}) {
           const SideFormat side_format = layer.at(side).format;
           const int g = side_format.perChannel() ? side_format.group : 1;
@@ -187,16 +190,18 @@ TEST(ReferenceQuantize, page_c4_groups_of_one_head_and_nothing_else) {
           checkQuantize(layer, side, 256, 64);      // several; wraps around in the ring
           checkQuantize(layer, side, 128 + 64, 64); // over what the first left
         }
-        if (!layer.v.format.perChannel())
-          checkQuantize(layer, Side::V, 128 + 77, 3); // per token: any position and count
+        for (Side side : {Side::K, Side::V})
+          if (!layer.at(side).format.perChannel())
+            checkQuantize(layer, side, 128 + 77, 3); // per token: any position and count (commit_c8)
       }
 }
 
 // The words of KIVI's packing: least significant code first, along tokens for K, along channels for V.
 TEST(ReferenceQuantize, layout_c2_kivi_words) {
-  for (const char *type : {"f32", "bf16"})
+  for (const char *type : {"f32", "bf16", "f16"})
     for (Side side : {Side::K, Side::V}) {
-      Layer layer(std::string("quantize_k:k4c32-v4t32:kivi:p32:dk64:dv64:g1:") + type + ":rows1:lag0:exact", 64, 12);
+      Layer layer(std::string("quantize_k:k4c32-v4t32:kivi:p32:dk64:dv64:g1:") + type + ":rows1:lag0:win0:cap0:exact",
+                  64, 12);
       SideData &data = side == Side::K ? layer.k : layer.v;
       std::vector<float> values(data.tail.size() / byteSize(layer.req.type));
       for (size_t i = 0; i < values.size(); ++i) {
@@ -215,7 +220,7 @@ TEST(ReferenceQuantize, layout_c2_kivi_words) {
       }
     }
   // 2 bits, 16 codes a word.
-  Layer layer("quantize_k:k2c32-v2t32:kivi:p32:dk64:dv64:g1:f32:rows1:lag0:exact", 64, 13);
+  Layer layer("quantize_k:k2c32-v2t32:kivi:p32:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact", 64, 13);
   std::vector<float> values(layer.k.tail.size() / 4);
   for (size_t i = 0; i < values.size(); ++i)
     values[i] = static_cast<float>(i / 64 % 4);
@@ -228,9 +233,9 @@ TEST(ReferenceQuantize, layout_c2_kivi_words) {
 
 TEST(ReferenceDequantize, layout_c3_unpack_gives_back_what_was_packed) {
   for (const char *profile : {"vnni", "kivi"})
-    for (const char *type : {"f32", "bf16"}) {
+    for (const char *type : {"f32", "bf16", "f16"}) {
       Layer layer(std::string("dequantize_k:k4c32-v2t16:") + profile + ":p64:dk96:dv80:g1:" + type +
-                      ":rows1:lag0:exact",
+                      ":rows1:lag0:win0:cap0:exact",
                   64, 14);
       for (Side side : {Side::K, Side::V}) {
         layer.quantize(side, {3, 1, 0, 64, 64, 0});
@@ -253,42 +258,46 @@ TEST(ReferenceDequantize, layout_c3_unpack_gives_back_what_was_packed) {
     }
 }
 
-TEST(ReferenceAppend, tail_c1_copies_into_the_ring_and_counts_bad_values) {
-  for (const char *type : {"f32", "bf16"}) {
-    const KernelRequest req =
-        request(std::string("append:k4c32-v4t32:vnni:p64:dk64:dv96:g1:") + type + ":rows1:lag0:exact");
-    const int64_t heads = 2, cap = 48, slots = 2, kStride = 70, vStride = 100;
-    std::vector<float> k(500), v(500);
-    for (size_t i = 0; i < k.size(); ++i) {
-      k[i] = static_cast<float>(i % 251);
-      v[i] = -static_cast<float>(i % 241);
+TEST(ReferenceAppend, tail_c1_copies_into_the_tail_and_counts_bad_values) {
+  for (const char *type : {"f32", "bf16", "f16"})
+    for (int position : {101, 3, -1, -20}) { // body indices: a slot of the ring, or a row of kept tokens
+      SCOPED_TRACE(std::string(type) + " " + std::to_string(position));
+      const KernelRequest req =
+          request(std::string("append:k4c32-v4t32:vnni:p64:dk64:dv96:g1:") + type + ":rows1:lag0:win0:cap0:exact");
+      const int64_t heads = 2, cap = 48, rows = 48 + 32, slots = 2, kStride = 70, vStride = 100;
+      std::vector<float> k(500), v(500);
+      for (size_t i = 0; i < k.size(); ++i) {
+        k[i] = static_cast<float>(i % 251);
+        v[i] = -static_cast<float>(i % 241);
+      }
+      k[5 + kStride + 63] = std::nanf("");
+      k[5 + 64] = std::nanf(""); // between the heads: not ours
+      v[9] = 65536.0f;           // infinite in f16
+      v[9 + vStride] = -std::numeric_limits<float>::infinity();
+      const std::vector<uint8_t> kBytes = encoded(k, req.type), vBytes = encoded(v, req.type);
+      std::vector<uint8_t> tailK(slots * heads * rows * 64 * byteSize(req.type), 0x11);
+      std::vector<uint8_t> tailV(slots * heads * rows * 96 * byteSize(req.type), 0x22);
+      std::vector<uint8_t> expectedK = tailK, expectedV = tailV;
+      for (int head = 0; head < heads; ++head) {
+        const int64_t row = (1 * heads + head) * rows + (position < 0 ? rows + position : position % cap);
+        const int64_t size = byteSize(req.type);
+        std::memcpy(&expectedK[row * 64 * size], &kBytes[(5 + head * kStride) * size], 64 * size);
+        std::memcpy(&expectedV[row * 96 * size], &vBytes[(9 + head * vStride) * size], 96 * size);
+      }
+      const kvq_append_item items[2] = {{0, 0, 0, 0}, {5, 9, 1, position}};
+      int32_t status[3] = {-7, -7, -7};
+      const std::vector<uint64_t> args = {word(items),         word(kBytes.data()), word(kStride),
+                                          word(vBytes.data()), word(vStride),       word(tailK.data()),
+                                          word(tailV.data()),  word(cap),           word(int64_t{80}),
+                                          word(heads),         word(status)};
+      const int64_t program[3] = {1, 0, 0};
+      EXPECT_EQ(runReference(req, args.data(), program), 0);
+      EXPECT_EQ(tailK, expectedK);
+      EXPECT_EQ(tailV, expectedV);
+      EXPECT_EQ(status[0], -7);
+      EXPECT_EQ(status[1], 3);
+      EXPECT_EQ(status[2], -7);
     }
-    k[5 + kStride + 63] = std::nanf("");
-    k[5 + 64] = std::nanf(""); // between the heads: not ours
-    v[9] = 65536.0f;
-    v[9 + vStride] = -std::numeric_limits<float>::infinity();
-    const std::vector<uint8_t> kBytes = encoded(k, req.type), vBytes = encoded(v, req.type);
-    std::vector<uint8_t> tailK(slots * heads * cap * 64 * byteSize(req.type), 0x11);
-    std::vector<uint8_t> tailV(slots * heads * cap * 96 * byteSize(req.type), 0x22);
-    std::vector<uint8_t> expectedK = tailK, expectedV = tailV;
-    for (int head = 0; head < heads; ++head) {
-      const int64_t row = (1 * heads + head) * cap + 101 % cap, size = byteSize(req.type);
-      std::memcpy(&expectedK[row * 64 * size], &kBytes[(5 + head * kStride) * size], 64 * size);
-      std::memcpy(&expectedV[row * 96 * size], &vBytes[(9 + head * vStride) * size], 96 * size);
-    }
-    const kvq_append_item items[2] = {{0, 0, 0, 0}, {5, 9, 1, 101}};
-    int32_t status[3] = {-7, -7, -7};
-    const std::vector<uint64_t> args = {word(items),   word(kBytes.data()), word(kStride),      word(vBytes.data()),
-                                        word(vStride), word(tailK.data()),  word(tailV.data()), word(cap),
-                                        word(heads),   word(status)};
-    const int64_t program[3] = {1, 0, 0};
-    EXPECT_EQ(runReference(req, args.data(), program), 0);
-    EXPECT_EQ(tailK, expectedK);
-    EXPECT_EQ(tailV, expectedV);
-    EXPECT_EQ(status[0], -7);
-    EXPECT_EQ(status[1], 3);
-    EXPECT_EQ(status[2], -7);
-  }
 }
 
 namespace {
@@ -304,11 +313,12 @@ struct AttendCase {
   std::vector<float> q;
   std::vector<uint8_t> qBytes;
   std::vector<float> o, lse;
-  float scale = 0.125f;
-  int64_t qHeadStride;
+  float scale = 0.125f, scoreCap = 0.0f;
+  int64_t window = 0, qHeadStride;
   static constexpr int kSplits = 3, kQueries = 4;
 
-  AttendCase(std::string_view text, uint32_t seed) : layer(text, 112, seed), ratio(layer.req.ratio) {
+  AttendCase(std::string_view text, uint32_t seed, int64_t keep = 0)
+      : layer(text, 112, seed, keep), ratio(layer.req.ratio) {
     for (Side side : {Side::K, Side::V})
       for (int head = 0; head < Layer::kHeads; ++head) {
         layer.quantize(side, {3, head, 1, 0, 64, 0});
@@ -340,11 +350,14 @@ struct AttendCase {
                                         word(layer.k.tail.data()),
                                         word(layer.v.tail.data()),
                                         word(layer.cap),
+                                        word(layer.rows),
                                         word(int64_t{Layer::kHeads}),
                                         word(kFrontier.data()),
                                         word(vFrontier.data()),
                                         word(positions.data()),
                                         word(scale),
+                                        word(window),
+                                        word(scoreCap),
                                         word(o.data()),
                                         word(lse.data()),
                                         word(int64_t{kQueries})};
@@ -355,12 +368,12 @@ struct AttendCase {
   // The sequence's value of one side for a query: a page below the frontier, the tail above.
   double value(Side side, int query, int head, int token, int channel) {
     const int frontier = side == Side::K ? kFrontier[query] : vFrontier[query];
-    if (token < frontier)
+    if (token >= 0 && token < frontier)
       return layer.dequantized(side, table[1 + token / 64], head, token % 64, channel);
     return layer.raw(side, 1, head, token, channel);
   }
 
-  // Attention of one query and head over tokens [begin, end): o and, at the end, lse.
+  // Attention of one query and head over tokens [begin, end), body indices: o and, at the end, lse.
   std::vector<double> expected(int query, int head, int begin, int end) {
     std::vector<double> result(layer.req.dv + 1, 0.0);
     double sum = 0;
@@ -368,7 +381,8 @@ struct AttendCase {
       double dot = 0;
       for (int c = 0; c < layer.req.dk; ++c)
         dot += q[qOffsets[query] + head * qHeadStride + c] * value(Side::K, query, head / ratio, token, c);
-      const double weight = std::exp(scale * dot);
+      const double score = scoreCap > 0 ? scoreCap * std::tanh(scale * dot / scoreCap) : scale * dot;
+      const double weight = std::exp(score);
       sum += weight;
       for (int c = 0; c < layer.req.dv; ++c)
         result[c] += weight * value(Side::V, query, head / ratio, token, c);
@@ -389,14 +403,15 @@ struct AttendCase {
 
 } // namespace
 
-// attention_c3: q, K and V in f32 or bf16, partial results in f32.
+// attention_c3: q, K and V in f32, bf16 or f16, partial results in f32.
 TEST(ReferenceAttend, attention_c1_pages_below_the_frontier_tail_above) {
-  for (const char *text : {"attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows9:lag0:exact",
-                           "attend:k2t16-v8c32:kivi:p64:dk96:dv80:g1:bf16:rows3:lag0:exact"}) {
+  for (const char *text : {"attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows9:lag0:win0:cap0:exact",
+                           "attend:k2t16-v8c32:kivi:p64:dk96:dv80:g1:bf16:rows3:lag0:win0:cap0:exact",
+                           "attend:k4t16-v2t80:vnni:p64:dk80:dv80:g2:f16:rows6:lag0:win0:cap0:exact"}) {
     SCOPED_TRACE(text);
     AttendCase test(text, 21);
     const int ratio = test.ratio;
-    test.run({1, 1, 0, 3 * ratio, 0, 64, 64, 93, 64, 1, 1, 0});
+    test.run({1, 1, 0, 3 * ratio, 0, 64, 64, 93, 64, 1, 1, 0, 0, 0});
     for (int query = 1; query <= 3; ++query)
       for (int head = ratio; head < 2 * ratio; ++head)
         test.check(0, query, head, test.expected(query, head, 0, 93));
@@ -407,12 +422,12 @@ TEST(ReferenceAttend, attention_c1_pages_below_the_frontier_tail_above) {
 }
 
 TEST(ReferenceAttend, commit_c4_each_query_is_answered_in_its_own_state) {
-  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows4:lag1:exact", 22);
+  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows4:lag1:win0:cap0:exact", 22);
   test.kFrontier = {0, 64, 64, 96};
   test.vFrontier = {0, 26, 27, 28};
   test.positions[3] = 96;
   // Generous ranges: K of tokens 64 .. 95 is in both, and each query takes it from one. Rows 5 .. 8 of KV head 0.
-  test.run({0, 1, 5, 4, 0, 96, 64, 97, 26, 1, 1, 0});
+  test.run({0, 1, 5, 4, 0, 96, 64, 97, 26, 1, 1, 0, 0, 0});
   for (int row = 5; row < 9; ++row)
     test.check(0, 1 + row / 3, row % 3, test.expected(1 + row / 3, row % 3, 0, 97));
   EXPECT_EQ(test.lse[6 * 2 + 1], -99.0f); // row 4
@@ -420,33 +435,71 @@ TEST(ReferenceAttend, commit_c4_each_query_is_answered_in_its_own_state) {
 
 // By the ABI a frontier may lie above the position; the position still bounds what is seen.
 TEST(ReferenceAttend, attention_c1_no_key_after_the_position_inside_a_page) {
-  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact", 25);
+  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact", 25);
   test.positions[1] = 30;
-  test.run({1, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0});
+  test.run({1, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0});
   test.check(0, 1, 1, test.expected(1, 1, 0, 31));
 }
 
+// Kept tokens are at body indices -5 .. -1: seen by everybody from their own position on, in no page, whatever the
+// frontiers say.
+TEST(ReferenceAttend, commit_c7_kept_tokens_are_seen_as_they_came) {
+  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows9:lag0:win0:cap0:exact", 26, 16);
+  test.positions = {4, -3, 0, 92};
+  test.kFrontier = test.vFrontier = {0, 0, 0, 64};
+  test.run({0, 1, 0, 9, 0, 64, 0, 93, 0, 1, 1, 0, 5, 0});
+  for (int query = 1; query <= 3; ++query)
+    for (int head = 0; head < 3; ++head)
+      test.check(0, query, head, test.expected(query, head, -5, 93));
+  // Another program's range: none of them.
+  test.run({0, 1, 6, 3, 0, 64, 64, 93, 64, 1, 1, 1, 0, 0});
+  test.check(1, 3, 2, test.expected(3, 2, 0, 93));
+}
+
+TEST(ReferenceAttend, window_c1_the_newest_keys_only) {
+  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows3:lag0:win1:cap0:exact", 27, 16);
+  for (auto [window, first] : {std::pair(1, 92), {10, 83}, {60, 33}, {93, 0}, {95, -2}, {97, -4}, {1 << 30, -4}}) {
+    SCOPED_TRACE(window);
+    test.window = window;
+    test.run({0, 1, 2, 1, 0, 64, 64, 93, 64, 1, 1, 0, 4, 0});
+    test.check(0, 3, 0, test.expected(3, 0, first, 93));
+  }
+  // Without `win1` the argument is not looked at.
+  test.layer.req.window = false;
+  test.window = 1;
+  test.run({0, 1, 2, 1, 0, 64, 64, 93, 64, 1, 1, 0, 4, 0});
+  test.check(0, 3, 0, test.expected(3, 0, -4, 93));
+}
+
+TEST(ReferenceAttend, attention_c11_capped_scores) {
+  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap1:exact", 28);
+  test.scoreCap = 1.5f; // of scores up to some 10
+  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0});
+  test.check(0, 1, 0, test.expected(1, 0, 0, 91));
+}
+
 TEST(ReferenceAttend, attention_c2_scale_and_lse_are_natural) {
-  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact", 23);
+  AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact", 23);
   test.scale = 0.0f;
-  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0});
+  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0});
   EXPECT_FLOAT_EQ(test.lse[2], std::log(91.0f));
   double mean = 0;
   for (int token = 0; token < 91; ++token)
     mean += test.value(Side::V, 1, 0, token, 5) / 91;
   EXPECT_NEAR(test.o[2 * 64 + 5], mean, 1e-6);
   test.scale = 30.0f; // scores of some hundreds: no overflow, the largest one wins
-  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0});
+  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0});
   EXPECT_TRUE(std::isfinite(test.lse[2]));
 }
 
 TEST(ReferenceMerge, merge_c1_parts_give_the_whole) {
-  for (const char *type : {"f32", "bf16"}) {
-    AttendCase test(std::string("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:") + type + ":rows3:lag0:exact", 24);
+  for (const char *type : {"f32", "bf16", "f16"}) {
+    AttendCase test(std::string("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:") + type + ":rows3:lag0:win0:cap0:exact",
+                    24);
     for (int head = 0; head < 2; ++head) {
-      test.run({head, 1, 0, 3, 0, 64, 64, 64, 64, 1, 1, 0});
-      test.run({head, 1, 0, 3, 64, 64, 64, 93, 64, 1, 1, 1});
-      test.run({head, 1, 0, 3, 64, 64, 93, 93, 64, 1, 1, 2}); // an empty range
+      test.run({head, 1, 0, 3, 0, 64, 64, 64, 64, 1, 1, 0, 0, 0});
+      test.run({head, 1, 0, 3, 64, 64, 64, 93, 64, 1, 1, 1, 0, 0});
+      test.run({head, 1, 0, 3, 64, 64, 93, 93, 64, 1, 1, 2, 0, 0}); // an empty range
     }
     const int heads = 6;
     for (int head = 0; head < heads; ++head) {
@@ -462,34 +515,44 @@ TEST(ReferenceMerge, merge_c1_parts_give_the_whole) {
     const int64_t stride = 70;
     std::vector<uint8_t> out = encoded(std::vector<float>(4 + heads * stride, -5.0f), test.layer.req.type);
     std::vector<float> lse(AttendCase::kQueries * heads, -99.0f);
-    const std::vector<uint64_t> args = {word(test.o.data()),  word(test.lse.data()), word(int64_t{4}),
-                                        word(int64_t{heads}), word(splits.data()),   word(out.data()),
-                                        word(offsets.data()), word(stride),          word(lse.data())};
+    // attention_c12: half of the heads have a sink logit.
+    std::vector<float> sinks(heads, -std::numeric_limits<float>::infinity());
+    sinks[1] = 1.5f, sinks[3] = -2.0f, sinks[4] = 30.0f;
+    const std::vector<uint64_t> args = {
+        word(test.o.data()), word(test.lse.data()), word(int64_t{4}), word(int64_t{heads}), word(splits.data()),
+        word(out.data()),    word(offsets.data()),  word(stride),     word(lse.data()),     word(sinks.data())};
     const int64_t program[3] = {1, 0, 0};
     EXPECT_EQ(runReference(test.layer.req, args.data(), program), 0);
     const std::vector<float> values = decoded(out, test.layer.req.type);
     const double tolerance = test.layer.req.type == ElementType::F32 ? 2e-6 : 0x1p-8;
     for (int head = 0; head < heads; ++head) {
-      const std::vector<double> want = test.expected(1, head, 0, 93);
+      std::vector<double> want = test.expected(1, head, 0, 93);
+      const double sum = std::exp(want.back()), all = sum + std::exp(double{sinks[head]});
+      for (double &value : want)
+        value *= sum / all;
+      want.back() = std::log(all);
       for (int c = 0; c < 64; ++c)
         ASSERT_NEAR(values[4 + head * stride + c], want[c], tolerance * std::max(1.0, std::abs(want[c])));
       EXPECT_EQ(values[4 + head * stride - 1], -5.0f);
-      EXPECT_NEAR(lse[heads + head], want.back(), 2e-6);
+      EXPECT_NEAR(lse[heads + head], want.back(), 4e-6);
     }
     EXPECT_EQ(std::count(lse.begin(), lse.end(), -99.0f), 3 * heads);
   }
 }
 
 TEST(ReferenceMerge, merge_c1_no_key_at_all) {
-  KernelRequest req = request("merge:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact");
+  KernelRequest req = request("merge:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact");
   std::vector<float> o(2 * 64, 7.0f), lse(2, -std::numeric_limits<float>::infinity()), out(64, 1.0f), outLse(1, 1.0f);
   const int32_t splits = 2;
   const int64_t offset = 0;
-  const std::vector<uint64_t> args = {word(o.data()),   word(lse.data()),  word(int64_t{1}),
-                                      word(int64_t{1}), word(&splits),     word(out.data()),
-                                      word(&offset),    word(int64_t{64}), word(outLse.data())};
-  const int64_t program[3] = {0, 0, 0};
-  EXPECT_EQ(runReference(req, args.data(), program), 0);
-  EXPECT_EQ(out, std::vector<float>(64, 0.0f));
-  EXPECT_EQ(outLse[0], kMinusInfinity);
+  for (float sink : {-std::numeric_limits<float>::infinity(), 3.5f}) { // a sink alone has no value
+    std::fill(out.begin(), out.end(), 1.0f);
+    const std::vector<uint64_t> args = {word(o.data()),      word(lse.data()), word(int64_t{1}), word(int64_t{1}),
+                                        word(&splits),       word(out.data()), word(&offset),    word(int64_t{64}),
+                                        word(outLse.data()), word(&sink)};
+    const int64_t program[3] = {0, 0, 0};
+    EXPECT_EQ(runReference(req, args.data(), program), 0);
+    EXPECT_EQ(out, std::vector<float>(64, 0.0f));
+    EXPECT_EQ(outLse[0], sink);
+  }
 }

@@ -7,13 +7,10 @@ This file reads the options and restarts itself once with the allocator settings
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-# glibc gives large blocks back to the system at once: an ordinary cache, which reallocates K and V at every step, then
-# spends most of its time in page faults. These must be set before the process starts.
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
+from kvq.evaluate import allocator
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -29,9 +26,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
-        os.environ.update(ALLOCATOR)
-        os.execv(sys.executable, [sys.executable, "-m", "kvq.demo", *sys.argv[1:]])
+    allocator.tune("kvq.demo", sys.argv[1:])
     from kvq.demo.run import run
 
     run(options)

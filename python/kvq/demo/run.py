@@ -17,7 +17,7 @@ from rich.table import Table
 
 import kvq
 from kvq import evaluate
-from kvq.demo.machine import describe
+from kvq.evaluate.machine import describe
 from kvq.demo.report import Report, Row, plot, quality_table, size_table, write_json
 from kvq.lowlevel import Context, format_canonical, shared_context
 

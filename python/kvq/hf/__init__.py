@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from kvq.hf.attention import attention_forward
-from kvq.hf.cache import KVQCache, KVQLayer
+from kvq.hf.cache import KVQCache
+from kvq.hf.layer import KVQLayer
 
 __all__ = ["KVQCache", "KVQLayer", "attention_forward", "register"]
 

@@ -34,14 +34,15 @@ typedef struct kvq_compile_output {
 } kvq_compile_output;
 
 typedef int32_t (*kvq_compiler_plugin_version_fn)(void);
-typedef const char *(*kvq_compiler_hash_fn)(void); /* identifies the code that compiles: part of every key */
+typedef const char *(*kvq_compiler_hash_fn)(void);         /* identifies the code that compiles: part of every key */
+typedef const char *(*kvq_compiler_llvm_version_fn)(void); /* "22.1.0", for reports; the runtime does not ask for it */
 typedef const char *(*kvq_compiler_host_levels_fn)(
     void); /* levels that this host can run, space-separated, best last */
 typedef kvq_compile_output *(*kvq_compiler_compile_fn)(const kvq_compile_input *input); /* thread-safe, never NULL */
 typedef void (*kvq_compiler_free_fn)(kvq_compile_output *output);
 
-/* Exported names: kvq_compiler_plugin_version, kvq_compiler_hash, kvq_compiler_host_levels, kvq_compiler_compile,
- * kvq_compiler_free. */
+/* Exported names: kvq_compiler_plugin_version, kvq_compiler_llvm_version, kvq_compiler_hash, kvq_compiler_host_levels,
+ * kvq_compiler_compile, kvq_compiler_free. */
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -49,10 +49,10 @@ KVQ_API kvq_code kvq_error_code(const kvq_error *error);       /* KVQ_OK for NUL
 KVQ_API const char *kvq_error_message(const kvq_error *error); /* "" for NULL; valid until freed */
 KVQ_API void kvq_error_free(kvq_error *error);                 /* NULL is fine */
 
-KVQ_API const char *kvq_version(void); /* "0.1.0" */
+KVQ_API const char *kvq_version(void); /* "0.2.0" */
 
 /* ---- tensors (since 0.1) ----------------------------------------------------------------------------------------- */
-typedef enum kvq_dtype { KVQ_F32 = 0, KVQ_BF16 = 1 } kvq_dtype;
+typedef enum kvq_dtype { KVQ_F32 = 0, KVQ_BF16 = 1, KVQ_F16 = 2 /* since 0.2 */ } kvq_dtype;
 typedef enum kvq_device {
   KVQ_CPU = 0,
   KVQ_CUDA = 1
@@ -76,7 +76,8 @@ KVQ_API kvq_error *kvq_format_page_tokens(const char *format, size_t capacity, i
 /* Bytes of one page of one KV head (page_c2). page_tokens 0: the default. */
 KVQ_API kvq_error *kvq_format_page_bytes(const char *format, int32_t page_tokens, int32_t dk, int32_t dv,
                                          int64_t *bytes);
-/* Tokens whose K, V are quantized when a sequence has `tokens` tokens (commit_c2, commit_c3). */
+/* Tokens whose K, V are quantized when a sequence has `tokens` tokens (commit_c2, commit_c3, commit_c8), not counting
+ * those that are kept in full precision (commit_c7). */
 KVQ_API kvq_error *kvq_format_frontier(const char *format, int64_t tokens, int64_t *k, int64_t *v);
 
 /* ---- context (since 0.1) ----------------------------------------------------------------------------------------- */
@@ -121,6 +122,10 @@ typedef struct kvq_cache_config {
   int32_t page_tokens; /* 0: the default */
   int64_t blocks;      /* capacity of the page pool: blocks of page_tokens tokens, shared by all sequences */
   int32_t sequences;   /* capacity in sequences: one tail slot each */
+  /* since 0.2: of the model's attention in these layers. Layers that differ in anything here are caches of their own. */
+  int32_t attention_window; /* keys that a query sees, itself included (window_c1); 0: all before it. Pages behind it are
+                               dropped (window_c2) */
+  float score_cap;          /* c of c * tanh(score / c) (attention_c11); 0: none */
 } kvq_cache_config;
 /* KVQ_OK with NULL reason, or KVQ_UNSUPPORTED / KVQ_INVALID_ARGUMENT: what would run and why not. Never compiles. */
 KVQ_API kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *config);
@@ -141,6 +146,31 @@ KVQ_API kvq_error *kvq_sequence_remove(kvq_cache *cache,
                                        int32_t sequence); /* its blocks and tail slot are free again */
 KVQ_API kvq_error *kvq_sequence_length(const kvq_cache *cache, int32_t sequence, int64_t *tokens);
 
+/* since 0.2: format-spec section 8. None of these may touch a sequence that takes part in an open step. */
+typedef struct kvq_sequence_state {
+  size_t struct_size;
+  int64_t tokens;                  /* its length */
+  int64_t k_frontier, v_frontier;  /* tokens that are quantized, those kept in full precision not counted */
+  int64_t first_block, blocks;     /* it owns the blocks of pages first_block .. first_block + blocks - 1 (window_c2) */
+  int64_t least_tokens;            /* the fewest that kvq_sequence_crop can take it back to, but for an empty one (crop_c4) */
+} kvq_sequence_state;
+KVQ_API kvq_error *kvq_sequence_get_state(const kvq_cache *cache, int32_t sequence, kvq_sequence_state *state);
+/* A new sequence in the same state. Blocks are shared until one of the two writes to one (fork_c1); the tail is copied.
+ * KVQ_RESOURCE_EXHAUSTED when all tail slots are in use. */
+KVQ_API kvq_error *kvq_sequence_fork(kvq_cache *cache, int32_t sequence, int32_t *fork);
+/* Takes the sequence back to its first `tokens` tokens. Up to 32 come off without loss (crop_c3); a cut in what is left
+ * only as codes dequantizes the cut group into the tail: `thawed` (may be NULL) says how many tokens.
+ * KVQ_FAILED_PRECONDITION where pages behind the attention window would be needed (crop_c4). */
+KVQ_API kvq_error *kvq_sequence_crop(kvq_cache *cache, int32_t sequence, int64_t tokens, int64_t *thawed);
+/* A sequence as bytes, for files and swapping (snapshot_c1, snapshot_c2), and back. KVQ_CORRUPT: damaged, or of another
+ * version; KVQ_INVALID_ARGUMENT: of another cache; KVQ_RESOURCE_EXHAUSTED: no slot or too few blocks. */
+KVQ_API kvq_error *kvq_sequence_snapshot_bytes(const kvq_cache *cache, int32_t sequence, size_t *bytes);
+KVQ_API kvq_error *kvq_sequence_snapshot(const kvq_cache *cache, int32_t sequence, void *data, size_t bytes);
+KVQ_API kvq_error *kvq_sequence_restore(kvq_cache *cache, const void *data, size_t bytes, int32_t *sequence);
+/* Sink logits of a layer, one per query head (attention_c12), copied; -infinity: none, as at first. Not while a step is
+ * open. */
+KVQ_API kvq_error *kvq_cache_set_sinks(kvq_cache *cache, int32_t layer, const float *logits, int32_t count);
+
 typedef struct kvq_cache_report {
   size_t struct_size;
   int64_t tokens; /* over all sequences */
@@ -151,6 +181,8 @@ typedef struct kvq_cache_report {
   int64_t bytes_used;      /* the two together: format-spec tail_c2 */
   int64_t bytes_reserved;  /* the caller's memory */
   double bits_per_element; /* bytes_used * 8 over tokens * layers * kv_heads * (dk + dv); 0 when empty */
+  int64_t bytes_touched;   /* since 0.2: of the caller's memory, what was ever written to; the rest was never there if
+                              the system gives memory when it is first used */
 } kvq_cache_report;
 KVQ_API kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report);
 
@@ -163,7 +195,14 @@ typedef struct kvq_plan_desc {
   const int32_t *new_tokens;   /* tokens that each appends, at least 0 */
   const int32_t *first_tokens; /* where each sequence's new tokens begin along T of the step's tensors; NULL: they are
                                   the last ones, T - new_tokens (left padding) */
+  int32_t past_only;           /* since 0.2. 1: attention answers over the tokens before the step alone, in the state at
+                                  its begin, for raw prefill (prefill_c2): kvq_attend comes before kvq_append, takes any
+                                  number of new tokens, and the caller merges its lse with attention over the new ones,
+                                  without sink logits: they take part here.
+                                  KVQ_UNSUPPORTED: from among the kept tokens (commit_c7) beyond an attention window */
 } kvq_plan_desc;
+/* Blocks that kvq_plan with this desc would take from the pool: new pages and copies of shared ones. Since 0.2. */
+KVQ_API kvq_error *kvq_plan_blocks(const kvq_cache *cache, const kvq_plan_desc *desc, int64_t *blocks);
 /* Opens a step: reserves blocks (KVQ_RESOURCE_EXHAUSTED names how many are missing) and fixes the work list. One step
  * per cache is open at a time. */
 KVQ_API kvq_error *kvq_plan(kvq_cache *cache, const kvq_plan_desc *desc, kvq_step **step);
@@ -190,11 +229,14 @@ KVQ_API void kvq_abort_step(kvq_step *step);
  * v [kv_heads, tokens, dv] in the cache's dtype. Not while a step is open. */
 KVQ_API kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, const kvq_tensor *k,
                             const kvq_tensor *v);
+/* The same of tokens `first` .. length - 1, for sequences that have dropped earlier ones. Since 0.2. */
+KVQ_API kvq_error *kvq_read_from(kvq_cache *cache, int32_t sequence, int32_t layer, int64_t first, const kvq_tensor *k,
+                                 const kvq_tensor *v);
 
 /* Packed data in place, for user kernels: where a layer's blocks begin and how many bytes apart they are; a block holds
  * the page of every KV head in turn, each kvq_format_page_bytes long. Valid until kvq_cache_grow. */
 KVQ_API kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride);
-/* Numbers of the blocks of a sequence, in order: up to `capacity` into `blocks`, how many it owns into `count`. */
+/* Numbers of the blocks of a sequence, in order, from its first_block on: up to `capacity` into `blocks`, how many it owns into `count`. */
 KVQ_API kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence, size_t capacity, int32_t *blocks,
                                        size_t *count);
 

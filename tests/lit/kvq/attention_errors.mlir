@@ -172,6 +172,26 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvq_k4v4, %scale: f32) {
 
 // -----
 
+// attention_c13
+!kvq_k4v4 = !kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = vnni>
+func.func @f(%q: tensor<?x9x64xf32>, %cache: !kvq_k4v4, %scale: f32, %w: i64) {
+  // expected-error @+1 {{has a window, but the problem of its cache has none; leave it out, or change the problem}}
+  %o, %lse = kvq.attention %q, %cache scale %scale window %w : tensor<?x9x64xf32>, !kvq_k4v4 -> tensor<?x9x64xf32>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+// attention_c13
+!kvq_k4v4 = !kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, window = true, score_cap = true, accuracy = exact>, profile = vnni>
+func.func @f(%q: tensor<?x9x64xf32>, %cache: !kvq_k4v4, %scale: f32, %w: i64) {
+  // expected-error @+1 {{has no cap, but the problem of its cache has one; add it, or change the problem}}
+  %o, %lse = kvq.attention %q, %cache scale %scale window %w : tensor<?x9x64xf32>, !kvq_k4v4 -> tensor<?x9x64xf32>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
 // yield_c1
 func.func @f(%s: f32) {
   // expected-error @+1 {{'kvq.yield' op expects parent op 'kvq.attention'}}

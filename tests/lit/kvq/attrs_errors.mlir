@@ -56,8 +56,8 @@ func.func private @f() attributes {test.a = #kvq.problem<page_tokens = 64, dk = 
 // -----
 
 // problem_c4
-// expected-error @+1 {{type is 'f16'; use f32 or bf16}}
-func.func private @f() attributes {test.a = #kvq.problem<page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f16, rows = 3, lag = false, accuracy = exact>}
+// expected-error @+1 {{type is 'f64'; use f32, bf16 or f16}}
+func.func private @f() attributes {test.a = #kvq.problem<page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f64, rows = 3, lag = false, accuracy = exact>}
 
 // -----
 

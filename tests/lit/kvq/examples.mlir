@@ -12,10 +12,10 @@
 module attributes {kvq.target = #kvq.target<"x86-64-v4">} {
 
 // CHECK-LABEL: func.func @dequantize_v
-// CHECK-SAME: kvq.kernel = "dequantize_v:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact"
+// CHECK-SAME: kvq.kernel = "dequantize_v:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact"
 // CHECK: kvq.dequantize %{{.*}} : !kvq.packed<64x64, side = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.2 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:8 ch:1">> -> tensor<64x64xf32>
 func.func @dequantize_v(%page: !kvq.packed<64x64, side = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.2 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:8 ch:1">>) -> tensor<64x64xf32>
-    attributes {kvq.kernel = "dequantize_v:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:exact"} {
+    attributes {kvq.kernel = "dequantize_v:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact"} {
   %v = kvq.dequantize %page : !kvq.packed<64x64, side = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.2 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:8 ch:1">> -> tensor<64x64xf32>
   return %v : tensor<64x64xf32>
 }
@@ -85,31 +85,34 @@ func.func @read(%cache: !kvq_k4v4) -> tensor<?x?x?x64xf32> {
 }
 
 // CHECK-LABEL: func.func @attention
-// CHECK: kvq.attention %{{.*}}, %{{.*}}, %{{.*}} scale %{{.*}} bounds <causal = true> : tensor<?x9x64xf32>, tensor<?x3x64xf32>, tensor<?x3x64xf32> -> tensor<?x9x64xf32>, tensor<?x9xf32>
+// CHECK: kvq.attention %{{.*}}, %{{.*}}, %{{.*}} scale %{{.*}} window %{{.*}} cap %{{.*}} bounds <causal = true> : tensor<?x9x64xf32>, tensor<?x3x64xf32>, tensor<?x3x64xf32> -> tensor<?x9x64xf32>, tensor<?x9xf32>
 // CHECK: kvq.attention %{{.*}}, %{{.*}} scale %{{.*}} captures(%{{.*}} : f32) bounds <causal = true> : tensor<?x9x64xf32>, !cache_k4c32_v4t32 -> tensor<?x9x64xf32>, tensor<?x9xf32> score {
-// CHECK-NEXT: ^bb0(%[[S:.*]]: f32, %{{.*}}: index, %{{.*}}: index, %{{.*}}: index, %{{.*}}: index, %[[C:.*]]: f32):
-// CHECK-NEXT: arith.divf %[[S]], %[[C]] : f32
-// CHECK: kvq.yield %{{.*}} : f32
+// CHECK-NEXT: ^bb0(%[[S:.*]]: f32, %{{.*}}: index, %{{.*}}: index, %[[QUERY:.*]]: index, %[[KEY:.*]]: index, %[[M:.*]]: f32):
+// CHECK-NEXT: arith.subi %[[KEY]], %[[QUERY]] : index
+// CHECK: %[[R:.*]] = arith.addf %[[S]], %{{.*}} : f32
+// CHECK: kvq.yield %[[R]] : f32
 func.func @attention(%q: tensor<?x9x64xf32>, %k: tensor<?x3x64xf32>, %v: tensor<?x3x64xf32>, %cache: !kvq_k4v4,
-                     %scale: f32, %cap: f32) -> (tensor<?x9x64xf32>, tensor<?x9x64xf32>) {
-  %o, %lse = kvq.attention %q, %k, %v scale %scale bounds <causal = true>
+                     %scale: f32, %w: i64, %cap: f32, %slope: f32) -> (tensor<?x9x64xf32>, tensor<?x9x64xf32>) {
+  %o, %lse = kvq.attention %q, %k, %v scale %scale window %w cap %cap bounds <causal = true>
       : tensor<?x9x64xf32>, tensor<?x3x64xf32>, tensor<?x3x64xf32> -> tensor<?x9x64xf32>, tensor<?x9xf32>
-  %p, %plse = kvq.attention %q, %cache scale %scale captures(%cap : f32) bounds <causal = true>
+  %p, %plse = kvq.attention %q, %cache scale %scale captures(%slope : f32) bounds <causal = true>
       : tensor<?x9x64xf32>, !kvq_k4v4 -> tensor<?x9x64xf32>, tensor<?x9xf32> score {
-  ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index, %c: f32):
-    %t = arith.divf %s, %c : f32
-    %u = math.tanh %t : f32
-    %capped = arith.mulf %u, %c : f32
-    kvq.yield %capped : f32
+  ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index, %m: f32):
+    %distance = arith.subi %key, %query : index
+    %integer = arith.index_cast %distance : index to i32
+    %float = arith.sitofp %integer : i32 to f32
+    %bias = arith.mulf %float, %m : f32
+    %biased = arith.addf %s, %bias : f32
+    kvq.yield %biased : f32
   }
   return %o, %p : tensor<?x9x64xf32>, tensor<?x9x64xf32>
 }
 
 // CHECK-LABEL: func.func @merge
-// CHECK: kvq.merge %{{.*}}, %{{.*}} : tensor<?x?x9x64xf32>, tensor<?x?x9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
-func.func @merge(%parts: tensor<?x?x9x64xf32>, %lses: tensor<?x?x9xf32>) -> tensor<?x9x64xbf16> {
-  %o, %lse = kvq.merge %parts, %lses
-      : tensor<?x?x9x64xf32>, tensor<?x?x9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+// CHECK: kvq.merge %{{.*}}, %{{.*}} sinks %{{.*}} : tensor<?x?x9x64xf32>, tensor<?x?x9xf32>, tensor<9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+func.func @merge(%parts: tensor<?x?x9x64xf32>, %lses: tensor<?x?x9xf32>, %sinks: tensor<9xf32>) -> tensor<?x9x64xbf16> {
+  %o, %lse = kvq.merge %parts, %lses sinks %sinks
+      : tensor<?x?x9x64xf32>, tensor<?x?x9xf32>, tensor<9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
   return %o : tensor<?x9x64xbf16>
 }
 

@@ -1,18 +1,27 @@
 // RUN: kvq-opt %s -split-input-file -verify-diagnostics
 
 // merge_c2
-func.func @f(%p: tensor<?x?x9x64xf32>, %l: tensor<?x?x9xf32>) {
+func.func @f(%p: tensor<?x?x9x64xf32>, %l: tensor<?x?x9xf32>, %s: tensor<9xf32>) {
   // expected-error @+1 {{parts of type 'tensor<?x?x9x64xf32>', 'tensor<?x?x9xf32>' and results of type 'tensor<?x9x64xf32>', 'tensor<?x8xf32>' do not agree; use [parts, queries, heads, Dv] and [parts, queries, heads], and the same without parts}}
-  %o, %lse = kvq.merge %p, %l : tensor<?x?x9x64xf32>, tensor<?x?x9xf32> -> tensor<?x9x64xf32>, tensor<?x8xf32>
+  %o, %lse = kvq.merge %p, %l sinks %s : tensor<?x?x9x64xf32>, tensor<?x?x9xf32>, tensor<9xf32> -> tensor<?x9x64xf32>, tensor<?x8xf32>
   return
 }
 
 // -----
 
 // merge_c2
-func.func @f(%p: tensor<?x9x64xf32>, %l: tensor<?x9xf32>) {
+func.func @f(%p: tensor<?x9x64xf32>, %l: tensor<?x9xf32>, %s: tensor<9xf32>) {
   // expected-error @+1 {{parts of type 'tensor<?x9x64xf32>', 'tensor<?x9xf32>' and results of type 'tensor<9x64xf32>', 'tensor<9xf32>' do not agree}}
-  %o, %lse = kvq.merge %p, %l : tensor<?x9x64xf32>, tensor<?x9xf32> -> tensor<9x64xf32>, tensor<9xf32>
+  %o, %lse = kvq.merge %p, %l sinks %s : tensor<?x9x64xf32>, tensor<?x9xf32>, tensor<9xf32> -> tensor<9x64xf32>, tensor<9xf32>
+  return
+}
+
+// -----
+
+// merge_c3
+func.func @f(%p: tensor<?x?x9x64xf32>, %l: tensor<?x?x9xf32>, %s: tensor<3xf32>) {
+  // expected-error @+1 {{sinks of type 'tensor<3xf32>' are not one logit for each head of 'tensor<?x?x9xf32>'}}
+  %o, %lse = kvq.merge %p, %l sinks %s : tensor<?x?x9x64xf32>, tensor<?x?x9xf32>, tensor<3xf32> -> tensor<?x9x64xf32>, tensor<?x9xf32>
   return
 }
 

@@ -3,9 +3,9 @@
 // As many tokens as K's group has, which is less than 64; 3 rows leave room for 4 vectors.
 // CHECK-LABEL: func.func @merge
 // CHECK-SAME: kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 32, rows = 3, vectors = 4, prefetch = 1>
-func.func @merge(%parts: tensor<?x?x?x64xf32>, %lses: tensor<?x?x?xf32>) -> (tensor<?x?x64xf32>, tensor<?x?xf32>)
-    attributes {kvq.kernel = "merge:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:exact"} {
-  %o, %lse = kvq.merge %parts, %lses : tensor<?x?x?x64xf32>, tensor<?x?x?xf32> -> tensor<?x?x64xf32>, tensor<?x?xf32>
+func.func @merge(%parts: tensor<?x?x?x64xf32>, %lses: tensor<?x?x?xf32>, %sinks: tensor<?xf32>) -> (tensor<?x?x64xf32>, tensor<?x?xf32>)
+    attributes {kvq.kernel = "merge:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
+  %o, %lse = kvq.merge %parts, %lses sinks %sinks : tensor<?x?x?x64xf32>, tensor<?x?x?xf32>, tensor<?xf32> -> tensor<?x?x64xf32>, tensor<?x?xf32>
   return %o, %lse : tensor<?x?x64xf32>, tensor<?x?xf32>
 }
 
@@ -14,9 +14,9 @@ func.func @merge(%parts: tensor<?x?x?x64xf32>, %lses: tensor<?x?x?xf32>) -> (ten
 // No group of tokens: 64, but a page of 96 tokens is not made of those. 16 rows are worked off 8 at a time.
 // CHECK-LABEL: func.func @merge
 // CHECK-SAME: #kvq_tile.schedule<tile_tokens = 32, rows = 8, vectors = 2, prefetch = 1>
-func.func @merge(%parts: tensor<?x?x?x64xf32>, %lses: tensor<?x?x?xf32>) -> (tensor<?x?x64xf32>, tensor<?x?xf32>)
-    attributes {kvq.kernel = "merge:k4t32-v4t32:vnni:p96:dk64:dv64:g4:f32:rows16:lag0:exact"} {
-  %o, %lse = kvq.merge %parts, %lses : tensor<?x?x?x64xf32>, tensor<?x?x?xf32> -> tensor<?x?x64xf32>, tensor<?x?xf32>
+func.func @merge(%parts: tensor<?x?x?x64xf32>, %lses: tensor<?x?x?xf32>, %sinks: tensor<?xf32>) -> (tensor<?x?x64xf32>, tensor<?x?xf32>)
+    attributes {kvq.kernel = "merge:k4t32-v4t32:vnni:p96:dk64:dv64:g4:f32:rows16:lag0:win0:cap0:exact"} {
+  %o, %lse = kvq.merge %parts, %lses sinks %sinks : tensor<?x?x?x64xf32>, tensor<?x?x?xf32>, tensor<?xf32> -> tensor<?x?x64xf32>, tensor<?x?xf32>
   return %o, %lse : tensor<?x?x64xf32>, tensor<?x?xf32>
 }
 
@@ -25,10 +25,10 @@ func.func @merge(%parts: tensor<?x?x?x64xf32>, %lses: tensor<?x?x?xf32>) -> (ten
 // A schedule that was chosen stays; a function that is no kernel gets none.
 // CHECK-LABEL: func.func @merge
 // CHECK-SAME: #kvq_tile.schedule<tile_tokens = 16, rows = 1, vectors = 1, prefetch = 0>
-func.func @merge(%parts: tensor<?x?x?x64xf32>, %lses: tensor<?x?x?xf32>) -> (tensor<?x?x64xf32>, tensor<?x?xf32>)
-    attributes {kvq.kernel = "merge:k4t32-v4t32:vnni:p96:dk64:dv64:g4:f32:rows16:lag0:exact",
+func.func @merge(%parts: tensor<?x?x?x64xf32>, %lses: tensor<?x?x?xf32>, %sinks: tensor<?xf32>) -> (tensor<?x?x64xf32>, tensor<?x?xf32>)
+    attributes {kvq.kernel = "merge:k4t32-v4t32:vnni:p96:dk64:dv64:g4:f32:rows16:lag0:win0:cap0:exact",
                 kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 16, rows = 1, vectors = 1, prefetch = 0>} {
-  %o, %lse = kvq.merge %parts, %lses : tensor<?x?x?x64xf32>, tensor<?x?x?xf32> -> tensor<?x?x64xf32>, tensor<?x?xf32>
+  %o, %lse = kvq.merge %parts, %lses sinks %sinks : tensor<?x?x?x64xf32>, tensor<?x?x?xf32>, tensor<?xf32> -> tensor<?x?x64xf32>, tensor<?x?xf32>
   return %o, %lse : tensor<?x?x64xf32>, tensor<?x?xf32>
 }
 

@@ -2,13 +2,14 @@
 // codes where attend is folded.
 //
 // RUN: echo "module {}" > %t.mlir
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=APPEND
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=CHANNEL
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=TOKEN
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=DEQUANTIZE
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=MERGE
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=ATTEND
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=LAG
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=APPEND
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=CHANNEL
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=TOKEN
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=DEQUANTIZE
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=MERGE
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=ATTEND
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4t32-v2t32:vnni:p64:dk64:dv128:g3:f16:rows3:lag0:win1:cap1:exact -kvq-fuse-packed -kvq-expand -canonicalize -cse -kvq-verify-tiles | FileCheck %s -check-prefix=MASKED
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=LAG
 
 // One loop over heads; bad values are found as integers: above 65504 without the sign.
 // APPEND: func.func @append(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64, %[[STATUS:.*]]: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel
@@ -69,6 +70,29 @@
 // ATTEND: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xf32>
 // ATTEND-NOT: scf.for
 // ATTEND: return
+
+// Per token a tile may be committed in part: what is not is read as 0. The cap is applied to scores in its own units, and
+// the window masks packed and raw keys. The loop over the tail begins before the ring's tokens, with the kept ones.
+// MASKED: func.func @attend(
+// MASKED-SAME: %[[SCALE:[a-z0-9]+]]: f32, %[[WINDOW:[a-z0-9]+]]: i64, %[[CAP:[a-z0-9]+]]: f32, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>
+// MASKED: arith.divf %[[SCALE]], %[[CAP]] : f32
+// MASKED: arith.index_cast %[[WINDOW]]
+// MASKED: scf.for
+// MASKED: kvq_tile.dot {{.*}} contract 1
+// MASKED: arith.andi
+// MASKED: math.tanh
+// MASKED: kvq_tile.reduce max
+// MASKED: %[[SCALES:.*]] = arith.select {{.*}} tensor<4x64xf32>
+// MASKED: %[[MINIMA:.*]] = arith.select {{.*}} tensor<4x64xf32>
+// MASKED: kvq_tile.dequantize %{{.*}}, %[[SCALES]], %[[MINIMA]]
+// MASKED: kvq_tile.dot {{.*}} contract 0
+// MASKED: scf.for
+// MASKED: arith.select {{.*}} : index
+// MASKED: arith.andi
+// MASKED: math.tanh
+// MASKED: kvq_tile.dot {{.*}} contract 0
+// MASKED-NOT: scf.for
+// MASKED: return
 
 // With a lagging V: a loop over tiles whose V is packed, one over tiles whose V is partly in the tail, one over raw tokens.
 // LAG: func.func @attend

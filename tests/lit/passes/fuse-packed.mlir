@@ -45,6 +45,28 @@ func.func @dequantize(%q: !q, %pk: !k, %pv: !v, %scale: f32) -> !q {
   return %o : !q
 }
 
+// A window and a cap stay where the cache's problem has them; where it has others there is no kernel of that kind.
+!capped = !kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, window = true, score_cap = true, accuracy = exact>, profile = vnni>
+// CHECK-LABEL: func.func @window
+// CHECK-NOT: kvq.read
+// CHECK: kvq.attention %{{[^,]*}}, %{{[^,]*}} scale %{{.*}} window %{{.*}} cap %{{.*}} bounds <causal = true>
+func.func @window(%q: !q, %cache: !capped, %scale: f32, %w: i64, %cap: f32) -> !q {
+  %k, %v = kvq.read %cache : !capped -> !dense, !dense
+  %o, %lse = kvq.attention %q, %k, %v scale %scale window %w cap %cap bounds <causal = true> : !q, !dense, !dense -> !q, !lse
+  return %o : !q
+}
+
+// CHECK-LABEL: func.func @kept_window
+// CHECK: kvq.attention %{{[^,]*}}, %{{[^,]*}}, %{{[^,]*}} scale
+// CHECK: kvq.attention %{{[^,]*}}, %{{[^,]*}}, %{{[^,]*}} scale
+func.func @kept_window(%q: !q, %cache: !cache, %capped: !capped, %scale: f32, %w: i64) -> (!q, !q) {
+  %k, %v = kvq.read %cache : !cache -> !dense, !dense
+  %o, %lse = kvq.attention %q, %k, %v scale %scale window %w bounds <causal = true> : !q, !dense, !dense -> !q, !lse
+  %ck, %cv = kvq.read %capped : !capped -> !dense, !dense
+  %p, %plse = kvq.attention %q, %ck, %cv scale %scale window %w bounds <causal = true> : !q, !dense, !dense -> !q, !lse
+  return %o, %p : !q, !q
+}
+
 // A read that someone else uses stays for him.
 // CHECK-LABEL: func.func @shared
 // CHECK: %[[K:.*]], %{{.*}} = kvq.read

@@ -1,25 +1,25 @@
 // Every built-in kernel goes from its plain program to a tile program that the driver without the kvq dialect reads.
 //
 // RUN: echo "" > %t.mlir
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact \
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
 // RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
 // RUN:   | kvq-tile-opt | FileCheck %s -DOP=append -check-prefixes=CHECK,APPEND
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact \
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
 // RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
 // RUN:   | kvq-tile-opt | FileCheck %s -DOP=quantize_k -check-prefixes=CHECK,QUANTIZE-K
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact \
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
 // RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
 // RUN:   | kvq-tile-opt | FileCheck %s -DOP=quantize_v -check-prefixes=CHECK,QUANTIZE-V
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact \
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
 // RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
 // RUN:   | kvq-tile-opt | FileCheck %s -DOP=attend -check-prefixes=CHECK,ATTEND
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact \
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
 // RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
 // RUN:   | kvq-tile-opt | FileCheck %s -DOP=merge -check-prefixes=CHECK,MERGE
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact \
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
 // RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
 // RUN:   | kvq-tile-opt | FileCheck %s -DOP=dequantize_k -check-prefixes=CHECK,DEQUANTIZE-K
-// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:exact \
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
 // RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
 // RUN:   | kvq-tile-opt | FileCheck %s -DOP=dequantize_v -check-prefixes=CHECK,DEQUANTIZE-V
 

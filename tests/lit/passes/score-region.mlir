@@ -6,7 +6,7 @@
 !cache = !kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = vnni>
 
 // CHECK-LABEL: func.func @attend
-// CHECK-SAME: %[[SCALE:[a-z0-9]+]]: f32, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>, %{{[a-z0-9]+}}: i64, %[[CAP:.*]]: f32)
+// CHECK-SAME: %[[SCALE:[a-z0-9]+]]: f32, %{{[a-z0-9]+}}: i64, %{{[a-z0-9]+}}: f32, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>, %{{[a-z0-9]+}}: !kvq_tile.ptr<f32>, %{{[a-z0-9]+}}: i64, %[[CAP:.*]]: f32)
 // CHECK: tensor.splat %[[SCALE]]
 // CHECK: scf.for
 // CHECK: %[[S:.*]] = kvq_tile.dot
@@ -18,7 +18,7 @@
 // CHECK: arith.sitofp %[[K]] : tensor<3x32xi32> to tensor<3x32xf32>
 // CHECK: scf.for
 // CHECK: math.tanh
-func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32, %cap: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:exact"} {
+func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32, %cap: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
   %o, %lse = kvq.attention %q, %cache scale %scale captures(%cap : f32) bounds <causal = true> : tensor<?x?x64xf32>, !cache -> tensor<?x?x64xf32>, tensor<?x?xf32> score {
   ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index, %c: f32):
     %t = arith.divf %s, %c : f32

@@ -5,6 +5,7 @@
 
 #include "codegen/Compile.h"
 #include "codegen/cpu/EmitObject.h"
+#include "tests/unit/codegen/load_object.h"
 
 #include <gtest/gtest.h>
 
@@ -37,11 +38,11 @@ inline void run(const std::string &text, const mlir::kvq::cpu::CpuLevel *level, 
   input.writeBundle = false;
   auto result = mlir::kvq::compile(input);
   ASSERT_TRUE(static_cast<bool>(result)) << llvm::toString(result.takeError());
-  auto loaded = mlir::kvq::cpu::LoadedObject::load(result->output, mlir::kvq::kEntryName);
+  auto loaded = loadObject(result->output, mlir::kvq::kEntryName);
   ASSERT_TRUE(static_cast<bool>(loaded)) << llvm::toString(loaded.takeError());
   for (int64_t i = 0; i < programs; ++i) {
     int64_t id[3] = {i, 0, 0};
-    ASSERT_EQ(loaded->function()(args.data(), id), 0);
+    ASSERT_EQ(loaded->function(args.data(), id), 0);
   }
 }
 

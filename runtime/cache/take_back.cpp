@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Forking a sequence and taking it back: format-spec section 8.
+#include "runtime/cache/step.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace kvq {
+
+Result<int> Cache::forkSequence(int sequence) {
+  KVQ_RETURN_IF_ERROR(checkChangeable(sequence));
+  auto id = freeSlot();
+  if (!id.isOk())
+    return id;
+  SequenceState fork = sequences_[sequence];
+  for (int32_t block : fork.blocks)
+    pool_.share(block);
+  occupy(id.value(), std::move(fork));
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    std::memcpy(tailSlot(layer, true, id.value()), tailSlot(layer, true, sequence), geometry_.tailKBytes);
+    std::memcpy(tailSlot(layer, false, id.value()), tailSlot(layer, false, sequence), geometry_.tailVBytes);
+  }
+  return id;
+}
+
+// What crop_c1 and crop_c2 say of one side: the new frontier, and the body tokens to thaw.
+namespace {
+struct Cut {
+  int64_t frontier, thawEnd;
+  int64_t thawed() const { return std::max<int64_t>(0, thawEnd - frontier); }
+};
+} // namespace
+
+static Cut cutSide(int64_t packed, int64_t ring, int64_t wanted, int64_t unit, int64_t length) {
+  const int64_t inRing = (ring + unit - 1) / unit * unit;
+  int64_t x = std::min(packed, std::max(wanted, inRing));
+  if (x > length)
+    x = length / unit * unit;
+  return {x, std::min(ring, length)};
+}
+
+// Puts the dequantized values of body tokens [from, to) into the ring.
+Status Cache::thaw(int sequence, int64_t from, int64_t to, bool isK) {
+  const int64_t row = rowBytes(isK), count = to - from;
+  std::vector<uint8_t> dense(config_.kvHeads * count * row);
+  Tensor out;
+  out.data = dense.data();
+  out.type = config_.type;
+  out.tokens = count;
+  out.tokenStride = isK ? config_.dk : config_.dv;
+  out.headStride = count * out.tokenStride;
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    KVQ_RETURN_IF_ERROR(dequantize(sequences_[sequence], from, to, isK, layer, out));
+    uint8_t *tail = tailSlot(layer, isK, sequence);
+    for (int64_t head = 0; head < config_.kvHeads; ++head)
+      for (int64_t token = 0; token < count; ++token)
+        std::memcpy(tail + (head * geometry_.rows + geometry_.tailRow(from + token)) * row,
+                    dense.data() + (head * count + token) * row, row);
+  }
+  return Status::ok();
+}
+
+int64_t leastLength(const SequenceState &state, const CacheConfig &config) {
+  if (state.firstPage == 0)
+    return 0;
+  return state.firstPage * config.pageTokens + config.attentionWindow - 1 + config.format.keep;
+}
+
+static Status checkCrop(const SequenceState &state, const CacheConfig &config, int sequence, int64_t tokens) {
+  const std::string name = "sequence " + std::to_string(sequence);
+  if (tokens < 0 || tokens > state.length)
+    return {Code::InvalidArgument, name + " has " + std::to_string(state.length) + " tokens and cannot be cropped to " +
+                                       std::to_string(tokens) + ": give 0 to its length"};
+  if (const int64_t least = leastLength(state, config); tokens < least && tokens > config.format.keep)
+    return {Code::FailedPrecondition,
+            name + " of " + std::to_string(state.length) + " tokens cannot be cropped to " + std::to_string(tokens) +
+                ": pages behind the attention window of " + std::to_string(config.attentionWindow) +
+                " were dropped, so at most " + std::to_string(std::max<int64_t>(0, state.length - least)) +
+                " tokens can be taken back"};
+  return Status::ok();
+}
+
+Result<int64_t> Cache::cropSequence(int id, int64_t tokens) {
+  KVQ_RETURN_IF_ERROR(checkChangeable(id));
+  Sequence &sequence = sequences_[id];
+  KVQ_RETURN_IF_ERROR(checkCrop(sequence, config_, id, tokens));
+  if (tokens == sequence.length)
+    return int64_t(0);
+  const int64_t body = std::max<int64_t>(0, tokens - config_.format.keep);
+  const Frontier wanted = bodyFrontier(config_.format, body), unit = cutUnits(config_.format);
+  const int64_t firstPage = body > 0 ? sequence.firstPage : 0, left = firstPage * config_.pageTokens;
+  Cut k = cutSide(sequence.frontier.k, sequence.ring.k, std::max(wanted.k, left), unit.k, body);
+  Cut v = cutSide(sequence.frontier.v, sequence.ring.v, std::max(wanted.v, left), unit.v, body);
+  v.frontier = std::min(v.frontier, k.frontier); // kernels never see V ahead of K
+  for (bool isK : {true, false})                 // all that can fail, before anything changes
+    if ((isK ? k : v).thawed() > 0)
+      KVQ_RETURN_IF_ERROR(kernel(isK ? CacheKernel::DequantizeK : CacheKernel::DequantizeV).status());
+  for (bool isK : {true, false})
+    if (const Cut &cut = isK ? k : v; cut.thawed() > 0)
+      KVQ_RETURN_IF_ERROR(thaw(id, cut.frontier, cut.thawEnd, isK));
+
+  sequence.length = tokens;
+  sequence.frontier = {k.frontier, v.frontier};
+  sequence.ring = {std::min(sequence.ring.k, k.frontier), std::min(sequence.ring.v, v.frontier)};
+  const int64_t page = config_.pageTokens;
+  const int64_t pages = (std::max(k.frontier, v.frontier) + page - 1) / page - firstPage;
+  sequence.firstPage = firstPage;
+  while (static_cast<int64_t>(sequence.blocks.size()) > pages) {
+    pool_.release(sequence.blocks.back());
+    sequence.blocks.pop_back();
+  }
+  return std::max(k.thawed(), v.thawed());
+}
+
+} // namespace kvq
