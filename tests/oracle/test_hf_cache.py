@@ -152,7 +152,7 @@ def test_attention_c1_teacher_forced_is_the_fake_quantized_attention(models, sor
     assert (got - expected).abs().max() <= 100 * tolerances.FAKE_QUANTIZED_RMS * expected.abs().max()
 
 
-def test_a_format_per_layer(models):
+def test_tail_c3_a_format_per_layer(models):
     oracle, _ = models("Llama")
     ids = padded((100,), 4)[0]
     logits = [oracle(ids, past_key_values=OracleCache(oracle.config, f)).logits for f in (TWO, NOTHING_LEAVES)]

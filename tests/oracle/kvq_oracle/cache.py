@@ -125,10 +125,8 @@ class CacheModel:
 
     def state(self, sequence):
         state = self._states[sequence]
-        # crop_c4: the query at the new end must find all that its window shows.
-        least = state.first * self.page_tokens + self.rules.attention_window - 1 + self.cache.keep if state.first else 0
         names = ("length", "k_frontier", "v_frontier", "first_block", "blocks", "least_tokens")
-        return dict(zip(names, (state.length, *state.frontiers, state.first, len(state.pages), least)))
+        return dict(zip(names, (state.length, *state.frontiers, state.first, len(state.pages), state.least_tokens)))
 
     def fingerprint(self, sequence):
         """Equal for two sequences in the same state, bit for bit."""

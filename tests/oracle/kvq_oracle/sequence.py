@@ -143,16 +143,20 @@ class Sequence:
             found.append(x if x <= body else body // u * u)
         return found[0], min(found[1], found[0])
 
+    @property
+    def least_tokens(self):
+        """crop_c4: the shortest length with body tokens that it can be taken back to."""
+        if not self.first:
+            return 0
+        return self.rules.cache.keep + self.first * self.rules.page_tokens + self.rules.attention_window - 1
+
     def _refuse_dropped(self, body):
-        """crop_c4: the pages of what the next query sees must be left."""
-        if not body:
-            return
+        """crop_c4: the pages of what the next query sees must be left; with no body token there is none."""
         needed = max(0, body - self.rules.attention_window + 1)
-        if needed < self.first * self.rules.page_tokens:
-            least = self.first * self.rules.page_tokens + self.rules.attention_window - 1 + self.rules.cache.keep
+        if body and needed < self.first * self.rules.page_tokens:
             raise CutRefused(
                 f"Page {needed // self.rules.page_tokens} was dropped behind the attention window; page {self.first} "
-                f"is the first that is left, and {self.length - least} tokens can be taken back."
+                f"is the first that is left, and {self.length - self.least_tokens} tokens can be taken back."
             )
 
     def cut(self, tokens):
