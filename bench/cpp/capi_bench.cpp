@@ -56,7 +56,11 @@ public:
   // A step of `tokens` new tokens, with or without attention.
   bool run(int64_t tokens, bool attend) {
     const int32_t count = static_cast<int32_t>(tokens);
-    kvq_plan_desc desc = {sizeof desc, 1, &sequence_, &count, nullptr};
+    kvq_plan_desc desc = {};
+    desc.struct_size = sizeof desc;
+    desc.count = 1;
+    desc.sequences = &sequence_;
+    desc.new_tokens = &count;
     kvq_step *step = nullptr;
     if (failed(state_, kvq_plan(cache_, &desc, &step)))
       return false;
