@@ -288,13 +288,14 @@ static void bindStep(nb::module_ &m) {
 void bindCache(nb::module_ &m) {
   using namespace nb::literals;
   m.def("query_support", querySupport, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a,
-        "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1, "page_tokens"_a = 0, "attention_window"_a = 0,
-        "score_cap"_a = 0.0f, "Raises the reason why such a cache cannot run here; never compiles.");
+        "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1, "page_tokens"_a = 0,
+        "attention_window"_a = 0, "score_cap"_a = 0.0f,
+        "Raises the reason why such a cache cannot run here; never compiles.");
   nb::class_<Cache> cache(m, "Cache", "A paged quantized cache that owns its memory.");
   cache
       .def("__init__", create, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a, "dk"_a,
-           "dv"_a, "dtype"_a = "float32", "blocks"_a, "sequences"_a = 1, "page_tokens"_a = 0,
-           "attention_window"_a = 0, "score_cap"_a = 0.0f)
+           "dv"_a, "dtype"_a = "float32", "blocks"_a, "sequences"_a = 1, "page_tokens"_a = 0, "attention_window"_a = 0,
+           "score_cap"_a = 0.0f)
       .def("grow", grow, "blocks"_a, "sequences"_a, "Moves the cache into larger memory. Not while a step is open.")
       .def("report", report, "Tokens, blocks and bytes, in use and reserved.")
       .def("read", read, "sequence"_a, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(), "first"_a = 0,
@@ -302,8 +303,7 @@ void bindCache(nb::module_ &m) {
       .def("set_sinks", setSinks, "layer"_a, "logits"_a, "Sets the sink logits of a layer, one per query head.")
       .def("prepare", prepare, "progress"_a.none() = nb::none(),
            "Compiles or loads all kernels; progress(dict) is called for each.")
-      .def("plan", plan, "sequences"_a, "new_tokens"_a, "first_tokens"_a = nb::none(),
-           "past_only"_a = false,
+      .def("plan", plan, "sequences"_a, "new_tokens"_a, "first_tokens"_a = nb::none(), "past_only"_a = false,
            "Opens a step. new_tokens: tokens that each sequence appends; first_tokens: where they begin along T. "
            "past_only: attention sees the tokens before the step alone and comes before append, for raw prefill.")
       .def("plan_blocks", planBlocks, "sequences"_a, "new_tokens"_a, "Blocks that such a step takes from the pool.")

@@ -91,7 +91,8 @@ void bindSequences(nb::class_<Cache> &cache) {
       .def("remove", remove, "sequence"_a, "Removes a sequence; its blocks and its tail slot are free again.")
       .def("length", length, "sequence"_a, "Tokens of a sequence.")
       .def("state", state, "sequence"_a, "Length, frontiers, first page that is left, and blocks of a sequence.")
-      .def("fork", fork, "sequence"_a, "A new sequence in the same state, which shares blocks until one of the two writes.")
+      .def("fork", fork, "sequence"_a,
+           "A new sequence in the same state, which shares blocks until one of the two writes.")
       .def("crop", crop, "sequence"_a, "tokens"_a,
            "Takes a sequence back to its first `tokens` tokens; returns how many of them were thawed.")
       .def("snapshot", snapshot, "sequence"_a, "A sequence as bytes, with version and checksum.")

@@ -73,11 +73,11 @@ static Status checkCrop(const SequenceState &state, const CacheConfig &config, i
     return {Code::InvalidArgument, name + " has " + std::to_string(state.length) + " tokens and cannot be cropped to " +
                                        std::to_string(tokens) + ": give 0 to its length"};
   if (const int64_t least = leastLength(state, config); tokens < least && tokens > config.format.keep)
-    return {Code::FailedPrecondition,
-            name + " of " + std::to_string(state.length) + " tokens cannot be cropped to " + std::to_string(tokens) +
-                ": pages behind the attention window of " + std::to_string(config.attentionWindow) +
-                " were dropped, so at most " + std::to_string(std::max<int64_t>(0, state.length - least)) +
-                " tokens can be taken back"};
+    return {Code::FailedPrecondition, name + " of " + std::to_string(state.length) + " tokens cannot be cropped to " +
+                                          std::to_string(tokens) + ": pages behind the attention window of " +
+                                          std::to_string(config.attentionWindow) + " were dropped, so at most " +
+                                          std::to_string(std::max<int64_t>(0, state.length - least)) +
+                                          " tokens can be taken back"};
   return Status::ok();
 }
 

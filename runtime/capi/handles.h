@@ -55,8 +55,8 @@ Status nullArgument(const char *name);
       return ::kvq::capi::nullArgument(#argument);                                                                     \
   } while (0)
 
-// A copy of a struct that the caller filled. One from a newer header is taken where its new fields are zero, one from an
-// older header where it has at least the `smallest` bytes of the first version; fields that it lacks are zero.
+// A copy of a struct that the caller filled. One from a newer header is taken where its new fields are zero, one from
+// an older header where it has at least the `smallest` bytes of the first version; fields that it lacks are zero.
 template <typename Struct>
 Result<Struct> copyStruct(const Struct *given, const char *name, size_t smallest = sizeof(Struct)) {
   Struct copy{};

@@ -5,8 +5,8 @@
 // Knows neither compiler nor loader. Several threads and processes may use one folder.
 #pragma once
 
-#include "runtime/jit/compiler.h"
 #include "runtime/format/sha256.h"
+#include "runtime/jit/compiler.h"
 
 #include <functional>
 #include <string>

@@ -79,8 +79,8 @@ typedef struct kvq_quantize_item {
 } kvq_quantize_item; /* 24 bytes */
 
 /* attend: one program computes up to `rows` query rows of one KV head over one range of keys. Row r of a sequence is
- * (query r / G_q, head kv_head * G_q + r % G_q). Results are partial: normalised o and its lse. A row at body position t
- * sees body keys j <= t, under `win1` also j > t - window; the score cap takes part under `cap1` only. */
+ * (query r / G_q, head kv_head * G_q + r % G_q). Results are partial: normalised o and its lse. A row at body position
+ * t sees body keys j <= t, under `win1` also j > t - window; the score cap takes part under `cap1` only. */
 enum kvq_attend_arg {
   KVQ_ATTEND_ITEMS = 0, /* const kvq_attend_item * */
   KVQ_ATTEND_Q = 1,

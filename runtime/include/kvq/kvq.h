@@ -122,9 +122,10 @@ typedef struct kvq_cache_config {
   int32_t page_tokens; /* 0: the default */
   int64_t blocks;      /* capacity of the page pool: blocks of page_tokens tokens, shared by all sequences */
   int32_t sequences;   /* capacity in sequences: one tail slot each */
-  /* since 0.2: of the model's attention in these layers. Layers that differ in anything here are caches of their own. */
-  int32_t attention_window; /* keys that a query sees, itself included (window_c1); 0: all before it. Pages behind it are
-                               dropped (window_c2) */
+  /* since 0.2: of the model's attention in these layers. Layers that differ in anything here are caches of their own.
+   */
+  int32_t attention_window; /* keys that a query sees, itself included (window_c1); 0: all before it. Pages behind it
+                               are dropped (window_c2) */
   float score_cap;          /* c of c * tanh(score / c) (attention_c11); 0: none */
 } kvq_cache_config;
 /* KVQ_OK with NULL reason, or KVQ_UNSUPPORTED / KVQ_INVALID_ARGUMENT: what would run and why not. Never compiles. */
@@ -149,10 +150,10 @@ KVQ_API kvq_error *kvq_sequence_length(const kvq_cache *cache, int32_t sequence,
 /* since 0.2: format-spec section 8. None of these may touch a sequence that takes part in an open step. */
 typedef struct kvq_sequence_state {
   size_t struct_size;
-  int64_t tokens;                  /* its length */
-  int64_t k_frontier, v_frontier;  /* tokens that are quantized, those kept in full precision not counted */
-  int64_t first_block, blocks;     /* it owns the blocks of pages first_block .. first_block + blocks - 1 (window_c2) */
-  int64_t least_tokens;            /* the fewest that kvq_sequence_crop can take it back to, but for an empty one (crop_c4) */
+  int64_t tokens;                 /* its length */
+  int64_t k_frontier, v_frontier; /* tokens that are quantized, those kept in full precision not counted */
+  int64_t first_block, blocks;    /* it owns the blocks of pages first_block .. first_block + blocks - 1 (window_c2) */
+  int64_t least_tokens; /* the fewest that kvq_sequence_crop can take it back to, but for an empty one (crop_c4) */
 } kvq_sequence_state;
 KVQ_API kvq_error *kvq_sequence_get_state(const kvq_cache *cache, int32_t sequence, kvq_sequence_state *state);
 /* A new sequence in the same state. Blocks are shared until one of the two writes to one (fork_c1); the tail is copied.
@@ -236,7 +237,8 @@ KVQ_API kvq_error *kvq_read_from(kvq_cache *cache, int32_t sequence, int32_t lay
 /* Packed data in place, for user kernels: where a layer's blocks begin and how many bytes apart they are; a block holds
  * the page of every KV head in turn, each kvq_format_page_bytes long. Valid until kvq_cache_grow. */
 KVQ_API kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride);
-/* Numbers of the blocks of a sequence, in order, from its first_block on: up to `capacity` into `blocks`, how many it owns into `count`. */
+/* Numbers of the blocks of a sequence, in order, from its first_block on: up to `capacity` into `blocks`, how many it
+ * owns into `count`. */
 KVQ_API kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence, size_t capacity, int32_t *blocks,
                                        size_t *count);
 
