@@ -85,11 +85,11 @@ void Step::takeBlocks(StepPart &part, const Reservation &reservation) {
 // Every block of the part's table gets its owner or goes back.
 void Step::commitPart(const StepPart &part, const Reservation &reservation) {
   SequenceState &state = cache_.sequences_[part.sequence];
-  const int32_t *table = table_.data() + part.tableBase;
+  const auto blockOf = [&](int64_t page) { return table_[part.tableBase + page]; };
   BlockPool &pool = cache_.pool_;
   for (int32_t page : reservation.copiedPages) {
     pool.release(state.blocks[page - state.firstPage]);
-    state.blocks[page - state.firstPage] = table[page];
+    state.blocks[page - state.firstPage] = blockOf(page);
   }
   state.length += part.newTokens;
   state.frontier = part.stateAt(cache_.config_.format, part.end());
@@ -108,10 +108,10 @@ void Step::commitPart(const StepPart &part, const Reservation &reservation) {
   for (int64_t i = 0; i < reservation.fresh; ++i) {
     const int64_t last = reservation.end - reservation.fresh + i; // pages last, last - fresh, .. had this block
     if (last < kept)
-      pool.release(table[last]);
+      pool.release(blockOf(last));
   }
   for (int64_t page = kept; page < reservation.end; ++page)
-    state.blocks.push_back(table[page]);
+    state.blocks.push_back(blockOf(page));
   state.firstPage = first;
 }
 

@@ -25,13 +25,13 @@ public:
   SideRows(const KernelRequest &request, Side side, const uint64_t *args, const kvq_attend_item &item)
       : view_(request, side), type_(request.type), item_(item), row_(view_.headDim),
         pool_(pointer<uint8_t>(args, KVQ_ATTEND_PAGES)), blockStride_(integer(args, KVQ_ATTEND_BLOCK_STRIDE)),
-        table_(pointer<const int32_t>(args, KVQ_ATTEND_BLOCK_TABLE) + item.table_base),
+        table_(pointer<const int32_t>(args, KVQ_ATTEND_BLOCK_TABLE)),
         data_(pointer<const void>(args, side == Side::K ? KVQ_ATTEND_TAIL_K : KVQ_ATTEND_TAIL_V)),
         tail_{integer(args, KVQ_ATTEND_KV_HEADS), integer(args, KVQ_ATTEND_TAIL_CAP),
               integer(args, KVQ_ATTEND_TAIL_ROWS), view_.headDim} {}
 
   const std::vector<float> &packed(int64_t token) {
-    const int64_t block = table_[token / view_.pageTokens];
+    const int64_t block = table_[item_.table_base + token / view_.pageTokens];
     const uint8_t *page = view_.page(pool_, blockStride_, block, item_.kv_head);
     for (int c = 0; c < view_.headDim; ++c)
       row_[c] = view_.value(page, token % view_.pageTokens, c);

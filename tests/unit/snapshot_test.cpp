@@ -188,6 +188,29 @@ TEST_P(Snapshot, NumbersThatContradictEachOtherAreRefused) {
   refused(harness, withNumber(dropped, kBlocks, number(data, kBlocks) - 1), KVQ_CORRUPT, "contradict each other");
 }
 
+// Kernels quantize from the frontier on, by whole groups.
+TEST_P(Snapshot, AFrontierWithinAGroupIsRefused) {
+  CacheSetup large = setup();
+  large.pageTokens = 256; // so that every frontier here has one block
+  Harness harness(large);
+  const int32_t a = harness.add();
+  harness.extend(a, 150);
+  const Bytes data = harness.snapshot(a);
+  const bool together = large.model.rule != ModelRule::Sliding; // there V need not be where K is
+  for (int64_t beyond : {1, 4, 16, 20}) {
+    Bytes moved = withNumber(data, kFrontierK, number(data, kFrontierK) + beyond);
+    if (together)
+      moved = withNumber(moved, kFrontierV, number(data, kFrontierV) + beyond);
+    refused(harness, moved, KVQ_CORRUPT, "contradict each other");
+  }
+  if (large.model.rule != ModelRule::Block)
+    return;
+  // A whole group is what taking tokens back may leave: 128 where the rule has 96.
+  const Bytes whole = withNumber(withNumber(data, kFrontierK, 128), kFrontierV, 128);
+  int32_t id = -1;
+  KVQ_EXPECT_OK(kvq_sequence_restore(harness.cache, whole.data(), whole.size(), &id));
+}
+
 // Under an attention window: a first page that the next query's window reaches behind, and one that should be gone.
 TEST(SnapshotOf, AWindowHasTheFirstPageThatItNeeds) {
   CacheSetup setup = small(kBlockText, kBlock);

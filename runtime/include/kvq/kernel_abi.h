@@ -115,7 +115,7 @@ typedef struct kvq_attend_item {
   int32_t raw_begin; /* tokens with K in the tail to visit: [raw_begin, raw_end) */
   int32_t raw_end;
   int32_t v_raw_begin; /* below it no row of this program needs V from the tail */
-  int32_t table_base;  /* index of the sequence's first entry in the block table */
+  int32_t table_base;  /* index of page 0's entry in the block table; negative where only later pages have one */
   int32_t tail_slot;
   int32_t split;    /* which partial this program writes */
   int32_t kept;     /* kept tokens to visit: all body indices -kept .. -1; 0: none */
