@@ -121,7 +121,7 @@ def pytest(options):
     report = REPORTS / "pytest.xml"
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider", "--durations=10",
                "--continue-on-collection-errors"]
-    command += ["--full"] * options.full
+    command += ["--full"] * options.full + ["--fast"] * options.fast
     if options.fast:
         command += ["-m", "not model and not wheel"]
     if options.filter:

@@ -16,6 +16,7 @@ settings.load_profile("kvq")
 
 
 def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="a tenth of the random sequences of cache operations")
     parser.addoption(
         "--full", action="store_true", help="run the full product of kernel shapes, not the pairwise covering array"
     )

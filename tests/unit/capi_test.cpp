@@ -216,7 +216,7 @@ TEST(State, IsThatOfTheSequence) {
   harness.extend(a, 150);
   kvq_sequence_state state{};
   state.struct_size = sizeof(state) - 1;
-  KVQ_EXPECT_ERROR(kvq_sequence_get_state(harness.cache, a, &state), KVQ_INVALID_ARGUMENT, "struct_size is 47");
+  KVQ_EXPECT_ERROR(kvq_sequence_get_state(harness.cache, a, &state), KVQ_INVALID_ARGUMENT, "struct_size is 55");
   state.struct_size = sizeof(state);
   KVQ_EXPECT_ERROR(kvq_sequence_get_state(harness.cache, 3, &state), KVQ_INVALID_ARGUMENT, "sequence 3");
   KVQ_EXPECT_ERROR(kvq_sequence_get_state(harness.cache, a, nullptr), KVQ_INVALID_ARGUMENT, "state is NULL");
@@ -226,6 +226,7 @@ TEST(State, IsThatOfTheSequence) {
   EXPECT_EQ(state.v_frontier, 96);
   EXPECT_EQ(state.first_block, 0);
   EXPECT_EQ(state.blocks, 2);
+  EXPECT_EQ(state.least_tokens, 0);
 }
 
 TEST(Sinks, AreChecked) {

@@ -137,14 +137,20 @@ TEST_P(Window, CropGoesBackAsFarAsTheWindowIsThere) {
     ASSERT_GT(first, setup().model.keep);
     const int64_t least = first + setup().attentionWindow - 1; // its next query sees `first` and what follows
     EXPECT_LE(least, length - 32);
-    for (int64_t tokens : {least - 1, int64_t(0)}) {
+    for (int64_t tokens : {least - 1, setup().model.keep + int64_t(1)}) {
       int64_t thawed = -1;
       KVQ_EXPECT_ERROR(kvq_sequence_crop(harness.cache, a, tokens, &thawed), KVQ_FAILED_PRECONDITION,
                        "so at most " + std::to_string(length - least) + " tokens can be taken back");
       EXPECT_EQ(thawed, -1);
       EXPECT_EQ(harness.snapshot(a), before);
     }
-    const int32_t b = harness.fork(a), c = harness.fork(a);
+    const int32_t b = harness.fork(a), c = harness.fork(a), d = harness.fork(a);
+    harness.crop(d, setup().model.keep, 0); // crop_c4: without a body token nothing is needed that was dropped
+    EXPECT_EQ(harness.state(d).first_block, 0);
+    EXPECT_EQ(harness.state(d).blocks, 0);
+    harness.extend(d, 90);
+    harness.checkRead(d);
+    harness.remove(d);
     harness.crop(a, length - 32, 0); // crop_c3
     harness.checkRead(a);
     const auto cropTo = [&](int32_t sequence, int64_t tokens) {
