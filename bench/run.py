@@ -12,10 +12,11 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 SUITES = {
     "attention": "one attention step at 4k and 32k tokens, one thread, beside PyTorch and transformers",
+    "batch": "SmolLM2 decoding a ragged batch of 8 rows at 4k of context, beside DynamicCache",
     "decode": "SmolLM2 decoding at 1k, 4k and 8k of context, beside DynamicCache and QuantizedCache",
     "capi": "append, attend and commit through the C API, by Google Benchmark",
 }
-PROGRAMS = {"attention": "attention_step.py", "decode": "smollm2_decode.py"}
+PROGRAMS = {"attention": "attention_step.py", "batch": "batch_decode.py", "decode": "smollm2_decode.py"}
 
 
 def run_capi(json_file):

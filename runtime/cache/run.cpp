@@ -72,8 +72,8 @@ Status Step::quantizeChunk(int layer) {
   return Status::ok();
 }
 
-// Appends chunk by chunk, so that how a prompt is cut into steps shows nowhere (prefill_c1); what must see a chunk before
-// the next one overwrites it runs in between. After an error the ring is as it was: the layer may try again, and
+// Appends chunk by chunk, so that how a prompt is cut into steps shows nowhere (prefill_c1); what must see a chunk
+// before the next one overwrites it runs in between. After an error the ring is as it was: the layer may try again, and
 // quantizes from it rows that a failed attempt has overwritten.
 template <typename AfterChunk>
 Status Step::appendChunks(int layer, const Tensor &k, const Tensor &v, const AfterChunk &afterChunk) {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random sequences of every cache operation, against the model of a cache (twins.py); a failure is shrunk.
 
-`--full` runs 2,000 of them, other runs a tenth. A failure prints the operations, in the form of OPERATIONS, and a
+2,000 of them, with `--fast` a tenth. A failure prints the operations, in the form of OPERATIONS, and a
 `@reproduce_failure` blob that brings it back.
 """
 

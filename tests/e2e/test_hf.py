@@ -443,8 +443,27 @@ def test_load_refuses_states_that_do_not_fit_together(new_cache):
     ):
         with pytest.raises(kvq.InvalidArgument, match=word):
             cache.load(states)
+    for mask, word in ((torch.ones(1, 7), r"mask has shape \[1, 7\]"), (torch.tensor([[1] * 7 + [0]]), "pad in front")):
+        with pytest.raises(kvq.InvalidArgument, match=word):
+            cache.load([(eight, eight)] * 2, mask)
     cache.load([(eight, eight)] * 2)
     assert cache.lengths == [8]
+
+
+def test_load_of_padded_rows_is_what_the_model_stores(model, new_cache):
+    ids, mask = padded_batch((90, 41))
+    expected, dense, cache = new_cache(), DynamicCache(config=model.config), new_cache()
+    first = logits_of(model, expected, ids, (), mask)
+    logits_of(model, dense, ids, (), mask)
+    cache.load([(layer.keys, layer.values) for layer in dense.layers], mask)
+    assert cache.lengths == expected.lengths == [90, 41]
+    longer = torch.cat([mask, torch.ones(2, 1, dtype=torch.long)], dim=1)
+    position = longer.sum(dim=1, keepdim=True) - 1
+    after = [
+        model(ids[:, :1], attention_mask=longer, position_ids=position, past_key_values=c).logits
+        for c in (expected, cache)
+    ]
+    assert first.isfinite().all() and (after[0] - after[1]).abs().max() < NEAR
 
 
 def test_an_empty_cache_takes_another_dtype(model, context):

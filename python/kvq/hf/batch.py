@@ -203,9 +203,11 @@ class PackedBatch:
             self.abort()
             raise
 
-    def append_all(self, states: list[tuple[torch.Tensor, torch.Tensor]], q_heads: int) -> None:
-        """Appends all tokens of all rows in every layer, as one step of its own."""
-        self.plan([states[0][0].shape[2]] * len(self.lengths))
+    def append_all(
+        self, states: list[tuple[torch.Tensor, torch.Tensor]], q_heads: int, new_tokens: list[int]
+    ) -> None:
+        """Appends the last new_tokens[r] tokens of every row r in every layer, as one step of its own."""
+        self.plan(new_tokens)
         try:
             for layer, (k, v) in enumerate(states):
                 group = self.open(layer, q_heads, k, v)

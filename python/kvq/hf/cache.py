@@ -165,12 +165,17 @@ class KVQCache(Cache):
         for part in self._maker.partition(len(self.layers), k, v):
             self._maker.make(part, part[0], layout.q_heads, k, v).cache.prepare(progress)
 
-    def load(self, states: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Appends K and V [rows, kv_heads, tokens, d] of every layer, which another cache of this model computed."""
+    def load(self, states: list[tuple[torch.Tensor, torch.Tensor]], mask: torch.Tensor | None = None) -> None:
+        """Appends K and V [rows, kv_heads, tokens, d] of every layer, which another cache of this model computed.
+        mask [rows, tokens] is 0 at padding, which stands in front; None: there is none."""
         _check_states(states, len(self.layers))
         self._begin(states[0][0], states[0][1])
-        self._packed().append_all([(k.detach(), v.detach()) for k, v in states], self._q_heads(states[0][0]))
-        self._extend(torch.ones(states[0][0].shape[0], states[0][0].shape[2], dtype=torch.bool))
+        first = states[0][0]
+        new = torch.ones(first.shape[0], first.shape[2], dtype=torch.bool) if mask is None else mask.bool()
+        _check_load_mask(new, first)
+        counts = new.sum(dim=1).tolist()
+        self._packed().append_all([(k.detach(), v.detach()) for k, v in states], self._q_heads(first), counts)
+        self._extend(new)
 
     def reset(self) -> None:
         """Removes all rows and their memory."""
@@ -459,7 +464,8 @@ class KVQCache(Cache):
     def _store_dense(self) -> None:
         states, self._dense = [_split(k, v) for k, v in self._dense], []
         first = states[0][0]
-        self._packed().append_all([(_rows(k), _rows(v)) for k, v in states], self._q_heads(first))
+        counts = [first.shape[2]] * first.shape[0]
+        self._packed().append_all([(_rows(k), _rows(v)) for k, v in states], self._q_heads(first), counts)
         self._extend(torch.ones(first.shape[0], first.shape[2], dtype=torch.bool))
 
     def _warn_dense(self) -> None:
@@ -543,6 +549,14 @@ def _joined(stored: torch.Tensor, heads: int) -> torch.Tensor:
 def _rows(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor itself where its rows are contiguous, as the kernels want them, else a copy."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _check_load_mask(mask: torch.Tensor, k: torch.Tensor) -> None:
+    rows, tokens = k.shape[0], k.shape[2]
+    if mask.shape != (rows, tokens):
+        raise InvalidArgument(f"mask has shape {list(mask.shape)}: give [{rows}, {tokens}], one entry for each token")
+    if not torch.equal(mask, torch.arange(tokens) >= (~mask).sum(dim=1, keepdim=True)):
+        raise InvalidArgument("mask has padding behind or between the tokens of a row: pad in front")
 
 
 def _check_states(states: list[tuple[torch.Tensor, torch.Tensor]], layers: int) -> None:
