@@ -119,7 +119,7 @@ def test_report_is_the_caches_own(talk, new_chat):
     report = chat.cache.report()
     line = out.splitlines()[-1]
     assert f"{len(chat.ids)} tokens of at most 512" in line
-    assert f"{int(report['bytes_used'])} bytes in use, {int(report['bytes_reserved'])} reserved" in line
+    assert f"{int(report['bytes_used'])} bytes in use, {int(report['bytes_touched'])} held" in line
     bits = 8 * report["bytes_used"] / (len(chat.held) * 2 * 2 * 2 * 32)  # layers, heads, K and V, D
     assert f"{bits:.2f} bits" in line
 

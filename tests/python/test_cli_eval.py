@@ -141,13 +141,13 @@ def test_memory_is_what_the_cache_reports(run):
     _, report = run("dynamic", EIGHT, metrics="memory")
     (dynamic,), (eight,) = summary(report, "dynamic")["memory"], summary(report, EIGHT)["memory"]
     size = 224 * 2 * 2 * 2 * 32 * 4  # tokens, layers, heads, K and V, D, f32
-    assert dynamic["bytes_used"] == dynamic["bytes_reserved"] == size
+    assert dynamic["bytes_used"] == dynamic["bytes_held"] == size
     assert dynamic["bits_per_element"] == 32
     states = [(torch.zeros(1, 2, 224, 32), torch.zeros(1, 2, 224, 32))] * 2
     config = LlamaConfig(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
     cache = parse_cache(EIGHT).fill(config, states)
-    assert (eight["bytes_used"], eight["bytes_reserved"]) == tuple(
-        int(cache.report()[name]) for name in ("bytes_used", "bytes_reserved")
+    assert (eight["bytes_used"], eight["bytes_held"]) == tuple(
+        int(cache.report()[name]) for name in ("bytes_used", "bytes_touched")
     )
 
 

@@ -157,7 +157,7 @@ class _Session:
         click.echo(
             f"{report['cache']}: {report['tokens']} tokens of at most {report['positions']}, "
             f"{report['tokens_in_cache']} in the cache; {report['bytes_used']} bytes in use, "
-            f"{report['bytes_reserved']} reserved"
+            f"{report['bytes_held']} held"
             + (f"; {bits:.2f} bits an element in use" if bits is not None else "")
         )
 

@@ -56,7 +56,7 @@ def _costs(summaries: Sequence[Summary]) -> Iterator[tuple[str, Table]]:
     figures = ("memory", "decode", "prefill")
     lengths = sorted({part["context"] for row in summaries for name in figures for part in row[name]})
     for length in lengths:
-        names = ["MB used", "MB reserved", "bits used", "bits an element", "decode, tokens/s", "ms a step",
+        names = ["MB used", "MB held", "bits used", "bits an element", "decode, tokens/s", "ms a step",
                  "prefill, tokens/s"]
         batches = {part["batch"] for row in summaries for name in figures for part in row[name]}
         rows = f", {max(batches)} rows" if max(batches) > 1 else ""
@@ -74,7 +74,7 @@ def _memory_cells(memory: dict[str, float] | None) -> list[str]:
     if memory is None:
         return [""] * 4
     return [
-        *(f"{memory[name] / 1e6:.{1 if memory[name] >= 1e7 else 3}f}" for name in ("bytes_used", "bytes_reserved")),
+        *(f"{memory[name] / 1e6:.{1 if memory[name] >= 1e7 else 3}f}" for name in ("bytes_used", "bytes_held")),
         f"{memory['bits_per_element_used']:.2f}",
         f"{memory['bits_per_element']:.2f}",
     ]

@@ -15,8 +15,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """One format. Bytes include the window and all that the pool has reserved right after a prompt was loaded; a pool
-    that decoding has filled grows by an eighth."""
+    """One format. Bytes include the window and all that the pool has written to right after a prompt was loaded."""
 
     format: str
     bytes_per_token: float
@@ -48,7 +47,7 @@ def _columns(result: Table, names: list[str]) -> Table:
 def size_table(report: Report, texts: dict[str, str], totals: dict[str, int]) -> Table:
     """`texts`: canonical text of each format; `totals`: bytes of its cache at the longest context."""
     length = list(report.rows[0].tokens_per_s)[-1]
-    result = Table(title=f"memory at {length} tokens just loaded, window and all reserved blocks included", box=box.SIMPLE)
+    result = Table(title=f"memory at {length} tokens just loaded, window and all that was ever written to included", box=box.SIMPLE)
     _columns(result, ["MB", "bytes a token", "less than fp16", f"than {report.machine['dtype']}", "bits an element"])
     full, half = report.baselines["DynamicCache"], report.baselines["fp16"]
     sizes = {row.format: (row.bytes_per_token, row.bits_per_element) for row in report.rows}
@@ -97,7 +96,7 @@ def plot(report: Report, path: Path) -> None:
             if column == "kl" and value <= 0:  # no place on a logarithmic axis
                 continue
             axis.plot(row.bits_per_element, value, marker, markersize=8, alpha=0.8, label=row.format)
-        axis.set_xlabel("measured bits an element, window and all reserved blocks included")
+        axis.set_xlabel("measured bits an element, window and all that was ever written to included")
         axis.grid(alpha=0.3)
     axes[0].set_yscale("log")
     axes[0].set_ylabel("KL to full precision, nats")

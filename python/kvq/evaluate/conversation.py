@@ -212,10 +212,10 @@ class Conversation:
         result: dict[str, Any] = {"cache": self.kind.text, "tokens": len(self.ids), "tokens_in_cache": len(self.held)}
         result["positions"] = self.subject.positions()
         if not self.held:
-            return {**result, "bytes_reserved": 0, "bytes_used": 0, "bits_per_element": None}
-        reserved, used = held_bytes(self.cache)
+            return {**result, "bytes_held": 0, "bytes_used": 0, "bits_per_element": None}
+        held, used = held_bytes(self.cache)
         elements = len(self.held) * self._elements_per_token()
-        return {**result, "bytes_reserved": reserved, "bytes_used": used, "bits_per_element": 8 * used / elements}
+        return {**result, "bytes_held": held, "bytes_used": used, "bits_per_element": 8 * used / elements}
 
     def _elements_per_token(self) -> int:
         config = self.subject.model.config.get_text_config(decoder=True)

@@ -223,9 +223,9 @@ class Evaluation:
         def work(say: Say) -> dict[str, Any]:
             states = self._cut(length, say)
             say(kind.text)
-            reserved, used = speed.held_bytes(kind.fill(self.subject.model.config, states))
+            held, used = speed.held_bytes(kind.fill(self.subject.model.config, states))
             elements = speed.elements_per_token(states) * length * self.settings.batch
-            return {"bytes_reserved": reserved, "bytes_used": used, "elements": elements}
+            return {"bytes_held": held, "bytes_used": used, "elements": elements}
 
         return work
 

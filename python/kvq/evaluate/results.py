@@ -68,10 +68,10 @@ def _memory(records: list[Record]) -> list[dict[str, Any]]:
             {
                 "context": setting["context"],
                 "batch": setting["batch"],
-                "bytes_reserved": result["bytes_reserved"],
+                "bytes_held": result["bytes_held"],
                 "bytes_used": result["bytes_used"],
-                "bytes_per_token": result["bytes_reserved"] / tokens,
-                "bits_per_element": 8 * result["bytes_reserved"] / result["elements"],
+                "bytes_per_token": result["bytes_held"] / tokens,
+                "bits_per_element": 8 * result["bytes_held"] / result["elements"],
                 "bits_per_element_used": 8 * result["bytes_used"] / result["elements"],
             }
         )
@@ -165,7 +165,7 @@ def _draw_costs(axis: Any, rows: Sequence[Summary], styles: Styles) -> None:
     axis.set_yscale("log")
     axis.set_ylabel("KL to full precision, nats")
     length = rows[0]["memory"][-1]["context"]
-    axis.set_xlabel(f"measured bits an element at {length} tokens, all reserved memory included")
+    axis.set_xlabel(f"measured bits an element at {length} tokens, all memory that it holds included")
 
 
 def _draw_speeds(axis: Any, rows: Sequence[Summary], styles: Styles) -> None:

@@ -34,7 +34,7 @@ WARM_UP = 2  # steps that are not counted
 
 @dataclass(frozen=True)
 class Measured:
-    """One cache: decode speed by context length, and its bytes at the longest, all that it has reserved included."""
+    """One cache: decode speed by context length, and its bytes at the longest, all that it has ever written to included."""
 
     tokens_per_s: dict[int, float]
     bytes_total: int
@@ -176,10 +176,10 @@ class _Run:
 
 
 def held_bytes(cache: Cache) -> tuple[int, int]:
-    """Bytes that a cache holds: all that it has reserved, and what is in use."""
+    """Bytes that a cache holds: all that it has ever written to, which the system still has there, and what is in use."""
     if isinstance(cache, KVQCache):
         report = cache.report()
-        return int(report["bytes_reserved"]), int(report["bytes_used"])
+        return int(report["bytes_touched"]), int(report["bytes_used"])
     total = sum(_tensor_bytes(value) for layer in cache.layers for value in vars(layer).values())
     return total, total
 
