@@ -121,14 +121,20 @@ def pytest(options):
     report = REPORTS / "pytest.xml"
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider", "--durations=10",
                "--continue-on-collection-errors"]
+    if options.jobs > 1:  # a file stays with one worker: its fixtures are made once
+        command += ["-n", str(options.jobs), "--dist", "loadfile"]
     command += ["--full"] * options.full + ["--fast"] * options.fast
     if options.fast:
         command += ["-m", "not model and not wheel"]
     if options.filter:
         command += ["-k", options.filter]
-    # One store for all tests: what one of them compiled the next one loads.
+    # One store for all tests: what one of them compiled the next one loads. One thread of OpenMP for each worker.
     return counted("pytest", report, command + ["tests"], options, PYTHONPATH=str(RELEASE / "python"),
-                   KVQ_STORE=str(store()), HF_HUB_OFFLINE="1")
+                   KVQ_STORE=str(store()), HF_HUB_OFFLINE="1", OMP_NUM_THREADS=str(max(1, cores() // options.jobs)))
+
+
+def cores():
+    return len(os.sched_getaffinity(0))
 
 
 def store():

@@ -361,7 +361,7 @@ def test_what_cannot_be_done_is_named(model, new_cache):
         KVQCache(model.config, EIGHT, prefill="cooked", context=cache.context)
     module = SimpleNamespace(training=False, is_causal=True)
     k, v = cache.update(*(torch.randn(1, 2, 1, 16) for _ in range(2)), 0)
-    with pytest.raises(kvq.Unsupported, match="position_bias"):
+    with pytest.raises(kvq.FailedPrecondition, match="adds a position bias"):
         attention_forward(module, torch.randn(1, 6, 1, 16), k, v, None, position_bias=torch.zeros(1))
     with pytest.raises(kvq.InvalidArgument, match="softcap = 30.0 where the cache was made for 0.0"):
         attention_forward(module, torch.randn(1, 6, 1, 16), k, v, None, softcap=30.0)
@@ -399,9 +399,11 @@ def test_a_config_of_another_model_is_noticed(model, new_cache):
     other = copy.deepcopy(model)
     other.set_attn_implementation("eager")
     cache = new_cache(config=model.config)  # says "kvq"
-    with pytest.raises(kvq.FailedPrecondition, match="model.config itself"):
-        other(random_ids(1, 8), past_key_values=cache)
-    assert cache.get_seq_length() == 0
+    ids = random_ids(1, 80)
+    with pytest.warns(UserWarning, match="cannot be attended in place"):
+        got = logits_of(other, cache, ids, (50, 60))
+    assert cache.lengths == [80] and not cache.is_in_place
+    assert (got - logits_of(model, DynamicCache(config=model.config), ids)).abs().max() < NEAR
 
 
 def test_a_backward_pass_is_refused(model, new_cache):

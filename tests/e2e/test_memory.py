@@ -90,8 +90,8 @@ def test_peak_of_a_batch_of_chats_is_the_formula(device, tmp_path):
 
 
 def test_ten_thousand_steps_take_what_their_tokens_take(device, tmp_path):
-    """The system gives pages of 4 KiB, one for each layer's K and V, and the allocator may move by some of them."""
+    """The allocator's own arenas may move, but by less than a hundred bytes a step."""
     held, used, objects, tokens = run(STEPS, device, tmp_path)
     assert tokens == 11064
-    assert held <= used + 2**18
+    assert held <= used + 2**20
     assert objects < 100

@@ -127,7 +127,7 @@ def test_compiler_exports_the_plugin_only(installed):
     library = installed.package / "libkvq-compiler.so"
     text = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
     assert {line.split()[-1] for line in text.splitlines()} == {
-        f"kvq_compiler_{name}" for name in ("plugin_version", "hash", "host_levels", "compile", "free")
+        f"kvq_compiler_{name}" for name in ("plugin_version", "llvm_version", "hash", "host_levels", "compile", "free")
     }
 
 

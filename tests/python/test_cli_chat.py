@@ -179,6 +179,8 @@ def test_interrupted_question_was_not_asked(monkeypatch, new_chat, cache):
 
 def test_ctrl_c_ends_a_turn_and_not_the_chat(monkeypatch, talk, subject, new_cache):
     """The signal comes with the fifth token of the first answer."""
+    # A shell starts programs in the background with the signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     calls = []
 
     class Interrupting(conversation._Stop):
