@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of the process, measured: what a batch of chats takes at its peak, and that decoding takes no more than its
-tokens. Each runs in a process of its own, so that the library's memory counts and other tests' does not."""
+"""Memory of the process, measured: what a batch of chats takes at its peak, that decoding takes no more than its tokens,
+and that a long context is never dense. Each runs in a process of its own, so that the library's memory counts and that
+of other tests does not."""
 
 import subprocess
 import sys
@@ -57,6 +58,26 @@ report = cache.report()
 print(status("VmHWM") - resting, report["bytes_used"], report["bytes_touched"], cache.get_seq_length())
 """
 
+LONG = PRELUDE + """
+layers, heads, d, tokens, piece = 1, 4, 64, 16384, 1024
+cache = KVQCache(config(layers, heads, d, 2 * tokens), "kvq-4", context=context)
+
+def load():
+    cache.load([tuple(torch.randn(1, heads, piece, d) for _ in range(2))])
+
+load()
+forward(cache, 1, 1)
+before = status("VmRSS")
+for _ in range(tokens // piece):
+    load()
+held = status("VmRSS") - before
+open("/proc/self/clear_refs", "w").write("5")
+resting = status("VmRSS")
+for _ in range(3):
+    forward(cache, 1, 1)
+print(cache.report()["bytes_touched"], held, status("VmHWM") - resting, tokens * heads * 2 * d * 4)
+"""
+
 STEPS = PRELUDE + """
 import gc
 cache = KVQCache(config(1, 1, 16, 16384), "k4c32-v4t16/w32", context=context)
@@ -95,3 +116,12 @@ def test_ten_thousand_steps_take_what_their_tokens_take(device, tmp_path):
     assert tokens == 11064
     assert held <= used + 2**20
     assert objects < 100
+
+
+def test_a_long_context_is_never_dense(device, tmp_path):
+    """Neither while it is filled nor while a step reads it."""
+    touched, held, peak, dense = run(LONG, device, tmp_path)
+    assert touched < dense / 5
+    # What stays is the pages, and a piece's tensors.
+    assert held < touched + 8e6 < dense
+    assert peak < dense / 8

@@ -246,8 +246,6 @@ class Conversation:
         """The conversation that `save` wrote; the one that runs is kept where that fails."""
         from kvq.hf import KVQCache
 
-        if not hasattr(KVQCache, "open"):
-            raise Unsupported("this version of kvq has no snapshots of caches: nothing was loaded")
         state = _read_state(_beside(path))
         if state["identity"] != self.kind.identity:
             raise InvalidArgument(
