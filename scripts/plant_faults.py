@@ -141,9 +141,10 @@ class Pytest:
     def run(self, tests):
         report = WORK / "pytest.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
-        # A file that a fault changed may keep its time and size, by which Python would take its old bytecode.
+        # A file that a fault changed may keep its time and size, by which Python would take its old bytecode. The module
+        # looks for libkvq.so beside the tree that it was built in, where the copy has none.
         environment = {"KVQ_TEST_DEVICE": "ref", "PYTHONPATH": str(TREE / "python"), "PYTHONDONTWRITEBYTECODE": "1",
-                       "HF_HUB_OFFLINE": "1"}
+                       "HF_HUB_OFFLINE": "1", "LD_LIBRARY_PATH": str(ROOT / "build" / "release" / "lib")}
         return launch(command, report, tests, lambda module, name: f"{module.replace('.', '/')}.py::{name}",
                       environment)
 
