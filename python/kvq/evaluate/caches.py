@@ -151,7 +151,7 @@ def _canonical(text: str) -> str:
         return lowlevel.format_canonical(text)
     except Error as error:
         near = difflib.get_close_matches(text, [*PRESETS, *baselines()], n=3, cutoff=0.5)
-        if not near or "near" in str(error):
+        if not near or "did you mean" in str(error):
             raise
         raise type(error)(f"{error}; did you mean {_or(near)}?") from None
 
