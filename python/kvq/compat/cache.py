@@ -23,13 +23,6 @@ class RecipeCache(KVQCache):
         self.recipe = recipe
         super().__init__(None, _format(recipe), prefill=prefill)
 
-    @property
-    def format(self) -> str | list[str]:
-        """Canonical text of the format, known in the first forward where it depends on the head size; a list where
-        layers differ."""
-        texts = super().format
-        return texts[0] if isinstance(texts, list) and len(set(texts)) == 1 else texts
-
     @classmethod
     def open(cls, path: str | os.PathLike[str], config: PreTrainedConfig, **options: Any) -> KVQCache:
         """The cache that save() wrote, as a plain KVQCache: a snapshot holds texts, not options."""
