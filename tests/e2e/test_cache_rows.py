@@ -301,6 +301,22 @@ def test_sliding_layers_never_hold_more_than_their_window(context, tokens):
     assert cache.lengths == [tokens + 200]
 
 
+def test_a_crop_that_one_group_refuses_changes_no_group(context):
+    """Both layers slide. The first could go back to 3 tokens, all of which it keeps; the second dropped what it needs."""
+    model = mistral()
+    model.set_attn_implementation("kvq")
+    cache = KVQCache(model.config, ["k4c32-v4t16/w32,keep4,block", "k4c32-v4t16/w32,block"], context=context)
+    ids = padded((300,))[0]
+    forward(model, cache, ids)
+    before = cache.fork()
+    with pytest.raises(kvq.FailedPrecondition, match="were dropped"):
+        cache.crop(-297)
+    assert cache.lengths == [300]
+    assert torch.equal(*(forward(model, c, ids[:, :5]) for c in (before, cache)))
+    cache.crop(-305)
+    assert cache.get_seq_length() == 0
+
+
 # -- compiled ---------------------------------------------------------------------------------------------------------
 
 

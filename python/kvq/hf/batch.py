@@ -289,7 +289,8 @@ class PackedBatch:
             for group in self.groups:  # before anything changes
                 for row, length in enumerate(lengths):
                     state = group.cache.state(group.rows[row])
-                    if length < state["length"] and length < state["least_tokens"]:
+                    # Without a body token nothing is needed that was dropped (format-spec crop_c4).
+                    if group.pool.kind.keep < length < min(state["length"], state["least_tokens"]):
                         group.cache.crop(group.rows[row], length)  # raises the reason
             thawed = max((group.crop(lengths) for group in self.groups), default=0)
         self.lengths = list(lengths)

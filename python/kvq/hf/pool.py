@@ -7,6 +7,7 @@ Where there is less address space than that, or a sequence becomes longer, the p
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import dataclass
 
@@ -31,6 +32,12 @@ class LayerKind:
     dv: int
     attention_window: int = 0
     score_cap: float = 0.0
+
+    @property
+    def keep(self) -> int:
+        """Tokens that are kept in full precision (format-spec text_c8)."""
+        found = re.search(r",keep(\d+)", self.format)
+        return int(found[1]) if found else 0
 
 
 def default_page_tokens(text: str) -> int:
