@@ -49,7 +49,8 @@ LogicalResult SideAttr::verify(function_ref<InFlightDiagnostic()> emitError, int
 
 ProblemAttr ProblemAttr::get(MLIRContext *context, const ::kvq::KernelRequest &request) {
   return get(context, request.pageTokens, request.dk, request.dv, request.ratio, tile::toType(context, request.type),
-             request.rows, request.lag, request.window, request.scoreCap, Accuracy::Exact);
+             request.rows, request.lag, request.window, request.scoreCap,
+             static_cast<Accuracy>(request.accuracy)); // same order of classes
 }
 
 LogicalResult ProblemAttr::verify(function_ref<InFlightDiagnostic()> emitError, int pageTokens, int dk, int dv,

@@ -82,6 +82,7 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError, Fo
   request.lag = problem.getLag();
   request.window = problem.getWindow();
   request.scoreCap = problem.getScoreCap();
+  request.accuracy = static_cast<::kvq::Accuracy>(problem.getAccuracy());
   return request;
 }
 

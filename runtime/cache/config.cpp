@@ -114,6 +114,7 @@ KernelRequest kernelRequest(const CacheConfig &config, CacheKernel kernel) {
     request.lag = config.format.rule == CommitRule::Sliding;
     request.window = config.attentionWindow > 0;
     request.scoreCap = config.scoreCap > 0;
+    request.accuracy = config.accuracy;
     break;
   case CacheKernel::Merge:
     request.op = KernelOp::Merge;

@@ -20,6 +20,7 @@ struct CacheConfig {
   int sequences = 1;
   int64_t attentionWindow = 0; // window_c1; 0: a query sees all tokens before it
   float scoreCap = 0;          // attention_c11; 0: none
+  Accuracy accuracy = Accuracy::Exact;
   int ratio() const { return qHeads / kvHeads; }
 };
 

@@ -31,8 +31,16 @@ static constexpr std::array<std::pair<ElementType, std::string_view>, 3> kTypes 
     {ElementType::F16, "f16"},
 }};
 
+static constexpr std::array<std::pair<Accuracy, std::string_view>, 3> kAccuracies = {{
+    {Accuracy::Exact, "exact"},
+    {Accuracy::Normal, "normal"},
+    {Accuracy::Fast, "fast"},
+}};
+
 std::string_view toText(KernelOp op) { return kOps[static_cast<size_t>(op)].second; }
 std::string_view toText(ElementType type) { return kTypes[static_cast<size_t>(type)].second; }
+
+std::string_view toText(Accuracy accuracy) { return kAccuracies[static_cast<size_t>(accuracy)].second; }
 
 std::string toText(const KernelRequest &request) {
   std::string text(toText(request.op));
@@ -47,7 +55,7 @@ std::string toText(const KernelRequest &request) {
   text += request.lag ? ":lag1" : ":lag0";
   text += request.window ? ":win1" : ":win0";
   text += request.scoreCap ? ":cap1" : ":cap0";
-  return text + ":exact";
+  return text + ":" + std::string(toText(request.accuracy));
 }
 
 // A field that is one of several names.
@@ -83,6 +91,12 @@ static Status parseFlag(std::string_view text, std::string_view name, bool &valu
   return Status::ok();
 }
 
+Result<Accuracy> parseAccuracy(std::string_view text) {
+  Accuracy accuracy = Accuracy::Exact;
+  KVQ_RETURN_IF_ERROR(parseName("accuracy class", text, kAccuracies, accuracy));
+  return accuracy;
+}
+
 Result<KernelRequest> parseKernelRequest(std::string_view text) {
   const std::vector<std::string_view> fields = text::split(text, ':');
   if (fields.size() != 13)
@@ -105,8 +119,9 @@ Result<KernelRequest> parseKernelRequest(std::string_view text) {
   KVQ_RETURN_IF_ERROR(parseFlag(fields[9], "lag", request.lag));
   KVQ_RETURN_IF_ERROR(parseFlag(fields[10], "win", request.window));
   KVQ_RETURN_IF_ERROR(parseFlag(fields[11], "cap", request.scoreCap));
-  if (fields[12] != "exact")
-    return invalid("accuracy class " + quote(fields[12]) + " is unknown: use exact");
+  Result<Accuracy> accuracy = parseAccuracy(fields[12]);
+  KVQ_RETURN_IF_ERROR(accuracy.status());
+  request.accuracy = accuracy.value();
   KVQ_RETURN_IF_ERROR(checkShape(request.pair, request.dk, request.dv, request.pageTokens));
   return request;
 }

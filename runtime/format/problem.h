@@ -12,6 +12,8 @@ namespace kvq {
 enum class KernelOp { Append, QuantizeK, QuantizeV, Attend, Merge, DequantizeK, DequantizeV };
 enum class ElementType { F32, BF16, F16 };
 inline int byteSize(ElementType t) { return t == ElementType::F32 ? 4 : 2; }
+// How far a kernel's arithmetic may be from the exact answer (attention_c4): a budget, not a method.
+enum class Accuracy { Exact, Normal, Fast };
 
 struct KernelRequest {
   KernelOp op = KernelOp::Attend;
@@ -25,7 +27,7 @@ struct KernelRequest {
   bool lag = false;                    // V's frontier may lie below K's (`sliding`)
   bool window = false;                 // queries see a window of keys (window_c1); its length is an argument (attend)
   bool scoreCap = false;               // scores are capped (attention_c11); the cap is an argument (attend)
-  // accuracy class: `exact`, the only one so far
+  Accuracy accuracy = Accuracy::Exact;
   bool operator==(const KernelRequest &) const = default;
 };
 
@@ -34,5 +36,7 @@ Result<KernelRequest> parseKernelRequest(std::string_view text); // also checks 
 
 std::string_view toText(KernelOp);
 std::string_view toText(ElementType);
+std::string_view toText(Accuracy);
+Result<Accuracy> parseAccuracy(std::string_view text);
 
 } // namespace kvq
