@@ -31,7 +31,7 @@ std::string mlir::kvq::writeBundle(const CompileInput &input, const std::string 
     return result.str().str();
   };
   std::string what = input.request.empty() ? path("kernel.mlir") : "--request=" + input.request;
-  std::string command = "kvqc " + what + " --level=" + input.level->name.str() + " --no-bundle";
+  std::string command = "kvqc " + what + " --level=" + input.level->name + " --no-bundle";
   bool written = writeFile(path("kernel.mlir"), program) && writeFile(path("message.txt"), message + "\n") &&
                  writeFile(path("command.txt"), command + "\n");
   if (!written)

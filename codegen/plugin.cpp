@@ -33,7 +33,7 @@ KVQ_EXPORT const char *kvq_compiler_host_levels(void) {
   static const std::string names = [] {
     std::string text;
     for (const cpu::CpuLevel *level : cpu::hostLevels())
-      text += (text.empty() ? "" : " ") + level->name.str();
+      text += (text.empty() ? "" : " ") + level->name;
     return text;
   }();
   return names.c_str();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvq-tile-fold-scales: a product with dequantized codes becomes a product with the codes themselves. It neither
-// centres codes nor chooses how coefficients are kept: that is the target's.
+// kvq-tile-fold-scales: a product with dequantized codes becomes a product with the codes themselves. Coefficients that
+// may be rounded meet centred codes (format-spec accuracy_c1): the error of rounding is then multiplied by how far a code
+// is from the middle of its group, not from its minimum.
 
 #include "passes/Passes.h"
 #include "passes/TileBuilder.h"
@@ -60,33 +61,49 @@ struct FoldScales : OpRewritePattern<tile::DotOp> {
   }
 
 private:
-  // Scales differ along the contracted dimension: they belong to the coefficients, one set per group of results. The
-  // minimum contributes sum_c min[g, c] * coeff[r, c] to every result of group g.
-  static void foldIntoCoefficients(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
-                                   PatternRewriter &rewriter) {
-    auto type = cast<RankedTensorType>(op.getCoeff().getType());
-    int64_t rows = type.getDimSize(0);
-    Value bias = b.dot(dequantize.getMin(), op.getCoeff(), b.constantTile({rows, groups}, 0), 1);
-    bias = b.broadcast(bias, cast<RankedTensorType>(op.getType()).getShape(), {0, 1});
-    Value scaled = tile::CoeffOp::create(b, b.tile({groups, rows, type.getDimSize(1)}, b.getF32Type()), op.getCoeff(),
-                                         dequantize.getScale());
-    Value acc = isZero(op.getAcc()) ? bias : b.add(op.getAcc(), bias);
-    rewriter.replaceOp(op, b.dot(dequantize.getCodes(), scaled, acc, op.getContract()));
+  // What the codes of a product are measured from, and the value that stands for it: scale * center + min.
+  struct Origin {
+    float center = 0;
+    Value value;
+  };
+  static Origin originOf(tile::DotOp op, tile::DequantizeOp dequantize, TileBuilder &b) {
+    if (!op.getRound())
+      return {0, dequantize.getMin()};
+    unsigned bits = getElementTypeOrSelf(dequantize.getCodes().getType()).getIntOrFloatBitWidth();
+    float center = static_cast<float>((1 << bits) - 1) / 2;
+    return {center, b.add(b.mul(dequantize.getScale(), b.f32(center)), dequantize.getMin())};
   }
 
-  // Scales differ along the result: they multiply the sum over each group of contracted elements. The minimum
-  // contributes sum_g min[g, n] * sum_{c in g} coeff[r, c]; the inner sums stand beside the coefficients, which may be
-  // outside a loop that this product is in.
+  // Scales differ along the contracted dimension: they belong to the coefficients, one set per group of results. The
+  // origin contributes sum_c origin[g, c] * coeff[r, c] to every result of group g.
+  static void foldIntoCoefficients(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
+                                   PatternRewriter &rewriter) {
+    int64_t rows = cast<RankedTensorType>(op.getCoeff().getType()).getDimSize(0);
+    Origin origin = originOf(op, dequantize, b);
+    Value bias = b.dot(origin.value, op.getCoeff(), b.constantTile({rows, groups}, 0), 1);
+    bias = b.broadcast(bias, cast<RankedTensorType>(op.getType()).getShape(), {0, 1});
+    Value scaled = b.coeff(op.getCoeff(), dequantize.getScale(), op.getRoundAttr());
+    Value acc = isZero(op.getAcc()) ? bias : b.add(op.getAcc(), bias);
+    rewriter.replaceOp(op, b.dotScaled(dequantize.getCodes(), scaled, acc, op.getContract(), {}, origin.center));
+  }
+
+  // Scales differ along the result: they multiply the sum over each group of contracted elements. The origin
+  // contributes sum_g origin[g, n] * sum_{c in g} coeff[r, c]; the inner sums and the rounded coefficients stand beside
+  // the coefficients, which may be outside a loop that this product is in.
   static void foldIntoResult(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
                              PatternRewriter &rewriter) {
-    Value sums;
+    Value sums, coeff = op.getCoeff();
     {
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPointAfterValue(op.getCoeff());
       sums = sumGroups(b, op.getCoeff(), groups);
+      if (op.getRound())
+        coeff = b.coeff(op.getCoeff(), {}, op.getRoundAttr());
     }
-    Value acc = b.dot(dequantize.getMin(), sums, op.getAcc(), 0);
-    rewriter.replaceOp(op, b.dot(dequantize.getCodes(), op.getCoeff(), acc, op.getContract(), dequantize.getScale()));
+    Origin origin = originOf(op, dequantize, b);
+    Value acc = b.dot(origin.value, sums, op.getAcc(), 0);
+    rewriter.replaceOp(op, b.dotScaled(dequantize.getCodes(), coeff, acc, op.getContract(), dequantize.getScale(),
+                                       origin.center));
   }
 };
 

@@ -116,9 +116,20 @@ Value TileBuilder::member(Value item, size_t offset, unsigned width) {
   return toIndex(load(at, index(0)));
 }
 
-Value TileBuilder::dot(Value x, Value coeff, Value acc, int64_t contract, Value scale) {
+Value TileBuilder::dot(Value x, Value coeff, Value acc, int64_t contract, TypeAttr round) {
+  return tile::DotOp::create(*this, acc.getType(), x, coeff, acc, Value(), getI64IntegerAttr(contract),
+                             getF32FloatAttr(0.0f), round);
+}
+
+Value TileBuilder::dotScaled(Value x, Value coeff, Value acc, int64_t contract, Value scale, float center) {
   return tile::DotOp::create(*this, acc.getType(), x, coeff, acc, scale, getI64IntegerAttr(contract),
-                             getF32FloatAttr(0.0f));
+                             getF32FloatAttr(center), TypeAttr());
+}
+
+Value TileBuilder::coeff(Value values, Value scale, TypeAttr round) {
+  ArrayRef<int64_t> shape = shapeOf(values);
+  return tile::CoeffOp::create(*this, tile({scale ? shapeOf(scale)[0] : 1, shape[0], shape[1]}, getF32Type()), values,
+                               scale, round);
 }
 
 SmallVector<Value> TileBuilder::loop(Value begin, Value end, int64_t step, ValueRange inits, Body body) {

@@ -68,7 +68,14 @@ public:
   // The integer member at `offset` bytes of an item, as index. Width is 32 or 64.
   Value member(Value item, size_t offset, unsigned width = 32);
 
-  Value dot(Value x, Value coeff, Value acc, int64_t contract, Value scale = {});
+  // How coefficients may be rounded, for kvq_tile.coeff and kvq_tile.dot: 8 or 16 bits.
+  TypeAttr rounding(unsigned bits, bool isSigned) {
+    return TypeAttr::get(IntegerType::get(getContext(), bits, isSigned ? IntegerType::Signed : IntegerType::Unsigned));
+  }
+  Value dot(Value x, Value coeff, Value acc, int64_t contract, TypeAttr round = {});
+  Value dotScaled(Value x, Value coeff, Value acc, int64_t contract, Value scale, float center);
+  // scale [S, C] may be null: one set of the values themselves.
+  Value coeff(Value values, Value scale, TypeAttr round);
 
   // A loop that carries values; body returns the next ones.
   using Body = function_ref<SmallVector<Value>(Value iv, ValueRange carried)>;

@@ -11,6 +11,7 @@
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
+#include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/ToolOutputFile.h"
 #include "llvm/Support/WithColor.h"
 
@@ -32,6 +33,8 @@ static cl::opt<std::string> dumpPhases("dump-phases-to",
 static cl::opt<std::string> output("o", cl::desc("output file; default: standard output"), cl::init("-"),
                                    cl::cat(category));
 static cl::opt<bool> listPhases("list-phases", cl::desc("print the phases and exit"), cl::cat(category));
+static cl::opt<bool> listLevels("list-levels", cl::desc("print the CPU levels, those of this host with a *, and exit"),
+                                cl::cat(category));
 static cl::opt<bool> timing("time", cl::desc("print how long compiling took to standard error"), cl::cat(category));
 static cl::opt<bool> noBundle("no-bundle", cl::desc("leave no bundle behind when compiling fails"), cl::cat(category));
 
@@ -60,8 +63,20 @@ static llvm::Error dumpPhase(const PhaseInfo &info, const std::string &text) {
   return llvm::Error::success();
 }
 
+// NAME@host is the code of a level in plain IR, which runs on this host.
+static void printLevels() {
+  auto host = cpu::hostLevels();
+  for (const cpu::CpuLevel &level : cpu::allLevels())
+    llvm::outs() << level.name << (llvm::is_contained(host, &level) ? " *" : "") << "\n";
+}
+
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
+  // Every back end of this LLVM: kvqc also compiles for machines that are not this one.
+  llvm::InitializeAllTargetInfos();
+  llvm::InitializeAllTargets();
+  llvm::InitializeAllTargetMCs();
+  llvm::InitializeAllAsmPrinters();
   cl::HideUnrelatedOptions(category);
   cl::ParseCommandLineOptions(argc, argv, "kvqc: compile a kvq kernel\n");
   if (listPhases) {
@@ -69,11 +84,13 @@ int main(int argc, char **argv) {
       llvm::outs() << llvm::left_justify(info.name, 10) << info.help << "\n";
     return 0;
   }
+  if (listLevels)
+    return printLevels(), 0;
   CompileInput input;
   auto host = cpu::hostLevels();
   input.level = levelName.empty() ? (host.empty() ? nullptr : host.back()) : cpu::findLevel(levelName);
   if (!input.level)
-    return fail("unknown CPU level \"" + levelName + "\"; use x86-64, x86-64-v3 or x86-64-v4");
+    return fail("unknown CPU level \"" + levelName + "\"; use one of " + cpu::levelNames());
   auto phase = parsePhase(compileTo);
   if (!phase)
     return fail(llvm::toString(phase.takeError()));

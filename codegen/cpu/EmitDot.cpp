@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvq_tile.dot in f32 (accuracy class `exact`, format-spec attention_c4).
+// kvq_tile.dot with coefficients in f32; EmitIntegerDot.cpp has those that are integers.
 //
 // Packed codes whose layout puts the result dimension into the lanes of 16 words and the contracted one into the fields
 // of a word need no shuffle and no horizontal sum: a register tile of `rows` coefficients by `vectors` of results runs
@@ -40,6 +40,15 @@ namespace {
 struct WordForm {
   ::kvq::Dim fieldDim;
   SmallVector<int64_t> position; // of field i along fieldDim
+
+  // Whether byte j of the word, at its bits of plane e, is position 4e + j (IntegerForm.h).
+  bool hasBytePlanes(int64_t bits) const {
+    int64_t planes = 8 / bits;
+    for (auto [field, at] : llvm::enumerate(position))
+      if (at != static_cast<int64_t>(field) % planes * 4 + static_cast<int64_t>(field) / planes)
+        return false;
+    return true;
+  }
 };
 
 FailureOr<WordForm> wordForm(const ::kvq::Layout &layout, int64_t bits) {
@@ -272,12 +281,16 @@ TileEmitter::Panel TileEmitter::packedPanel(tile::DotOp op, const Packed &codes,
     return loadVector(address(codes.base, b.getI8Type(), bytes), b.getI32Type(), lanes);
   };
   Type words = vectorOf(b.getI32Type(), lanes), floats = vectorOf(b.getF32Type(), lanes);
+  double center = op.getCenter().convertToFloat();
   panel.extract = [=, this](Value word, int64_t field) -> Value {
     int64_t shift = field * bits;
-    Value code = field + 1 == fields
-                     ? b.create<arith::ShRUIOp>(word, splatInt(words, shift)).getResult()
+    bool top = field + 1 == fields;
+    Value code = top ? b.create<arith::ShRUIOp>(word, splatInt(words, shift)).getResult()
                      : b.create<arith::AndIOp>(word, splatInt(words, ((int64_t(1) << bits) - 1) << shift));
-    return b.create<arith::SIToFPOp>(floats, code);
+    Value value = b.create<arith::SIToFPOp>(floats, code);
+    if (center == 0)
+      return value;
+    return b.create<arith::SubFOp>(value, splat(floats, std::ldexp(center, top ? 0 : static_cast<int>(shift))));
   };
   return panel;
 }
@@ -301,59 +314,81 @@ TileEmitter::Panel TileEmitter::floatPanel(tile::DotOp op, const Buffer &values,
   return panel;
 }
 
-// The operand x as f32 in a buffer.
-LogicalResult TileEmitter::ensureFloats(tile::DotOp op) {
-  if (buffers.contains(op.getX()))
-    return success();
-  auto it = packed.find(op.getX());
-  if (it == packed.end())
-    return materialize(op.getX());
-  FailureOr<Buffer> unpacked = unpackToBuffer(op, it->second, /*asFloat=*/true);
-  if (failed(unpacked))
-    return failure();
-  buffers[op.getX()] = *unpacked;
-  return success();
+// The operand x, less the center, as f32 in a buffer.
+FailureOr<TileEmitter::Buffer> TileEmitter::floatOperand(tile::DotOp op) {
+  if (!buffers.contains(op.getX())) {
+    auto it = packed.find(op.getX());
+    if (it == packed.end()) {
+      if (failed(materialize(op.getX())))
+        return failure();
+    } else {
+      FailureOr<Buffer> unpacked = unpackToBuffer(op, it->second, /*asFloat=*/true);
+      if (failed(unpacked))
+        return failure();
+      buffers[op.getX()] = *unpacked;
+    }
+  }
+  Buffer x = buffers.lookup(op.getX());
+  double center = op.getCenter().convertToFloat();
+  if (center == 0)
+    return x;
+  Buffer centred = allocate(x.shape, x.element);
+  forEachVector(x.shape, [&](ArrayRef<Value> index, int64_t lanes) {
+    Value value = evalBuffer(x, index, lanes);
+    value = b.create<arith::SubFOp>(value, splat(value.getType(), center));
+    storeVector(value, address(centred.ptr, x.element, add(mul(index[0], x.shape[1]), index[1])));
+  });
+  return centred;
 }
 
-// Steps that a dot takes as register tiles over words; 0 where it goes another way.
-int64_t TileEmitter::wordSteps(tile::DotOp op) {
-  auto x = cast<RankedTensorType>(op.getX().getType()), result = cast<RankedTensorType>(op.getType());
+// Whether a dot's codes lie in words that register tiles take: fields along the contracted dimension, lanes along the
+// other; with bytePlanes as integer multiplications want them.
+bool TileEmitter::isOverWords(tile::DotOp op, bool bytePlanes) {
+  auto x = cast<RankedTensorType>(op.getX().getType());
   if (!tile::getLayout(x))
-    return 0;
-  int64_t contract = op.getContract(), fields = 32 / x.getElementTypeBitWidth(), length = x.getDimSize(contract);
-  FailureOr<WordForm> form = wordForm(tile::parseLayoutAttr(tile::getLayout(x)), x.getElementTypeBitWidth());
+    return false;
+  int64_t bits = x.getElementTypeBitWidth(), length = x.getDimSize(op.getContract());
+  FailureOr<WordForm> form = wordForm(tile::parseLayoutAttr(tile::getLayout(x)), bits);
   int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
-  ::kvq::Dim contractDim = contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
-  if (failed(form) || form->fieldDim != contractDim || (length / groups) % fields != 0)
+  ::kvq::Dim contractDim = op.getContract() == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
+  return succeeded(form) && form->fieldDim == contractDim && (length / groups) % (32 / bits) == 0 &&
+         (!bytePlanes || form->hasBytePlanes(bits));
+}
+
+// Steps of a dot's register tiles over words, with which a prefetch may be spread; 0 where it goes another way.
+int64_t TileEmitter::wordSteps(tile::DotOp op) {
+  if (!isOverWords(op))
     return 0;
+  auto x = cast<RankedTensorType>(op.getX().getType()), result = cast<RankedTensorType>(op.getType());
   auto [tileRows, tileVectors] = registerTile(op);
-  int64_t tiles = result.getDimSize(0) / tileRows * (result.getDimSize(1) / (tileVectors * dotLanes(op)));
-  return tiles * (length / fields);
+  int64_t columnTiles = result.getDimSize(1) / (tileVectors * dotLanes(op));
+  int64_t rowTiles = takesIntegers(op) ? 1 : result.getDimSize(0) / tileRows; // integers: first tile or cutting only
+  return rowTiles * columnTiles * (x.getDimSize(op.getContract()) / (32 / x.getElementTypeBitWidth()));
 }
 
 LogicalResult TileEmitter::emitDot(tile::DotOp op) {
-  if (op.getCenter().convertToFloat() != 0.0f)
-    return op.emitOpError("has a center; the f32 arithmetic of class `exact` takes raw codes and their minimum");
-  if (!buffers.contains(op.getCoeff()) && failed(materialize(op.getCoeff())))
-    return failure();
   auto result = cast<RankedTensorType>(op.getType());
-  Buffer coeff = buffers.lookup(op.getCoeff());
-  Buffer out = destinations.contains(op.getResult()) ? destinations.lookup(op.getResult())
-                                                     : allocate(result.getShape(), result.getElementType());
   if (tile::getLayout(cast<RankedTensorType>(op.getX().getType())) && !packed.contains(op.getX()))
     return op.emitOpError("has no lowering here: its codes do not come from kvq_tile.codes in this program");
-  if (wordSteps(op) > 0) {
+  Buffer out = destinations.contains(op.getResult()) ? destinations.lookup(op.getResult())
+                                                     : allocate(result.getShape(), result.getElementType());
+  buffers[op.getResult()] = out;
+  if (auto it = rounded.find(op.getCoeff()); it != rounded.end())
+    return emitIntegerDot(op, packed.lookup(op.getX()), it->second, out), success();
+  if (!buffers.contains(op.getCoeff()) && failed(materialize(op.getCoeff())))
+    return failure();
+  Buffer coeff = buffers.lookup(op.getCoeff());
+  if (isOverWords(op)) {
     Packed codes = packed.lookup(op.getX());
     emitPanels(op, packedPanel(op, codes, wordForm(codes.layout, codes.bits)->position, coeff), out);
-  } else {
-    if (failed(ensureFloats(op)))
-      return failure();
-    Buffer values = buffers.lookup(op.getX());
-    if (op.getContract() == 1)
-      emitHorizontalDot(op, values, coeff, out);
-    else
-      emitPanels(op, floatPanel(op, values, coeff), out);
+    return success();
   }
-  buffers[op.getResult()] = out;
+  FailureOr<Buffer> values = floatOperand(op);
+  if (failed(values))
+    return failure();
+  if (op.getContract() == 1)
+    emitHorizontalDot(op, *values, coeff, out);
+  else
+    emitPanels(op, floatPanel(op, *values, coeff), out);
   return success();
 }

@@ -116,6 +116,8 @@ Value TileEmitter::evalDequantize(tile::DequantizeOp op, ArrayRef<Value> index, 
 
 Value TileEmitter::evalCoeff(tile::CoeffOp op, ArrayRef<Value> index, int64_t lanes) {
   Value values = eval(op.getValues(), {index[1], index[2]}, lanes);
+  if (!op.getScale())
+    return values;
   Value scale = eval(op.getScale(), {index[0], index[2]}, lanes);
   return b.create<arith::MulFOp>(values, scale);
 }
@@ -218,7 +220,9 @@ LogicalResult TileEmitter::emitReduce(tile::ReduceOp op) {
     if (!horizontal || lanes == 1)
       return first;
     bool isFloat = isa<FloatType>(source.getElementType());
-    return b.create<vector::ReductionOp>(combiningKind(op.getKind(), isFloat), first);
+    bool ordered = isFloat && op.getKind() != tile::ReduceKind::Add;
+    return b.create<vector::ReductionOp>(combiningKind(op.getKind(), isFloat), first,
+                                         ordered ? arith::FastMathFlags::nnan : arith::FastMathFlags::none);
   };
   if (rank == 1) {
     scalars.map(op.getResult(), reduceAt({Value()}));

@@ -20,34 +20,44 @@
 
 using namespace mlir::kvq::cpu;
 
-static llvm::Expected<std::unique_ptr<llvm::TargetMachine>> createMachine(const CpuLevel &level) {
+// The level whose processor the machine code is for: a spelled-out level's is this host's best.
+static const CpuLevel &machineLevel(const CpuLevel &level) { return level.spelledOut ? *hostLevels().back() : level; }
+
+static llvm::Expected<std::unique_ptr<llvm::TargetMachine>> createMachine(const CpuLevel &wanted) {
   static std::once_flag once;
   std::call_once(once, [] {
     llvm::InitializeNativeTarget();
     llvm::InitializeNativeTargetAsmPrinter();
   });
-  llvm::Triple triple("x86_64-unknown-linux-gnu");
+  const CpuLevel &level = machineLevel(wanted);
+  llvm::Triple triple(level.arch == Arch::AArch64 ? "aarch64-unknown-linux-gnu" : "x86_64-unknown-linux-gnu");
   std::string error;
   const llvm::Target *target = llvm::TargetRegistry::lookupTarget(triple, error);
   if (!target)
-    return llvm::createStringError("this LLVM has no x86-64 back end: " + error);
+    return llvm::createStringError("no back end for level " + level.name + " is linked in here; kvqc has all of them");
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Standard; // fuses what says so (llvm.fmuladd), nothing else
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      triple, level.cpu, "", options, llvm::Reloc::PIC_, llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
+  return std::unique_ptr<llvm::TargetMachine>(
+      target->createTargetMachine(triple, level.cpu, level.features, options, llvm::Reloc::PIC_,
+                                  llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
 }
 
 // What every function of an object must know: no calls to the C library (a loop must not become memcpy), vectors as
 // wide as the level's, no unwind tables.
 static void setAttributes(llvm::Module &module, const CpuLevel &level) {
-  std::string bits = std::to_string(level.lanes * 32);
+  const CpuLevel &machine = machineLevel(level);
+  std::string bits = std::to_string(machine.lanes * 32);
   for (llvm::Function &function : module) {
     if (function.isDeclaration())
       continue;
     function.addFnAttr("no-builtins");
-    function.addFnAttr("target-cpu", level.cpu);
-    function.addFnAttr("prefer-vector-width", bits);
-    function.addFnAttr("min-legal-vector-width", bits);
+    function.addFnAttr("target-cpu", machine.cpu);
+    if (!machine.features.empty())
+      function.addFnAttr("target-features", machine.features);
+    if (machine.arch == Arch::X86) {
+      function.addFnAttr("prefer-vector-width", bits);
+      function.addFnAttr("min-legal-vector-width", bits);
+    }
     function.addFnAttr(llvm::Attribute::NoUnwind);
   }
 }
@@ -118,7 +128,7 @@ llvm::Expected<std::string> mlir::kvq::cpu::emitObject(llvm::Module &module, con
       return name.takeError();
     if ((*flags & llvm::object::SymbolRef::SF_Undefined) && !name->empty())
       return llvm::createStringError("the object would call '" + name->str() +
-                                     "'; an op of the kernel has no lowering on level " + level.name.str());
+                                     "'; an op of the kernel has no lowering on level " + level.name);
   }
   return bytes;
 }

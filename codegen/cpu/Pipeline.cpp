@@ -56,7 +56,7 @@ struct LowerTiles : mlir::kvq::cpu::impl::LowerTilesPassBase<LowerTiles> {
   void runOnOperation() override {
     const CpuLevel *target = findLevel(level);
     if (!target) {
-      getOperation().emitError("unknown CPU level \"") << level << "\"; use x86-64, x86-64-v3 or x86-64-v4";
+      getOperation().emitError("unknown CPU level \"") << level << "\"; use one of " << levelNames();
       return signalPassFailure();
     }
     SmallVector<func::FuncOp> kernels;

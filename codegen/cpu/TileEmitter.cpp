@@ -136,6 +136,9 @@ LogicalResult TileEmitter::emitOp(Operation &op) {
       buffers[dequantize.getCodes()] = *buffer;
     }
   }
+  if (auto coeff = dyn_cast<tile::CoeffOp>(op))
+    if (tile::DotOp dot = integerDotOf(coeff))
+      return emitRounded(coeff, dot), success();
   if (auto constantOp = dyn_cast<arith::ConstantOp>(op))
     if (auto dense = dyn_cast<DenseElementsAttr>(constantOp.getValue()); dense && !dense.isSplat())
       return emitConstant(constantOp), success();

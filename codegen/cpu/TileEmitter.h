@@ -18,6 +18,7 @@
 // they are; in memory a bit of a mask is a byte.
 #pragma once
 
+#include "codegen/cpu/IntegerForm.h"
 #include "codegen/cpu/Target.h"
 #include "dialect/tile/Tile.h"
 
@@ -56,8 +57,18 @@ private:
     ::kvq::Layout layout;
     int64_t bits, tokens, channels;
   };
+  // Coefficients as integers: a line of words per set, row and limb (highest first); per set and row a factor, and per
+  // group of the contracted dimension what the center takes away.
+  struct RoundedCoeff {
+    IntegerForm form;
+    int64_t rows, groups, words;
+    Buffer integers, factors, offsets;
+  };
   // What a register tile of kvq_tile.dot needs to know of its packed or float operand; see EmitDot.cpp.
   struct Panel;
+  // The same with integers; see EmitIntegerDot.cpp.
+  struct IntegerPanel;
+  class IntegerSteps;
 
   // TileEmitter.cpp: the walk over the program.
   LogicalResult emitBlock(Block &block);
@@ -98,13 +109,33 @@ private:
   void prefetchShare(Value step);
   Panel packedPanel(tile::DotOp op, const Packed &codes, ArrayRef<int64_t> position, const Buffer &coeff);
   Panel floatPanel(tile::DotOp op, const Buffer &values, const Buffer &coeff);
-  LogicalResult ensureFloats(tile::DotOp op);
+  FailureOr<Buffer> floatOperand(tile::DotOp op);
+  bool isOverWords(tile::DotOp op, bool bytePlanes = false);
   void emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out);
   void emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows, Value column,
                         int64_t vectors, Value firstStep);
   void emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out);
   Buffer scaleCoefficients(const Buffer &coeff, ArrayRef<float> pattern);
   Value coefficientSet(tile::DotOp op, Value column);
+
+  // EmitCoeff.cpp
+  tile::DotOp integerDotOf(tile::CoeffOp op);
+  bool takesIntegers(tile::DotOp op);
+  void emitRounded(tile::CoeffOp op, tile::DotOp dot);
+  Value largestCoefficient(tile::CoeffOp op, Value set, Value row, const Buffer &values);
+  Value roundCoefficients(const RoundedCoeff &coeff, const Buffer &values, Value line, Value begin, int64_t length,
+                          Value perUnit);
+  void storeCoefficients(const RoundedCoeff &coeff, Value integers, Value line, Value at);
+
+  // EmitIntegerDot.cpp
+  void emitIntegerDot(tile::DotOp op, const Packed &codes, const RoundedCoeff &coeff, const Buffer &out);
+  void emitIntegerTile(tile::DotOp op, const IntegerPanel &panel, const Buffer &out, Value row, Value column,
+                       Value firstStep);
+  SmallVector<Value> integerGroup(const IntegerPanel &panel, IntegerSteps &steps, Value group, Value firstStep);
+  void cutColumnPanel(const IntegerPanel &panel, Value column, Value firstStep);
+  Value cutOperand(const IntegerPanel &panel, Value words, int64_t index);
+  SmallVector<Value> loadWords(const IntegerPanel &panel, Value begin, ArrayRef<Value> columnAddresses);
+  SmallVector<Value> columnAddresses(const IntegerPanel &panel, Value column);
 
   // EmitCodes.cpp
   Value codeAddress(const ::kvq::Layout &layout, ::kvq::Dim dim, Value index);
@@ -152,6 +183,7 @@ private:
   Value programId;
   DenseMap<Value, Buffer> buffers;
   DenseMap<Value, Packed> packed;
+  DenseMap<Value, RoundedCoeff> rounded;
   DenseMap<Value, Buffer> destinations; // dots that write straight into a loop's buffer
   // Memory of buffers, on the stack. What a region allocates serves the regions after it again.
   struct Scratch {

@@ -119,14 +119,28 @@ LogicalResult DequantizeOp::verify() {
   return success();
 }
 
+static LogicalResult verifyRounding(Operation *op, std::optional<Type> round) { // coeff_c2, dot_c4
+  auto integer = round ? dyn_cast<IntegerType>(*round) : IntegerType();
+  if (!round || (integer && !integer.isSignless() && llvm::is_contained({8u, 16u}, integer.getWidth())))
+    return success();
+  return op->emitOpError("rounds coefficients to ") << *round << "; use si8, si16, ui8 or ui16";
+}
+
 LogicalResult CoeffOp::verify() { // coeff_c1
-  auto values = tileType(getValues()), scale = tileType(getScale()), result = tileType(getResult());
-  if (values.getRank() != 2 || scale.getRank() != 2 || result.getRank() != 3 ||
-      scale.getDimSize(1) != values.getDimSize(1) ||
-      result.getShape() != ArrayRef<int64_t>({scale.getDimSize(0), values.getDimSize(0), values.getDimSize(1)}))
-    return emitOpError("values [R, C], scale [S, C] and result [S, R, C] do not agree: ")
-           << values << ", " << scale << ", " << result;
-  return success();
+  auto values = tileType(getValues()), result = tileType(getResult());
+  int64_t sets = 1;
+  if (values.getRank() == 2 && getScale()) {
+    auto scale = tileType(getScale());
+    sets = scale.getRank() == 2 && scale.getDimSize(1) == values.getDimSize(1) ? scale.getDimSize(0) : -1;
+  }
+  if (values.getRank() != 2 ||
+      result.getShape() != ArrayRef<int64_t>({sets, values.getDimSize(0), values.getDimSize(1)})) {
+    InFlightDiagnostic error = emitOpError("values [R, C], scale [S, C] and result [S, R, C] do not agree: ") << values;
+    if (getScale())
+      error << ", " << tileType(getScale());
+    return error << ", " << result;
+  }
+  return verifyRounding(*this, getRound());
 }
 
 LogicalResult DotOp::verify() {
@@ -150,7 +164,7 @@ LogicalResult DotOp::verify() {
     if (type.getRank() != 2 || type.getDimSize(1) != n || !divides(type.getDimSize(0), c)) // dot_c3
       return emitOpError("scale of type ") << type << " is not [groups dividing " << c << ", " << n << "]";
   }
-  return success();
+  return verifyRounding(*this, getRound());
 }
 
 LogicalResult BroadcastOp::verify() {

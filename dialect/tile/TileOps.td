@@ -210,20 +210,28 @@ def KvqTile_DequantizeOp : KvqTile_Op<"dequantize", [Pure, AllTypesMatch<["scale
 }
 
 def KvqTile_CoeffOp : KvqTile_Op<"coeff", [Pure]> {
-  let summary = "coefficients of a dot: values times scales";
+  let summary = "coefficients of a dot: values times scales, perhaps rounded to integers";
   let description = [{
-    Multiplies the rows of `values` [R, C] by `scale` [S, C]: `result[s, r, c] = values[r, c] * scale[s, c]`. The
-    accuracy class decides in which arithmetic a target keeps the result; `exact` is f32.
+    Multiplies the rows of `values` [R, C] by `scale` [S, C]: `result[s, r, c] = values[r, c] * scale[s, c]`; without
+    scale S is 1 and the values are taken as they are.
 
-    coeff_c1: values [R, C], scale [S, C] and result [S, R, C] agree.
+    `as` lets a target keep the coefficients of each set and row as integers of that many bits or more and one factor,
+    rounded to nearest (format-spec accuracy_c1): `si8`, `si16` for coefficients of any sign, `ui8`, `ui16` where none is
+    negative. A target may use fewer than 16 bits of `si16`, but not fewer than 15, and may ignore it.
+
+    - coeff_c1: values [R, C], scale [S, C] and result [S, R, C] agree.
+    - coeff_c2: the rounding is si8, si16, ui8 or ui16.
 
     ```mlir
-    %c = kvq_tile.coeff %q, %scale : tensor<3x64xf32>, tensor<1x64xf32> -> tensor<1x3x64xf32>
+    %c = kvq_tile.coeff %q, %scale as si16 : tensor<3x64xf32>, tensor<1x64xf32> -> tensor<1x3x64xf32>
+    %d = kvq_tile.coeff %q as si8 : tensor<3x64xf32> -> tensor<1x3x64xf32>
     ```
   }];
-  let arguments = (ins KvqTile_FloatTile:$values, KvqTile_FloatTile:$scale);
+  let arguments = (ins KvqTile_FloatTile:$values, Optional<KvqTile_FloatTile>:$scale, OptionalAttr<TypeAttr>:$round);
   let results = (outs KvqTile_FloatTile:$result);
-  let assemblyFormat = "$values `,` $scale attr-dict `:` type($values) `,` type($scale) `->` type($result)";
+  let assemblyFormat = [{
+    $values (`,` $scale^)? (`as` $round^)? attr-dict `:` type($values) (`,` type($scale)^)? `->` type($result)
+  }];
   let hasVerifier = 1;
 }
 
@@ -237,11 +245,16 @@ def KvqTile_DotOp : KvqTile_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>]> 
         result[r, n] = acc[r, n] + sum_g scale[g, n] * sum_{c in group g} (x - center) * coeff[..]    with scale [G, n]
 
     where group g is the g-th of G equal runs of C. `center` is subtracted from every code; nothing else touches an
-    element of x. Accumulation is in f32, in any order.
+    element of x. Accumulation of f32 coefficients is in f32, in any order; of coefficients that `kvq_tile.coeff` has
+    rounded to integers it is in integers, and center meets the rounded ones.
+
+    `round` says how coefficients may be rounded when `kvq-tile-fold-scales` makes them of a product with dequantized
+    codes; it is theirs afterwards.
 
     - dot_c1: x and coeff agree on C; acc and result are [R, N].
     - dot_c2: contract is 0 or 1.
     - dot_c3: S divides N, G divides C, and scale is [G, N].
+    - dot_c4: the rounding is si8, si16, ui8 or ui16.
 
     ```mlir
     %s = kvq_tile.dot %k, %c acc %bias contract 1 : tensor<32x64xi4, #layout>, tensor<1x3x64xf32> -> tensor<3x32xf32>
@@ -249,11 +262,11 @@ def KvqTile_DotOp : KvqTile_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>]> 
   }];
   let arguments = (ins AnyTypeOf<[KvqTile_Packed, KvqTile_FloatTile]>:$x, KvqTile_FloatTile:$coeff,
                        KvqTile_FloatTile:$acc, Optional<KvqTile_FloatTile>:$scale, I64Attr:$contract,
-                       DefaultValuedAttr<F32Attr, "0.0">:$center);
+                       DefaultValuedAttr<F32Attr, "0.0">:$center, OptionalAttr<TypeAttr>:$round);
   let results = (outs KvqTile_FloatTile:$result);
   let assemblyFormat = [{
-    $x `,` $coeff `acc` $acc (`scale` $scale^)? `contract` $contract (`center` $center^)? attr-dict `:` type($x) `,`
-    type($coeff) (`,` type($scale)^)? `->` type($result)
+    $x `,` $coeff `acc` $acc (`scale` $scale^)? `contract` $contract (`center` $center^)? (`round` $round^)? attr-dict `:`
+    type($x) `,` type($coeff) (`,` type($scale)^)? `->` type($result)
   }];
   let hasVerifier = 1;
 }

@@ -63,6 +63,7 @@ private:
   std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool lagging);
   Value withinWindow(Value visible, Value number, int64_t count);
   Value maskedScores(Value scores, Value visible, Value token);
+  unsigned queryBits() const;
   Value advanceSoftmax(Value scores, Softmax &state);
   void storeResults(const Softmax &state);
 
@@ -209,6 +210,12 @@ std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage,
   return {select(written, scale, f32(0)), select(written, min, f32(0))};
 }
 
+// accuracy_c1: bits of q times K's scale.
+unsigned AttendEmitter::queryBits() const {
+  bool narrow = request.accuracy == ::kvq::Accuracy::Normal && k.format.bits <= 4;
+  return request.accuracy == ::kvq::Accuracy::Fast || narrow ? 8 : 16;
+}
+
 // Scores in base 2, -3e38 where not visible.
 Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
   if (request.scoreCap) {
@@ -243,19 +250,20 @@ Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
 Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool lagging, Softmax state) {
   Value kTile =
       k.dequantize(k.codes(page, inPage, tokens), k.scales(page, inPage, tokens), k.minima(page, inPage, tokens));
-  Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1);
+  Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1, rounding(queryBits(), /*isSigned=*/true));
   Value number = perToken(tokenTile(token, tokens), tokens);
   Value visible = withinWindow(less(number, perRow(packedLimit, tokens)), number, tokens);
   Value weights = advanceSoftmax(maskedScores(scores, visible, token), state);
 
   auto [scale, min] = committedParams(page, inPage, token, lagging);
   Value vTile = v.dequantize(v.codes(page, inPage, tokens), scale, min);
+  TypeAttr weightRounding = rounding(request.accuracy == ::kvq::Accuracy::Fast ? 8 : 16, /*isSigned=*/false);
   if (!lagging) {
-    state.out = dot(vTile, weights, state.out, 0);
+    state.out = dot(vTile, weights, state.out, 0, weightRounding);
     return state;
   }
   Value packed = select(less(number, perRow(vFrontier, tokens)), weights, f32(0));
-  state.out = dot(vTile, packed, state.out, 0);
+  state.out = dot(vTile, packed, state.out, 0, weightRounding);
   state.out = addLaggingV(token, sub(weights, packed), state.out);
   return state;
 }

@@ -74,16 +74,21 @@ SmallVector<Type> mlir::kvq::getKernelArgumentTypes(MLIRContext *context, const 
   llvm_unreachable("all operations are handled");
 }
 
-// A tile lies in one group where a group is tokens: then its scales are one row, and folding them costs least.
+// A tile is as much of a page as fits 128 tokens and whole groups: what is done once a tile (coefficients, the output's
+// rescaling) costs less the longer it is.
+static int64_t defaultTileTokens(const ::kvq::KernelRequest &request) {
+  auto fits = [&](int64_t tokens, const ::kvq::SideFormat &side) {
+    return !side.perChannel() || side.group % tokens == 0 || tokens % side.group == 0;
+  };
+  for (int64_t tokens = std::min(request.pageTokens, 128); tokens > 16; tokens -= 16)
+    if (request.pageTokens % tokens == 0 && fits(tokens, request.pair.k) && fits(tokens, request.pair.v))
+      return tokens;
+  return 16;
+}
+
 tile::ScheduleAttr mlir::kvq::getDefaultSchedule(MLIRContext *context, const ::kvq::KernelRequest &request) {
-  int64_t tokens = 64;
-  for (const ::kvq::SideFormat &side : {request.pair.k, request.pair.v})
-    if (side.perChannel())
-      tokens = std::min<int64_t>(tokens, side.group);
-  while (request.pageTokens % tokens != 0)
-    tokens /= 2;
   int64_t rows = std::min(request.rows, 8);
-  return tile::ScheduleAttr::get(context, tokens, rows, rows <= 4 ? 4 : 2, /*prefetch=*/1);
+  return tile::ScheduleAttr::get(context, defaultTileTokens(request), rows, rows <= 4 ? 4 : 2, /*prefetch=*/1);
 }
 
 LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request,

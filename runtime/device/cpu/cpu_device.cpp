@@ -142,7 +142,8 @@ Result<std::unique_ptr<Device>> makeCpuDevice(const CpuDeviceOptions &options, s
     return compiler.status();
   const std::vector<std::string> &levels = compiler.value()->levels();
   const std::string level = options.level ? options.level : levels.back();
-  if (std::find(levels.begin(), levels.end(), level) == levels.end()) {
+  // NAME@host, another machine's code in plain IR, runs anywhere (codegen/cpu/Target.h).
+  if (!level.ends_with("@host") && std::find(levels.begin(), levels.end(), level) == levels.end()) {
     std::string names;
     for (const std::string &name : levels)
       names += (names.empty() ? "" : ", ") + name;

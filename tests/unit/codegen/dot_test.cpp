@@ -103,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(All, Dot, testing::Combine(testing::ValuesIn(hostLevels
                          [](const auto &info) {
                            std::ostringstream os;
                            os << std::get<1>(info.param);
-                           std::string level = std::get<0>(info.param)->name.str();
+                           std::string level = std::get<0>(info.param)->name;
                            std::replace(level.begin(), level.end(), '-', '_');
                            return level + "_" + os.str();
                          });
@@ -154,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(All, StoreCodes,
                                           testing::Values(kvq::Profile::Vnni, kvq::Profile::Kivi),
                                           testing::Values(kvq::Side::K, kvq::Side::V)),
                          [](const auto &info) {
-                           std::string level = std::get<0>(info.param)->name.str();
+                           std::string level = std::get<0>(info.param)->name;
                            std::replace(level.begin(), level.end(), '-', '_');
                            bool vnni = std::get<2>(info.param) == kvq::Profile::Vnni;
                            bool k = std::get<3>(info.param) == kvq::Side::K;

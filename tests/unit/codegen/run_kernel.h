@@ -22,7 +22,7 @@ inline std::vector<const mlir::kvq::cpu::CpuLevel *> hostLevels() {
 }
 
 inline std::string levelName(const testing::TestParamInfo<const mlir::kvq::cpu::CpuLevel *> &info) {
-  std::string name = info.param->name.str();
+  std::string name = info.param->name;
   for (char &c : name)
     c = c == '-' ? '_' : c;
   return name;

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq_tile.dot over words of packed codes with coefficients that are integers (EmitCoeff.cpp, IntegerForm.h).
+//
+// A register tile of `rows` times `vectors` accumulators runs over the contracted dimension, once per limb of the
+// coefficients. Where several tiles of rows look at the same codes, the operands are cut out of the words once, into
+// memory of the first-level cache.
+
+#include "codegen/cpu/TileEmitter.h"
+
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace mlir::kvq;
+using namespace mlir::kvq::cpu;
+
+struct TileEmitter::IntegerPanel {
+  RoundedCoeff coeff;
+  Packed codes;
+  int64_t contract, contracted, lanes, bits;
+  int64_t tileRows, tileVectors;
+  Buffer cut; // operands [step][operand][vector][lane] of one column panel; no pointer where they are cut on the way
+
+  int64_t codesPerWord() const { return 32 / bits; }
+  int64_t operandsPerWord() const { return codesPerWord() / coeff.form.codesPerOperand(); }
+  int64_t words() const { return contracted / codesPerWord(); }
+};
+
+// Operand number `index` of a vector of words.
+Value TileEmitter::cutOperand(const IntegerPanel &panel, Value words, int64_t index) {
+  Type type = words.getType();
+  const IntegerForm &form = panel.coeff.form;
+  int64_t perPlane = form.operandsPerPlane();
+  int64_t shift = index / perPlane * panel.bits + index % perPlane * 8;
+  int64_t mask = ((int64_t(1) << panel.bits) - 1) * (form.usesPairs() ? 0x00010001 : 0x01010101);
+  if (shift > 0)
+    words = b.create<arith::ShRUIOp>(words, splatInt(type, shift));
+  if (form.movedCodes)
+    return b.create<arith::XOrIOp>(words, splatInt(type, static_cast<int32_t>(0x80808080)));
+  return mask == 0xffffffff ? words : b.create<arith::AndIOp>(words, splatInt(type, static_cast<int32_t>(mask)));
+}
+
+// The words of result columns `columns` at contracted index `begin`.
+SmallVector<Value> TileEmitter::loadWords(const IntegerPanel &panel, Value begin, ArrayRef<Value> columnAddresses) {
+  ::kvq::Dim dim = panel.contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
+  Value origin = panel.contract == 0 ? panel.codes.token : panel.codes.channel;
+  Value step = codeAddress(panel.codes.layout, dim, add(origin, begin));
+  SmallVector<Value> words;
+  for (Value column : columnAddresses) {
+    Value bytes = div(mul(add(step, column), panel.bits), 8);
+    words.push_back(loadVector(address(panel.codes.base, b.getI8Type(), bytes), b.getI32Type(), panel.lanes));
+  }
+  return words;
+}
+
+SmallVector<Value> TileEmitter::columnAddresses(const IntegerPanel &panel, Value column) {
+  ::kvq::Dim dim = panel.contract == 0 ? ::kvq::Dim::Channel : ::kvq::Dim::Token;
+  Value origin = panel.contract == 0 ? panel.codes.channel : panel.codes.token;
+  SmallVector<Value> addresses;
+  for (int64_t v = 0; v < panel.tileVectors; ++v)
+    addresses.push_back(codeAddress(panel.codes.layout, dim, add(origin, add(column, constant(v * panel.lanes)))));
+  return addresses;
+}
+
+void TileEmitter::cutColumnPanel(const IntegerPanel &panel, Value column, Value firstStep) {
+  SmallVector<Value> addresses = columnAddresses(panel, column);
+  loop(0, panel.words(), 1, [&](Value step) {
+    if (firstStep)
+      prefetchShare(add(firstStep, step));
+    SmallVector<Value> words = loadWords(panel, mul(step, panel.codesPerWord()), addresses);
+    for (int64_t index = 0; index < panel.operandsPerWord(); ++index)
+      for (int64_t v = 0; v < panel.tileVectors; ++v) {
+        Value at = add(mul(step, panel.operandsPerWord() * panel.tileVectors * panel.lanes),
+                       constant((index * panel.tileVectors + v) * panel.lanes));
+        storeVector(cutOperand(panel, words[v], index), address(panel.cut.ptr, b.getI32Type(), at));
+      }
+  });
+}
+
+// The multiplications of one register tile. Steps count words from contracted index 0.
+class TileEmitter::IntegerSteps {
+public:
+  IntegerSteps(TileEmitter &emitter, const IntegerPanel &panel, Value row, ArrayRef<Value> sets,
+               ArrayRef<Value> addresses)
+      : e(emitter), b(emitter.b), panel(panel), addresses(addresses),
+        math(emitter.b, emitter.level, panel.coeff.form) {
+    // Where the coefficients of a row begin; one place for all vectors where they share a set.
+    for (int64_t r = 0; r < panel.tileRows; ++r)
+      for (Value set : sets) {
+        Value line = e.add(e.mul(set, panel.coeff.rows), e.add(row, e.constant(r)));
+        lines.push_back(e.mul(line, panel.coeff.form.limbs * panel.coeff.words));
+      }
+    setCount = sets.size();
+  }
+
+  // Sums over words begin .. begin + words - 1, for one limb of the coefficients, onto `sums`.
+  void run(SmallVectorImpl<Value> &sums, Value begin, int64_t words, int64_t limb, Value firstStep) {
+    bool halves = panel.coeff.form.kind == IntegerDot::Halves;
+    // As many words as halves can be summed for without overflow.
+    int64_t count = halves ? divisor(words, panel.coeff.form.halvesRun / panel.operandsPerWord()) : 1;
+    carry(sums, begin, words, count, [&](SmallVectorImpl<Value> &carried, Value step) {
+      if (!halves)
+        return advance(carried, step, limb, firstStep);
+      Type type = VectorType::get({2 * panel.lanes}, b.getI16Type());
+      SmallVector<Value> parts(carried.size(), e.splatInt(type, 0));
+      carry(parts, step, count, 1, [&](SmallVectorImpl<Value> &inner, Value word) {
+        advance(inner, word, limb, firstStep);
+      });
+      for (auto [sum, part] : llvm::zip(carried, parts))
+        sum = math.addHalves(sum, part);
+    });
+  }
+
+private:
+  static int64_t divisor(int64_t of, int64_t limit) {
+    int64_t d = std::max<int64_t>(1, std::min(of, limit));
+    while (of % d != 0)
+      --d;
+    return d;
+  }
+
+  // A loop over [begin, begin + count) by `step` that carries `values`; unrolled where it is short.
+  void carry(SmallVectorImpl<Value> &values, Value begin, int64_t count, int64_t step,
+             function_ref<void(SmallVectorImpl<Value> &, Value)> body) {
+    if (count / step <= 4) {
+      for (int64_t i = 0; i < count; i += step)
+        body(values, e.add(begin, e.constant(i)));
+      return;
+    }
+    auto turns = b.create<scf::ForOp>(begin, e.add(begin, e.constant(count)), e.constant(step), values);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(turns.getBody());
+    SmallVector<Value> next(turns.getRegionIterArgs());
+    body(next, turns.getInductionVar());
+    b.create<scf::YieldOp>(next);
+    values.assign(turns.result_begin(), turns.result_end());
+  }
+
+  // One word of every vector.
+  void advance(SmallVectorImpl<Value> &sums, Value step, int64_t limb, Value firstStep) {
+    if (firstStep)
+      e.prefetchShare(e.add(firstStep, step));
+    SmallVector<Value> words;
+    if (!panel.cut.ptr)
+      words = e.loadWords(panel, e.mul(step, panel.codesPerWord()), addresses);
+    for (int64_t index = 0; index < panel.operandsPerWord(); ++index) {
+      SmallVector<Value> codes;
+      for (int64_t v = 0; v < panel.tileVectors; ++v)
+        codes.push_back(panel.cut.ptr ? loadCut(step, index, v) : e.cutOperand(panel, words[v], index));
+      multiplyRows(sums, codes, e.add(e.mul(step, panel.operandsPerWord()), e.constant(index)), limb);
+    }
+  }
+
+  Value loadCut(Value step, int64_t index, int64_t v) {
+    int64_t perStep = panel.operandsPerWord() * panel.tileVectors * panel.lanes;
+    Value at = e.add(e.mul(step, perStep), e.constant((index * panel.tileVectors + v) * panel.lanes));
+    return e.loadVector(e.address(panel.cut.ptr, b.getI32Type(), at), b.getI32Type(), panel.lanes);
+  }
+
+  void multiplyRows(SmallVectorImpl<Value> &sums, ArrayRef<Value> codes, Value operand, int64_t limb) {
+    Type words = e.vectorOf(b.getI32Type(), panel.lanes);
+    for (int64_t r = 0; r < panel.tileRows; ++r) {
+      Value coeff;
+      for (int64_t v = 0; v < panel.tileVectors; ++v) {
+        if (v < setCount) {
+          Value at = e.add(e.add(lines[r * setCount + v], e.constant(limb * panel.coeff.words)), operand);
+          Value word = e.loadVector(e.address(panel.coeff.integers.ptr, b.getI32Type(), at), b.getI32Type(), 1);
+          coeff = b.create<vector::BroadcastOp>(words, word);
+        }
+        Value &sum = sums[r * panel.tileVectors + v];
+        sum = math.multiplyAdd(sum, codes[v], coeff);
+      }
+    }
+  }
+
+  TileEmitter &e;
+  ImplicitLocOpBuilder &b;
+  const IntegerPanel &panel;
+  ArrayRef<Value> addresses;
+  IntegerMath math;
+  SmallVector<Value> lines;
+  int64_t setCount = 1;
+};
+
+// Sums over group number `group` of the contracted dimension.
+SmallVector<Value> TileEmitter::integerGroup(const IntegerPanel &panel, IntegerSteps &steps, Value group,
+                                             Value firstStep) {
+  int64_t words = panel.words() / panel.coeff.groups;
+  Type ints = vectorOf(b.getI32Type(), panel.lanes);
+  SmallVector<Value> sums(panel.tileRows * panel.tileVectors, splatInt(ints, 0));
+  for (int64_t limb = 0; limb < panel.coeff.form.limbs; ++limb) {
+    if (limb > 0)
+      for (Value &sum : sums)
+        sum = b.create<arith::ShLIOp>(sum, splatInt(ints, 8));
+    steps.run(sums, mul(group, words), words, limb, limb == 0 ? firstStep : Value());
+  }
+  return sums;
+}
+
+// Rows row.., vectors of columns column...
+void TileEmitter::emitIntegerTile(tile::DotOp op, const IntegerPanel &panel, const Buffer &out, Value row, Value column,
+                                  Value firstStep) {
+  int64_t lanes = panel.lanes, vectors = panel.tileVectors, groups = panel.coeff.groups;
+  Type floats = vectorOf(b.getF32Type(), lanes);
+  bool shared = panel.coeff.factors.shape[0] == 1;
+  SmallVector<Value> columns, sets;
+  for (int64_t v = 0; v < vectors; ++v) {
+    columns.push_back(add(column, constant(v * lanes)));
+    if (v == 0 || !shared)
+      sets.push_back(coefficientSet(op, columns[v]));
+  }
+  SmallVector<Value> addresses = columnAddresses(panel, column);
+  IntegerSteps steps(*this, panel, row, sets, addresses);
+  auto perRow = [&](const Buffer &of, int64_t i, Value group) { // a number of row and set, in all lanes
+    Value set = sets[shared ? 0 : i % vectors], line = add(mul(set, panel.coeff.rows), add(row, constant(i / vectors)));
+    Value at = group ? add(mul(line, groups), group) : line;
+    return b.create<vector::BroadcastOp>(floats, loadVector(address(of.ptr, of.element, at), of.element, 1));
+  };
+  auto groupTotals = [&](Value group, ArrayRef<Value> totals) {
+    SmallVector<Value> sums = integerGroup(panel, steps, group, firstStep);
+    for (auto [i, sum] : llvm::enumerate(sums)) {
+      Value value = b.create<arith::SIToFPOp>(floats, sum);
+      value = b.create<arith::AddFOp>(value, perRow(panel.coeff.offsets, i, group));
+      if (op.getScale())
+        value = multiplyAdd(value, eval(op.getScale(), {group, columns[i % vectors]}, lanes), totals[i]);
+      sum = value;
+    }
+    return sums;
+  };
+  SmallVector<Value> totals(panel.tileRows * vectors, splat(floats, 0.0));
+  if (groups == 1) {
+    totals = groupTotals(constant(0), totals);
+  } else {
+    auto rolled = b.create<scf::ForOp>(constant(0), constant(groups), constant(1), totals);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(rolled.getBody());
+    SmallVector<Value> carried(rolled.getRegionIterArgs());
+    b.create<scf::YieldOp>(groupTotals(rolled.getInductionVar(), carried));
+    totals.assign(rolled.result_begin(), rolled.result_end());
+  }
+  for (auto [i, total] : llvm::enumerate(totals)) {
+    Value at = add(row, constant(i / vectors)), to = columns[i % vectors];
+    Value result = multiplyAdd(total, perRow(panel.coeff.factors, i, {}), eval(op.getAcc(), {at, to}, lanes));
+    storeVector(result, address(out.ptr, out.element, add(mul(at, out.shape[1]), to)));
+  }
+}
+
+void TileEmitter::emitIntegerDot(tile::DotOp op, const Packed &codes, const RoundedCoeff &coeff, const Buffer &out) {
+  IntegerPanel panel;
+  panel.coeff = coeff;
+  panel.codes = codes;
+  panel.contract = op.getContract();
+  panel.contracted = panel.contract == 0 ? codes.tokens : codes.channels;
+  panel.lanes = dotLanes(op);
+  panel.bits = codes.bits;
+  std::tie(panel.tileRows, panel.tileVectors) = registerTile(op);
+  int64_t rows = out.shape[0], rowTiles = rows / panel.tileRows, words = panel.words();
+  bool cutOnce = rowTiles > 1;
+  if (cutOnce)
+    panel.cut = allocate({words * panel.operandsPerWord() * panel.tileVectors * panel.lanes}, b.getI32Type());
+  bool prefetches = prefetch.linesPerStep > 0;
+  loop(0, out.shape[1], panel.tileVectors * panel.lanes, [&](Value column) {
+    Value firstStep = prefetches ? mul(div(column, panel.tileVectors * panel.lanes), words) : Value();
+    if (cutOnce)
+      cutColumnPanel(panel, column, firstStep);
+    loop(0, rows, panel.tileRows, [&](Value row) {
+      emitIntegerTile(op, panel, out, row, column, cutOnce ? Value() : firstStep);
+    });
+  });
+  if (prefetches)
+    prefetch.firstStep += wordSteps(op);
+}
