@@ -70,7 +70,7 @@ void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
 // Puts the values of a set and row into `values`; gives the largest magnitude. A NaN counts as nothing: its set is one of
 // groups that no query sees.
 Value TileEmitter::largestCoefficient(tile::CoeffOp op, Value set, Value row, const Buffer &values) {
-  int64_t count = values.shape[0], lanes = lanesFor(count);
+  int64_t count = values.shape[0], lanes = wideLanesFor(count);
   Type type = vectorOf(b.getF32Type(), lanes);
   auto steps = b.create<scf::ForOp>(constant(0), constant(count), constant(lanes), ValueRange{splat(type, 0.0)});
   {
@@ -88,7 +88,7 @@ Value TileEmitter::largestCoefficient(tile::CoeffOp op, Value set, Value row, co
 // values[begin ..] as integers; gives their sum.
 Value TileEmitter::roundCoefficients(const RoundedCoeff &coeff, const Buffer &values, Value line, Value begin,
                                      int64_t length, Value perUnit) {
-  int64_t lanes = lanesFor(length);
+  int64_t lanes = wideLanesFor(length);
   Type floats = vectorOf(b.getF32Type(), lanes), ints = vectorOf(b.getI32Type(), lanes);
   Value scale = b.create<vector::BroadcastOp>(floats, perUnit);
   auto steps = b.create<scf::ForOp>(constant(0), constant(length), constant(lanes), ValueRange{splatInt(ints, 0)});

@@ -220,35 +220,46 @@ void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &o
     prefetch.firstStep += wordSteps(op);
 }
 
-// f32 rows contracted along their contiguous dimension: one horizontal sum per result.
+// f32 rows contracted along their contiguous dimension: one horizontal sum per result, several rows of coefficients at
+// a time, so that x is read once for them and their sums do not wait for each other.
 void TileEmitter::emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out) {
   int64_t columns = x.shape[0], contracted = x.shape[1], rows = out.shape[0];
   int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
-  int64_t length = contracted / groups, lanes = lanesFor(length);
+  int64_t length = contracted / groups, lanes = lanesFor(length), tile = largestDivisor(rows, 4);
   loop(0, columns, 1, [&](Value column) {
-    Value set = mul(coefficientSet(op, column), rows);
-    loop(0, rows, 1, [&](Value row) {
-      Value total = eval(op.getAcc(), {row, column}, 1);
-      Value coeffBegin = mul(add(set, row), contracted), xBegin = mul(column, contracted);
+    Value set = mul(coefficientSet(op, column), rows), xBegin = mul(column, contracted);
+    loop(0, rows, tile, [&](Value row) {
+      SmallVector<Value> totals, begins;
+      for (int64_t r = 0; r < tile; ++r) {
+        Value at = add(row, constant(r));
+        totals.push_back(eval(op.getAcc(), {at, column}, 1));
+        begins.push_back(mul(add(set, at), contracted));
+      }
       for (int64_t group = 0; group < groups; ++group) {
-        Value zero = splat(vectorOf(b.getF32Type(), lanes), 0.0);
+        SmallVector<Value> sums(tile, splat(vectorOf(b.getF32Type(), lanes), 0.0));
         auto inner = b.create<scf::ForOp>(constant(group * length), constant((group + 1) * length), constant(lanes),
-                                          ValueRange{zero});
+                                          sums);
         {
           OpBuilder::InsertionGuard guard(b);
           b.setInsertionPointToStart(inner.getBody());
           Value i = inner.getInductionVar();
           Value value = loadVector(address(x.ptr, x.element, add(xBegin, i)), x.element, lanes);
-          Value factor = loadVector(address(coeff.ptr, coeff.element, add(coeffBegin, i)), coeff.element, lanes);
-          b.create<scf::YieldOp>(multiplyAdd(value, factor, inner.getRegionIterArg(0)));
+          for (int64_t r = 0; r < tile; ++r) {
+            Value factor = loadVector(address(coeff.ptr, coeff.element, add(begins[r], i)), coeff.element, lanes);
+            sums[r] = multiplyAdd(value, factor, inner.getRegionIterArg(r));
+          }
+          b.create<scf::YieldOp>(sums);
         }
-        Value sum = inner.getResult(0);
-        if (lanes > 1)
-          sum = b.create<vector::ReductionOp>(vector::CombiningKind::ADD, sum);
-        total = op.getScale() ? multiplyAdd(sum, eval(op.getScale(), {constant(group), column}, 1), total)
-                              : b.create<arith::AddFOp>(sum, total).getResult();
+        Value scale = op.getScale() ? eval(op.getScale(), {constant(group), column}, 1) : Value();
+        for (int64_t r = 0; r < tile; ++r) {
+          Value sum = inner.getResult(r);
+          if (lanes > 1)
+            sum = b.create<vector::ReductionOp>(vector::CombiningKind::ADD, sum);
+          totals[r] = scale ? multiplyAdd(sum, scale, totals[r]) : b.create<arith::AddFOp>(sum, totals[r]).getResult();
+        }
       }
-      storeVector(total, address(out.ptr, out.element, add(mul(row, columns), column)));
+      for (int64_t r = 0; r < tile; ++r)
+        storeVector(totals[r], address(out.ptr, out.element, add(mul(add(row, constant(r)), columns), column)));
     });
   });
 }

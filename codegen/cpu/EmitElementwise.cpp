@@ -203,7 +203,7 @@ LogicalResult TileEmitter::emitReduce(tile::ReduceOp op) {
   auto source = cast<RankedTensorType>(op.getSource().getType());
   int64_t dim = op.getDim(), extent = source.getDimSize(dim), rank = source.getRank();
   bool horizontal = dim == rank - 1;
-  int64_t lanes = horizontal ? lanesFor(extent) : lanesFor(source.getShape().back());
+  int64_t lanes = horizontal ? wideLanesFor(extent) : lanesFor(source.getShape().back());
   int64_t step = horizontal ? lanes : 1;
   auto reduceAt = [&](SmallVector<Value> index) -> Value { // index of the source, its entry `dim` to be filled in
     index[dim] = constant(0);

@@ -98,14 +98,13 @@ public:
     bool halves = panel.coeff.form.kind == IntegerDot::Halves;
     // As many words as halves can be summed for without overflow.
     int64_t count = halves ? divisor(words, panel.coeff.form.halvesRun / panel.operandsPerWord()) : 1;
-    carry(sums, begin, words, count, [&](SmallVectorImpl<Value> &carried, Value step) {
+    carry(sums, begin, words, count, /*unroll=*/1, [&](SmallVectorImpl<Value> &carried, Value step) {
       if (!halves)
         return advance(carried, step, limb, firstStep);
       Type type = VectorType::get({2 * panel.lanes}, b.getI16Type());
       SmallVector<Value> parts(carried.size(), e.splatInt(type, 0));
-      carry(parts, step, count, 1, [&](SmallVectorImpl<Value> &inner, Value word) {
-        advance(inner, word, limb, firstStep);
-      });
+      carry(parts, step, count, 1, /*unroll=*/4,
+            [&](SmallVectorImpl<Value> &inner, Value word) { advance(inner, word, limb, firstStep); });
       for (auto [sum, part] : llvm::zip(carried, parts))
         sum = math.addHalves(sum, part);
     });
@@ -119,10 +118,10 @@ private:
     return d;
   }
 
-  // A loop over [begin, begin + count) by `step` that carries `values`; unrolled where it is short.
-  void carry(SmallVectorImpl<Value> &values, Value begin, int64_t count, int64_t step,
+  // A loop over [begin, begin + count) by `step` that carries `values`; straight code where it has at most `unroll` turns.
+  void carry(SmallVectorImpl<Value> &values, Value begin, int64_t count, int64_t step, int64_t unroll,
              function_ref<void(SmallVectorImpl<Value> &, Value)> body) {
-    if (count / step <= 4) {
+    if (count / step <= unroll) {
       for (int64_t i = 0; i < count; i += step)
         body(values, e.add(begin, e.constant(i)));
       return;

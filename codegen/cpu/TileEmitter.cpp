@@ -399,6 +399,14 @@ int64_t TileEmitter::lanesFor(int64_t extent) {
   return lanes;
 }
 
+int64_t TileEmitter::wideLanesFor(int64_t extent) {
+  int64_t lanes = lanesFor(extent);
+  for (int64_t times : {4, 2})
+    if (lanes == level.lanes && extent % (times * lanes) == 0)
+      return times * lanes;
+  return lanes;
+}
+
 TileEmitter::Buffer TileEmitter::allocate(ArrayRef<int64_t> shape, Type element) {
   int64_t count = ShapedType::getNumElements(shape);
   int64_t bytes = count * (storage(element).getIntOrFloatBitWidth() / 8);

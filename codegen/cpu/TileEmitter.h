@@ -168,6 +168,8 @@ private:
   Value mul(Value a, int64_t factor);
   Value div(Value a, int64_t divisor);
   int64_t lanesFor(int64_t extent); // widest native vector that divides the extent
+  // The same, up to four native vectors: for loops that carry one, so that their additions do not wait for each other.
+  int64_t wideLanesFor(int64_t extent);
   Buffer allocate(ArrayRef<int64_t> shape, Type element);
   void loop(int64_t begin, int64_t end, int64_t step, function_ref<void(Value)> body);
   void loop(Value begin, Value end, function_ref<void(Value)> body);
