@@ -52,15 +52,14 @@ private:
   void loadItem();
   void loadRows();
   Softmax visitPages(Softmax state);
-  bool tilesAreWhole() const;
-  Softmax visitPackedTiles(Value begin, Value end, bool lagging, Softmax state);
-  Softmax visitPackedTile(Value page, Value inPage, Value token, bool lagging, Softmax state);
+  Softmax visitPackedTiles(Value begin, Value end, bool whole, Softmax state);
+  Softmax visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state);
   Value addLaggingV(Value token, Value weights, Value out);
   Softmax visitTail(Softmax state);
   Softmax visitRawTile(Value step, Softmax state);
   void prefetchPart(Value entry, Value inPage);
   Value blockAt(Value entry);
-  std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool lagging);
+  std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool whole);
   Value withinWindow(Value visible, Value number, int64_t count);
   Value maskedScores(Value scores, Value visible, Value token);
   unsigned queryBits() const;
@@ -165,41 +164,37 @@ Value AttendEmitter::blockAt(Value entry) {
                               indexArg(KVQ_ATTEND_BLOCK_STRIDE));
 }
 
-// Under a lagging frontier of V, first the tiles whose V is packed for every row that sees them, then the others: the
-// common tile pays nothing for the rare one.
+// First the tiles that every row sees whole and whose V is packed, then the others: the common tile pays nothing for the
+// rare one. Under a window either end may cut a tile, and all are taken as the rare one.
 Softmax AttendEmitter::visitPages(Softmax state) {
-  if (!request.lag)
-    return visitPackedTiles(packedBegin, packedEnd, /*lagging=*/false, state);
-  Value clean = min(max(alignDown(vRawBegin, tokens), packedBegin), packedEnd);
-  state = visitPackedTiles(packedBegin, clean, /*lagging=*/false, state);
-  return visitPackedTiles(clean, packedEnd, /*lagging=*/true, state);
+  if (request.window)
+    return visitPackedTiles(packedBegin, packedEnd, /*whole=*/false, state);
+  Value seen = select(valid, packedLimit, i32(std::numeric_limits<int32_t>::max()));
+  Value end = max(toIndex(reduce(tile::ReduceKind::Min, seen, 0)), packedBegin);
+  if (request.lag)
+    end = max(min(end, vRawBegin), packedBegin);
+  end = min(alignDown(end, tokens), packedEnd);
+  state = visitPackedTiles(packedBegin, end, /*whole=*/true, state);
+  return visitPackedTiles(end, packedEnd, /*whole=*/false, state);
 }
 
 // Tiles of [begin, end), where begin is a multiple of the tile. A tile lies in one page.
-Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool lagging, Softmax state) {
+Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool whole, Softmax state) {
   return Softmax::from(loop(begin, end, tokens, state.values(), [&](Value token, ValueRange carried) {
     Value entry = add(tableBase, div(token, index(request.pageTokens)));
     Value inPage = rem(token, index(request.pageTokens));
     if (schedule.getPrefetch() > 0)
       prefetchPart(entry, inPage);
     Value page = advance(blockAt(entry), mul(kvHead, index(pages.bytes)), getI8Type());
-    return visitPackedTile(page, inPage, token, lagging, Softmax::from(carried)).values();
+    return visitPackedTile(page, inPage, token, whole, Softmax::from(carried)).values();
   }));
-}
-
-// Whether V is packed to the end of each tile that is not lagging. Then V's frontier lies above the tile, or both sides
-// have one frontier and it is a multiple of the tile, because one of them commits in groups of as many tokens
-// (commit_c1, commit_c8, crop_c1).
-bool AttendEmitter::tilesAreWhole() const {
-  auto commitsTiles = [&](const ::kvq::SideFormat &side) { return side.perChannel() && side.group % tokens == 0; };
-  return request.lag || commitsTiles(request.pair.k) || commitsTiles(request.pair.v);
 }
 
 // Scale and minimum of V for a tile. A probability of 0 must meet no NaN: parameters of groups that no commit has
 // written yet are read as 0. K needs no such care, its scores are chosen by the mask.
-std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage, Value token, bool lagging) {
+std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage, Value token, bool whole) {
   Value scale = v.scales(page, inPage, tokens), min = v.minima(page, inPage, tokens);
-  if (!lagging && tilesAreWhole())
+  if (whole)
     return {scale, min};
   auto type = cast<RankedTensorType>(scale.getType());
   int64_t groups = type.getDimSize(0), step = tokens / groups;
@@ -216,7 +211,7 @@ unsigned AttendEmitter::queryBits() const {
   return request.accuracy == ::kvq::Accuracy::Fast || narrow ? 8 : 16;
 }
 
-// Scores in base 2, -3e38 where not visible.
+// Scores in base 2, -3e38 where not visible; all are where `visible` is null.
 Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
   if (request.scoreCap) {
     Value cap = arg(KVQ_ATTEND_SCORE_CAP);
@@ -232,7 +227,7 @@ Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
                  f32(kLog2e));
     scores = max(scores, f32(kMasked)); // a region masks with -inf
   }
-  return select(visible, scores, f32(kMasked));
+  return visible ? select(visible, scores, f32(kMasked)) : scores;
 }
 
 // Takes a tile of scores into maximum and sum, rescales the output; gives the weights of the tile's keys.
@@ -247,24 +242,23 @@ Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
   return weights;
 }
 
-Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool lagging, Softmax state) {
+Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state) {
   Value kTile =
       k.dequantize(k.codes(page, inPage, tokens), k.scales(page, inPage, tokens), k.minima(page, inPage, tokens));
   Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1, rounding(queryBits(), /*isSigned=*/true));
-  Value number = perToken(tokenTile(token, tokens), tokens);
-  Value visible = withinWindow(less(number, perRow(packedLimit, tokens)), number, tokens);
+  Value number = perToken(tokenTile(token, tokens), tokens), visible;
+  if (!whole)
+    visible = withinWindow(less(number, perRow(packedLimit, tokens)), number, tokens);
   Value weights = advanceSoftmax(maskedScores(scores, visible, token), state);
 
-  auto [scale, min] = committedParams(page, inPage, token, lagging);
+  auto [scale, min] = committedParams(page, inPage, token, whole);
   Value vTile = v.dequantize(v.codes(page, inPage, tokens), scale, min);
   TypeAttr weightRounding = rounding(request.accuracy == ::kvq::Accuracy::Fast ? 8 : 16, /*isSigned=*/false);
-  if (!lagging) {
-    state.out = dot(vTile, weights, state.out, 0, weightRounding);
-    return state;
-  }
-  Value packed = select(less(number, perRow(vFrontier, tokens)), weights, f32(0));
+  bool lagging = !whole && request.lag;
+  Value packed = lagging ? select(less(number, perRow(vFrontier, tokens)), weights, f32(0)) : weights;
   state.out = dot(vTile, packed, state.out, 0, weightRounding);
-  state.out = addLaggingV(token, sub(weights, packed), state.out);
+  if (lagging)
+    state.out = addLaggingV(token, sub(weights, packed), state.out);
   return state;
 }
 
