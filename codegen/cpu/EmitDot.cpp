@@ -196,14 +196,22 @@ int64_t TileEmitter::dotLanes(tile::DotOp op) {
   return lanesFor(cast<RankedTensorType>(op.getType()).getDimSize(1) / sets);
 }
 
-// Rows and vectors of a register tile: divisors, so that no tile is cut.
+// Rows and vectors of a register tile: divisors, so that no tile is cut. Per step a tile broadcasts a coefficient for
+// each row and takes a field out of each vector, which costs about half as much again; the best shape has the least of
+// that for one product.
 std::pair<int64_t, int64_t> TileEmitter::registerTile(tile::DotOp op) {
   auto result = cast<RankedTensorType>(op.getType());
   int64_t rows = result.getDimSize(0), columns = result.getDimSize(1) / dotLanes(op);
-  int64_t rowLimit = schedule ? schedule.getRows() : 8, vectorLimit = schedule ? schedule.getVectors() : 4;
-  int64_t tileRows = largestDivisor(rows, std::min(rowLimit, level.accumulators));
-  int64_t fit = std::max<int64_t>(1, level.accumulators / tileRows);
-  return {tileRows, largestDivisor(columns, std::min(vectorLimit, fit))};
+  int64_t rowLimit = schedule ? schedule.getRows() : 8, vectorLimit = schedule ? schedule.getVectors() : 8;
+  std::pair<int64_t, int64_t> best = {1, 1};
+  auto cost = [](std::pair<int64_t, int64_t> shape) {
+    return (shape.first + 1.5 * shape.second) / (shape.first * shape.second);
+  };
+  for (int64_t r = 1; r <= std::min({rows, rowLimit, level.accumulators}); ++r)
+    for (int64_t v = 1; rows % r == 0 && v <= std::min({columns, vectorLimit, level.accumulators / r}); ++v)
+      if (columns % v == 0 && cost({r, v}) < cost(best))
+        best = {r, v};
+  return best;
 }
 
 void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out) {

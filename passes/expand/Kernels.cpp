@@ -87,8 +87,7 @@ static int64_t defaultTileTokens(const ::kvq::KernelRequest &request) {
 }
 
 tile::ScheduleAttr mlir::kvq::getDefaultSchedule(MLIRContext *context, const ::kvq::KernelRequest &request) {
-  int64_t rows = std::min(request.rows, 8);
-  return tile::ScheduleAttr::get(context, defaultTileTokens(request), rows, rows <= 4 ? 4 : 2, /*prefetch=*/1);
+  return tile::ScheduleAttr::get(context, defaultTileTokens(request), /*rows=*/8, /*vectors=*/8, /*prefetch=*/1);
 }
 
 LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request,
