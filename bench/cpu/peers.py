@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import common
 from cpu import native
+from cpu.attend import STREAM
 from cpu.setting import D, FOUR_BITS, KV_HEADS, Q_HEADS
 from cpu.steps import Steps, add_step
 
@@ -154,15 +155,16 @@ def peers(setting):
             setting.missing[peer] = str(reason)
             print(f"    {peer} is not measured: {reason}", flush=True)
     own = kvq_contenders(setting, tokens)
-    turns = {name: c.run for name, c in contenders.items()} | {name: step.run for name, (step, _) in own.items()}
+    turns = {STREAM: setting.stream_contender(1), **{name: c.run for name, c in contenders.items()},
+             **{name: step.run for name, (step, _) in own.items()}}
     with torch.inference_mode():
         times = common.interleave(turns, setting.rounds)
     elements = 2 * inputs[1].numel()
     medians = {name: add_step(setting, name, times[name], elements, c.bytes, tokens=tokens, threads=1, d=D,
-                              stored_bits=c.bits) for name, c in contenders.items()}
+                              stored_bits=c.bits, stream_times=times[STREAM]) for name, c in contenders.items()}
     for name, (step, about) in own.items():
         bits = int(about["format"][1])
         value = common.median_and_spread(times[name])[0]
         for baseline in (peer for peer, c in contenders.items() if c.bits in (bits, 16, 32)):
             add_step(setting, name, times[name], step.elements, step.bytes, tokens=tokens, threads=1, d=D,
-                     baseline=baseline, ratio=medians[baseline] / value, **about)
+                     stream_times=times[STREAM], baseline=baseline, ratio=medians[baseline] / value, **about)
