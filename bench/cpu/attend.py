@@ -17,17 +17,22 @@ def stream(setting):
                                 bytes=setting.stream.bytes, best=loop == setting.stream.best[threads])
 
 
-def measure(setting, prefix, tokens, threads, rotate):
+def measure(setting, prefix, tokens, threads, rotate, repeat=1):
     """One record <prefix>/<format>/<class>/<tokens>/<threads> for each format and class, all in turns."""
     context = setting.context(threads)
     steps = {(text, name): Steps(context, text, [tokens], rotate=rotate, **setting.class_arguments(name))
              for text in FORMATS for name in setting.classes}
-    contenders = {STREAM: setting.stream_contender(threads), **{case: step.run for case, step in steps.items()}}
+    contenders = {STREAM: setting.stream_contender(threads), **{case: repeated(step.run, repeat) for case, step in steps.items()}}
     times = common.interleave(contenders, setting.rounds)
     for (text, name), step in steps.items():
         add_step(setting, f"{prefix}/{text}/{name}/{tokens}/{threads}", times[text, name], step.elements, step.bytes,
                  stream_times=times[STREAM], format=text, accuracy=name, tokens=tokens, threads=threads, d=D,
                  rotated_bytes=step.bytes * step.layers)
+
+
+def repeated(turn, count):
+    """A turn of `count` steps: one over a single small cache is too short to be timed."""
+    return lambda: sum(turn() for _ in range(count))
 
 
 def attend(setting):
@@ -39,4 +44,4 @@ def attend(setting):
 
 def cached(setting):
     """cached/<format>/<class>/<tokens>/1: one cache again and again, at the shortest length: what computing costs."""
-    measure(setting, "cached", setting.size.lengths[0], 1, 0)
+    measure(setting, "cached", setting.size.lengths[0], 1, rotate=0, repeat=16)

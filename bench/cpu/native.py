@@ -16,6 +16,8 @@ SOURCES = ROOT / "bench" / "native"
 PEERS = ROOT / "build" / "peers"
 GGML_PACKAGE, GGML_VERSION = "llama-cpp-python", "0.3.16"
 GGML_SHA256 = "34ed0f9bd9431af045bb63d9324ae620ad0536653740e9bb163a2e1fcb973be6"
+PIP_OPTIONS = ("-qq", "--disable-pip-version-check", "--no-input", "--no-deps", "--no-binary", ":all:",
+               "--no-build-isolation")
 GGML_LICENSE = "LICENSE-llama.cpp"
 
 
@@ -75,8 +77,7 @@ def ggml_source():
         return ggml
     PEERS.mkdir(parents=True, exist_ok=True)
     print(f"    downloading {GGML_PACKAGE} {GGML_VERSION} (source package, 51 MB)", flush=True)
-    run([sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-input", "--no-deps",
-         "--no-binary", ":all:", "--no-build-isolation", "-d", PEERS, f"{GGML_PACKAGE}=={GGML_VERSION}"],
+    run([sys.executable, "-m", "pip", "download", *PIP_OPTIONS, "-d", PEERS, f"{GGML_PACKAGE}=={GGML_VERSION}"],
         f"downloading {GGML_PACKAGE} {GGML_VERSION}")
     archive = PEERS / f"{GGML_PACKAGE.replace('-', '_')}-{GGML_VERSION}.tar.gz"
     found = hashlib.sha256(archive.read_bytes()).hexdigest()

@@ -81,8 +81,8 @@ def quanto(setting, q, k, v, bits):
     except (ValueError, ImportError) as error:
         raise native.Missing(f"transformers refuses it: {str(error).splitlines()[0]}") from error
     # A step also writes and reads dense K and V in float32: they are part of what must exceed the caches.
-    size = 2 * k.numel() * bits // 8
-    layers = [first] + [filled() for _ in range(common.copies_for(setting.rotate, size + 8 * k.numel()) - 1)]
+    size = 2 * k.numel() * (bits + 2 * 32 / 128) // 8   # scale and shift of a group are float32
+    layers = [first] + [filled() for _ in range(common.copies_for(setting.rotate, int(size) + 8 * k.numel()) - 1)]
     new_k, new_v = k[:, :, :1], v[:, :, :1]
 
     def run():
@@ -91,7 +91,7 @@ def quanto(setting, q, k, v, bits):
             sdpa(grouped(q), keys, values)
         return len(layers)
 
-    return Contender(run, size, bits)
+    return Contender(run, int(size), bits)
 
 
 def ggml(setting, q, k, v, type_name):

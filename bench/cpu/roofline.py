@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The roofline of a run as a picture: elements a second over bits an element, below what the stream rate allows."""
+import math
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot, ticker  # noqa: E402
 
 COLOURS = {"exact": "tab:blue", "normal": "tab:green", "fast": "tab:red", None: "tab:gray"}
-MARKERS = "osD^vP*X"
-LABELLED = ("peer/",)
+MARKERS = {"attend": "o", "peer": "s", "beside-torch": "D", "cached": "^", "heads": "v", "ratios": "x", "queries": "+",
+           "window": "<", "ragged": "*"}
+LIMITS, TICKS = (1.9, 42), (2, 3, 4, 5, 6, 8, 12, 16, 24, 32)   # of the axis of bits
+RIGHTMOST = 20   # bits from which on a label stands on the left of its mark
 
 
 def points(records, threads):
@@ -16,53 +24,55 @@ def part_of(record):
     return record["name"].split("/")[0]
 
 
-def draw_panel(axes, records, threads):
-    import numpy
+def stream_rate(records, threads):
+    """The highest rate that any read loop of the run showed, in GB/s; None where none was timed."""
+    rates = [r["value"] for r in records if part_of(r) == "stream" and r["threads"] == threads]
+    return max(rates + [r["stream_gb_s"] for r in points(records, threads) if "stream_gb_s" in r], default=None)
 
+
+def draw_panel(axes, records, threads):
     shown = points(records, threads)
-    rates = [r["value"] for r in records if r["name"].startswith("stream/") and r["threads"] == threads]
-    rates += [r["stream_gb_s"] for r in shown if "stream_gb_s" in r]
-    bits = numpy.geomspace(2, 40, 50)
-    if rates:
-        rate = max(rates)
-        axes.plot(bits, 8 * rate / bits, color="black", linewidth=1, label=f"stream, {rate:.1f} GB/s")
-    parts = sorted({part_of(r) for r in shown})
-    for part, marker in zip(parts, MARKERS):
+    rate = stream_rate(records, threads)
+    if rate:
+        axes.plot(LIMITS, [8 * rate / bits for bits in LIMITS], color="black", linewidth=1,
+                  label=f"stream, {rate:.1f} GB/s")
+    for part, marker in MARKERS.items():
         for name, colour in COLOURS.items():
             some = [r for r in shown if part_of(r) == part and r.get("accuracy") == name]
             if some:
-                sizes = [14 + 5 * max(0, (r.get("tokens") or 1).bit_length() - 10) for r in some]
+                sizes = [12 + 7 * max(0, r["tokens"].bit_length() - 12) for r in some]
+                filled = {} if marker in "x+" else {"facecolors": "none", "edgecolors": colour}
                 axes.scatter([r["bits"] for r in some], [r["ge_s"] for r in some], s=sizes, marker=marker,
-                             facecolors="none", edgecolors=colour, linewidths=0.9,
-                             label=f"{part}, {name}" if name else part)
-    label_peers(axes, [r for r in shown if r["name"].startswith(LABELLED)])
-    axes.set(xscale="log", yscale="log", xlabel="bits read per element of K and V",
-             title=f"{threads} thread{'s' if threads > 1 else ''}", xlim=(2, 40))
-    ticks = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+                             linewidths=0.9, label=f"{part}, {name}" if name else part,
+                             **(filled or {"color": colour}))
+    label(axes, shown)
+    axes.set(xscale="log", yscale="log", xlabel="bits read per element of K and V", xlim=LIMITS,
+             title=f"{threads} thread{'s' if threads > 1 else ''}")
+    axes.set_xticks(TICKS, [str(tick) for tick in TICKS])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(True, which="both", alpha=0.25)
-    axes.legend(fontsize=7, loc="best")
+    axes.legend(fontsize=7, loc="upper right")
 
 
-def label_peers(axes, records):
-    """Names beside the peers' points, moved apart where they would lie on each other."""
+def label(axes, shown):
+    """Names of peers, and of the formats at the longest length, moved apart where they would lie on each other."""
+    longest = max((r["tokens"] for r in shown if part_of(r) == "attend"), default=0)
+    named = [r for r in shown if part_of(r) == "peer" or part_of(r) == "attend" and r["tokens"] == longest]
     last = {}
-    for record in sorted(records, key=lambda r: r["ge_s"]):
-        column = round(record["bits"])
-        lift = max(record["ge_s"], last.get(column, 0) * 1.22)
+    for record in sorted(named, key=lambda r: r["ge_s"]):
+        left = record["bits"] > RIGHTMOST
+        column = round(4 * math.log2(record["bits"]))
+        lift = max(record["ge_s"], 1.13 * max(last.get(near, 0) for near in (column - 1, column, column + 1)))
         last[column] = lift
-        axes.annotate(record["name"].split("/")[1], (record["bits"], record["ge_s"]), (record["bits"] * 1.06, lift),
-                      fontsize=6, color="dimgray", va="center")
+        axes.annotate(record["name"].split("/")[1], (record["bits"], record["ge_s"]),
+                      (record["bits"] * (0.95 if left else 1.05), lift), fontsize=6, color="dimgray", va="center",
+                      ha="right" if left else "left")
 
 
 def draw(file, records, about, threads):
     """Writes the picture, one panel for each number of threads."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     figure, panels = pyplot.subplots(1, len(threads), figsize=(8 * len(threads), 7), sharey=True, squeeze=False)
     for axes, count in zip(panels[0], threads):
         draw_panel(axes, records, count)
