@@ -5,7 +5,7 @@ A bar that depends on a kind of processor that this one is not, or that was not 
 """
 import dataclasses
 
-from cpu.setting import CLASSES, FORMATS, FOUR_BITS, FULL
+from cpu.setting import CLASSES, D, FORMATS, FOUR_BITS, FULL
 from cpu.shapes import HEAD_SIZES, QUERY_LENGTHS, RATIOS
 
 # Shares that hand-written kernels reached on a core with AVX-512 VNNI; the suite asks for OF_PROTOTYPE of them.
@@ -52,6 +52,8 @@ class Report:
     def shares(self):
         """The table of shares as lines of text, asked beside got."""
         tokens = self.size.lengths[-1]
+        if not self.find("attend/", tokens=tokens, baseline=None):
+            return
         yield f"share of the stream rate, {tokens} tokens, 1 thread, level {self.level} (asked with AVX-512 VNNI)"
         yield " " * 8 + "".join(f"{text:>22}" for text in FORMATS)
         for name in CLASSES:
@@ -112,7 +114,7 @@ class Report:
         yield self.extreme("rate of D 64 and 80 of D 128's, ratio 4", ">= 0.65", "heads/", name,
                            lambda r: r["d"] in small, "rate_of_d128", min, lambda x: x >= 0.65)
         yield self.extreme("rate of D 96 to 256 of D 128's, ratio 4", ">= 0.80", "heads/", name,
-                           lambda r: r["d"] not in small, "rate_of_d128", min, lambda x: x >= 0.8)
+                           lambda r: r["d"] not in (*small, D), "rate_of_d128", min, lambda x: x >= 0.8)
         yield self.extreme(f"cost of element and query head, ratio 4 to {RATIOS[-1]}, of ratio 4's", "<= 1.25",
                            "ratios/", name, lambda r: r["group_ratio"] >= 4, "query_head_cost_of_ratio_4", max,
                            lambda x: x <= 1.25)
@@ -186,16 +188,14 @@ def percent(share):
 
 def print_report(report, missing):
     """Tables and lines; returns the lines for the JSON file."""
-    print()
-    print("\n".join(report.shares()))
-    multiples = list(report.multiples())
-    if multiples:
-        print("\nagainst peers in the same run\n" + "\n".join(multiples))
+    for heading, text in (("", list(report.shares())), ("against peers in the same run", list(report.multiples()))):
+        if text:
+            print("\n".join(["", *([heading] if heading else []), *text]))
     for peer, reason in missing.items():
         print(f"{peer} was not measured: {reason}")
     lines = list(report.lines())
-    print("\nwhat it must show: asked | got | verdict")
+    print("\nwhat it must show")
     for line in lines:
-        print(f"{line.what}: {line.asked} | {line.got} | {line.verdict}")
+        print(f"{line.what}\n    asked {line.asked}; got {line.got}: {line.verdict}")
     print("A whole model's rate is another suite's: ./dev bench decode", flush=True)
     return [dataclasses.asdict(line) for line in lines]

@@ -53,13 +53,16 @@ def draw_panel(axes, records, threads):
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(True, which="both", alpha=0.25)
-    axes.legend(fontsize=7, loc="upper right")
+    if rate or shown:
+        axes.legend(fontsize=7, loc="upper right")
 
 
 def label(axes, shown):
-    """Names of peers, and of the formats at the longest length, moved apart where they would lie on each other."""
-    longest = max((r["tokens"] for r in shown if part_of(r) == "attend"), default=0)
-    named = [r for r in shown if part_of(r) == "peer" or part_of(r) == "attend" and r["tokens"] == longest]
+    """Names of peers, and of each format's fastest step at the longest length, moved apart where they would lie on each other."""
+    steps = [r for r in shown if part_of(r) == "attend"]
+    longest = max((r["tokens"] for r in steps), default=0)
+    fastest = {r["format"]: r for r in sorted(steps, key=lambda r: r["ge_s"]) if r["tokens"] == longest}
+    named = [r for r in shown if part_of(r) == "peer"] + list(fastest.values())
     last = {}
     for record in sorted(named, key=lambda r: r["ge_s"]):
         left = record["bits"] > RIGHTMOST
