@@ -114,10 +114,13 @@ class Records:
                 ratio = medians[baseline] / value if baseline else None
                 self.add(f"{prefix} {name}", value, unit, spread, baseline and f"{prefix} {baseline}", ratio)
 
-    def write(self, path, about):
-        """Writes {machine, records}; the records join those that are in the file: a run of several suites is one."""
+    def write(self, path, about, **own):
+        """Writes {machine, records, and `own` under the suite's name}. The records join those that are in the file
+        already: a run of several suites is one file."""
         file = pathlib.Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        before = json.loads(file.read_text(encoding="utf-8"))["records"] if file.exists() else []
-        text = json.dumps({"machine": about, "records": before + self.records}, indent=1)
-        file.write_text(text + "\n", encoding="utf-8")
+        content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"records": []}
+        content |= {"machine": about, "records": content["records"] + self.records}
+        if own:
+            content[self.suite] = own
+        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -77,12 +77,12 @@ def main(arguments=None):
     print(f"{common.title('cpu', context)}; classes {', '.join(setting.classes)}; rotating over "
           f"{setting.rotate >> 20} MiB; {setting.rounds} rounds")
     failed = run_parts(setting, options.only or PARTS)
-    about = common.facts(context) | {"classes": setting.classes, "rotated_bytes": setting.rotate,
-                                     "quick": options.quick, "missing": setting.missing, "failed": failed}
-    records = setting.records.records
-    about["shown"] = report.print_report(report.Report(records, about, setting.classes, setting.size), setting.missing)
+    about, records = common.facts(context), setting.records.records
+    shown = report.print_report(report.Report(records, about, setting.classes, setting.size), setting.missing)
     if options.json:
-        setting.records.write(options.json, about)
+        setting.records.write(options.json, about, classes=setting.classes, quick=options.quick, shown=shown,
+                              peers=peers.versions(), missing=setting.missing, failed=failed,
+                              rotated_bytes=setting.rotate)
         picture = pathlib.Path(options.json).with_suffix(".png")
         roofline.draw(picture, records, about, setting.size.threads)
         print(f"written: {options.json}, {picture}")

@@ -63,7 +63,7 @@ def promised(classes):
 
 @pytest.mark.bench
 def test_quick_run_leaves_every_record(run):
-    about, names = run[0]["machine"], {record["name"] for record in run[0]["records"]}
+    about, names = run[0]["cpu"], {record["name"] for record in run[0]["records"]}
     assert set(about["classes"]) <= set(CLASSES) and "exact" in about["classes"]
     assert sorted(set(promised(about["classes"])) - names) == []
     beside = [name for name in names if name.startswith("beside-torch/")]
@@ -98,15 +98,16 @@ def test_bytes_are_those_of_the_format_and_its_window(run):
 
 @pytest.mark.bench
 def test_machine_is_described(run):
-    about = run[0]["machine"]
-    assert {"processor", "features", "level", "levels", "commit", "dirty", "versions", "allocator", "missing",
-            "shown"} <= about.keys()
-    assert about["quick"] and about["failed"] == []
+    about, own = run[0]["machine"], run[0]["cpu"]
+    assert {"processor", "features", "level", "levels", "commit", "dirty", "versions", "allocator"} <= about.keys()
+    assert own["quick"] and own["failed"] == [] and own["rotated_bytes"] == 2**20
+    assert own["peers"].keys() == {"llama-cpp-python", "optimum-quanto"}
+    assert {line["verdict"] for line in own["shown"]} >= {"not measured at 131072 tokens"}
     assert about["allocator"] == {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
-    peers = {name for name in about["missing"]} | {r["name"].split("/")[1] for r in run[0]["records"]
+    peers = set(own["missing"]) | {r["name"].split("/")[1] for r in run[0]["records"]
                                                    if r["name"].startswith("peer/")}
     assert {"ggml-f16", "ggml-q8_0", "ggml-q4_0", "quantizedcache-int8"} <= peers
-    assert all(reason and "\n" not in reason for reason in about["missing"].values())
+    assert all(reason and "\n" not in reason for reason in own["missing"].values())
 
 
 @pytest.mark.bench
@@ -206,10 +207,11 @@ def test_suites_of_one_run_share_a_file(tmp_path):
     for suite in ("one", "two"):
         records = common.Records(suite)
         records.add("x", 1.0, "ms", tokens=7)
-        records.write(tmp_path / "all.json", {"suite": suite})
+        records.write(tmp_path / "all.json", {"processor": "P"}, part=suite)
     found = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     assert [record["suite"] for record in found["records"]] == ["one", "two"]
     assert found["records"][0]["tokens"] == 7
+    assert (found["machine"], found["one"], found["two"]) == ({"processor": "P"}, {"part": "one"}, {"part": "two"})
 
 
 def test_missing_tools_are_one_sentence(tmp_path, monkeypatch):
