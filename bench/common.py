@@ -74,7 +74,8 @@ def median_and_spread(values):
 def interleave(contenders, rounds, warm_up=1, before=None):
     """Times contenders {name: callable returning the number of units it did} in turns.
 
-    before: {name: callable}, what is done ahead of a contender's turn and not timed. Returns {name: [milliseconds a unit, one of each round]}. A machine that becomes slower for a while slows all of
+    before: {name: callable}, what is done ahead of a contender's turn and not timed.
+    Returns {name: [milliseconds a unit, one of each round]}. A machine that becomes slower for a while slows all of
     them; the order turns by one each round, so that nobody always follows the same neighbour.
     """
     names = list(contenders)

@@ -11,7 +11,7 @@ import time
 
 import common
 from cpu import attend, beside, native, peers, quantize, report, roofline, shapes
-from cpu.setting import FULL, QUICK, Setting
+from cpu.setting import FULL, MOST_ROUNDS, QUICK, Setting
 
 PARTS = {
     "stream": attend.stream,
@@ -40,7 +40,10 @@ def parse(arguments):
     parser.add_argument("--level", help="CPU level that kvq compiles for (default: the best of this machine)")
     parser.add_argument("--rotate-mib", type=int, help="bytes to rotate over (default: twice the last-level cache, at "
                         "most 1024)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.rounds is not None and not 1 <= options.rounds <= MOST_ROUNDS:
+        parser.error(f"--rounds is {options.rounds}: give 1 to {MOST_ROUNDS}")
+    return options
 
 
 def run_parts(setting, names):

@@ -22,7 +22,8 @@ def measure(setting, prefix, tokens, threads, rotate, repeat=1):
     context = setting.context(threads)
     steps = {(text, name): Steps(context, text, [tokens], rotate=rotate, **setting.class_arguments(name))
              for text in FORMATS for name in setting.classes}
-    contenders = {STREAM: setting.stream_contender(threads), **{case: repeated(step.run, repeat) for case, step in steps.items()}}
+    contenders = {case: repeated(step.run, repeat) for case, step in steps.items()}
+    contenders[STREAM] = setting.stream_contender(threads)
     times = common.interleave(contenders, setting.rounds)
     for (text, name), step in steps.items():
         add_step(setting, f"{prefix}/{text}/{name}/{tokens}/{threads}", times[text, name], step.elements, step.bytes,

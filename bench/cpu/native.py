@@ -51,10 +51,15 @@ def processor():
     return "\n".join(line for line in lines if line.startswith(("model", "cpu family", "stepping", "flags")))
 
 
+def library_of(target, *definitions):
+    """Where the shared library of a target of bench/native is, once it is compiled."""
+    return PEERS / f"{target}-{identity(*definitions)}" / f"lib{target}.so"
+
+
 def built(target, *definitions):
-    """The shared library of a target of bench/native, compiled if there is none of these sources and this machine."""
-    folder = PEERS / f"{target}-{identity(*definitions)}"
-    library = folder / f"lib{target}.so"
+    """The shared library of a target, compiled if there is none of these sources and this machine."""
+    library = library_of(target, *definitions)
+    folder = library.parent
     if not library.exists():
         if not shutil.which("cmake") or not shutil.which("ninja"):
             raise Missing(f"{target} cannot be compiled: install cmake and ninja")
@@ -69,12 +74,15 @@ def built(target, *definitions):
         raise Missing(f"{library.name} cannot be loaded: {error}") from error
 
 
-def ggml_source():
-    """The folder of ggml's sources, out of the pinned source package, which is downloaded once."""
-    folder = PEERS / f"{GGML_PACKAGE}-{GGML_VERSION}"
-    ggml = folder / "ggml"
+def ggml_folder():
+    return PEERS / f"{GGML_PACKAGE}-{GGML_VERSION}" / "ggml"
+
+
+def download_ggml():
+    """Puts ggml's sources, out of the pinned source package, into their folder; once."""
+    folder = ggml_folder().parent
     if (folder / GGML_LICENSE).exists():
-        return ggml
+        return
     PEERS.mkdir(parents=True, exist_ok=True)
     print(f"    downloading {GGML_PACKAGE} {GGML_VERSION} (source package, 51 MB)", flush=True)
     run([sys.executable, "-m", "pip", "download", *PIP_OPTIONS, "-d", PEERS, f"{GGML_PACKAGE}=={GGML_VERSION}"],
@@ -86,7 +94,6 @@ def ggml_source():
         raise Missing(f"{archive.name} has the SHA-256 {found} instead of {GGML_SHA256}: it is not the pinned package")
     unpack(archive, folder)
     archive.unlink()
-    return ggml
 
 
 def unpack(archive, folder):
@@ -102,8 +109,8 @@ def unpack(archive, folder):
     (folder / GGML_LICENSE).write_bytes(text)
 
 
-def ggml_is_there():
-    return any(PEERS.glob("kvq_ggml-*/libkvq_ggml.so"))
+def ggml_library():
+    return library_of("kvq_ggml", f"-DGGML_SOURCE={ggml_folder()}")
 
 
 class Stream:
@@ -125,7 +132,9 @@ class Ggml:
     """Flash attention of ggml over copies of K and V, one query."""
 
     def __init__(self, type_name, q, k, v, copies, threads):
-        self.library = built("kvq_ggml", f"-DGGML_SOURCE={ggml_source()}")
+        if not ggml_library().exists():
+            download_ggml()
+        self.library = built("kvq_ggml", f"-DGGML_SOURCE={ggml_folder()}")
         self.library.kvq_ggml_create.restype = ctypes.c_void_p
         self.library.kvq_ggml_bytes.restype = ctypes.c_size_t
         self.copies, self.shape = copies, q.shape

@@ -68,8 +68,8 @@ def dense(setting, q, k, v, dtype, attend):
 
 
 def quanto(setting, q, k, v, bits):
-    """QuantizedCache's layer: its update, which dequantizes everything, and SDPA after it; its requantization, every 128
-    tokens, stays outside the turns."""
+    """QuantizedCache's layer: its update, which dequantizes everything, and SDPA after it. Its requantization, every
+    128 tokens, stays outside the turns."""
     from transformers.cache_utils import QuantoQuantizedLayer
 
     def filled():
@@ -97,7 +97,7 @@ def quanto(setting, q, k, v, bits):
 
 def ggml(setting, q, k, v, type_name):
     """Mainline ggml's flash attention, whose result is looked at once."""
-    if not setting.build_ggml and not native.ggml_is_there():
+    if not setting.build_ggml and not native.ggml_library().exists():
         raise native.Missing("it has not been built: run ./dev bench cpu --only peers without --quick once")
     bits = GGML_TYPES[type_name]
     size = 2 * k.numel() * bits // 8
@@ -168,11 +168,12 @@ def peers(setting):
     with torch.inference_mode():
         times = common.interleave(turns, setting.rounds)
     elements = 2 * inputs[1].numel()
-    medians = {name: add_step(setting, name, times[name], elements, c.bytes, tokens=tokens, threads=1, d=D,
-                              stored_bits=c.bits, relative_error=c.error, stream_times=times[STREAM]) for name, c in contenders.items()}
+    case = {"tokens": tokens, "threads": 1, "d": D, "stream_times": times[STREAM]}
+    medians = {name: add_step(setting, name, times[name], elements, c.bytes, stored_bits=c.bits,
+                              relative_error=c.error, **case) for name, c in contenders.items()}
     for name, (step, about) in own.items():
         bits = int(about["format"][1])
         value = common.median_and_spread(times[name])[0]
         for baseline in (peer for peer, c in contenders.items() if c.bits in (bits, 16, 32)):
-            add_step(setting, name, times[name], step.elements, step.bytes, tokens=tokens, threads=1, d=D,
-                     stream_times=times[STREAM], baseline=baseline, ratio=medians[baseline] / value, **about)
+            add_step(setting, name, times[name], step.elements, step.bytes, baseline=baseline,
+                     ratio=medians[baseline] / value, **case, **about)

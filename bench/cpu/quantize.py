@@ -67,11 +67,13 @@ def add_rates(setting, times, size, **case):
     """GB/s of `size` bytes of input: {name: times}."""
     for name, values in times.items():
         rate, spread = common.median_and_spread([size / ms / 1e6 for ms in values])
-        setting.records.add(name, rate, "GB/s", spread, us=1e3 * common.median_and_spread(values)[0], bytes=size, **case)
+        microseconds = 1e3 * common.median_and_spread(values)[0]
+        setting.records.add(name, rate, "GB/s", spread, us=microseconds, bytes=size, **case)
 
 
 def quantize(setting):
-    """quantize/<side>/<type>: the kernels alone. append/<format>/<type>/<tokens>: steps that append and do not attend."""
+    """quantize/<side>/<type>: the kernels alone. append/<format>/<type>/<tokens>: steps that append without attending.
+    """
     for dtype, element in (("float16", 2), ("float32", 4)):
         contenders = {f"{name}/{dtype}": launcher(setting, text, op, dtype) for name, (text, op) in sides().items()}
         add_rates(setting, common.interleave(contenders, setting.rounds), SLOTS * KV_HEADS * PAGE * D * element,

@@ -144,7 +144,8 @@ class Report:
         if worst is None:
             return Line(what, asked, "-", "not measured")
         speedup, share, text = worst
-        return Line(what, asked, f"{speedup:.2f} and {percent(share)} ({text})", verdict(speedup >= 1.8 or share >= 0.9))
+        got = f"{speedup:.2f} and {percent(share)} ({text})"
+        return Line(what, asked, got, verdict(speedup >= 1.8 or share >= 0.9))
 
     def multiple_line(self, text, peer, asked):
         what = f"{self.main_class}: {text} against {peer if peer[-1] != '-' else 'the fastest route of torch'}"

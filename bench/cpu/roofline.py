@@ -58,7 +58,7 @@ def draw_panel(axes, records, threads):
 
 
 def label(axes, shown):
-    """Names of peers, and of each format's fastest step at the longest length, moved apart where they would lie on each other."""
+    """Names of peers, and of each format's fastest step at the longest length, moved apart where they would collide."""
     steps = [r for r in shown if part_of(r) == "attend"]
     longest = max((r["tokens"] for r in steps), default=0)
     fastest = {r["format"]: r for r in sorted(steps, key=lambda r: r["ge_s"]) if r["tokens"] == longest}

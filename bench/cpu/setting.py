@@ -11,6 +11,7 @@ Q_HEADS, KV_HEADS, D = 32, 8, 128
 FORMATS = ("k8t128-v8t128", "k4c128-v4t128", "k4c32-v4t32", "k2c128-v2t128", "k4c128-v2t128")
 CLASSES = ("exact", "normal", "fast")
 FOUR_BITS = "k4c128-v4t128"
+MOST_ROUNDS = 80
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other shapes of a step cost: head sizes, group ratios, query lengths, attention windows, prefill, ragged batches."""
+"""What other shapes of a step cost: head sizes, group ratios, query lengths, windows, prefill, ragged batches."""
 import common
 from cpu.setting import D, FOUR_BITS, KV_HEADS, Q_HEADS
 from cpu.steps import Steps, add_step, head_format
@@ -75,7 +75,8 @@ def window(setting):
         steps = {"long": Steps(setting.context(1), FOUR_BITS, [tokens], window=seen, **options),
                  "short": Steps(setting.context(1), FOUR_BITS, [seen], **options)}
         times, medians = turns(setting, steps)
-        names = {"long": f"window/{FOUR_BITS}/{name}/{tokens}/1/w{seen}", "short": f"window/{FOUR_BITS}/{name}/{seen}/1"}
+        prefix = f"window/{FOUR_BITS}/{name}"
+        names = {"long": f"{prefix}/{tokens}/1/w{seen}", "short": f"{prefix}/{seen}/1"}
         for key, step in reversed(steps.items()):
             against = {"baseline": names["short"], "ratio": medians["short"] / medians[key]} if key == "long" else {}
             add_step(setting, names[key], times[key], step.elements, step.bytes, format=FOUR_BITS, accuracy=name,

@@ -9,8 +9,9 @@ import functools
 import common
 from cpu.setting import D, KV_HEADS, Q_HEADS
 
+WINDOW = 128          # tokens that these formats keep in full precision
 CHUNK = 4096          # tokens that a cache is filled with at once: the same values again and again
-SPARE_TOKENS = 2048   # what the turns may append to each sequence
+SPARE_STEPS = 256     # that the turns may append: the part `torch` has 3 for each round, and there are MOST_ROUNDS
 
 
 @functools.lru_cache(maxsize=4)
@@ -56,8 +57,10 @@ class Steps:
 
     def blocks(self):
         """Pages of all sequences with what the turns append; behind a window they are used in turn."""
-        held = (min(n, CHUNK + self.window + SPARE_TOKENS) if self.window else n for n in self.lengths)
-        return sum((n + SPARE_TOKENS) // self.page + 2 for n in held)
+        spare = self.new * (SPARE_STEPS if self.keep else 1)
+        held = (min(n, CHUNK + self.window) if self.window else n for n in self.lengths)
+        # Beside them the window in full precision and a page that is begun.
+        return sum((n + spare + WINDOW) // self.page + 2 for n in held)
 
     def fill(self, sequence, tokens, k, v):
         for begin in range(0, tokens, CHUNK):

@@ -227,7 +227,7 @@ def test_failing_download_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(native, "GGML_VERSION", "0.0.0")
     monkeypatch.setattr(native, "PIP_OPTIONS", (*native.PIP_OPTIONS, "--no-index"))
     with pytest.raises(native.Missing, match="downloading llama-cpp-python 0.0.0 failed: .*") as raised:
-        native.ggml_source()
+        native.download_ggml()
     assert "\n" not in str(raised.value)
 
 
