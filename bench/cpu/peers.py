@@ -6,15 +6,13 @@ from collections.abc import Callable
 import common
 from cpu import native
 from cpu.attend import STREAM
-from cpu.setting import D, FOUR_BITS, KV_HEADS, Q_HEADS
+from cpu.setting import AVX2, D, EIGHT_BITS, FOUR_BITS, KV_HEADS, Q_HEADS
 from cpu.steps import Steps, add_step
 
 SCALE = D**-0.5
-EIGHT_BITS = "k8t128-v8t128"
 GGML_TYPES = {"f16": 16, "q8_0": 8, "q4_0": 4}
 QUANTO_BITS = (8, 4, 2)
 TORCH_TYPES = {"float32": 32, "bfloat16": 16}
-AVX2 = "x86-64-v3"
 AGREES = 0.3   # relative error below which ggml did the work: 0.03 at f16 and 32k tokens, whose V it sums up in f16
 
 

@@ -5,14 +5,13 @@ A bar that depends on a kind of processor that this one is not, or that was not 
 """
 import dataclasses
 
-from cpu.setting import CLASSES, D, FORMATS, FOUR_BITS, FULL
+from cpu.setting import AVX2, CLASSES, D, EIGHT_BITS, FORMATS, FOUR_BITS, FULL
 from cpu.shapes import HEAD_SIZES, QUERY_LENGTHS, RATIOS
 
 # Shares that hand-written kernels reached on a core with AVX-512 VNNI; the suite asks for OF_PROTOTYPE of them.
 PROTOTYPE = {"fast": (0.76, 0.74, 0.57, 0.55, 0.70), "exact": (0.63, 0.57, 0.47, 0.33, 0.45)}
 OF_PROTOTYPE = 0.95
 PROTOTYPE_QUANTIZE = {"float16": 22.0, "float32": 36.0}   # GB/s of input, the same core
-EIGHT_BITS = "k8t128-v8t128"
 MULTIPLES = ((EIGHT_BITS, "ggml-q8_0", 12), (FOUR_BITS, "ggml-q4_0", 35), (FOUR_BITS, "quantizedcache-int4", 40),
              (FOUR_BITS, "torch-", 8))
 SLOW_MEMORY_SHARE = 0.70   # where so much of the stream gives less than a multiple, it is the bar instead
@@ -164,8 +163,8 @@ class Report:
         return Line(what, bar, f"{record['ratio']:.1f}x", verdict(record["ratio"] >= asked))
 
     def avx2_line(self, text, peer):
-        what, asked = f"{self.main_class}: {text} at x86-64-v3 against {peer} at its native level", ">= 5x"
-        found = [r for r in self.find(f"attend/{text}/{self.main_class}/", dtype="float32", level="x86-64-v3")
+        what, asked = f"{self.main_class}: {text} at {AVX2} against {peer} at its native level", ">= 5x"
+        found = [r for r in self.find(f"attend/{text}/{self.main_class}/", dtype="float32", level=AVX2)
                  if r["baseline"] and r["baseline"].startswith(f"peer/{peer}/")]
         if not found:
             return Line(what, asked, "-", "not measured")

@@ -10,7 +10,8 @@ from cpu import native
 Q_HEADS, KV_HEADS, D = 32, 8, 128
 FORMATS = ("k8t128-v8t128", "k4c128-v4t128", "k4c32-v4t32", "k2c128-v2t128", "k4c128-v2t128")
 CLASSES = ("exact", "normal", "fast")
-FOUR_BITS = "k4c128-v4t128"
+FOUR_BITS, EIGHT_BITS = "k4c128-v4t128", "k8t128-v8t128"   # what stands for kvq where two formats have to do
+AVX2 = "x86-64-v3"
 MOST_ROUNDS = 80
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What other shapes of a step cost: head sizes, group ratios, query lengths, windows, prefill, ragged batches."""
 import common
-from cpu.setting import D, FOUR_BITS, KV_HEADS, Q_HEADS
+from cpu.setting import D, EIGHT_BITS, FOUR_BITS, KV_HEADS, Q_HEADS
 from cpu.steps import Steps, add_step, head_format
 
 HEAD_SIZES = (64, 80, 96, 128, 192, 256)
@@ -56,7 +56,7 @@ def ratios(setting):
 def queries(setting):
     """queries/<format>/<class>/<tokens>/1/q<k>: k tokens in one call; against k calls of one."""
     tokens = setting.size.shapes
-    for text in (FOUR_BITS, "k8t128-v8t128"):
+    for text in (FOUR_BITS, EIGHT_BITS):
         steps = each_class(setting, lambda k, options: Steps(setting.context(1), text, [tokens], new=k,
                                                              rotate=setting.rotate, **options), QUERY_LENGTHS)
         times, medians = turns(setting, steps)

@@ -36,7 +36,7 @@ def promised(classes):
     """Names that a quick run must leave, whatever peers there are."""
     for threads in (1, 2):
         yield from (f"stream/{loop}/{threads}" for loop in ("plain", "prefetch", "four-streams"))
-    four, eight, n = setting.FOUR_BITS, "k8t128-v8t128", QUICK.shapes
+    four, eight, n = setting.FOUR_BITS, setting.EIGHT_BITS, QUICK.shapes
     seen, long = QUICK.window
     new, past = QUICK.prefill
     low, high = QUICK.ragged
