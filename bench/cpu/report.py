@@ -89,7 +89,7 @@ class Report:
         what = f"{name}: shares of the stream"
         asked = " ".join(percent(OF_PROTOTYPE * bar) for bar in PROTOTYPE[name])
         shares = [self.share(text, name) for text in FORMATS]
-        got = " ".join(percent(share) for share in shares)
+        got = " ".join(percent(share) for share in shares) if any(shares) else "-"
         if name not in self.classes:
             return Line(what, asked, "-", "this library does not offer the class")
         if None in shares or self.size.lengths != FULL.lengths:
@@ -196,6 +196,8 @@ def print_report(report, missing):
     lines = list(report.lines())
     print("\nwhat it must show")
     for line in lines:
-        print(f"{line.what}\n    asked {line.asked}; got {line.got}: {line.verdict}")
+        if line.got != "-":
+            print(f"{line.what}\n    asked {line.asked}; got {line.got}: {line.verdict}")
+    print(f"{sum(line.got == '-' for line in lines)} of {len(lines)} were not measured or are not offered")
     print("A whole model's rate is another suite's: ./dev bench decode", flush=True)
     return [dataclasses.asdict(line) for line in lines]
