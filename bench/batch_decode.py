@@ -91,8 +91,8 @@ def main(arguments=None):
     subject = models.tiny() if options.tiny else models.smollm2()
     ordinary = with_sdpa(subject.model)
     context = lowlevel.Context(options.device)
-    print(f"batch: {common.machine()}; {subject.name}; kvq level {context.level}; torch uses "
-          f"{torch.get_num_threads()} threads; allocator tuned; {options.rows} rows of {options.tokens // 2} to "
+    print(f"{common.title('batch', context)}; {subject.name}; torch uses "
+          f"{torch.get_num_threads()} threads; {options.rows} rows of {options.tokens // 2} to "
           f"{options.tokens} tokens")
     records = common.Records("batch")
     with torch.inference_mode():
@@ -111,7 +111,7 @@ def main(arguments=None):
         records.add_times(f"{options.rows}x{options.tokens}", times,
                           lambda name, _: [DYNAMIC] if name.startswith("kvq") else [], "ms/token")
     if options.json:
-        records.write(options.json)
+        records.write(options.json, common.facts(context))
 
 
 if __name__ == "__main__":

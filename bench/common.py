@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmark programs share: interleaved rounds, medians, records, and an allocator that is fair to PyTorch.
 
-A record is {suite, name, value, unit, baseline, ratio}: baseline names another record's contender of the same run, and
-ratio is the baseline's value over this one's (above 1: this one is faster). Both are null where there is nothing to
-compare with.
+A record is {suite, name, value, unit, spread, baseline, ratio} and what else a suite knows of the case. baseline names
+another record of the same run, and ratio is the baseline's value over this one's (above 1: this one is faster). Both
+are null where there is nothing to compare with; spread is null where a value was not measured in rounds.
 """
 import json
 import os
@@ -31,17 +31,50 @@ def last_level_cache_bytes():
     return max(sizes, default=32 * 2**20)
 
 
-def machine():
-    """The processor's name and the number of cores that this process may use."""
-    for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return f"{line.split(':', 1)[1].strip()}, {len(os.sched_getaffinity(0))} cores"
-    return f"{len(os.sched_getaffinity(0))} cores"
+def facts(context):
+    """What every figure of a run depends on: processor and its features, level, commit, versions, allocator."""
+    import torch
+    from kvq.evaluate import machine
+
+    return {
+        **machine.describe(context, torch.get_num_threads()),
+        "features": machine.features(),
+        "levels": context.levels,
+        "dirty": (machine.commit() or "").endswith("+"),
+        "last_level_cache_bytes": last_level_cache_bytes(),
+    }
 
 
-def interleave(contenders, rounds, warm_up=1):
+def title(suite, context):
+    """The first words of a suite's output."""
+    from kvq.evaluate import machine
+
+    cores = len(os.sched_getaffinity(0))
+    return f"{suite}: {machine.processor()}, {cores} cores; kvq level {context.level}; allocator tuned"
+
+
+def rotation_bytes(mib=None):
+    """Bytes that a contender works through in turn so as to read memory: twice the last-level cache, at most 1 GiB."""
+    return mib * 2**20 if mib else min(2 * last_level_cache_bytes(), 2**30)
+
+
+def copies_for(rotate_bytes, copy_bytes):
+    """How many copies of so many bytes exceed what is to be rotated over; one does where nothing is."""
+    return max(1, min(256, -(-rotate_bytes // copy_bytes)))
+
+
+def median_and_spread(values):
+    """The median and half the range between the quartiles, which needs four values."""
+    if len(values) < 4:
+        return statistics.median(values), None
+    low, _, high = statistics.quantiles(values, n=4)
+    return statistics.median(values), (high - low) / 2
+
+
+def interleave(contenders, rounds, warm_up=1, before=None):
     """Times contenders {name: callable returning the number of units it did} in turns.
 
+    before: {name: callable}, what is done ahead of a contender's turn and not timed.
     Returns {name: [milliseconds a unit, one of each round]}. A machine that becomes slower for a while slows all of
     them; the order turns by one each round, so that nobody always follows the same neighbour.
     """
@@ -49,6 +82,8 @@ def interleave(contenders, rounds, warm_up=1):
     times = {name: [] for name in names}
     for turn in range(-warm_up, rounds):
         for name in names[turn % len(names):] + names[:turn % len(names)]:
+            if before and name in before:
+                before[name]()
             begin = time.perf_counter()
             units = contenders[name]()
             elapsed = (time.perf_counter() - begin) * 1e3 / units
@@ -64,26 +99,29 @@ class Records:
         self.suite = suite
         self.records = []
 
-    def add(self, name, value, unit, baseline=None, ratio=None):
-        self.records.append({"suite": self.suite, "name": name, "value": value, "unit": unit, "baseline": baseline,
-                             "ratio": ratio})
-        against = f"   {ratio:6.2f}x of {baseline}" if baseline else ""
-        print(f"{self.suite:10} {name:64} {value:10.3f} {unit}{against}", flush=True)
+    def add(self, name, value, unit, spread=None, baseline=None, ratio=None, **case):
+        self.records.append({"suite": self.suite, "name": name, "value": value, "unit": unit, "spread": spread,
+                             "baseline": baseline, "ratio": ratio, **case})
+        around = f" +-{spread:.3f}" if spread is not None else ""
+        against = f"   {ratio:.2f}x of {baseline}" if baseline else ""
+        print(f"{self.suite:6} {name:58} {value:10.3f} {unit}{around}{against}", flush=True)
 
     def add_times(self, prefix, times, baselines_of, unit="ms"):
-        """One record per contender and baseline, and one for the spread: half the range between the quartiles."""
+        """One record per contender, or per contender and baseline where it has some."""
         medians = {name: statistics.median(values) for name, values in times.items()}
         for name, values in times.items():
+            value, spread = median_and_spread(values)
             for baseline in baselines_of(name, medians) or [None]:
-                ratio = medians[baseline] / medians[name] if baseline else None
-                self.add(f"{prefix} {name}", medians[name], unit, baseline and f"{prefix} {baseline}", ratio)
-            if len(values) > 3:
-                low, _, high = statistics.quantiles(values, n=4)
-                self.add(f"{prefix} {name}, spread", (high - low) / 2, unit)
+                ratio = medians[baseline] / value if baseline else None
+                self.add(f"{prefix} {name}", value, unit, spread, baseline and f"{prefix} {baseline}", ratio)
 
-    def write(self, path):
-        """Appends to the records that are in the file already: a run of several suites is one file."""
+    def write(self, path, about, **own):
+        """Writes {machine, records, and `own` under the suite's name}. The records join those that are in the file
+        already: a run of several suites is one file."""
         file = pathlib.Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-        file.write_text(json.dumps(before + self.records, indent=1) + "\n", encoding="utf-8")
+        content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"records": []}
+        content |= {"machine": about, "records": content["records"] + self.records}
+        if own:
+            content[self.suite] = own
+        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

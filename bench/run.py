@@ -11,12 +11,12 @@ import sys
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 SUITES = {
-    "attention": "one attention step at 4k and 32k tokens, one thread, beside PyTorch and transformers",
+    "cpu": "attention steps of all formats and shapes beside the memory's speed, ggml, PyTorch and transformers",
     "batch": "SmolLM2 decoding a ragged batch of 8 rows at 4k of context, beside DynamicCache",
     "decode": "SmolLM2 decoding at 1k, 4k and 8k of context, beside DynamicCache and QuantizedCache",
     "capi": "append, attend and commit through the C API, by Google Benchmark",
 }
-PROGRAMS = {"attention": "attention_step.py", "batch": "batch_decode.py", "decode": "smollm2_decode.py"}
+PROGRAMS = {"cpu": "cpu_suite.py", "batch": "batch_decode.py", "decode": "smollm2_decode.py"}
 
 
 def run_capi(json_file):
@@ -27,19 +27,20 @@ def run_capi(json_file):
     if code or not json_file:
         return code
     import common
+    from kvq import lowlevel
 
     records = common.Records("capi")
     for entry in json.loads(report.read_text(encoding="utf-8"))["benchmarks"]:
         if entry.get("aggregate_name", "median") == "median":
             records.add(entry["name"], entry["real_time"], entry["time_unit"])
-    records.write(json_file)
+    records.write(json_file, common.facts(lowlevel.Context()))
     return 0
 
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench", description="Runs benchmark suites; none is a test.")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)} (default: all)")
-    parser.add_argument("--json", metavar="FILE", help="write {suite, name, value, unit, baseline, ratio} records")
+    parser.add_argument("--json", metavar="FILE", help="write the machine and the records as JSON")
     parser.add_argument("--list", action="store_true", help="name the suites")
     options, rest = parser.parse_known_args()
     if options.list:

@@ -66,8 +66,8 @@ def main(arguments=None):
     subject = models.tiny() if options.tiny else models.smollm2(build)
     ordinary = with_sdpa(subject.model)
     context = lowlevel.Context(options.device)
-    print(f"decode: {common.machine()}; {subject.name}; kvq level {context.level}; torch uses "
-          f"{torch.get_num_threads()} threads; allocator tuned")
+    print(f"{common.title('decode', context)}; {subject.name}; torch uses "
+          f"{torch.get_num_threads()} threads")
     ids = subject.encode(prose.handbook())[:, :max(options.lengths)]
     states = speed.prompt_states(subject, ids)
     records = common.Records("decode")
@@ -85,7 +85,7 @@ def main(arguments=None):
             records.add_times(f"{length}", times, lambda name, _: [DYNAMIC, QUANTO] if name.startswith("kvq") else [],
                               "ms/token")
     if options.json:
-        records.write(options.json)
+        records.write(options.json, common.facts(context))
 
 
 if __name__ == "__main__":

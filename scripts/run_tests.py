@@ -125,7 +125,7 @@ def pytest(options):
         command += ["-n", str(options.jobs), "--dist", "loadfile"]
     command += ["--full"] * options.full + ["--fast"] * options.fast
     if options.fast:
-        command += ["-m", "not model and not wheel"]
+        command += ["-m", "not model and not wheel and not bench"]
     if options.filter:
         command += ["-k", options.filter]
     # One store for all tests: what one of them compiled the next one loads. One thread of OpenMP for each worker.

@@ -2,7 +2,7 @@
 //
 // What one decode step of one layer costs through the C API, one thread: the whole step (plan, append, attend, commit)
 // at several lengths, and appending without attending, whose share for quantizing shows between lengths that commit
-// and those that do not. It compares with nothing: bench/attention_step.py does that.
+// and those that do not. It compares with nothing: bench/cpu_suite.py does that.
 #include <benchmark/benchmark.h>
 #include <kvq/kvq.h>
 

@@ -23,7 +23,6 @@ from kvq.evaluate import machine
 
 PACKAGES = ("torch", "transformers", "numpy", "tokenizers", "safetensors", "gguf", "optimum-quanto", "hqq")
 VARIABLES = ("KVQ_", "MALLOC_", "OMP_", "MKL_NUM_THREADS", "HF_HUB_OFFLINE", "LD_PRELOAD", "XDG_CACHE_HOME")
-FEATURES = ("sse4_2", "avx", "avx2", "fma", "f16c", "bmi2", "avx512", "avx_vnni", "amx")
 
 
 @click.command("env", short_help="Show what a bug report needs.")
@@ -106,16 +105,12 @@ def _compiler() -> dict[str, Any]:
 
 
 def _processor() -> dict[str, Any]:
-    flags: set[str] = set()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("flags"):
-            flags.update(line.split(":", 1)[1].split())
     facts: dict[str, Any] = {
         "name": machine.processor(),
         "architecture": platform.machine(),
         "cores of the machine": os.cpu_count(),
         "cores for this process": len(os.sched_getaffinity(0)),
-        "features": sorted(flag for flag in flags if flag.startswith(FEATURES)),
+        "features": machine.features(),
     }
     try:
         context = kvq.lowlevel.shared_context()

@@ -18,6 +18,7 @@ from kvq.evaluate import allocator
 
 PACKAGE = Path(kvq.__file__).resolve().parent
 LIBRARIES = ("libkvq.so", "libkvq-compiler.so")
+FEATURES = ("sse4_2", "avx", "avx2", "fma", "f16c", "bmi2", "avx512", "avx_vnni", "amx")
 
 
 def describe(context: kvq.lowlevel.Context, torch_threads: int) -> dict[str, Any]:
@@ -42,6 +43,15 @@ def processor() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.machine()
+
+
+def features() -> list[str]:
+    """The instruction sets of the processor that matter to kernels, as Linux names them."""
+    flags: set[str] = set()
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("flags"):
+            flags.update(line.split(":", 1)[1].split())
+    return sorted(flag for flag in flags if flag.startswith(FEATURES))
 
 
 def versions(*names: str) -> dict[str, str | None]:
