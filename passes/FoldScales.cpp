@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // kvq-tile-fold-scales: a product with dequantized codes becomes a product with the codes themselves. Coefficients that
-// may be rounded meet centred codes (format-spec accuracy_c1): the error of rounding is then multiplied by how far a code
-// is from the middle of its group, not from its minimum.
+// may be rounded meet centred codes (format-spec accuracy_c1): the error of rounding is then multiplied by how far a
+// code is from the middle of its group, not from its minimum.
 
 #include "passes/Passes.h"
 #include "passes/TileBuilder.h"
@@ -102,8 +102,8 @@ private:
     }
     Origin origin = originOf(op, dequantize, b);
     Value acc = b.dot(origin.value, sums, op.getAcc(), 0);
-    rewriter.replaceOp(op, b.dotScaled(dequantize.getCodes(), coeff, acc, op.getContract(), dequantize.getScale(),
-                                       origin.center));
+    rewriter.replaceOp(
+        op, b.dotScaled(dequantize.getCodes(), coeff, acc, op.getContract(), dequantize.getScale(), origin.center));
   }
 };
 

@@ -108,14 +108,14 @@ def KvqAttachSchedule : Pass<"kvq-attach-schedule"> {
     ==>
     func.func @quantize_k(%cache: !kvq_k4v4)
         attributes {kvq.kernel = "quantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact",
-                    kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 32, rows = 3, vectors = 4, prefetch = 1>} {
+                    kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 64, rows = 8, vectors = 8, prefetch = 1>} {
       kvq.commit %cache side k : !kvq_k4v4
       return
     }
     ```
 
-    The default: a tile is 64 tokens, or as many as a per-channel group has if that is less, and divides the page; up to
-    8 rows by 4 vectors (2 beyond 4 rows) in registers; one page is fetched ahead.
+    The default: a tile is as much of a page as fits 128 tokens and whole groups; up to 8 rows by 8 vectors in registers,
+    of which a target takes what it can hold; one page is fetched ahead.
 
     Precondition: none.
 
@@ -173,6 +173,10 @@ def KvqTileFoldScales : Pass<"kvq-tile-fold-scales"> {
     differ along the contracted dimension they go into the coefficients, one set per group of results; where they differ
     along the result they multiply the sum over each group. The minimum becomes a correction term in the accumulator.
 
+    A product that may be rounded (`round`) makes coefficients that may be, and codes that are measured from the middle of
+    their group, Q/2: rounding a coefficient then moves the result by how far codes are from the middle (format-spec
+    accuracy_c1). What stands for the middle, min + scale * Q/2, takes the minimum's place in the correction.
+
     ```mlir
     func.func @scores(%codes: !kvq_codes, %scale: tensor<1x64xf32>, %min: tensor<1x64xf32>, %q: tensor<3x64xf32>,
                       %acc: tensor<3x32xf32>) -> tensor<3x32xf32> {
@@ -194,12 +198,38 @@ def KvqTileFoldScales : Pass<"kvq-tile-fold-scales"> {
     }
     ```
 
+    ```mlir
+    func.func @rounded(%codes: !kvq_codes, %scale: tensor<1x64xf32>, %min: tensor<1x64xf32>, %q: tensor<3x64xf32>,
+                       %acc: tensor<3x32xf32>) -> tensor<3x32xf32> {
+      %k = kvq_tile.dequantize %codes, %scale, %min axis "channel"
+          : !kvq_codes, tensor<1x64xf32> -> tensor<32x64xf32>
+      %s = kvq_tile.dot %k, %q acc %acc contract 1 round si8
+          : tensor<32x64xf32>, tensor<3x64xf32> -> tensor<3x32xf32>
+      return %s : tensor<3x32xf32>
+    }
+    ==>
+    func.func @rounded(%codes: !kvq_codes, %scale: tensor<1x64xf32>, %min: tensor<1x64xf32>, %q: tensor<3x64xf32>,
+                       %acc: tensor<3x32xf32>) -> tensor<3x32xf32> {
+      %zero = arith.constant dense<0.000000e+00> : tensor<3x1xf32>
+      %half = arith.constant dense<7.500000e+00> : tensor<1x64xf32>
+      %above = arith.mulf %scale, %half : tensor<1x64xf32>
+      %middle = arith.addf %above, %min : tensor<1x64xf32>
+      %row = kvq_tile.dot %middle, %q acc %zero contract 1 : tensor<1x64xf32>, tensor<3x64xf32> -> tensor<3x1xf32>
+      %bias = kvq_tile.broadcast %row dims [0, 1] : tensor<3x1xf32> -> tensor<3x32xf32>
+      %coeff = kvq_tile.coeff %q, %scale as si8 : tensor<3x64xf32>, tensor<1x64xf32> -> tensor<1x3x64xf32>
+      %start = arith.addf %acc, %bias : tensor<3x32xf32>
+      %s = kvq_tile.dot %codes, %coeff acc %start contract 1 center 7.500000e+00
+          : !kvq_codes, tensor<1x3x64xf32> -> tensor<3x32xf32>
+      return %s : tensor<3x32xf32>
+    }
+    ```
+
     The result equals the one before up to the rounding of f32.
 
     Precondition: coefficients are 2-d and the product has neither scale nor center yet. Any other product with
     dequantized values is left as it is, which is right but slow.
 
-    Not this pass's job: centring codes, or keeping coefficients in integers (targets decide by accuracy class).
+    Not this pass's job: how many bits coefficients have (`kvq-expand` chooses by accuracy class), or rounding them.
   }];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect", "::mlir::arith::ArithDialect",
                            "::mlir::tensor::TensorDialect"];

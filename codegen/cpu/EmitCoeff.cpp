@@ -35,8 +35,8 @@ bool TileEmitter::takesIntegers(tile::DotOp op) {
 void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
   ArrayRef<int64_t> shape = cast<RankedTensorType>(op.getType()).getShape();
   RoundedCoeff coeff;
-  coeff.form =
-      integerForm(level, cast<IntegerType>(*op.getRound()), getElementTypeOrSelf(dot.getX().getType()).getIntOrFloatBitWidth());
+  coeff.form = integerForm(level, cast<IntegerType>(*op.getRound()),
+                           getElementTypeOrSelf(dot.getX().getType()).getIntOrFloatBitWidth());
   coeff.rows = shape[1];
   coeff.groups = dot.getScale() ? cast<RankedTensorType>(dot.getScale().getType()).getDimSize(0) : 1;
   coeff.words = shape[2] / coeff.form.codesPerOperand();
@@ -49,8 +49,7 @@ void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
       Value line = add(mul(set, coeff.rows), row);
       Value largest = largestCoefficient(op, set, row, values);
       Type f32 = b.getF32Type();
-      Value matters =
-          b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, largest, splat(f32, kSmallestCoefficient));
+      Value matters = b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, largest, splat(f32, kSmallestCoefficient));
       Value perUnit = b.create<arith::DivFOp>(splat(f32, coeff.form.limit), largest);
       perUnit = b.create<arith::SelectOp>(matters, perUnit, splat(f32, 0.0));
       storeVector(b.create<arith::MulFOp>(largest, splat(f32, 1.0 / coeff.form.limit)),
@@ -67,8 +66,8 @@ void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
   rounded[op.getResult()] = coeff;
 }
 
-// Puts the values of a set and row into `values`; gives the largest magnitude. A NaN counts as nothing: its set is one of
-// groups that no query sees.
+// Puts the values of a set and row into `values`; gives the largest magnitude. A NaN counts as nothing: its set is one
+// of groups that no query sees.
 Value TileEmitter::largestCoefficient(tile::CoeffOp op, Value set, Value row, const Buffer &values) {
   int64_t count = values.shape[0], lanes = wideLanesFor(count);
   Type type = vectorOf(b.getF32Type(), lanes);
@@ -98,8 +97,7 @@ Value TileEmitter::roundCoefficients(const RoundedCoeff &coeff, const Buffer &va
     Value at = add(begin, steps.getInductionVar());
     Value value = loadVector(address(values.ptr, values.element, at), values.element, lanes);
     Value shifted = multiplyAdd(value, scale, splat(floats, kRounder));
-    Value integer =
-        b.create<arith::SubIOp>(b.create<arith::BitcastOp>(ints, shifted), splatInt(ints, kRounderBits));
+    Value integer = b.create<arith::SubIOp>(b.create<arith::BitcastOp>(ints, shifted), splatInt(ints, kRounderBits));
     storeCoefficients(coeff, integer, line, at);
     b.create<scf::YieldOp>(b.create<arith::AddIOp>(steps.getRegionIterArg(0), integer).getResult());
   }

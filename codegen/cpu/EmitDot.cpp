@@ -245,8 +245,8 @@ void TileEmitter::emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffe
       }
       for (int64_t group = 0; group < groups; ++group) {
         SmallVector<Value> sums(tile, splat(vectorOf(b.getF32Type(), lanes), 0.0));
-        auto inner = b.create<scf::ForOp>(constant(group * length), constant((group + 1) * length), constant(lanes),
-                                          sums);
+        auto inner =
+            b.create<scf::ForOp>(constant(group * length), constant((group + 1) * length), constant(lanes), sums);
         {
           OpBuilder::InsertionGuard guard(b);
           b.setInsertionPointToStart(inner.getBody());

@@ -82,8 +82,7 @@ class TileEmitter::IntegerSteps {
 public:
   IntegerSteps(TileEmitter &emitter, const IntegerPanel &panel, Value row, ArrayRef<Value> sets,
                ArrayRef<Value> addresses)
-      : e(emitter), b(emitter.b), panel(panel), addresses(addresses),
-        math(emitter.b, emitter.level, panel.coeff.form) {
+      : e(emitter), b(emitter.b), panel(panel), addresses(addresses), math(emitter.b, emitter.level, panel.coeff.form) {
     // Where the coefficients of a row begin; one place for all vectors where they share a set.
     for (int64_t r = 0; r < panel.tileRows; ++r)
       for (Value set : sets) {
@@ -118,7 +117,8 @@ private:
     return d;
   }
 
-  // A loop over [begin, begin + count) by `step` that carries `values`; straight code where it has at most `unroll` turns.
+  // A loop over [begin, begin + count) by `step` that carries `values`; straight code where it has at most `unroll`
+  // turns.
   void carry(SmallVectorImpl<Value> &values, Value begin, int64_t count, int64_t step, int64_t unroll,
              function_ref<void(SmallVectorImpl<Value> &, Value)> body) {
     if (count / step <= unroll) {
@@ -262,9 +262,8 @@ void TileEmitter::emitIntegerDot(tile::DotOp op, const Packed &codes, const Roun
     Value firstStep = prefetches ? mul(div(column, panel.tileVectors * panel.lanes), words) : Value();
     if (cutOnce)
       cutColumnPanel(panel, column, firstStep);
-    loop(0, rows, panel.tileRows, [&](Value row) {
-      emitIntegerTile(op, panel, out, row, column, cutOnce ? Value() : firstStep);
-    });
+    loop(0, rows, panel.tileRows,
+         [&](Value row) { emitIntegerTile(op, panel, out, row, column, cutOnce ? Value() : firstStep); });
   });
   if (prefetches)
     prefetch.firstStep += wordSteps(op);

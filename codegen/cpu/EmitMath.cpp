@@ -22,13 +22,13 @@ static Type withElement(Type type, Type element) {
   return element;
 }
 
-// 2^x = 2^n 2^f, n = round(x), f in [-1/2, 1/2]; 2^f by the polynomial of degree 6 with the least relative error, 1.9e-9
-// before rounding (Remez), so that 2^0 is 1. Adding 1.5 * 2^23 rounds x and leaves n in the low bits. Below -124.5 the
-// result is 0, so that a masked score weighs nothing; above 128 it is infinity. A select of a comparison is one
-// instruction where minnum is three, and keeps a NaN.
+// 2^x = 2^n 2^f, n = round(x), f in [-1/2, 1/2]; 2^f by the polynomial of degree 6 with the least relative
+// error, 1.9e-9 before rounding (Remez), so that 2^0 is 1. Adding 1.5 * 2^23 rounds x and leaves n in the low bits.
+// Below -124.5 the result is 0, so that a masked score weighs nothing; above 128 it is infinity. A select of a
+// comparison is one instruction where minnum is three, and keeps a NaN.
 Value TileEmitter::emitExp2(Value x) {
-  static constexpr double kPolynomial[] = {1.0000000005541663,   0.693147205737269,     0.24022646890634677,
-                                           0.05550328776963366,  0.009618488957046853,  0.0013399931219749573,
+  static constexpr double kPolynomial[] = {1.0000000005541663,   0.693147205737269,    0.24022646890634677,
+                                           0.05550328776963366,  0.009618488957046853, 0.0013399931219749573,
                                            0.0001534581202176796};
   Type type = x.getType(), ints = withElement(type, b.getI32Type());
   Value low = splat(type, -124.5), high = splat(type, 128.0), magic = splat(type, 12582912.0);

@@ -37,9 +37,9 @@ static llvm::Expected<std::unique_ptr<llvm::TargetMachine>> createMachine(const 
     return llvm::createStringError("no back end for level " + level.name + " is linked in here; kvqc has all of them");
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Standard; // fuses what says so (llvm.fmuladd), nothing else
-  return std::unique_ptr<llvm::TargetMachine>(
-      target->createTargetMachine(triple, level.cpu, level.features, options, llvm::Reloc::PIC_,
-                                  llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
+  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(triple, level.cpu, level.features, options,
+                                                                          llvm::Reloc::PIC_, llvm::CodeModel::Small,
+                                                                          llvm::CodeGenOptLevel::Default));
 }
 
 // What every function of an object must know: no calls to the C library (a loop must not become memcpy), vectors as

@@ -3,8 +3,8 @@
 // How a level multiplies codes by coefficients that are integers (format-spec accuracy_c1): which bits of a coefficient
 // meet which bits of a word, and the one instruction that does it.
 //
-// A word of 32 bits holds codes in four bytes; byte j of plane e is the code of contracted index 4e + j. An *operand* is
-// what one multiplication takes of every word of a vector: a plane (four codes a lane), or, for products of i16, the
+// A word of 32 bits holds codes in four bytes; byte j of plane e is the code of contracted index 4e + j. An *operand*
+// is what one multiplication takes of every word of a vector: a plane (four codes a lane), or, for products of i16, the
 // even or the odd bytes of a plane (two codes a lane). A *coefficient word* is the same for all lanes: the coefficients
 // that meet an operand, as bytes or as halves.
 #pragma once
@@ -17,11 +17,11 @@ namespace mlir::kvq::cpu {
 
 struct IntegerForm {
   IntegerDot kind = IntegerDot::Pairs;
-  int64_t limbs = 1;         // passes over the codes; each takes 8 bits of the coefficients
-  bool signedCoeff = true;   // the highest limb; the lower one of two is signed too
-  bool movedCodes = false;   // codes are code - 128, as signed bytes
-  int64_t limit = 127;       // largest magnitude of a coefficient
-  int64_t halvesRun = 1;     // Halves: operands whose products are summed in i16 without overflow
+  int64_t limbs = 1;       // passes over the codes; each takes 8 bits of the coefficients
+  bool signedCoeff = true; // the highest limb; the lower one of two is signed too
+  bool movedCodes = false; // codes are code - 128, as signed bytes
+  int64_t limit = 127;     // largest magnitude of a coefficient
+  int64_t halvesRun = 1;   // Halves: operands whose products are summed in i16 without overflow
 
   bool usesPairs() const { return kind == IntegerDot::Pairs; }
   int64_t operandsPerPlane() const { return usesPairs() ? 2 : 1; }

@@ -22,8 +22,7 @@ static const CpuLevel kLevels[] = {
     {"x86-64-v4-vnni", Arch::X86, "x86-64-v4", "+avx512vnni", KVQ_V4 " avx512vnni", 16, 16, true, true,
      IntegerDot::Bytes},
     {"aarch64", Arch::AArch64, "generic", "", "neon", 4, 16, true, true, IntegerDot::Pairs},
-    {"aarch64-dotprod", Arch::AArch64, "generic", "+dotprod", "neon dotprod", 4, 16, true, true,
-     IntegerDot::SameSigns},
+    {"aarch64-dotprod", Arch::AArch64, "generic", "+dotprod", "neon dotprod", 4, 16, true, true, IntegerDot::SameSigns},
 };
 
 llvm::ArrayRef<CpuLevel> mlir::kvq::cpu::allLevels() { return kLevels; }

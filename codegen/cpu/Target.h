@@ -28,15 +28,15 @@ enum class IntegerDot {
 struct CpuLevel {
   std::string name; // "x86-64-v4"
   Arch arch = Arch::X86;
-  StringRef cpu;               // LLVM's name of the processor
-  StringRef features;          // beyond that processor's, as LLVM writes them: "+avx512vnni"
-  StringRef required;          // host features that it needs, space-separated
-  int64_t lanes = 4;           // f32 lanes of a native vector
-  int64_t accumulators = 8;    // vector registers that a register tile may use for its results
+  StringRef cpu;                  // LLVM's name of the processor
+  StringRef features;             // beyond that processor's, as LLVM writes them: "+avx512vnni"
+  StringRef required;             // host features that it needs, space-separated
+  int64_t lanes = 4;              // f32 lanes of a native vector
+  int64_t accumulators = 8;       // vector registers that a register tile may use for its results
   bool hasHalfConversion = false; // F16C
   bool hasRound = false;          // SSE4.1 roundps
   IntegerDot integers = IntegerDot::Pairs;
-  bool spelledOut = false;     // @host
+  bool spelledOut = false; // @host
 };
 
 // All levels, weakest first within an architecture, without the @host ones.

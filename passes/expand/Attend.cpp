@@ -164,8 +164,8 @@ Value AttendEmitter::blockAt(Value entry) {
                               indexArg(KVQ_ATTEND_BLOCK_STRIDE));
 }
 
-// First the tiles that every row sees whole and whose V is packed, then the others: the common tile pays nothing for the
-// rare one. Under a window either end may cut a tile, and all are taken as the rare one.
+// First the tiles that every row sees whole and whose V is packed, then the others: the common tile pays nothing for
+// the rare one. Under a window either end may cut a tile, and all are taken as the rare one.
 Softmax AttendEmitter::visitPages(Softmax state) {
   if (request.window)
     return visitPackedTiles(packedBegin, packedEnd, /*whole=*/false, state);

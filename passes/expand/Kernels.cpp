@@ -75,12 +75,12 @@ SmallVector<Type> mlir::kvq::getKernelArgumentTypes(MLIRContext *context, const 
 }
 
 // A tile is as much of a page as fits 128 tokens and whole groups: what is done once a tile (coefficients, the output's
-// rescaling) costs less the longer it is.
+// rescaling) costs less the longer it is. With many rows their scores ask for a shorter one, or leave the cache.
 static int64_t defaultTileTokens(const ::kvq::KernelRequest &request) {
   auto fits = [&](int64_t tokens, const ::kvq::SideFormat &side) {
     return !side.perChannel() || side.group % tokens == 0 || tokens % side.group == 0;
   };
-  for (int64_t tokens = std::min(request.pageTokens, 128); tokens > 16; tokens -= 16)
+  for (int64_t tokens = std::min(request.pageTokens, request.rows > 32 ? 64 : 128); tokens > 16; tokens -= 16)
     if (request.pageTokens % tokens == 0 && fits(tokens, request.pair.k) && fits(tokens, request.pair.v))
       return tokens;
   return 16;

@@ -1,20 +1,20 @@
 // RUN: kvq-tile-opt %s -kvq-cpu-vector=level=x86-64-v4 -split-input-file | FileCheck %s --check-prefixes=CHECK,WIDE
 // RUN: kvq-tile-opt %s -kvq-cpu-vector=level=x86-64 -split-input-file | FileCheck %s --check-prefixes=CHECK,NARROW
 
-// The example of the dialect's description: one vector per step of a rolled loop, one horizontal maximum.
+// Four vectors per step of a rolled loop, so that their maxima do not wait for each other; one horizontal maximum.
 // CHECK-LABEL: func.func @kvq_entry(%{{.*}}: !llvm.ptr, %{{.*}}: !llvm.ptr) -> i32
 // CHECK: scf.for
-// WIDE: llvm.load {{.*}} -> vector<16xf32>
-// NARROW: llvm.load {{.*}} -> vector<4xf32>
+// WIDE: llvm.load {{.*}} -> vector<64xf32>
+// NARROW: llvm.load {{.*}} -> vector<16xf32>
 // CHECK: arith.maxnumf
 // CHECK: vector.reduction <maxnumf>
 // CHECK-NOT: kvq_tile
 func.func @row_max(%x: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {
   %row = kvq_tile.program_id 0
-  %c64 = arith.constant 64 : index
-  %at = arith.muli %row, %c64 : index
-  %v = kvq_tile.load %x[%at] : !kvq_tile.ptr<f32>, index -> tensor<64xf32>
-  %m = kvq_tile.reduce max %v dim 0 : tensor<64xf32> -> f32
+  %c256 = arith.constant 256 : index
+  %at = arith.muli %row, %c256 : index
+  %v = kvq_tile.load %x[%at] : !kvq_tile.ptr<f32>, index -> tensor<256xf32>
+  %m = kvq_tile.reduce max %v dim 0 : tensor<256xf32> -> f32
   kvq_tile.store %m, %out[%row] : f32, !kvq_tile.ptr<f32>, index
   return
 }

@@ -11,23 +11,6 @@ func.func @half_arithmetic(%p: !kvq_tile.ptr<f16>) attributes {kvq_tile.kernel} 
 
 // -----
 
-func.func @center(%page: !kvq_tile.ptr<i8>, %p: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {
-  %c0 = arith.constant 0 : index
-  %at = tensor.splat %c0 : tensor<1xindex>
-  %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8>
-      -> tensor<32x16xi8, #kvq_tile.layout<"[ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:2 ch:4">>
-  %c = kvq_tile.load %p[%at] : !kvq_tile.ptr<f32>, tensor<1xindex> -> tensor<1x16xf32>
-  %z = arith.constant dense<0.0> : tensor<1x32xf32>
-  // expected-error @below {{has a center; the f32 arithmetic of class `exact` takes raw codes and their minimum}}
-  %s = kvq_tile.dot %k, %c acc %z contract 1 center 7.5
-      : tensor<32x16xi8, #kvq_tile.layout<"[ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:2 ch:4">>, tensor<1x16xf32>
-      -> tensor<1x32xf32>
-  kvq_tile.store %s, %p[%at] : tensor<1x32xf32>, !kvq_tile.ptr<f32>, tensor<1xindex>
-  return
-}
-
-// -----
-
 func.func @combined_bits(%page: !kvq_tile.ptr<i8>, %p: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel} {
   %c0 = arith.constant 0 : index
   %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8>

@@ -61,10 +61,19 @@
 // Two products with codes in the loop over pages, two with rows of the tail in the loop over raw tokens.
 // ATTEND: func.func @attend(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<i64>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: f32, %{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: i64)
 // ATTEND-NOT: kvq_tile.dequantize
+// Tiles that every row sees whole: no choice between scores and the value of a masked one.
 // ATTEND: scf.for
 // ATTEND: kvq_tile.prefetch
-// ATTEND: kvq_tile.dot {{.*}} contract 1 : tensor<32x64xi4
-// ATTEND: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xi2
+// ATTEND: %[[Q:.*]] = kvq_tile.coeff %{{.*}}, %{{.*}} as si16 : tensor<3x64xf32>, tensor<2x64xf32> -> tensor<2x3x64xf32>
+// ATTEND: kvq_tile.dot %{{.*}}, %[[Q]] acc {{.*}} contract 1 center 7.500000e+00 : tensor<64x64xi4
+// ATTEND-NOT: arith.select
+// ATTEND: %[[P:.*]] = kvq_tile.coeff {{.*}} as ui16 : tensor<3x64xf32>
+// ATTEND: kvq_tile.dot %{{.*}}, %[[P]] acc {{.*}} contract 0 center 1.500000e+00 : tensor<64x128xi2
+// Tiles at the end of the packed tokens.
+// ATTEND: scf.for
+// ATTEND: kvq_tile.dot {{.*}} contract 1 center 7.500000e+00 : tensor<64x64xi4
+// ATTEND: arith.select
+// ATTEND: kvq_tile.dot {{.*}} contract 0 center 1.500000e+00 : tensor<64x128xi2
 // ATTEND: scf.for
 // ATTEND: kvq_tile.dot {{.*}} contract 1 : tensor<32x64xf32>
 // ATTEND: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xf32>
@@ -97,11 +106,11 @@
 // With a lagging V: a loop over tiles whose V is packed, one over tiles whose V is partly in the tail, one over raw tokens.
 // LAG: func.func @attend
 // LAG: scf.for
-// LAG: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xi2
+// LAG: kvq_tile.dot {{.*}} contract 0 center 1.500000e+00 : tensor<64x128xi2
 // LAG-NEXT: scf.yield
 // LAG: scf.for
-// LAG: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xi2
-// LAG: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xf32>
+// LAG: kvq_tile.dot {{.*}} contract 0 center 1.500000e+00 : tensor<64x128xi2
+// LAG: kvq_tile.dot {{.*}} contract 0 : tensor<64x128xf32>
 // LAG-NEXT: scf.yield
 // LAG: scf.for
 // LAG: return

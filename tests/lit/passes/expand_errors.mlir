@@ -137,7 +137,7 @@ func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32) -> tensor
 
 // expand_c7: 48 tokens do not make up a page of 64, nor lie in a group of 32.
 func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact", kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 48, rows = 3, vectors = 4, prefetch = 0>} {
-  // expected-error @+1 {{tile_tokens is 48, which does not divide a page of 64 tokens into whole groups; use 32}}
+  // expected-error @+1 {{tile_tokens is 48, which does not divide a page of 64 tokens into whole groups; use 64}}
   %o, %lse = kvq.attention %q, %cache scale %scale bounds <causal = true> : tensor<?x?x64xf32>, !cache -> tensor<?x?x64xf32>, tensor<?x?xf32>
   return %o : tensor<?x?x64xf32>
 }

@@ -10,14 +10,17 @@
 // CHECK: tensor.splat %[[SCALE]]
 // CHECK: scf.for
 // CHECK: %[[S:.*]] = kvq_tile.dot
-// CHECK: %[[CAPS:.*]] = tensor.splat %[[CAP]] : tensor<3x32xf32>
-// CHECK: %[[T:.*]] = arith.divf %[[S]], %[[CAPS]] : tensor<3x32xf32>
-// CHECK: %[[U:.*]] = math.tanh %[[T]] : tensor<3x32xf32>
-// CHECK: %[[CAPPED:.*]] = arith.mulf %[[U]], %[[CAPS]] : tensor<3x32xf32>
-// CHECK: %[[K:.*]] = arith.index_cast %{{.*}} : tensor<3x32xindex> to tensor<3x32xi32>
-// CHECK: arith.sitofp %[[K]] : tensor<3x32xi32> to tensor<3x32xf32>
+// CHECK: %[[CAPS:.*]] = tensor.splat %[[CAP]] : tensor<3x64xf32>
+// CHECK: %[[T:.*]] = arith.divf %[[S]], %[[CAPS]] : tensor<3x64xf32>
+// CHECK: %[[U:.*]] = math.tanh %[[T]] : tensor<3x64xf32>
+// CHECK: %[[CAPPED:.*]] = arith.mulf %[[U]], %[[CAPS]] : tensor<3x64xf32>
+// CHECK: %[[K:.*]] = arith.index_cast %{{.*}} : tensor<3x64xindex> to tensor<3x64xi32>
+// CHECK: arith.sitofp %[[K]] : tensor<3x64xi32> to tensor<3x64xf32>
+// Tiles at the end of the packed tokens, then the tail.
 // CHECK: scf.for
-// CHECK: math.tanh
+// CHECK: math.tanh {{.*}} : tensor<3x64xf32>
+// CHECK: scf.for
+// CHECK: math.tanh {{.*}} : tensor<3x32xf32>
 func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32, %cap: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
   %o, %lse = kvq.attention %q, %cache scale %scale captures(%cap : f32) bounds <causal = true> : tensor<?x?x64xf32>, !cache -> tensor<?x?x64xf32>, tensor<?x?xf32> score {
   ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index, %c: f32):

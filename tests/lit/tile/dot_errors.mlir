@@ -18,6 +18,33 @@ func.func @f(%v: tensor<3x64xf32>, %s: tensor<2x64xf32>) {
 
 // -----
 
+// coeff_c1
+func.func @f(%v: tensor<3x64xf32>) {
+  // expected-error @+1 {{values [R, C], scale [S, C] and result [S, R, C] do not agree: 'tensor<3x64xf32>', 'tensor<2x3x64xf32>'}}
+  %x = kvq_tile.coeff %v as si8 : tensor<3x64xf32> -> tensor<2x3x64xf32>
+  return
+}
+
+// -----
+
+// coeff_c2
+func.func @f(%v: tensor<3x64xf32>) {
+  // expected-error @+1 {{rounds coefficients to 'i8'; use si8, si16, ui8 or ui16}}
+  %x = kvq_tile.coeff %v as i8 : tensor<3x64xf32> -> tensor<1x3x64xf32>
+  return
+}
+
+// -----
+
+// dot_c4
+func.func @f(%x: tensor<32x64xf32>, %c: tensor<3x64xf32>, %a: tensor<3x32xf32>) {
+  // expected-error @+1 {{rounds coefficients to 'si4'; use si8, si16, ui8 or ui16}}
+  %s = kvq_tile.dot %x, %c acc %a contract 1 round si4 : tensor<32x64xf32>, tensor<3x64xf32> -> tensor<3x32xf32>
+  return
+}
+
+// -----
+
 // dot_c1: contract 1 meets channels, contract 0 tokens
 #layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
 func.func @f(%k: tensor<32x64xi4, #layout>, %c: tensor<3x32xf32>, %a: tensor<3x32xf32>) {

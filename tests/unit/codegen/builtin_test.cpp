@@ -6,6 +6,7 @@
 #include "tests/unit/codegen/run_kernel.h"
 
 #include "runtime/format/problem.h"
+#include "llvm/Support/TargetSelect.h"
 
 using namespace kvq_test;
 
@@ -14,6 +15,10 @@ namespace {
 class Builtin : public testing::TestWithParam<const mlir::kvq::cpu::CpuLevel *> {};
 
 std::vector<const mlir::kvq::cpu::CpuLevel *> allLevels() {
+  llvm::InitializeAllTargetInfos();
+  llvm::InitializeAllTargets();
+  llvm::InitializeAllTargetMCs();
+  llvm::InitializeAllAsmPrinters();
   std::vector<const mlir::kvq::cpu::CpuLevel *> levels;
   for (const mlir::kvq::cpu::CpuLevel &level : mlir::kvq::cpu::allLevels())
     levels.push_back(&level);

@@ -24,14 +24,17 @@ struct Case {
   int channels; // of the page
   int tokens;   // of the tile
   int rows;
-  int sets;   // coefficient sets S
-  int groups; // result scale groups G; 0 for no scale
+  int sets;               // coefficient sets S
+  int groups;             // result scale groups G; 0 for no scale
+  std::string round = ""; // how coefficients may be rounded; then codes are centred
+  double center() const { return round.empty() ? 0 : ((1 << bits) - 1) / 2.0; }
 };
 
 std::ostream &operator<<(std::ostream &os, const Case &c) {
   return os << "b" << c.bits << (c.profile == kvq::Profile::Vnni ? "_vnni" : "_kivi")
             << (c.side == kvq::Side::K ? "_k" : "_v") << "_contract" << c.contract << "_d" << c.channels << "_t"
-            << c.tokens << "_r" << c.rows << "_s" << c.sets << "_g" << c.groups;
+            << c.tokens << "_r" << c.rows << "_s" << c.sets << "_g" << c.groups << (c.round.empty() ? "" : "_")
+            << c.round;
 }
 
 std::vector<Case> cases() {
@@ -47,6 +50,34 @@ std::vector<Case> cases() {
         result.push_back({bits, profile, side, 1 - contract, 64, 32, 2, 2, 2}); // against the grain: by unpacking
       }
   return result;
+}
+
+// Coefficients as integers: every rounding with every width on both sides; shapes with several sets, groups that are
+// rolled, rows that are no multiple of a register tile's, and rows of several tiles, for which operands are cut once.
+std::vector<Case> roundedCases() {
+  std::vector<Case> result;
+  int turn = 0;
+  for (int bits : {2, 4, 8})
+    for (auto side : {kvq::Side::K, kvq::Side::V})
+      for (const char *round : {"si8", "ui8", "si16", "ui16"}) {
+        int first = (turn + turn / 4) % 4; // every width and rounding meets every shape
+        ++turn;
+        for (int shape : {first, (first + 2) % 4}) {
+          Case c{bits, kvq::Profile::Vnni, side, side == kvq::Side::K ? 1 : 0, 0, 64, 0, 1, 0, round};
+          std::tie(c.channels, c.rows, c.sets, c.groups) = std::array<std::tuple<int, int, int, int>, 4>{
+              {{80, 5, 1, 0}, {128, 4, 2, 0}, {64, 12, 1, 2}, {256, 7, 1, 1}}}[shape];
+          result.push_back(c);
+        }
+      }
+  return result;
+}
+
+// The levels of this host, and in plain IR those that multiply in another way.
+std::vector<const mlir::kvq::cpu::CpuLevel *> everyLevel() {
+  auto levels = hostLevels();
+  for (const char *name : {"x86-64-v3-vnni", "x86-64-v4", "x86-64-v4-vnni", "aarch64-dotprod"})
+    levels.push_back(mlir::kvq::cpu::findLevel(std::string(name) + "@host"));
+  return levels;
 }
 
 std::string type(std::initializer_list<int64_t> shape, const std::string &element) {
@@ -79,14 +110,14 @@ std::string dotProgram(const Case &c, const kvq::Layout &layout) {
                      "  %codes = kvq_tile.codes %codes_p[%at, %c0] : !kvq_tile.ptr<i8> -> " +
                      packed + "\n";
   text += loadTile("x", c.rows, contracted) + loadTile("factor", c.sets, contracted) + loadTile("acc", c.rows, results);
-  text += "  %coeff = kvq_tile.coeff %x, %factor : " + type({c.rows, contracted}, "f32") + ", " +
-          type({c.sets, contracted}, "f32") + " -> " + coeff + "\n";
+  text += "  %coeff = kvq_tile.coeff %x, %factor " + (c.round.empty() ? "" : "as " + c.round) + " : " +
+          type({c.rows, contracted}, "f32") + ", " + type({c.sets, contracted}, "f32") + " -> " + coeff + "\n";
   if (c.groups)
     text += loadTile("scale", c.groups, results);
   text += "  %r = kvq_tile.dot %codes, %coeff acc %acc" + std::string(c.groups ? " scale %scale" : "") + " contract " +
-          std::to_string(c.contract) + " : " + packed + ", " + coeff + (c.groups ? ", " + scale : "") + " -> " + acc +
-          "\n  %out_i = kvq_tile.iota : " + type({c.rows}, "index") + "\n  %out_c = arith.constant dense<" +
-          std::to_string(results) + "> : " + type({c.rows}, "index") +
+          std::to_string(c.contract) + " center " + std::to_string(c.center()) + " : " + packed + ", " + coeff +
+          (c.groups ? ", " + scale : "") + " -> " + acc + "\n  %out_i = kvq_tile.iota : " + type({c.rows}, "index") +
+          "\n  %out_c = arith.constant dense<" + std::to_string(results) + "> : " + type({c.rows}, "index") +
           "\n  %out_o = arith.muli %out_i, %out_c : " + type({c.rows}, "index") +
           "\n  kvq_tile.store %r, %out_p[%out_o] : " + acc + ", !kvq_tile.ptr<f32>, " + type({c.rows}, "index") +
           "\n  return\n}\n";
@@ -98,22 +129,29 @@ int codeAt(const std::vector<uint8_t> &page, const kvq::Layout &layout, int bits
   return (page[bit / 8] >> (bit % 8)) & ((1 << bits) - 1);
 }
 
+std::string levelText(const mlir::kvq::cpu::CpuLevel *level) {
+  std::string name = level->name;
+  std::replace_if(name.begin(), name.end(), [](char c) { return c == '-' || c == '@'; }, '_');
+  return name;
+}
+
 class Dot : public testing::TestWithParam<std::tuple<const mlir::kvq::cpu::CpuLevel *, Case>> {};
+static const auto dotName = [](const auto &info) {
+  std::ostringstream os;
+  os << std::get<1>(info.param);
+  return levelText(std::get<0>(info.param)) + "_" + os.str();
+};
 INSTANTIATE_TEST_SUITE_P(All, Dot, testing::Combine(testing::ValuesIn(hostLevels()), testing::ValuesIn(cases())),
-                         [](const auto &info) {
-                           std::ostringstream os;
-                           os << std::get<1>(info.param);
-                           std::string level = std::get<0>(info.param)->name;
-                           std::replace(level.begin(), level.end(), '-', '_');
-                           return level + "_" + os.str();
-                         });
+                         dotName);
+INSTANTIATE_TEST_SUITE_P(Rounded, Dot,
+                         testing::Combine(testing::ValuesIn(everyLevel()), testing::ValuesIn(roundedCases())), dotName);
 
 TEST_P(Dot, dot_c1_equals_its_definition) {
   auto [level, c] = GetParam();
   kvq::Layout layout = kvq::makeLayout(c.profile, c.side, c.bits, kTokens, c.channels);
   int64_t contracted = c.contract == 1 ? c.channels : c.tokens, results = c.contract == 1 ? c.tokens : c.channels;
   std::mt19937 random(7);
-  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::uniform_real_distribution<float> uniform(c.round.starts_with("u") ? 0 : -1, 1);
   auto fill = [&](int64_t count) {
     std::vector<float> values(count);
     for (float &v : values)
@@ -125,6 +163,11 @@ TEST_P(Dot, dot_c1_equals_its_definition) {
     byte = static_cast<uint8_t>(random());
   auto x = fill(c.rows * contracted), factor = fill(c.sets * contracted), acc = fill(c.rows * results);
   auto scale = fill(std::max(1, c.groups) * results);
+  if (!c.round.empty() && c.channels == 256) { // the largest sums that there can be
+    std::fill(page.begin(), page.end(), 0xff);
+    std::fill(x.begin(), x.end(), 1.0f);
+    std::fill(factor.begin(), factor.end(), 1.0f);
+  }
   std::vector<float> out(c.rows * results);
   int64_t token = kTokens - c.tokens;
   run(dotProgram(c, layout), level,
@@ -133,17 +176,23 @@ TEST_P(Dot, dot_c1_equals_its_definition) {
       1);
   for (int64_t r = 0; r < c.rows; ++r)
     for (int64_t n = 0; n < results; ++n) {
-      double expected = acc[r * results + n], size = std::fabs(expected);
+      double expected = acc[r * results + n], size = std::fabs(expected), largest = 0, reach = 0;
       for (int64_t i = 0; i < contracted; ++i) {
         int code =
             c.contract == 1 ? codeAt(page, layout, c.bits, token + n, i) : codeAt(page, layout, c.bits, token + i, n);
-        double term = code * static_cast<double>(x[r * contracted + i]) * factor[n * c.sets / results * contracted + i];
+        double coeff = static_cast<double>(x[r * contracted + i]) * factor[n * c.sets / results * contracted + i];
+        double rest = code - c.center();
         if (c.groups)
-          term *= scale[i * c.groups / contracted * results + n];
-        expected += term;
-        size += std::fabs(term);
+          rest *= scale[i * c.groups / contracted * results + n];
+        expected += rest * coeff;
+        size += std::fabs(rest * coeff);
+        largest = std::max(largest, std::fabs(coeff));
+        reach += std::fabs(rest);
       }
-      ASSERT_NEAR(out[r * results + n], expected, 1e-6 * size) << "row " << r << " result " << n;
+      // Half a unit of each coefficient, of which the largest has at least 7 or 14 bits (coeff's description).
+      double units = c.round.empty() ? INFINITY : c.round.ends_with("16") ? 16383 : 127;
+      double tolerance = 1e-6 * size + reach * largest / units / 2;
+      ASSERT_NEAR(out[r * results + n], expected, tolerance) << "row " << r << " result " << n;
     }
 }
 
@@ -154,8 +203,7 @@ INSTANTIATE_TEST_SUITE_P(All, StoreCodes,
                                           testing::Values(kvq::Profile::Vnni, kvq::Profile::Kivi),
                                           testing::Values(kvq::Side::K, kvq::Side::V)),
                          [](const auto &info) {
-                           std::string level = std::get<0>(info.param)->name;
-                           std::replace(level.begin(), level.end(), '-', '_');
+                           std::string level = levelText(std::get<0>(info.param));
                            bool vnni = std::get<2>(info.param) == kvq::Profile::Vnni;
                            bool k = std::get<3>(info.param) == kvq::Side::K;
                            return level + "_b" + std::to_string(std::get<1>(info.param)) + (vnni ? "_vnni" : "_kivi") +
