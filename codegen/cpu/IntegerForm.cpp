@@ -11,7 +11,8 @@
 using namespace mlir;
 using namespace mlir::kvq::cpu;
 
-// Sums stay below 2^31: 256 contracted codes of at most 255 times 32767, or times 65535 where codes are moved.
+static constexpr int64_t kLongestSum = 256; // contracted codes: the largest head, the longest tile
+
 IntegerForm mlir::kvq::cpu::integerForm(const CpuLevel &level, IntegerType rounding, int64_t bits) {
   IntegerForm form;
   form.signedCoeff = rounding.isSigned();
@@ -37,6 +38,8 @@ IntegerForm mlir::kvq::cpu::integerForm(const CpuLevel &level, IntegerType round
     form.movedCodes = bits == 8 && (form.kind == IntegerDot::Bytes) != form.signedCoeff;
     break;
   }
+  int64_t largestCode = form.movedCodes ? 128 : (int64_t(1) << bits) - 1;
+  form.limit = std::min(form.limit, ((int64_t(1) << 31) - 1) / (kLongestSum * largestCode));
   return form;
 }
 
