@@ -14,7 +14,7 @@ import torch
 from kvq_oracle import attention
 from kvq_oracle.cache import BadValue, CacheError, CacheFull, CacheModel
 from kvq_oracle.quantize import round_to
-from tolerances import ATTENTION_RMS, MERGED_RMS, lse_tolerance, relative_rms
+from tolerances import attention_rms, budget, lse_tolerance, merged_rms, relative_rms
 
 import kvq
 from kvq import lowlevel
@@ -270,11 +270,13 @@ class Twins:
         assert (lse[~real] == UNTOUCHED).all() and (out[~real] == UNTOUCHED).all()
 
     def _check_answers(self, expected, got):
-        rms = (MERGED_RMS if self.raw else ATTENTION_RMS)[self.case.dtype]
+        pair = self.model.rules.format.pair
+        arithmetic = budget(self.case.accuracy, min(pair.k.bits, pair.v.bits))
+        rms = (merged_rms if self.raw else attention_rms)(self.case.dtype, arithmetic)
         for (o, lse), (got_o, got_lse) in zip(expected, got, strict=True):
             if o.shape[1]:
                 assert relative_rms(got_o, o) <= rms
-                assert (np.abs(got_lse - lse) <= lse_tolerance(lse)).all()
+                assert (np.abs(got_lse - lse) <= lse_tolerance(lse, arithmetic)).all()
 
     # -- comparing ---------------------------------------------------------------------------------------------------
 
