@@ -4,6 +4,8 @@
 // launching without a cache.
 #include "tests/unit/cache_harness.h"
 
+#include "runtime/format/problem.h"
+
 #include <kvq/kernel_abi.h>
 
 #include <bit>
