@@ -32,7 +32,7 @@ _BUDGETS = {
     },
     "fast": {
         "ordinary": (3e-2, 3e-2, 6e-2),
-        "dominant": (1.5e-1, 1.5e-1, 1.5e-1),
+        "dominant": (6e-2, 6e-2, 6e-2),
         "outliers": (6e-2, 6e-2, 6e-2),
         "extreme": (2e-1, 2e-1, 2e-1),
     },
@@ -53,7 +53,8 @@ def budget(accuracy, bits, values="ordinary"):
       2.6e-2 of at most 4e-2); with scores of tens, 8 bits leave of a score what 16 do of one 256 times as large.
     - `fast`: 8-bit coefficients of both make 1.2e-2 over ordinary values; 2.5 times that leaves room for channels of
       unequal size, which share one factor, and 5 times for outliers. A probability of 1 in its tile leaves the others
-      1/255 as their step, and whatever of them is below half of it is lost: 12 % were measured, hence 15.
+      1/255 as their step, and whatever of them is below half of it is lost: 3e-2 by the model of the arithmetic, whose
+      codes are centred; without a centre of the same rounded coefficients it is 15e-2.
     """
     return _BUDGETS[accuracy][values][{8: 0, 4: 1, 3: 1, 2: 2}[bits]]
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """accuracy_c1 in f64: attention over packed keys with coefficients rounded to integers, and the same with one mistake.
 
-It shows that the budgets of tests/tolerances.py can be kept by the arithmetic that the specification describes, and that
-no corner is needed which does not tell a mistake from it. No kernel is compared with it.
+It shows that the arithmetic which the specification describes keeps the budgets of tests/tolerances.py, and that a
+mistake in it does not. No kernel is compared with it.
 """
 
 from dataclasses import dataclass

@@ -5,7 +5,6 @@ budgets themselves against a model of the arithmetic and its mistakes."""
 import numpy as np
 import pytest
 
-import class_corners
 import tolerances
 from attend_kernel import prepare_attend
 from checks import check_attend, compare_partials, levels, seed_of
@@ -53,3 +52,41 @@ def modelled(corner, pair, accuracy, mistake=""):
 def test_accuracy_c1_keeps_the_budget(corner, pair, accuracy):
     launch, outputs, budget = modelled(corner, pair, accuracy)
     compare_partials(outputs, launch, "model", budget)
+
+
+FLAT, OUTLIERS = "dominant token in a short flat context", "four channels ten times larger"
+Q, P = (f"correction from unrounded coefficients of {which}" for which in "qp")
+# What a mistake costs, and where the class's budget is small enough to tell: a wrong correction of p is nothing but
+# where many small probabilities are lost, and 4 and 2 bits need no low limb of p beyond the dominant token's.
+SEEN = [
+    *((Q, accuracy, OUTLIERS, pair) for accuracy in ("normal", "fast") for pair in ("k4c32-v4t32", "k2c32-v2t32")),
+    (Q, "fast", OUTLIERS, "k8c32-v4t128"),
+    *((P, "fast", FLAT, pair) for pair in ("k8t64-v8c64", "k4c32-v4t32", "k4t32-v4t32", "k4c64-v2c64")),
+    *(
+        (f"centre of {which} left out", accuracy, OUTLIERS, pair)
+        for which in "KV"
+        for accuracy in tolerances.CLASSES
+        for pair in ("k8t64-v8c64", "k4c32-v4t32", "k4t32-v4t32", "k2c32-v2t32")
+    ),
+    *(
+        (f"low limb of {which} dropped", accuracy, OUTLIERS, "k8t64-v8c64")
+        for which in "qp"
+        for accuracy in ("exact", "normal")
+    ),
+    *(
+        (f"low limb of {which} dropped", "exact", OUTLIERS, pair)
+        for which in "qp"
+        for pair in ("k4c32-v4t32", "k2c32-v2t32")
+    ),
+]
+
+
+@pytest.mark.parametrize("mistake, accuracy, corner, pair", SEEN)
+def test_accuracy_c1_a_mistake_exceeds_the_budget(mistake, accuracy, corner, pair):
+    launch, outputs, budget = modelled(corner, pair, accuracy, mistake)
+    with pytest.raises(AssertionError, match="relative rms|lse"):
+        compare_partials(outputs, launch, "model", budget)
+
+
+def test_every_mistake_is_seen_somewhere():
+    assert {mistake for mistake, *_ in SEEN} == set(MISTAKES)

@@ -40,10 +40,12 @@ class Case:
     attention_window: int = 0
     score_cap: float = 0.0
     sinks: bool = False
+    accuracy: str = "exact"
 
     def __str__(self):
         window = f"-window{self.attention_window}" if self.attention_window else ""
-        return f"{self.format}-{self.dtype}{window}"
+        accuracy = f"-{self.accuracy}" if self.accuracy != "exact" else ""
+        return f"{self.format}-{self.dtype}{window}{accuracy}"
 
 
 class Twins:
@@ -60,7 +62,9 @@ class Twins:
         self.sinks = None
         if case.sinks:
             self.sinks = self.rng.standard_normal((case.layers, case.q_heads)).astype(np.float32)
-        self.cache = lowlevel.Cache(context, case.format, dtype=PRODUCT[case.dtype], **shape)
+        self.cache = lowlevel.Cache(
+            context, case.format, dtype=PRODUCT[case.dtype], accuracy=case.accuracy, **shape
+        )
         self.model = CacheModel(case.format, dtype=case.dtype, sinks=self.sinks, **shape)
         for layer in range(case.layers if case.sinks else 0):
             self.cache.set_sinks(layer, self.sinks[layer])
@@ -270,7 +274,7 @@ class Twins:
         assert (lse[~real] == UNTOUCHED).all() and (out[~real] == UNTOUCHED).all()
 
     def _check_answers(self, expected, got):
-        pair = self.model.rules.format.pair
+        pair = self.model.cache.pair
         arithmetic = budget(self.case.accuracy, min(pair.k.bits, pair.v.bits))
         rms = (merged_rms if self.raw else attention_rms)(self.case.dtype, arithmetic)
         for (o, lse), (got_o, got_lse) in zip(expected, got, strict=True):

@@ -26,7 +26,7 @@ TWO = "k2c32-v2t16/w32,sliding"
 # less than this part of it (measured: 3e-4).
 SAME = 5e-3
 QUICK = ["--windows", "2", "--tokens", "160", "--context", "224", "--depths", "0,100", "--steps", "2", "--rounds", "1",
-         "--threads", "1"]
+         "--threads", "1", "--accuracy", "exact"]
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +109,8 @@ def test_quality_equals_a_loop_that_decodes_token_by_token(run, model, text):
     starts = [0, ids.shape[1] - 160]
     makers = {
         "dynamic": lambda: DynamicCache(config=net.config),
-        EIGHT: lambda: kvq.KVQCache(net.config, EIGHT, threads=1),
-        TWO: lambda: kvq.KVQCache(net.config, TWO, threads=1),
+        EIGHT: lambda: kvq.KVQCache(net.config, EIGHT, accuracy="exact", threads=1),
+        TWO: lambda: kvq.KVQCache(net.config, TWO, accuracy="exact", threads=1),
         "quanto-2": lambda: QuantizedCache("quanto", net.config, nbits=2),
     }
     windows = [ids[:, start : start + 160] for start in starts]
@@ -217,7 +217,9 @@ def test_report_has_the_documented_schema_and_all_outputs(run, tmp_path, capsys)
     assert {"processor", "cores", "level", "versions", "commit", "allocator", "torch_threads"} <= set(report["machine"])
     assert report["settings"]["windows"] == 2 and report["settings"]["text"] == "prose.txt"
     for row in report["caches"]:
-        assert set(row) == {"cache", "identity", "quality", "passkey", "memory", "decode", "prefill"}
+        assert set(row) == {
+            "cache", "identity", "format", "accuracy", "quality", "passkey", "memory", "decode", "prefill"
+        }  # fmt: skip
     for picture in (paths[1], tmp_path / "out" / "report.png"):
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     screen = capsys.readouterr()
