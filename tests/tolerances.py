@@ -123,6 +123,14 @@ def dequantize_bound(values, scale, minimum, bits):
     return scale / 2 + grid + 8 * (F32_ROUNDOFF * size + 2.0**-149)
 
 
+def logits_rms(arithmetic, layers):
+    """Relative rms of a tiny model's logits, whose weights are large (0.3): o of each layer has the budget of the
+    arithmetic; what a layer adds changes the queries, keys and values of the next, which its softmax and its
+    normalization may double; of a wrong code the oracle knows nothing, and f32 flips one in a thousand: as much as the
+    budget of `exact` again in each layer."""
+    return 2**layers * layers * (arithmetic + EXACT)
+
+
 KL_RELATIVE = 0.05
 """KL to full precision against the fake-quantized attention, relative. Both see the same codes; KL grows with the
 square of the deviation, and arithmetic of relative error 1e-3 beside the deviation of 8 bits (about 5e-3, the

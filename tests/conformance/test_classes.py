@@ -2,12 +2,14 @@
 """Accuracy classes (attention_c4, accuracy_c1): attend of every class at every level on the named corners, and the
 budgets themselves against a model of the arithmetic and its mistakes."""
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 
 import tolerances
-from attend_kernel import prepare_attend
-from checks import check_attend, compare_partials, levels, seed_of
+from attend_kernel import forget, prepare_attend
+from checks import compare_attend, compare_partials, kernel, levels, seed_of
 from class_corners import CORNERS, PAIRS, shape_of
 from coefficient_model import MISTAKES, Integers
 from kvq import lowlevel
@@ -25,33 +27,45 @@ def test_attention_c4_a_class_is_no_worse_than_the_next():
             assert budgets == sorted(budgets)
 
 
+@lru_cache(maxsize=1)  # tests of one corner and pair follow each other
+def launch_of(corner, pair):
+    """A launch, whose values are the same in every class, and what device ref makes of it."""
+    case = CORNERS[corner](shape_of(pair, "exact"))
+    launch = prepare_attend(np.random.default_rng(seed_of(corner, pair)), case)
+    ref = launch.run(kernel("ref", None, case.shape.request("attend")))
+    compare_partials(ref, launch, "ref")
+    return launch, {name: array.copy() for name, array in ref.items()}
+
+
 @pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize("accuracy", tolerances.CLASSES)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("corner", CORNERS)
 def test_attention_c4_attend(corner, pair, accuracy, level):
-    check_attend(CORNERS[corner](shape_of(pair, accuracy)), level)
+    launch, ref = launch_of(corner, pair)
+    case = CORNERS[corner](shape_of(pair, accuracy))
+    forget(launch)
+    compare_attend(case, level, launch, launch.run(kernel("cpu", level, case.shape.request("attend"))), ref)
 
 
 # ---- the budgets against the arithmetic that they are for ------------------------------------------------------------
 
 
-def modelled(corner, pair, accuracy, mistake=""):
-    """(launch, what the model gives as a kernel would leave it, budget)."""
-    case = CORNERS[corner](shape_of(pair, accuracy))
-    launch = prepare_attend(np.random.default_rng(seed_of(corner, pair)), case)
-    outputs = {name: array.copy() for name, array in launch.outputs.items()}
+def check_model(corner, pair, accuracy, mistake=""):
+    """What the model gives, as a kernel would leave it, against the class's budget."""
+    launch, _ = launch_of(corner, pair)
+    forget(launch)
+    outputs = launch.outputs
     for where, (o, lse) in launch.expected["partials by"](Integers(accuracy, mistake)).items():
         outputs["o"][where], outputs["lse"][where] = o, lse
-    return launch, outputs, case.budget
+    compare_partials(outputs, launch, accuracy, CORNERS[corner](shape_of(pair, accuracy)).budget)
 
 
 @pytest.mark.parametrize("accuracy", tolerances.CLASSES)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("corner", CORNERS)
 def test_accuracy_c1_keeps_the_budget(corner, pair, accuracy):
-    launch, outputs, budget = modelled(corner, pair, accuracy)
-    compare_partials(outputs, launch, "model", budget)
+    check_model(corner, pair, accuracy)
 
 
 FLAT, OUTLIERS = "dominant token in a short flat context", "four channels ten times larger"
@@ -83,9 +97,8 @@ SEEN = [
 
 @pytest.mark.parametrize("mistake, accuracy, corner, pair", SEEN)
 def test_accuracy_c1_a_mistake_exceeds_the_budget(mistake, accuracy, corner, pair):
-    launch, outputs, budget = modelled(corner, pair, accuracy, mistake)
     with pytest.raises(AssertionError, match="relative rms|lse"):
-        compare_partials(outputs, launch, "model", budget)
+        check_model(corner, pair, accuracy, mistake)
 
 
 def test_every_mistake_is_seen_somewhere():
