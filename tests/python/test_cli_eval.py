@@ -130,6 +130,35 @@ def test_quality_equals_a_loop_that_decodes_token_by_token(run, model, text):
         assert [part["start"] for part in quality["windows"]] == starts
 
 
+def test_classes_are_measured_side_by_side(run, capsys):
+    """Each format in each class, `exact` as what the others are compared with; other caches once."""
+    code, report = run("dynamic", EIGHT, TWO, "--accuracy", "exact,fast,exact")
+    assert code == 0
+    names = [row["cache"] for row in report["caches"]]
+    classes = [f"{text} {name}" for text in (EIGHT, TWO) for name in ("exact", "fast")]
+    assert names == ["full precision", "dynamic", *classes]
+    assert [row["accuracy"] for row in report["caches"]] == [None, None, "exact", "fast", "exact", "fast"]
+    assert [row["format"] for row in report["caches"]] == [None, None, EIGHT, EIGHT, TWO, TWO]
+    assert report["settings"]["accuracy"] == ["exact", "fast"]
+    assert len({row["identity"] for row in report["caches"]}) == 6
+    for text in (EIGHT, TWO):
+        exact, fast = (summary(report, f"{text} {name}")["quality"] for name in ("exact", "fast"))
+        assert exact["kl_over_exact"] == 0 and fast["kl_over_exact"] == pytest.approx(fast["kl"] / exact["kl"] - 1)
+    assert summary(report, "dynamic")["quality"]["kl_over_exact"] is None
+    assert "more than exact" in capsys.readouterr().out
+
+
+def test_one_class_needs_no_column(run, capsys):
+    _, report = run(TWO, "--accuracy", "fast")
+    assert summary(report, TWO)["accuracy"] == "fast" and summary(report, TWO)["quality"]["kl_over_exact"] is None
+    assert "more than exact" not in capsys.readouterr().out
+
+
+def test_an_unknown_class_is_refused(command, capsys):
+    assert main(command(EIGHT, "--accuracy", "exact,quick")) == 2
+    assert "accuracy is 'quick': use one of \"exact\", \"normal\", \"fast\"" in capsys.readouterr().err
+
+
 def test_dynamic_is_full_precision(run):
     _, report = run("dynamic", TWO)
     full, dynamic = summary(report, "full precision")["quality"], summary(report, "dynamic")["quality"]
