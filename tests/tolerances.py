@@ -65,14 +65,14 @@ _ROUNDING_RMS = {"f32": 0.0, "bf16": BF16_ROUNDING_RMS, "f16": F16_ROUNDING_RMS}
 
 
 def attention_rms(dtype, arithmetic=EXACT):
-    """Relative rms of o by output dtype: the budget of the arithmetic, plus the rounding of each element to the output's
-    type (f32's own is in the budget)."""
+    """Relative rms of o by output dtype: the budget of the arithmetic, plus the rounding of each element to the
+    output's type (f32's own is in the budget)."""
     return arithmetic + _ROUNDING_RMS[dtype]
 
 
 def merged_rms(dtype, arithmetic=EXACT):
-    """The product's answer over the past, merged in f64 with an exact one over a step's own tokens (prefill_c2): the part
-    has its own budget, and the error of its lse, within the class's budget too, moves the weights of both parts."""
+    """The product's answer over the past, merged in f64 with an exact one over a step's own tokens (prefill_c2): the
+    part has its own budget, and the error of its lse, within the class's too, moves the weights of both parts."""
     return 2 * attention_rms(dtype, arithmetic)
 
 
@@ -124,11 +124,11 @@ def dequantize_bound(values, scale, minimum, bits):
 
 
 def logits_rms(arithmetic, quantizing):
-    """Relative rms of the logits of a tiny model of two layers against the oracle's in the same format; quantizing: that
-    of the oracle's against full precision. o of each layer has the budget of the arithmetic, which the layers behind it
-    may double. And it moves the values that the next layer quantizes: off by a part d of a code's step, it flips a
-    code with the probability d, which then is off by a whole step; squared, d steps instead of d * d: the geometric mean
-    of the two errors. Measured with noise of the budgets' size added to o: 0.5 to 0.9 of this."""
+    """Relative rms of the logits of a tiny model of two layers against the oracle's in the same format; quantizing:
+    that of the oracle's against full precision. o of each layer has the budget of the arithmetic, which the layers
+    behind it may double. And it moves the values that the next layer quantizes: off by a part d of a code's step, it
+    flips a code with the probability d, which then is off by a whole step; squared, d steps instead of d * d: the
+    geometric mean of the two errors. Measured with noise of the budgets' size added to o: 0.5 to 0.9 of this."""
     return 4 * arithmetic + (arithmetic * quantizing) ** 0.5
 
 

@@ -2,8 +2,8 @@
 """Every built-in kernel, as generated for each level of this host, against the oracle and against device `ref`.
 
 Shapes: by default a pairwise covering array, with --full the whole product of formats, head sizes, dtypes, pages and
-levels, through which ratio, rows, accuracy class and what only masks keys are dealt in turn; then named corners at every
-level. The corners of the accuracy classes are in test_classes.py.
+levels, through which ratio, rows, accuracy class and what only masks keys are dealt in turn; then named corners at
+every level. The corners of the accuracy classes are in test_classes.py.
 Without the built module the suite cannot be collected, and that is a failure.
 """
 
@@ -13,7 +13,9 @@ import pytest
 import kernels
 import pairwise
 from attend_kernel import ATTEND_ITEM, AttendCase, Sequence, prepare_attend, ragged_sequences
-from checks import assert_same_bits, check_append, check_attend, check_merge, check_pages, compare_partials, kernel, levels
+from checks import (
+    assert_same_bits, check_append, check_attend, check_merge, check_pages, compare_partials, kernel, levels,
+)  # fmt: skip
 from kernels import Shape
 
 PARAMETERS = {

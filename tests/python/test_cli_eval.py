@@ -228,7 +228,7 @@ def test_passkey_answer_is_what_generate_says(run, model):
     record = next(item for item in report["records"] if item["key"]["setting"]["depth"] == 100)
     task = passkey.make_task(lambda text: len(tokenizer(text).input_ids), 224, 100, 0)
     ids = tokenizer(task.prompt, return_tensors="pt").input_ids
-    cache = kvq.KVQCache(net.config, EIGHT, threads=1)
+    cache = kvq.KVQCache(net.config, EIGHT, accuracy="exact", threads=1)
     output = net.generate(ids, past_key_values=cache, max_new_tokens=8, do_sample=False)
     answer = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
     assert record["result"]["tasks"] == [{"key": task.key, "answer": answer, "right": False}]

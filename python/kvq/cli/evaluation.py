@@ -60,7 +60,7 @@ _count = click.IntRange(1, MOST)
 @click.option("--prefill", type=click.Choice(("stored", "raw")),
               help="What tokens of one prompt see of each other.  [default: KVQCache's own]")
 @click.option("--accuracy", "classes", metavar="CLASS,..",
-              help=f"Accuracy classes of kvq's arithmetic, each cache in each: {', '.join(lowlevel.ACCURACY_CLASSES)}.  "
+              help=f"Accuracy classes, kvq's caches in each of them: {', '.join(lowlevel.ACCURACY_CLASSES)}.  "
                    f"[default: {lowlevel.DEFAULT_ACCURACY}]")
 @click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")), default="float32", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of torch and of kvq.  [default: all]")

@@ -22,7 +22,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=("cpu", "ref"), help="ref: the slow scalar reference")
     parser.add_argument("--windows", type=int, help="windows of text to measure quality on")
     parser.add_argument("--steps", type=int, help="decoding steps timed at each context length")
-    parser.add_argument("--accuracy", choices=ACCURACY_CLASSES, default=DEFAULT_ACCURACY, help="class of the arithmetic")
+    parser.add_argument("--accuracy", choices=ACCURACY_CLASSES, default=DEFAULT_ACCURACY, help="of kvq's arithmetic")
     return parser.parse_args(arguments)
 
 

@@ -96,7 +96,8 @@ def run(options: argparse.Namespace) -> Report:
     context = shared_context(options.device)
     console.print(
         f"kvq {kvq.__version__}, device {options.device}, level {context.level}, {evaluate.torch_threads()} threads of "
-        f"torch, accuracy class {options.accuracy}; allocator tuned (MALLOC_MMAP_MAX_=0), without which the ordinary caches are several times slower"
+        f"torch, accuracy class {options.accuracy}; allocator tuned (MALLOC_MMAP_MAX_=0), without which the ordinary "
+        "caches are several times slower"
     )
     with stages.stage("load the model"):
         subject = evaluate.tiny() if options.tiny else evaluate.smollm2(options.out / "tokenizer")
