@@ -61,6 +61,13 @@ def budget(accuracy, bits, values="ordinary"):
 
 EXACT = budget("exact", 8)
 
+def over_rows(arithmetic, rows):
+    """A budget for the rms over so few rows of attention. How much of its budget a row uses depends on its query: by the
+    model of the arithmetic up to four times the mean of many rows, which falls with their root; from 16 rows on the
+    budget itself holds. `exact` uses a tenth of its budget and needs no room."""
+    return arithmetic if arithmetic == EXACT else arithmetic * max(1.0, 4 / rows**0.5)
+
+
 _ROUNDING_RMS = {"f32": 0.0, "bf16": BF16_ROUNDING_RMS, "f16": F16_ROUNDING_RMS}
 
 

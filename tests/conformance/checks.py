@@ -112,7 +112,7 @@ def compare_partials(outputs, launch, device, budget=tolerances.EXACT):
             if seen.any():
                 o = np.stack([partials[w][0] for w in where])[seen]
                 error = tolerances.relative_rms(outputs["o"][index][seen], o)
-                assert error <= budget, f"{label}: relative rms {error:.2e}"
+                assert error <= tolerances.over_rows(budget, len(o)), f"{label}: relative rms {error:.2e}"
     assert (outputs["lse"][~written] == scratch).all() and (outputs["o"][~written] == scratch).all(), device
     return written
 
@@ -145,8 +145,9 @@ def check_whole_attention(shape, level, launch, outputs, budget):
     got = decode(result["out"], shape.dtype)[:, merge.expected["order"]].swapaxes(0, 1)
     for sequence in sorted(set(launch.expected["sequence"])):
         of = launch.expected["sequence"] == sequence
+        allowed = tolerances.over_rows(budget, int(of.sum()) * shape.q_heads)
         error = tolerances.relative_rms(got[of], expected_o[of])
-        assert error <= tolerances.attention_rms(shape.dtype, budget), f"sequence {sequence}: relative rms {error:.2e}"
+        assert error <= tolerances.attention_rms(shape.dtype, allowed), f"sequence {sequence}: relative rms {error:.2e}"
 
 
 def check_merge(shape, level):
