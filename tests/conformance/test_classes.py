@@ -73,8 +73,8 @@ Q, P = (f"correction from unrounded coefficients of {which}" for which in "qp")
 # What a mistake costs, and where the class's budget is small enough to tell: a wrong correction of p is nothing but
 # where many small probabilities are lost, and 4 and 2 bits need no low limb of p beyond the dominant token's.
 SEEN = [
-    *((Q, accuracy, OUTLIERS, pair) for accuracy in ("normal", "fast") for pair in ("k4c32-v4t32", "k2c32-v2t32")),
-    (Q, "fast", OUTLIERS, "k8c32-v4t128"),
+    *((Q, "normal", OUTLIERS, pair) for pair in ("k4c32-v4t32", "k2c32-v2t32")),
+    *((Q, "fast", OUTLIERS, pair) for pair in ("k8c32-v4t128", "k2c32-v2t32")),
     *((P, "fast", FLAT, pair) for pair in ("k8t64-v8c64", "k4c32-v4t32", "k4t32-v4t32", "k4c64-v2c64")),
     *(
         (f"centre of {which} left out", accuracy, OUTLIERS, pair)
