@@ -21,8 +21,8 @@ pytestmark = pytest.mark.model
 
 FORMATS = ("kvq-4", "kvq-k4v2", "k2c32-v4t32/w128,block", "kivi-4", "kivi-2", "k4t32-v4t32/w128,block")
 TOKENS = 1024
-CLASS_FORMATS = ("kvq-8", "kvq-4", "kivi-4", "kvq-2", "k4t32-v4t32/w32,block")
-CLASS_TOKENS = 448
+CLASS_FORMATS = ("kvq-8", "kvq-4", "kvq-2", "k4t32-v4t32/w32,block")
+CLASS_TOKENS = 320
 
 
 @pytest.fixture(scope="module")
