@@ -13,7 +13,9 @@ from kvq._native import (
     Context,
     Kernel,
     Step,
+    accuracy_classes,
     compile,
+    default_accuracy,
     format_canonical,
     format_frontier,
     format_page_bytes,
@@ -22,12 +24,22 @@ from kvq._native import (
     query_support,
     version,
 )
+from kvq.errors import InvalidArgument
+
+ACCURACY_CLASSES: tuple[str, ...] = accuracy_classes
+"""Accuracy classes that a cache can have (format-spec attention_c4), the most accurate first."""
+
+DEFAULT_ACCURACY: str = default_accuracy
+"""The class of a cache for which none is asked."""
 
 __all__ = [
+    "ACCURACY_CLASSES",
     "Cache",
     "Context",
+    "DEFAULT_ACCURACY",
     "Kernel",
     "Step",
+    "check_accuracy",
     "compile",
     "format_canonical",
     "format_frontier",
@@ -50,3 +62,13 @@ def shared_context(
 ) -> Context:
     """The process's one context with these options: its threads and loaded kernels serve all caches made with them."""
     return Context(device, level=level, threads=threads, store_dir=store_dir, frozen=frozen)
+
+
+def check_accuracy(name: str | None) -> str:
+    """The accuracy class of that name, the default one for None; kvq.InvalidArgument where there is no such class."""
+    if name is None:
+        return DEFAULT_ACCURACY
+    if name not in ACCURACY_CLASSES:
+        known = ", ".join(f'"{known}"' for known in ACCURACY_CLASSES)
+        raise InvalidArgument(f"accuracy is {name!r}: use one of {known}")
+    return name

@@ -37,7 +37,7 @@ public:
 
 static void configure(CacheState &state, const Context &context, const std::string &format, int layers, int qHeads,
                       int kvHeads, int dk, int dv, const std::string &dtype, int64_t blocks, int sequences,
-                      int pageTokens, int attentionWindow, float scoreCap) {
+                      int pageTokens, int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy) {
   state.context = context.state;
   state.format = format;
   kvq_cache_config &config = state.config;
@@ -54,14 +54,15 @@ static void configure(CacheState &state, const Context &context, const std::stri
   config.sequences = sequences;
   config.attention_window = attentionWindow;
   config.score_cap = scoreCap;
+  config.accuracy = parseAccuracy(accuracy);
 }
 
 static void create(Cache *self, const Context &context, const std::string &format, int layers, int qHeads, int kvHeads,
                    int dk, int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
-                   int attentionWindow, float scoreCap) {
+                   int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy) {
   auto state = std::make_shared<CacheState>();
   configure(*state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
-            attentionWindow, scoreCap);
+            attentionWindow, scoreCap, accuracy);
   size_t bytes = 0;
   check(kvq_cache_memory_bytes(&state->config, &bytes));
   {
@@ -75,10 +76,10 @@ static void create(Cache *self, const Context &context, const std::string &forma
 
 static void querySupport(const Context &context, const std::string &format, int layers, int qHeads, int kvHeads, int dk,
                          int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
-                         int attentionWindow, float scoreCap) {
+                         int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy) {
   CacheState state;
   configure(state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
-            attentionWindow, scoreCap);
+            attentionWindow, scoreCap, accuracy);
   check(kvq_query_support(context.state->handle, &state.config));
 }
 
@@ -134,6 +135,7 @@ static nb::dict configOf(const Cache &self) {
   result["sequences"] = config.sequences;
   result["attention_window"] = config.attention_window;
   result["score_cap"] = config.score_cap;
+  result["accuracy"] = kvq_accuracy_name(config.accuracy);
   return result;
 }
 
@@ -289,13 +291,13 @@ void bindCache(nb::module_ &m) {
   using namespace nb::literals;
   m.def("query_support", querySupport, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a,
         "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1, "page_tokens"_a = 0,
-        "attention_window"_a = 0, "score_cap"_a = 0.0f,
+        "attention_window"_a = 0, "score_cap"_a = 0.0f, "accuracy"_a = nb::none(),
         "Raises the reason why such a cache cannot run here; never compiles.");
   nb::class_<Cache> cache(m, "Cache", "A paged quantized cache that owns its memory.");
   cache
       .def("__init__", create, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a, "dk"_a,
            "dv"_a, "dtype"_a = "float32", "blocks"_a, "sequences"_a = 1, "page_tokens"_a = 0, "attention_window"_a = 0,
-           "score_cap"_a = 0.0f)
+           "score_cap"_a = 0.0f, "accuracy"_a = nb::none())
       .def("grow", grow, "blocks"_a, "sequences"_a, "Moves the cache into larger memory. Not while a step is open.")
       .def("report", report, "Tokens, blocks and bytes, in use and reserved.")
       .def("read", read, "sequence"_a, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(), "first"_a = 0,
@@ -309,7 +311,8 @@ void bindCache(nb::module_ &m) {
       .def("plan_blocks", planBlocks, "sequences"_a, "new_tokens"_a, "Blocks that such a step takes from the pool.")
       .def("pages", pages, "layer"_a,
            "Packed bytes of a layer as uint8 [blocks, block stride], in place, for user kernels. Valid until grow.")
-      .def_prop_ro("config", configOf, "What the cache was made with, and its present blocks and sequences.")
+      .def_prop_ro("config", configOf,
+                   "What the cache was made with, its accuracy class by name, and its present blocks and sequences.")
       .def_prop_ro("blocks", [](const Cache &self) { return self.state->config.blocks; })
       .def_prop_ro("sequences", [](const Cache &self) { return self.state->config.sequences; });
   bindSequences(cache);

@@ -10,6 +10,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <iterator>
+#include <sstream>
 #include <vector>
 
 #include <sys/mman.h>
@@ -53,6 +55,25 @@ kvq_dtype parseDtype(const std::string &name) {
 }
 
 const char *dtypeName(kvq_dtype dtype) { return kDtypes[dtype].first; }
+
+static std::vector<std::string> accuracyClasses() {
+  std::istringstream words(kvq_accuracy_classes());
+  return {std::istream_iterator<std::string>(words), {}};
+}
+
+kvq_accuracy parseAccuracy(const std::optional<std::string> &name) {
+  if (!name)
+    return KVQ_ACCURACY_DEFAULT;
+  std::string known;
+  int number = KVQ_ACCURACY_DEFAULT;
+  for (const std::string &text : accuracyClasses()) {
+    ++number;
+    if (text == *name)
+      return static_cast<kvq_accuracy>(number);
+    known += (known.empty() ? "\"" : ", \"") + text + "\"";
+  }
+  throw Failure(KVQ_INVALID_ARGUMENT, "accuracy is \"" + *name + "\": use one of " + known);
+}
 
 static kvq_dtype dtypeOf(nb::dlpack::dtype type, const char *name) {
   if (type == nb::dtype<float>())
@@ -167,6 +188,8 @@ NB_MODULE(_native, m) {
   using namespace nb::literals;
   nb::register_exception_translator(translate);
   m.attr("kernel_abi") = KVQ_KERNEL_ABI_VERSION;
+  m.attr("accuracy_classes") = nb::tuple(nb::cast(accuracyClasses()));
+  m.attr("default_accuracy") = kvq_accuracy_name(KVQ_ACCURACY_DEFAULT);
   m.def("version", [] { return std::string(kvq_version()); }, "Version of libkvq.");
   m.def("format_canonical", canonical, "format"_a, "Canonical text of a cache text or preset.");
   m.def("format_page_tokens", pageTokens, "format"_a, "Legal page sizes in tokens, ascending.");

@@ -12,6 +12,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -59,6 +60,9 @@ private:
 // "float32", "bfloat16", "float16".
 kvq_dtype parseDtype(const std::string &name);
 const char *dtypeName(kvq_dtype dtype);
+
+// A name of kvq_accuracy_classes; none: the default class.
+kvq_accuracy parseAccuracy(const std::optional<std::string> &name);
 
 // Calls on one handle must not overlap (kvq.h), and the interpreter's lock is released around them: each handle has a
 // lock of its own, always taken without the interpreter's lock.

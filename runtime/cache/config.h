@@ -18,9 +18,9 @@ struct CacheConfig {
   int pageTokens = 64;
   int64_t blocks = 1;
   int sequences = 1;
-  int64_t attentionWindow = 0; // window_c1; 0: a query sees all tokens before it
-  float scoreCap = 0;          // attention_c11; 0: none
-  Accuracy accuracy = Accuracy::Exact;
+  int64_t attentionWindow = 0;          // window_c1; 0: a query sees all tokens before it
+  float scoreCap = 0;                   // attention_c11; 0: none
+  Accuracy accuracy = kDefaultAccuracy; // of attention; what is stored does not depend on it
   int ratio() const { return qHeads / kvHeads; }
 };
 

@@ -24,6 +24,9 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   auto type = toElementType("config", given.dtype);
   if (!type.isOk())
     return type.status();
+  auto accuracy = toAccuracy("config", given.accuracy);
+  if (!accuracy.isOk())
+    return accuracy.status();
   CacheConfig result;
   result.format = format.value();
   result.layers = given.layers;
@@ -39,6 +42,7 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   const bool first = given.struct_size <= offsetof(kvq_cache_config, score_cap);
   result.attentionWindow = first ? 0 : given.attention_window;
   result.scoreCap = given.score_cap;
+  result.accuracy = accuracy.value();
   KVQ_RETURN_IF_ERROR(checkConfig(result));
   return result;
 }
@@ -133,6 +137,8 @@ kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report) {
     report->bits_per_element = from.bitsPerElement;
     if (report->struct_size > offsetof(kvq_cache_report, bytes_touched))
       report->bytes_touched = from.bytesTouched;
+    if (report->struct_size > offsetof(kvq_cache_report, accuracy))
+      report->accuracy = fromAccuracy(cache->cache->config().accuracy);
     return Status::ok();
   });
 }

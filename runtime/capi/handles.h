@@ -90,6 +90,10 @@ template <typename Enum> int enumValue(const Enum &value) {
 // The element type of a caller's dtype.
 Result<ElementType> toElementType(const std::string &name, const kvq_dtype &dtype);
 
+// The accuracy class that a caller's enumerator names, and back.
+Result<Accuracy> toAccuracy(const std::string &name, const kvq_accuracy &accuracy);
+kvq_accuracy fromAccuracy(Accuracy accuracy);
+
 // The cache configuration that a caller's struct means, checked.
 Result<CacheConfig> toConfig(const kvq_cache_config *config);
 

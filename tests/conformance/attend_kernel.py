@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+import tolerances
 from kernels import (
     KV_HEADS, POISON, SCRATCH, Launch, fill_tail, page_of, poisoned_tail, random_pool, random_rows,
 )  # fmt: skip
 from kvq_oracle import attention
+from kvq_oracle.quantize import Quantized, dequantize
 from memory import Memory, encode, round_to
 
 ATTEND_ITEM = np.dtype(
@@ -68,6 +70,13 @@ class AttendCase:
     rows_of: object = None
     window: int = 50  # of a shape with a window
     cap: float = 3.0  # of a shape with a score cap: a few scores reach it
+    q_along: float = 0.0  # what all queries have in common, along `direction`
+    values: str = "ordinary"  # of tolerances.budget
+    poison: int = POISON  # bytes of what is not there yet
+
+    @property
+    def budget(self):
+        return tolerances.budget(self.shape.accuracy, self.shape.bits, self.values)
 
     def frontiers(self, sequence, position):
         """attention_c1"""
@@ -94,7 +103,7 @@ def _pages(rng, case, rows):
     blocks = sum(map(len, owned)) + 2
     numbers = iter(rng.permutation(blocks))
     pool = random_pool(rng, shape, blocks)
-    pool[...] = POISON
+    pool[...] = case.poison
     table, bases = [], []
     for sequence, pages, values in zip(case.sequences, owned, rows):
         bases.append(len(table) - pages.start)
@@ -111,15 +120,18 @@ def _pages(rng, case, rows):
 
 
 def _packed_rows(case, sequence, pool, table, base):
-    """[Hkv, body tokens, D] of K and of V by the pages; NaN where there is no page."""
-    shape, pages, dense = case.shape, case.pages(sequence), {}
+    """Quantized [Hkv, body tokens, D] of K and of V by the pages; NaN where there is no page."""
+    shape, pages, packed = case.shape, case.pages(sequence), {}
     for which in "KV":
-        dense[which] = np.full((KV_HEADS, pages.stop * shape.page, shape.head_dim[which]), np.nan, np.float32)
+        size = KV_HEADS, pages.stop * shape.page, shape.head_dim[which]
+        parts = Quantized(np.zeros(size, np.uint8), *(np.full(size, np.nan, np.float16) for _ in "sm"))
         for page in pages:
             for head in range(KV_HEADS):
-                values = page_of(shape, pool, table[base + page], head).read(which)
-                dense[which][head, page * shape.page :][: shape.page] = values
-    return dense
+                found = page_of(shape, pool, table[base + page], head).read_quantized(which)
+                for name in "qsm":
+                    getattr(parts, name)[head, page * shape.page :][: shape.page] = getattr(found, name)
+        packed[which] = parts
+    return packed
 
 
 def _ranges(case, sequence, touched):
@@ -157,38 +169,72 @@ def _programs(case, query_bases, table_bases):
     return np.array(items, ATTEND_ITEM)
 
 
-def attend_keys(case, q, k, v):
+def direction(channels):
+    """+1 and -1 by channel, the same for queries and keys."""
+    return np.where(np.arange(channels) * 7 % 5 < 2, 1.0, -1.0)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What one row sees: tokens in order, K and V in f64, and where they are quantized, as what."""
+
+    tokens: np.ndarray
+    dense: dict  # by side, [tokens, D]
+    packed: dict  # by side, bool [tokens]
+    quantized: dict  # by side, Quantized [packed tokens, D]
+
+
+def exact_arithmetic(case, q, keys):
     """One query row over keys, by the oracle: a cap (attention_c11) goes in as keys of one channel, the capped scores."""
+    k, v = keys.dense["K"], keys.dense["V"]
     if not case.shape.cap or not len(k):
         return attention.attend_keys(q, k, v, case.scale)
     capped = case.cap * np.tanh(case.scale * (k @ q) / case.cap)
     return attention.attend_keys(np.ones(1), capped[:, None], v, 1.0)
 
 
-def _expected_partials(case, items, q, rows, packed, query_bases):
-    """f64 partial results by (split, query, head), only where a program writes."""
+def score_rms(case, q, keys):
+    """Of all that the row sees, before a cap."""
+    scores = case.scale * (keys.dense["K"] @ q)
+    return np.sqrt(np.mean(scores**2)) if len(scores) else 0.0
+
+
+def _keys(came, packed, keep, tokens, frontiers):
+    """came [tokens, D] by side, packed: Quantized by side, both of one head."""
+    tokens, found = np.array(tokens, np.int64), Keys(np.array(tokens, np.int64), {}, {}, {})
+    for which, end in zip("KV", frontiers):
+        inside = (tokens >= 0) & (tokens < end)
+        dense = came[which][tokens + keep].astype(np.float64)
+        quantized = Quantized(*(getattr(packed[which], name)[tokens[inside]] for name in "qsm"))
+        dense[inside] = dequantize(quantized)
+        found.dense[which], found.packed[which], found.quantized[which] = dense, inside, quantized
+    return found
+
+
+def _partials(case, items, q, rows, packed, query_bases, arithmetic):
+    """What the arithmetic gives for each row, by (split, query, head), only where a program writes."""
     shape, expected = case.shape, {}
     for item in items:
         index, head = int(item["tail_slot"]), item["kv_head"]
         sequence = case.sequences[index]
+        came = {which: rows[index][which][head] for which in "KV"}
+        quantized = {
+            which: Quantized(*(getattr(packed[index][which], name)[head] for name in "qsm")) for which in "KV"
+        }
         for row in range(item["row_begin"], item["row_begin"] + item["row_count"]):
             t = sequence.positions[row // shape.ratio]
             fk, fv = case.frontiers(sequence, t)
-            keys = list(range(-item["kept"], 0))
-            keys += [j for j in range(item["packed_begin"], item["packed_end"]) if j < fk]
-            keys += [j for j in range(item["raw_begin"], item["raw_end"]) if fk <= j]
-            keys = [j for j in keys if case.sees(t, j)]
-            seen = {}
-            for which, end in (("K", fk), ("V", fv)):
-                came, quantized = rows[index][which][head], packed[index][which][head]
-                values = [quantized[j] if 0 <= j < end else came[j + sequence.keep] for j in keys]
-                seen[which] = np.array(values, np.float64).reshape(len(keys), shape.head_dim[which])
+            tokens = list(range(-item["kept"], 0))
+            tokens += [j for j in range(item["packed_begin"], item["packed_end"]) if j < fk]
+            tokens += [j for j in range(item["raw_begin"], item["raw_end"]) if fk <= j]
+            tokens = [j for j in tokens if case.sees(t, j)]
             where = (
                 int(item["split"]),
                 int(query_bases[index]) + row // shape.ratio,
                 int(head * shape.ratio + row % shape.ratio),
             )
-            expected[where] = attend_keys(case, q[where[2], where[1]], seen["K"], seen["V"])
+            keys = _keys(came, quantized, sequence.keep, tokens, (fk, fv))
+            expected[where] = arithmetic(case, q[where[2], where[1]], keys)
     return expected
 
 
@@ -196,7 +242,7 @@ def _tails(case, rows):
     """Tails of K and of V with all that is not quantized before the step, and the ring's length."""
     shape, cap = case.shape, case.shape.ring
     keep = -(-max(sequence.keep for sequence in case.sequences) // 16) * 16
-    tails = {which: poisoned_tail(shape, which, len(case.sequences), cap, keep) for which in "KV"}
+    tails = {which: poisoned_tail(shape, which, len(case.sequences), cap, keep, case.poison) for which in "KV"}
     for index, sequence in enumerate(case.sequences):
         for which, frontier in zip("KV", case.frontiers(sequence, sequence.length)):
             tokens = [t for t in sequence.tokens if t < 0 or t >= frontier]
@@ -205,8 +251,15 @@ def _tails(case, rows):
     return tails, cap
 
 
+def forget(launch):
+    """The launch as before it first ran."""
+    for array in launch.outputs.values():
+        array.view(np.uint8)[...] = SCRATCH
+
+
 def prepare_attend(rng, case):
-    """expected: "partials", f64 (o, lse) by (split, query, head); "splits" of each query; "sequence" of each query."""
+    """expected: "partials", f64 (o, lse) by (split, query, head); "partials by", a function that gives the same by
+    another arithmetic; "score rms" of the same rows; "splits" of each query; "sequence" of each query."""
     shape, memory, rows_of = case.shape, Memory(), case.rows_of or random_rows
     case = replace(case, scale=case.scale or float(np.float32(shape.dk**-0.5)))
     counts = [s.queries for s in case.sequences]
@@ -218,7 +271,8 @@ def prepare_attend(rng, case):
     queries = int(query_bases[-1])
     positions = np.concatenate([s.positions for s in case.sequences]).astype(np.int32)
     fronts = np.array([case.frontiers(s, t) for s in case.sequences for t in s.positions], np.int32)
-    q = round_to(case.q_size * rng.standard_normal((shape.q_heads, queries, shape.dk)), shape.dtype)
+    q = case.q_size * rng.standard_normal((shape.q_heads, queries, shape.dk)) + case.q_along * direction(shape.dk)
+    q = round_to(q, shape.dtype)
     items = _programs(case, query_bases, table_bases)
     order = rng.permutation(queries)  # where each query lies in the tensor
     q_tensor = np.zeros((shape.q_heads, queries + 3, shape.dk), np.float32)
@@ -238,10 +292,15 @@ def prepare_attend(rng, case):
         memory.put("positions", positions), case.scale, case.window if shape.window else 1,
         case.cap if shape.cap else 0.0, outputs["o"], outputs["lse"], queries,
     ]  # fmt: skip
-    with np.errstate(invalid="ignore"):
-        partials = _expected_partials(case, items, q.astype(np.float64), rows, packed, query_bases)
+
+    def partials(arithmetic):
+        with np.errstate(invalid="ignore"):
+            return _partials(case, items, q.astype(np.float64), rows, packed, query_bases, arithmetic)
+
     expected = {
-        "partials": partials,
+        "partials": partials(exact_arithmetic),
+        "partials by": partials,
+        "score rms": partials(score_rms),
         "splits": np.repeat([s.splits for s in case.sequences], counts).astype(np.int32),
         "sequence": np.repeat(range(len(case.sequences)), counts),
     }

@@ -42,16 +42,25 @@ class Shape:
     lag: bool = False
     window: bool = False
     cap: bool = False
+    accuracy: str = "exact"
 
     def request(self, op):
+        """The accuracy class is attend's: every other kernel there is once."""
+        accuracy = self.accuracy if op == "attend" else "exact"
         return (
             f"{op}:{self.pair}:vnni:p{self.page}:dk{self.dk}:dv{self.dv}:g{self.ratio}:{self.dtype}"
-            f":rows{self.rows}:lag{int(self.lag)}:win{int(self.window)}:cap{int(self.cap)}:exact"
+            f":rows{self.rows}:lag{int(self.lag)}:win{int(self.window)}:cap{int(self.cap)}:{accuracy}"
         )
 
     @property
     def head_dim(self):
         return {"K": self.dk, "V": self.dv}
+
+    @property
+    def bits(self):
+        """Of the narrower of K and V, after which the budgets go."""
+        pair = text.parse_pair(self.pair)
+        return min(pair.k.bits, pair.v.bits)
 
     @property
     def q_heads(self):
@@ -144,9 +153,9 @@ def page_of(shape, pool, block, head):
     return new_page(shape, pool[block, head * size : (head + 1) * size])
 
 
-def poisoned_tail(shape, which, slots, cap, keep=KEEP_ROWS):
+def poisoned_tail(shape, which, slots, cap, keep=KEEP_ROWS, poison=POISON):
     tail = np.empty((slots, KV_HEADS, cap + keep, shape.head_dim[which]), ELEMENT[shape.dtype])
-    tail.view(np.uint8)[...] = POISON
+    tail.view(np.uint8)[...] = poison
     return tail
 
 

@@ -2,24 +2,21 @@
 """Every built-in kernel, as generated for each level of this host, against the oracle and against device `ref`.
 
 Shapes: by default a pairwise covering array, with --full the whole product of formats, head sizes, dtypes, pages and
-levels, through which ratio, rows and what only masks keys are dealt in turn; then named corners at every level.
+levels, through which ratio, rows, accuracy class and what only masks keys are dealt in turn; then named corners at
+every level. The corners of the accuracy classes are in test_classes.py.
 Without the built module the suite cannot be collected, and that is a failure.
 """
-
-import zlib
-from functools import lru_cache
 
 import numpy as np
 import pytest
 
 import kernels
 import pairwise
-import tolerances
 from attend_kernel import ATTEND_ITEM, AttendCase, Sequence, prepare_attend, ragged_sequences
+from checks import (
+    assert_same_bits, check_append, check_attend, check_merge, check_pages, compare_partials, kernel, levels,
+)  # fmt: skip
 from kernels import Shape
-from kvq import lowlevel
-from kvq_oracle import attention
-from memory import decode
 
 PARAMETERS = {
     "bits_k": [4, 2, 8],
@@ -36,22 +33,11 @@ PARAMETERS = {
     "lag": [False, True],
     "window": [False, True],
     "cap": [False, True],
+    "accuracy": ["exact", "normal", "fast"],
 }
 
 
-@lru_cache(maxsize=None)
-def context(device, level=None):
-    return lowlevel.Context(device, level=level, threads=1, store_dir="")
-
-
-@lru_cache(maxsize=1)
-def levels():
-    return list(context("cpu").levels)
-
-
-@lru_cache(maxsize=None)
-def kernel(device, level, request_text):
-    return lowlevel.open_kernel(context(device, level), request_text)
+DEALT = ("ratio", "rows", "lag", "window", "cap", "accuracy")
 
 
 def allowed(row):
@@ -72,7 +58,7 @@ def allowed(row):
 
 def full_rows(parameters, allowed):
     """All of it would be some hundred thousand kernels: what only changes loop counts is dealt in turn."""
-    dealt = pairwise.full_product({name: parameters[name] for name in ("ratio", "rows", "lag", "window", "cap")})
+    dealt = pairwise.full_product({name: parameters[name] for name in DEALT})
     fixed = {name: values for name, values in parameters.items() if name not in dealt[0]}
     for index, row in enumerate(pairwise.full_product(fixed, allowed)):
         # The first of the following combinations that the row allows: lag needs K per channel and V per token.
@@ -88,14 +74,14 @@ def shape_of(row):
     rows = row["ratio"] if row["rows"] == "ratio" else row["rows"]
     return Shape(
         f"k{side('k')}-v{side('v')}", row["page"], row["head_dim"], row["head_dim"], row["ratio"], row["dtype"], rows,
-        row["lag"], row["window"], row["cap"],
+        row["lag"], row["window"], row["cap"], row["accuracy"],
     )  # fmt: skip
 
 
 def name_of(shape, level):
     flags = "".join(f"-{name}" for name in ("lag", "window", "cap") if getattr(shape, name))
     place = f"{shape.pair}-p{shape.page}-d{shape.dk}.{shape.dv}-g{shape.ratio}"
-    return f"{place}-{shape.dtype}-rows{shape.rows}{flags}-{level}"
+    return f"{place}-{shape.dtype}-rows{shape.rows}{flags}-{shape.accuracy}-{level}"
 
 
 CORNERS = {
@@ -129,133 +115,6 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("corner, level", cases, ids=["-".join(case) for case in cases])
     elif "level" in metafunc.fixturenames:
         metafunc.parametrize("level", levels())
-
-
-def seed_of(*what):
-    return zlib.crc32(repr(what).encode())
-
-
-def run_everywhere(level, op, shape, prepare, *args):
-    """The same launch on the CPU level and on device ref: (launch, outputs of the CPU, outputs of ref)."""
-    seed = seed_of(op, shape, len(args))
-    launch = prepare(np.random.default_rng(seed), *args)
-    reference = prepare(np.random.default_rng(seed), *args)
-    text_of = shape.request(op)
-    return launch, launch.run(kernel("cpu", level, text_of)), reference.run(kernel("ref", None, text_of))
-
-
-def assert_same_bits(actual, expected, what):
-    actual, expected = (np.ascontiguousarray(x).view(np.uint8) for x in (actual, expected))
-    different = np.argwhere(actual != expected)
-    assert not len(different), f"{what}: {len(different)} bytes differ, the first at index {different[0].tolist()}"
-
-
-# ---- append, quantize, dequantize: bit-equal ------------------------------------------------------------------------
-
-
-def check_append(shape, level):
-    launch, cpu, ref = run_everywhere(level, "append", shape, kernels.prepare_append, shape)
-    for device, outputs in (("cpu", cpu), ("ref", ref)):
-        assert outputs["status"].tolist() == launch.expected["status"].tolist(), device
-        for which in "KV":
-            assert_same_bits(outputs[which], launch.expected[which], f"{device}: tail of {which}")
-
-
-def check_pages(shape, level, rows_of=None):
-    for which in "KV":
-        for op, prepare, name in (
-            ("quantize", kernels.prepare_quantize, "pool"),
-            ("dequantize", kernels.prepare_dequantize, "out"),
-        ):
-            request = f"{op}_{which.lower()}"
-            launch, cpu, ref = run_everywhere(level, request, shape, prepare, shape, which, rows_of)
-            assert_same_bits(ref[name], launch.expected[name], f"ref: {request}")
-            assert_same_bits(cpu[name], launch.expected[name], f"cpu: {request}")
-
-
-# ---- attend, merge: within the accuracy class -----------------------------------------------------------------------
-
-
-def compare_partials(outputs, launch, device):
-    """Per split and sequence, so that a short sequence cannot hide in a long one."""
-    partials, sequence_of = launch.expected["partials"], launch.expected["sequence"]
-    scratch = np.full(1, kernels.SCRATCH * 0x01010101, np.uint32).view(np.float32)[0]
-    written = np.zeros(outputs["lse"].shape, bool)
-    for split in range(written.shape[0]):
-        for sequence in sorted(set(sequence_of)):
-            where = [w for w in partials if w[0] == split and sequence_of[w[1]] == sequence]
-            if not where:
-                continue
-            index = tuple(np.array(where).T)
-            written[index] = True
-            lse = np.array([partials[w][1] for w in where])
-            seen = np.isfinite(lse)
-            got = outputs["lse"][index].astype(np.float64)
-            label = f"{device}: split {split} of sequence {sequence}"
-            assert np.isneginf(got[~seen]).all(), f"{label}: lse is not -inf where no key was seen"
-            off = ~(np.abs(got[seen] - lse[seen]) <= tolerances.lse_tolerance(lse[seen]))
-            assert not off.any(), f"{label}: lse {got[seen][off][0]} instead of {lse[seen][off][0]}"
-            if seen.any():
-                o = np.stack([partials[w][0] for w in where])[seen]
-                error = tolerances.relative_rms(outputs["o"][index][seen], o)
-                assert error <= tolerances.PARTIAL_RMS, f"{label}: relative rms {error:.2e}"
-    assert (outputs["lse"][~written] == scratch).all() and (outputs["o"][~written] == scratch).all(), device
-    return written
-
-
-def check_attend(case, level):
-    shape = case.shape
-    launch, cpu, ref = run_everywhere(level, "attend", shape, prepare_attend, case)
-    compare_partials(ref, launch, "ref")
-    written = compare_partials(cpu, launch, "cpu")
-    both = written & np.isfinite(ref["lse"])
-    assert tolerances.relative_rms(cpu["o"][both], ref["o"][both]) <= tolerances.TWO_DEVICES_RMS
-    check_whole_attention(shape, level, launch, cpu)
-
-
-def check_whole_attention(shape, level, launch, outputs):
-    """attend's own partial results through merge, against attention over all keys at once."""
-    splits, partials = launch.expected["splits"], launch.expected["partials"]
-    expected_o = np.zeros((len(splits), shape.q_heads, shape.dv))
-    for query, parts in enumerate(splits):
-        for head in range(shape.q_heads):
-            o, lse = zip(*(partials[part, query, head] for part in range(parts)))
-            expected_o[query, head] = attention.merge(o, lse)[0]
-    merge = kernels.prepare_merge(np.random.default_rng(1), shape, outputs["o"], outputs["lse"], splits)
-    result = merge.run(kernel("cpu", level, shape.request("merge")))
-    got = decode(result["out"], shape.dtype)[:, merge.expected["order"]].swapaxes(0, 1)
-    for sequence in sorted(set(launch.expected["sequence"])):
-        of = launch.expected["sequence"] == sequence
-        error = tolerances.relative_rms(got[of], expected_o[of])
-        assert error <= tolerances.ATTENTION_RMS[shape.dtype], f"sequence {sequence}: relative rms {error:.2e}"
-
-
-def check_merge(shape, level):
-    """merge_c1, attention_c12, also with parts that saw no key and hold rubbish."""
-    rng = np.random.default_rng(seed_of("merge", shape))
-    parts, queries = 5, 7
-    o = rng.standard_normal((parts, queries, shape.q_heads, shape.dv)).astype(np.float32)
-    lse = (rng.standard_normal((parts, queries, shape.q_heads)) * 6).astype(np.float32)
-    splits = [1, 2, 5, 3, 4, 5, 2]
-    lse[1, 1], lse[0, 2, 0], lse[2:, 5] = -np.inf, -np.inf, -np.inf
-    o[1, 1], o[0, 2, 0], o[2:, 5] = 1e30, -1e30, 3e38
-    lse[:, 4] -= 300.0  # exp(lse) alone is 0 in f32
-    for query, count in enumerate(splits):
-        o[count:, query] = np.nan  # never written by anybody
-    # attention_c12: some heads have sink logits, also above all others, also where no key was seen.
-    sinks = np.where(np.arange(shape.q_heads) % 3, rng.standard_normal(shape.q_heads) * 8, -np.inf)
-    launch, cpu, ref = run_everywhere(level, "merge", shape, kernels.prepare_merge, shape, o, lse, splits, sinks)
-    order = launch.expected["order"]
-    rest = np.setdiff1d(np.arange(queries + 2), order)
-    for device, outputs in (("cpu", cpu), ("ref", ref)):
-        got = decode(outputs["out"], shape.dtype)[:, order].swapaxes(0, 1)
-        error = tolerances.relative_rms(got, launch.expected["o"])
-        assert error <= tolerances.MERGE_RMS[shape.dtype], f"{device}: relative rms {error:.2e}"
-        off = np.abs(outputs["lse"] - launch.expected["lse"])
-        bound = tolerances.merged_lse_tolerance(launch.expected["lse"])
-        assert (off <= bound).all(), f"{device}: lse off by {off.max()}"
-        untouched = np.ascontiguousarray(outputs["out"][:, rest]).view(np.uint8)
-        assert (untouched == kernels.SCRATCH).all(), f"{device}: rows that no query owns were written"
 
 
 # ---- the covering array ---------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.model
 
 FORMATS = ("kvq-4", "kvq-k4v2", "k2c32-v4t32/w128,block", "kivi-4", "kivi-2", "k4t32-v4t32/w128,block")
 TOKENS = 1024
+CLASS_FORMATS = ("kvq-8", "kvq-4", "kvq-2", "k4t32-v4t32/w32,block")
+CLASS_TOKENS = 320
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def window(subject):
 
 @pytest.fixture(scope="module")
 def product(subject, window):
-    return compare(subject, [window], FORMATS, shared_context())
+    return compare(subject, [window], FORMATS, shared_context(), accuracy="exact")
 
 
 @torch.inference_mode()
@@ -76,3 +78,15 @@ def test_full_precision_is_the_reference_of_itself(product, full, window):
     perplexity = math.exp(-full.gather(1, window[0, 1:, None]).mean().item())
     assert product["full precision"].perplexity == pytest.approx(perplexity, rel=1e-4)
     assert product["full precision"].kl == 0
+
+
+def test_attention_c4_normal_costs_at_most_a_twentieth_of_kl(subject, window):
+    """A few hundred tokens: what the class adds is a sum over all of them, not a rare event."""
+    part = window[:, :CLASS_TOKENS]
+    found = {
+        accuracy: compare(subject, [part], CLASS_FORMATS, shared_context(), accuracy=accuracy)
+        for accuracy in ("exact", "normal")
+    }
+    for name in CLASS_FORMATS:
+        exact, normal = (found[accuracy][name].kl for accuracy in ("exact", "normal"))
+        assert 0 < normal <= exact * (1 + tolerances.CLASS_KL), f"{name}: {normal} instead of {exact}"

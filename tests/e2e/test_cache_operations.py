@@ -28,6 +28,8 @@ CASES = [
     Case("k4c64-v4c64/w50,keep3,block", 0, 1, 2, 1, 16, 16, "bf16", attention_window=17, score_cap=2.0),
     Case("k4c32-v4t16/w32,sliding", 32, 2, 2, 1, 16, 16, "f16", attention_window=24, sinks=True),
     Case("k8t16-v8c32/w64,keep3,flush", 0, 1, 4, 1, 16, 16, "f32", attention_window=50, score_cap=1.5, sinks=True),
+    Case("k4c32-v4t16/w32,sliding", 0, 1, 3, 1, 16, 16, "f32", accuracy="normal"),
+    Case("k8t16-v8t16/w20,keep5,flush", 0, 1, 2, 1, 32, 16, "bf16", accuracy="fast"),
 ]
 SEQUENCES = 2000
 EVERYTHING = {

@@ -233,7 +233,8 @@ def test_a_template_that_rewrites_history_is_followed(new_chat, subject, monkeyp
 
 
 class Snapshots:
-    """A stand-in for snapshots of a KVQCache, by their contract: save(path), KVQCache.open(path, config)."""
+    """A stand-in for snapshots of a KVQCache, by their contract: save(path), KVQCache.open(path, config,
+    accuracy=...)."""
 
     files = {}
 
@@ -244,9 +245,9 @@ class Snapshots:
         Path(path).write_bytes(b"snapshot")
 
     @staticmethod
-    def open(path, config):
+    def open(path, config, accuracy):
         text, rows = Snapshots.files[path]
-        cache = kvq.KVQCache(config, text, threads=1)
+        cache = kvq.KVQCache(config, text, accuracy=accuracy, threads=1)
         cache.load(rows)
         return cache
 

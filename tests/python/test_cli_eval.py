@@ -26,7 +26,7 @@ TWO = "k2c32-v2t16/w32,sliding"
 # less than this part of it (measured: 3e-4).
 SAME = 5e-3
 QUICK = ["--windows", "2", "--tokens", "160", "--context", "224", "--depths", "0,100", "--steps", "2", "--rounds", "1",
-         "--threads", "1"]
+         "--threads", "1", "--accuracy", "exact"]
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +109,8 @@ def test_quality_equals_a_loop_that_decodes_token_by_token(run, model, text):
     starts = [0, ids.shape[1] - 160]
     makers = {
         "dynamic": lambda: DynamicCache(config=net.config),
-        EIGHT: lambda: kvq.KVQCache(net.config, EIGHT, threads=1),
-        TWO: lambda: kvq.KVQCache(net.config, TWO, threads=1),
+        EIGHT: lambda: kvq.KVQCache(net.config, EIGHT, accuracy="exact", threads=1),
+        TWO: lambda: kvq.KVQCache(net.config, TWO, accuracy="exact", threads=1),
         "quanto-2": lambda: QuantizedCache("quanto", net.config, nbits=2),
     }
     windows = [ids[:, start : start + 160] for start in starts]
@@ -128,6 +128,35 @@ def test_quality_equals_a_loop_that_decodes_token_by_token(run, model, text):
         assert quality["kl"] == pytest.approx(kl / tokens, rel=SAME, abs=1e-9), name
         assert quality["top1"] == pytest.approx(same / tokens, abs=2.5 / tokens), name
         assert [part["start"] for part in quality["windows"]] == starts
+
+
+def test_classes_are_measured_side_by_side(run, capsys):
+    """Each format in each class, `exact` as what the others are compared with; other caches once."""
+    code, report = run("dynamic", EIGHT, TWO, "--accuracy", "exact,fast,exact")
+    assert code == 0
+    names = [row["cache"] for row in report["caches"]]
+    classes = [f"{text} {name}" for text in (EIGHT, TWO) for name in ("exact", "fast")]
+    assert names == ["full precision", "dynamic", *classes]
+    assert [row["accuracy"] for row in report["caches"]] == [None, None, "exact", "fast", "exact", "fast"]
+    assert [row["format"] for row in report["caches"]] == [None, None, EIGHT, EIGHT, TWO, TWO]
+    assert report["settings"]["accuracy"] == ["exact", "fast"]
+    assert len({row["identity"] for row in report["caches"]}) == 6
+    for text in (EIGHT, TWO):
+        exact, fast = (summary(report, f"{text} {name}")["quality"] for name in ("exact", "fast"))
+        assert exact["kl_over_exact"] == 0 and fast["kl_over_exact"] == pytest.approx(fast["kl"] / exact["kl"] - 1)
+    assert summary(report, "dynamic")["quality"]["kl_over_exact"] is None
+    assert "more than exact" in capsys.readouterr().out
+
+
+def test_one_class_needs_no_column(run, capsys):
+    _, report = run(TWO, "--accuracy", "fast")
+    assert summary(report, TWO)["accuracy"] == "fast" and summary(report, TWO)["quality"]["kl_over_exact"] is None
+    assert "more than exact" not in capsys.readouterr().out
+
+
+def test_an_unknown_class_is_refused(command, capsys):
+    assert main(command(EIGHT, "--accuracy", "exact,quick")) == 2
+    assert "accuracy is 'quick': use one of \"exact\", \"normal\", \"fast\"" in capsys.readouterr().err
 
 
 def test_dynamic_is_full_precision(run):
@@ -199,7 +228,7 @@ def test_passkey_answer_is_what_generate_says(run, model):
     record = next(item for item in report["records"] if item["key"]["setting"]["depth"] == 100)
     task = passkey.make_task(lambda text: len(tokenizer(text).input_ids), 224, 100, 0)
     ids = tokenizer(task.prompt, return_tensors="pt").input_ids
-    cache = kvq.KVQCache(net.config, EIGHT, threads=1)
+    cache = kvq.KVQCache(net.config, EIGHT, accuracy="exact", threads=1)
     output = net.generate(ids, past_key_values=cache, max_new_tokens=8, do_sample=False)
     answer = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
     assert record["result"]["tasks"] == [{"key": task.key, "answer": answer, "right": False}]
@@ -217,7 +246,9 @@ def test_report_has_the_documented_schema_and_all_outputs(run, tmp_path, capsys)
     assert {"processor", "cores", "level", "versions", "commit", "allocator", "torch_threads"} <= set(report["machine"])
     assert report["settings"]["windows"] == 2 and report["settings"]["text"] == "prose.txt"
     for row in report["caches"]:
-        assert set(row) == {"cache", "identity", "quality", "passkey", "memory", "decode", "prefill"}
+        assert set(row) == {
+            "cache", "identity", "format", "accuracy", "quality", "passkey", "memory", "decode", "prefill"
+        }  # fmt: skip
     for picture in (paths[1], tmp_path / "out" / "report.png"):
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     screen = capsys.readouterr()

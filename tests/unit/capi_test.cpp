@@ -4,6 +4,8 @@
 // launching without a cache.
 #include "tests/unit/cache_harness.h"
 
+#include "runtime/format/problem.h"
+
 #include <kvq/kernel_abi.h>
 
 #include <bit>
@@ -133,6 +135,9 @@ TEST(Config, EachFieldIsChecked) {
   refused([](C &c) { c.score_cap = -0.5f; }, KVQ_INVALID_ARGUMENT, "score_cap is -0.5");
   refused([](C &c) { c.score_cap = NAN; }, KVQ_INVALID_ARGUMENT, "score_cap is nan");
   refused([](C &c) { c.score_cap = INFINITY; }, KVQ_INVALID_ARGUMENT, "score_cap is inf");
+  refused([](C &c) { c.accuracy = static_cast<kvq_accuracy>(4); }, KVQ_INVALID_ARGUMENT,
+          "config has the unknown accuracy 4: use KVQ_ACCURACY_DEFAULT or the constant of one of exact, normal, fast");
+  refused([](C &c) { c.accuracy = static_cast<kvq_accuracy>(-1); }, KVQ_INVALID_ARGUMENT, "unknown accuracy -1");
   refused([](C &c) { c.format = "k4c32-v4t16/w40,flush"; }, KVQ_INVALID_ARGUMENT, "w40,flush");
   refused([](C &c) { c.blocks = 2000000000, c.layers = 65536, c.q_heads = c.kv_heads = 65536, c.dk = c.dv = 256; },
           KVQ_INVALID_ARGUMENT, "more memory than can be addressed");
@@ -148,6 +153,68 @@ TEST(Config, EachFieldIsChecked) {
                    "context is NULL");
 }
 
+// ---- accuracy classes ----
+
+TEST(Accuracy, ClassesAreListed) {
+  EXPECT_STREQ(kvq_accuracy_classes(), "exact normal fast");
+  EXPECT_STREQ(kvq_accuracy_name(KVQ_ACCURACY_EXACT), "exact");
+  EXPECT_STREQ(kvq_accuracy_name(KVQ_ACCURACY_NORMAL), "normal");
+  EXPECT_STREQ(kvq_accuracy_name(KVQ_ACCURACY_FAST), "fast");
+  EXPECT_STREQ(kvq_accuracy_name(KVQ_ACCURACY_DEFAULT), std::string(kvq::toText(kvq::kDefaultAccuracy)).c_str());
+  EXPECT_EQ(kvq_accuracy_name(static_cast<kvq_accuracy>(4)), nullptr);
+  EXPECT_EQ(kvq_accuracy_name(static_cast<kvq_accuracy>(-1)), nullptr);
+}
+
+// The class stands in the request of attend alone, and the report says which it is.
+TEST(Accuracy, ACacheKeepsToItsClass) {
+  Harness harness(basic());
+  for (kvq_accuracy given : {KVQ_ACCURACY_DEFAULT, KVQ_ACCURACY_EXACT, KVQ_ACCURACY_NORMAL, KVQ_ACCURACY_FAST}) {
+    kvq_cache_config config = harness.config();
+    config.accuracy = given;
+    Memory memory(harness.memory->size());
+    kvq_cache *cache = nullptr;
+    KVQ_ASSERT_OK(kvq_cache_create(harness.context, &config, memory.data(), memory.size(), &cache));
+    std::vector<std::string> names;
+    KVQ_EXPECT_OK(kvq_cache_prepare(
+        cache,
+        [](void *into, const kvq_kernel_info *info) {
+          static_cast<std::vector<std::string> *>(into)->push_back(info->name);
+        },
+        &names));
+    const std::string name = kvq_accuracy_name(given);
+    for (const std::string &kernel : names)
+      EXPECT_TRUE(kernel.ends_with(kernel.starts_with("attend:") ? ":" + name : ":exact")) << kernel;
+    kvq_cache_report report = {};
+    report.struct_size = sizeof report;
+    KVQ_EXPECT_OK(kvq_report(cache, &report));
+    EXPECT_EQ(kvq_accuracy_name(report.accuracy), kvq_accuracy_name(given));
+    EXPECT_NE(report.accuracy, KVQ_ACCURACY_DEFAULT);
+    report.struct_size = offsetof(kvq_cache_report, accuracy);
+    report.accuracy = static_cast<kvq_accuracy>(77); // behind an older header's struct
+    KVQ_EXPECT_OK(kvq_report(cache, &report));
+    EXPECT_EQ(static_cast<int>(report.accuracy), 77);
+    kvq_cache_destroy(cache);
+  }
+}
+
+// A snapshot holds codes, which do not depend on the class.
+TEST(Accuracy, SnapshotsGoFromClassToClass) {
+  Harness harness(basic());
+  kvq_cache_config config = harness.config();
+  config.accuracy = KVQ_ACCURACY_FAST;
+  Memory memory(harness.memory->size());
+  kvq_cache *fast = nullptr;
+  KVQ_ASSERT_OK(kvq_cache_create(harness.context, &config, memory.data(), memory.size(), &fast));
+  int32_t from = -1, to = -1;
+  size_t bytes = 0;
+  KVQ_EXPECT_OK(kvq_sequence_add(fast, &from));
+  KVQ_EXPECT_OK(kvq_sequence_snapshot_bytes(fast, from, &bytes));
+  std::vector<uint8_t> data(bytes);
+  KVQ_EXPECT_OK(kvq_sequence_snapshot(fast, from, data.data(), bytes));
+  KVQ_EXPECT_OK(kvq_sequence_restore(harness.cache, data.data(), bytes, &to));
+  kvq_cache_destroy(fast);
+}
+
 // ---- callers that were built against 0.1: without the fields that came with 0.2 ----
 
 TEST(OlderHeader, ItsConfigurationIsTaken) {
@@ -155,6 +222,7 @@ TEST(OlderHeader, ItsConfigurationIsTaken) {
   kvq_cache_config config = harness.config();
   config.attention_window = 77; // where 0.1 has padding, which may hold anything
   config.score_cap = NAN;       // behind its struct
+  config.accuracy = static_cast<kvq_accuracy>(99);
   config.struct_size = 64;
   size_t bytes = 0;
   KVQ_EXPECT_OK(kvq_cache_memory_bytes(&config, &bytes));

@@ -46,13 +46,15 @@ COMMANDS = HELP.split("\b\n", 1)[1].split("\n\n", 1)[0]
 @click.option("--temperature", type=click.FloatRange(0, 100), default=0.0, show_default=True,
               help="0: always the likeliest token.")
 @click.option("--seed", type=click.IntRange(0), help="Of sampling.")
+@click.option("--accuracy", type=click.Choice(lowlevel.ACCURACY_CLASSES), default=lowlevel.DEFAULT_ACCURACY,
+              show_default=True, help="Accuracy class of kvq's arithmetic.")
 @click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")), default="float32", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of torch and of kvq.  [default: all]")
 @click.option("--device", type=click.Choice(("cpu", "ref")), default="cpu", show_default=True,
               help="Of kvq's kernels; ref is the slow scalar reference.")
 def chat(model: str, cache_text: str, **options: Any) -> None:
     context = lowlevel.shared_context(options["device"], threads=options["threads"] or 0)
-    kind = parse_cache(cache_text, {"context": context})
+    kind = parse_cache(cache_text, {"context": context, "accuracy": options["accuracy"]})
     source = find_source(model)
     _note(f"loading {source.name} ...")
 

@@ -71,6 +71,8 @@ def _kvq() -> dict[str, Any]:
         "version": kvq.__version__,
         "commit": machine.commit(),
         "kernel ABI": _native.kernel_abi,
+        "accuracy classes": list(kvq.lowlevel.ACCURACY_CLASSES),
+        "default accuracy class": kvq.lowlevel.DEFAULT_ACCURACY,
         "package": str(machine.PACKAGE),
         "libraries": [str(path) for path in machine.native_files()],
         "foreign distributions": foreign or None,

@@ -14,10 +14,10 @@ import click
 from kvq import lowlevel
 from kvq.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from kvq.evaluate import machine, settings as limits
-from kvq.evaluate.caches import CacheKind, parse_cache
+from kvq.evaluate.caches import CacheKind, in_classes
 from kvq.evaluate.prose import handbook
 from kvq.evaluate.records import Record, Records, write_atomically
-from kvq.evaluate.settings import METRICS, Settings, parse_metrics, parse_numbers
+from kvq.evaluate.settings import METRICS, Settings, parse_classes, parse_metrics, parse_numbers
 from kvq.evaluate.source import Source, find_source
 
 DEFAULT_CACHES = ("dynamic", "kvq-8", "kivi-4", "kivi-2")
@@ -33,6 +33,7 @@ without any, {' '.join(DEFAULT_CACHES)}.
   kvq eval smollm2 dynamic kivi-4 kivi-2 --out results
   kvq eval ~/models/llama kvq-4 k4c64-v2t32/w128,block --metrics quality,memory --text book.txt
   kvq eval smollm2 kivi-2 quanto-2 --metrics decode --context 1k,4k --json speed.json
+  kvq eval smollm2 kvq-8 kvq-4 --metrics quality --accuracy exact,normal,fast
 
 With --out each measurement is kept as it finishes; the same command goes on where it was interrupted. What each figure
 means is in docs/evaluation.md."""
@@ -58,6 +59,9 @@ _count = click.IntRange(1, MOST)
 @click.option("--rounds", type=_count, default=3, show_default=True, help="Timed prompts of each length.")
 @click.option("--prefill", type=click.Choice(("stored", "raw")),
               help="What tokens of one prompt see of each other.  [default: KVQCache's own]")
+@click.option("--accuracy", "classes", metavar="CLASS,..",
+              help=f"Accuracy classes, kvq's caches in each of them: {', '.join(lowlevel.ACCURACY_CLASSES)}.  "
+                   f"[default: {lowlevel.DEFAULT_ACCURACY}]")
 @click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")), default="float32", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of torch and of kvq.  [default: all]")
 @click.option("--device", type=click.Choice(("cpu", "ref")), default="cpu", show_default=True,
@@ -73,7 +77,7 @@ def evaluate(model: str, caches: tuple[str, ...], **options: Any) -> None:
 
     # Everything that can be wrong without the model is refused before torch and the model are loaded.
     context = lowlevel.shared_context(options["device"], threads=options["threads"] or 0)
-    kinds = _kinds(caches or DEFAULT_CACHES, context, options["prefill"])
+    kinds = _kinds(caches or DEFAULT_CACHES, context, options["prefill"], parse_classes(options["classes"]))
     source = find_source(model)
     settings = _settings(options, source)
     settings.check_positions(source.positions())
@@ -93,9 +97,11 @@ def evaluate(model: str, caches: tuple[str, ...], **options: Any) -> None:
     _present(found, kinds, facts, outputs, records)
 
 
-def _kinds(texts: Sequence[str], context: lowlevel.Context, prefill: str | None) -> list[CacheKind]:
+def _kinds(
+    texts: Sequence[str], context: lowlevel.Context, prefill: str | None, classes: Sequence[str]
+) -> list[CacheKind]:
     options = {"context": context, **({"prefill": prefill} if prefill else {})}
-    return [parse_cache(text, options) for text in dict.fromkeys(texts)]
+    return [kind for text in dict.fromkeys(texts) for kind in in_classes(text, classes, options)]
 
 
 def _settings(options: dict[str, Any], source: Source) -> Settings:
@@ -177,6 +183,7 @@ def _measure(
         "settings": {
             **settings.as_dict(),
             "prefill": options["prefill"],
+            "accuracy": parse_classes(options["classes"]),
             "text": file.name if file else "Debian Administrator's Handbook",
         },
     }
@@ -192,7 +199,7 @@ def _present(
     from kvq.cli import tables
     from kvq.evaluate import results
 
-    summaries = results.summarize(found, [(kind.text, kind.identity) for kind in kinds])
+    summaries = results.summarize(found, kinds)
     tables.show(summaries)
     report = {
         "schema": results.SCHEMA,

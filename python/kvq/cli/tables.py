@@ -35,9 +35,16 @@ def _table(names: Sequence[str]) -> Table:
 def _quality(summaries: Sequence[Summary]) -> tuple[str, Table]:
     found = [(row["cache"], row["quality"]) for row in summaries if row["quality"]]
     size = f"{found[0][1]['tokens']} predicted tokens in {len(found[0][1]['windows'])} windows" if found else ""
-    table = _table(["perplexity", "KL, nats", "top-1"])
+    # Only beside class `exact`: without another class of the same format every row would say 0.
+    compared = len({row["accuracy"] for row in summaries if row["quality"] and row["accuracy"]}) > 1
+    table = _table(["perplexity", "KL, nats", *(["more than exact"] if compared else []), "top-1"])
     for name, values in found:
-        table.add_row(name, f"{values['perplexity']:.3f}", f"{values['kl']:.5f}", f"{100 * values['top1']:.2f} %")
+        more = values["kl_over_exact"]
+        cell = "" if more is None else f"{100 * more:+.1f} %"
+        table.add_row(
+            name, f"{values['perplexity']:.3f}", f"{values['kl']:.5f}", *([cell] if compared else []),
+            f"{100 * values['top1']:.2f} %",
+        )  # fmt: skip
     return f"quality over {size}", table
 
 

@@ -19,9 +19,9 @@ class RecipeCache(KVQCache):
     """The cache that a recipe describes. Head sizes and the number of layers are checked in the first forward, which is
     the first time that they are known."""
 
-    def __init__(self, recipe: Recipe, prefill: str) -> None:
+    def __init__(self, recipe: Recipe, prefill: str, accuracy: str | None = None) -> None:
         self.recipe = recipe
-        super().__init__(None, _format(recipe), prefill=prefill)
+        super().__init__(None, _format(recipe), prefill=prefill, accuracy=accuracy)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], config: PreTrainedConfig, **options: Any) -> KVQCache:

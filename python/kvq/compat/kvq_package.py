@@ -80,10 +80,10 @@ class KVQCacheConfig(Options):
 class KVQ(RecipeCache):
     """The cache of the package kvq, for `generate(past_key_values=...)`: made from a `KVQCacheConfig` or a dictionary.
 
-    A prompt attends to its own K and V unquantized, as in the package.
+    A prompt attends to its own K and V unquantized, as in the package. `accuracy` is KVQCache's.
     """
 
-    def __init__(self, config: KVQCacheConfig | Mapping[str, Any]) -> None:
+    def __init__(self, config: KVQCacheConfig | Mapping[str, Any], *, accuracy: str | None = None) -> None:
         settings = KVQCacheConfig.of(config)
         if settings.nbits_k < settings.nbits_v:
             warnings.warn(
@@ -91,4 +91,4 @@ class KVQ(RecipeCache):
                 "(arXiv 2502.15075), exchange the two",
                 stacklevel=2,
             )
-        super().__init__(settings.recipe(), prefill="raw")
+        super().__init__(settings.recipe(), prefill="raw", accuracy=accuracy)

@@ -123,14 +123,17 @@ class FlexibleQuantizedCacheConfig(Options):
 
 
 class FlexibleQuantizedCache(RecipeCache):
-    """Base of KVTuner's caches: what one of its quantizers calls an axis, and which options it has."""
+    """Base of KVTuner's caches: what one of its quantizers calls an axis, and which options it has. `accuracy` is
+    KVQCache's."""
 
     BACKEND: ClassVar[str]
     AXES: ClassVar[dict[int, str]]
     AXIS_REMEDY: ClassVar[str]
     SYMMETRIC_BY_DEFAULT: ClassVar[bool] = False
 
-    def __init__(self, cache_config: FlexibleQuantizedCacheConfig | Mapping[str, Any]) -> None:
+    def __init__(
+        self, cache_config: FlexibleQuantizedCacheConfig | Mapping[str, Any], *, accuracy: str | None = None
+    ) -> None:
         if type(self) is FlexibleQuantizedCache:
             raise InvalidArgument(
                 "FlexibleQuantizedCache has no quantizer of its own: use FlexibleVanillaQuantizedCache, "
@@ -138,7 +141,8 @@ class FlexibleQuantizedCache(RecipeCache):
             )
         config = FlexibleQuantizedCacheConfig.of(cache_config)
         config.check()
-        super().__init__(self._recipe(config), prefill="stored" if config.force_quant else "raw")
+        prefill = "stored" if config.force_quant else "raw"
+        super().__init__(self._recipe(config), prefill=prefill, accuracy=accuracy)
 
     def _recipe(self, config: FlexibleQuantizedCacheConfig) -> Recipe:
         name = type(self).__name__
@@ -195,8 +199,10 @@ class FlexibleHQQQuantizedCache(FlexibleQuantizedCache):
         "FlexibleVanillaQuantizedCache, whose axis 1 is per channel"
     )
 
-    def __init__(self, cache_config: FlexibleQuantizedCacheConfig | Mapping[str, Any]) -> None:
-        super().__init__(cache_config)
+    def __init__(
+        self, cache_config: FlexibleQuantizedCacheConfig | Mapping[str, Any], *, accuracy: str | None = None
+    ) -> None:
+        super().__init__(cache_config, accuracy=accuracy)
         warnings.warn(
             "FlexibleHQQQuantizedCache quantizes from each group's minimum and maximum: HQQ's half-quadratic search "
             "for a better zero is not done",

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from kvq.evaluate import allocator
+from kvq.lowlevel import ACCURACY_CLASSES, DEFAULT_ACCURACY
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -21,6 +22,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=("cpu", "ref"), help="ref: the slow scalar reference")
     parser.add_argument("--windows", type=int, help="windows of text to measure quality on")
     parser.add_argument("--steps", type=int, help="decoding steps timed at each context length")
+    parser.add_argument("--accuracy", choices=ACCURACY_CLASSES, default=DEFAULT_ACCURACY, help="of kvq's arithmetic")
     return parser.parse_args(arguments)
 
 

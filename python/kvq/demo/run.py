@@ -96,13 +96,14 @@ def run(options: argparse.Namespace) -> Report:
     context = shared_context(options.device)
     console.print(
         f"kvq {kvq.__version__}, device {options.device}, level {context.level}, {evaluate.torch_threads()} threads of "
-        "torch; allocator tuned (MALLOC_MMAP_MAX_=0), without which the ordinary caches are several times slower"
+        f"torch, accuracy class {options.accuracy}; allocator tuned (MALLOC_MMAP_MAX_=0), without which the ordinary "
+        "caches are several times slower"
     )
     with stages.stage("load the model"):
         subject = evaluate.tiny() if options.tiny else evaluate.smollm2(options.out / "tokenizer")
         ids = subject.encode(TINY_TEXT if options.tiny else evaluate.handbook())
-    show_kernels(console, stages, subject, size, context)
-    show_chat(console, stages, subject, size, context)
+    show_kernels(console, stages, subject, size, context, options.accuracy)
+    show_chat(console, stages, subject, size, context, options.accuracy)
     report, totals = measure(stages, subject, ids, size, context, options)
     report.machine.update(describe(context, evaluate.torch_threads()))
     console.print(size_table(report, {name: format_canonical(name) for name in size.formats}, totals))
@@ -119,11 +120,11 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def show_kernels(
-    console: Console, stages: Stages, subject: evaluate.Subject, size: Size, context: Context
+    console: Console, stages: Stages, subject: evaluate.Subject, size: Size, context: Context, accuracy: str
 ) -> None:
     with stages.stage("compile the kernels") as say:
         for name in size.formats:
-            cache = kvq.KVQCache(subject.model.config, name, context=context)
+            cache = kvq.KVQCache(subject.model.config, name, accuracy=accuracy, context=context)
             cache.prepare(progress=lambda record: say(record["name"]))
     kernels = context.kernels()
     listing = Table(title=f"{len(kernels)} kernels for {context.level}", box=box.SIMPLE)
@@ -137,10 +138,12 @@ def show_kernels(
     console.print(listing)
 
 
-def show_chat(console: Console, stages: Stages, subject: evaluate.Subject, size: Size, context: Context) -> None:
+def show_chat(
+    console: Console, stages: Stages, subject: evaluate.Subject, size: Size, context: Context, accuracy: str
+) -> None:
     formats = size.formats[-2:] if len(size.formats) == 2 else ("kivi-4", "kivi-2")
     with stages.stage("answer a question with three caches"):
-        found = evaluate.answers(subject, QUESTION, formats, context, size.answer_tokens)
+        found = evaluate.answers(subject, QUESTION, formats, context, size.answer_tokens, accuracy)
     console.print(f"[bold]Question[/bold]: {QUESTION}", highlight=False)
     columns = Table(show_lines=True)
     for answer in found:
@@ -163,11 +166,11 @@ def measure(
     count, steps = options.windows or size.windows, options.steps or size.steps
     with stages.stage(f"quality on {count} windows of {size.window_tokens} tokens") as say:
         texts = evaluate.windows(ids, count, size.window_tokens)
-        quality = evaluate.compare(subject, texts, size.formats, context, say)
+        quality = evaluate.compare(subject, texts, size.formats, context, say, options.accuracy)
     with stages.stage(f"prompt of {size.lengths[-1]} tokens") as say:
         states = evaluate.prompt_states(subject, ids[:, : size.lengths[-1]])
     fills = {FULL_PRECISION: evaluate.dynamic, QUANTO: evaluate.quanto}
-    fills.update({name: evaluate.packed(name, context) for name in size.formats})
+    fills.update({name: evaluate.packed(name, context, options.accuracy) for name in size.formats})
     with stages.stage(f"decode with {len(fills)} caches in turn") as say:
         speed = evaluate.measure(subject, states, fills, size.lengths, steps, say)
     rows = [_row(name, speed[name], quality[name]) for name in (FULL_PRECISION, *size.formats)]
@@ -179,7 +182,12 @@ def measure(
         "fp16": {"bytes_per_token": half, "bits_per_element": 16.0},
     }
     text = f"{count} windows of {size.window_tokens} tokens of the Debian handbook"
-    machine = {"model": subject.name, "dtype": subject.dtype, "text": "a repeated sentence" if options.tiny else text}
+    machine = {
+        "model": subject.name,
+        "dtype": subject.dtype,
+        "accuracy": options.accuracy,
+        "text": "a repeated sentence" if options.tiny else text,
+    }
     return Report(machine, baselines, rows), {name: measured.bytes_total for name, measured in speed.items()}
 
 

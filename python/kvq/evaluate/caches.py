@@ -10,7 +10,8 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,16 @@ def baselines() -> list[str]:
 @dataclass(frozen=True)
 class CacheKind:
     """One way of keeping K and V. `text` is what the user wrote; `identity` is what it means: two texts of one
-    identity give the same cache."""
+    identity give the same cache. `accuracy` is the class of kvq's arithmetic; None: it is not kvq's."""
 
     text: str
     identity: str
+    accuracy: str | None = field(default=None, kw_only=True)
+
+    @property
+    def stored(self) -> str:
+        """What it means for what is stored, on which the accuracy class has no influence."""
+        return self.identity.removesuffix(_suffix(self.accuracy))
 
     def make(self, config: PreTrainedConfig) -> Cache:
         """A new, empty cache."""
@@ -91,8 +98,10 @@ class Quantized(CacheKind):
 
 @dataclass(frozen=True)
 class Packed(CacheKind):
-    """kvq's KVQCache. `options` are its keyword arguments."""
+    """kvq's KVQCache. `options` are its keyword arguments. `text` may say more than the format, so that the same
+    format with other options has another name."""
 
+    format: str
     options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def make(self, config: PreTrainedConfig) -> Cache:
@@ -101,7 +110,7 @@ class Packed(CacheKind):
         unknown = set(self.options) - set(inspect.signature(KVQCache).parameters)
         if unknown:
             raise Unsupported(f"KVQCache of this version has no option {', '.join(sorted(unknown))}: leave it out")
-        return KVQCache(config, self.text, **self.options)
+        return KVQCache(config, self.format, **self.options)
 
     def fill(self, config: PreTrainedConfig, states: States) -> Cache:
         cache = self.make(config)
@@ -116,10 +125,24 @@ def parse_cache(text: str, options: dict[str, Any] | None = None) -> CacheKind:
     backend, _, bits = text.partition("-")
     if backend in QUANTIZED and bits.isdigit():
         return _quantized(text, backend, int(bits))
-    options = options or {}
-    meaning = {name: value for name, value in options.items() if name not in ("context", "threads")}
+    options = {**(options or {})}
+    options["accuracy"] = lowlevel.check_accuracy(options.get("accuracy"))
+    accuracy = options["accuracy"]
+    meaning = {name: value for name, value in options.items() if name not in ("accuracy", "context", "threads")}
     suffix = "".join(f" {name}={value}" for name, value in sorted(meaning.items()))
-    return Packed(text, _packed_identity(text) + suffix, options)
+    return Packed(text, _packed_identity(text) + suffix + _suffix(accuracy), text, options, accuracy=accuracy)
+
+
+def _suffix(accuracy: str | None) -> str:
+    return f" accuracy={accuracy}"
+
+
+def in_classes(text: str, classes: Sequence[str], options: dict[str, Any] | None = None) -> list[CacheKind]:
+    """A cache text in several accuracy classes, each named after its class; once where it has none."""
+    kinds = [parse_cache(text, {**(options or {}), "accuracy": accuracy}) for accuracy in classes]
+    if kinds[0].accuracy is None:
+        return kinds[:1]
+    return [replace(kind, text=f"{kind.text} {kind.accuracy}") if len(kinds) > 1 else kind for kind in kinds]
 
 
 def _quantized(text: str, backend: str, bits: int) -> CacheKind:

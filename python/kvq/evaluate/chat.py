@@ -24,14 +24,19 @@ class Answer:
 
 @torch.inference_mode()
 def answers(
-    subject: Subject, question: str, formats: Sequence[str], context: Context, max_new_tokens: int
+    subject: Subject,
+    question: str,
+    formats: Sequence[str],
+    context: Context,
+    max_new_tokens: int,
+    accuracy: str | None = None,
 ) -> list[Answer]:
     """Greedy answers with the ordinary cache, which comes first, and with each format."""
     prompt = subject.chat(question)
     result: list[Answer] = []
     for name in ("full precision", *formats):
         cache = (
-            KVQCache(subject.model.config, name, context=context)
+            KVQCache(subject.model.config, name, accuracy=accuracy, context=context)
             if result
             else DynamicCache(config=subject.model.config)
         )

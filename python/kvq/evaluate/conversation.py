@@ -233,7 +233,7 @@ class Conversation:
         self.cache.save(path)
         state = {
             "schema": SCHEMA,
-            "identity": self.kind.identity,
+            "identity": self.kind.stored,
             "system": self.system,
             "messages": self.messages,
             "ids": self.ids,
@@ -247,12 +247,12 @@ class Conversation:
         from kvq.hf import KVQCache
 
         state = _read_state(_beside(path))
-        if state["identity"] != self.kind.identity:
+        if state["identity"] != self.kind.stored:
             raise InvalidArgument(
-                f"{path} holds a cache '{state['identity']}' where this chat has '{self.kind.identity}': start "
+                f"{path} holds a cache '{state['identity']}' where this chat has '{self.kind.stored}': start "
                 "the chat with --cache of the former"
             )
-        cache = KVQCache.open(path, self.subject.model.config)
+        cache = KVQCache.open(path, self.subject.model.config, accuracy=self.kind.accuracy)
         if cache.get_seq_length() != len(state["held"]):
             raise Corrupt(
                 f"{path} holds {cache.get_seq_length()} tokens where {_beside(path).name} says {len(state['held'])}: "

@@ -74,10 +74,11 @@ def compare(
     formats: Sequence[str],
     context: Context,
     progress: Progress = lambda message: None,
+    accuracy: str | None = None,
 ) -> dict[str, Quality]:
-    """Quality of each format, and of "full precision" itself, over the same windows."""
+    """Quality of each format in an accuracy class, and of "full precision" itself, over the same windows."""
     sums = {name: Sums() for name in ("full precision", *formats)}
-    kinds = {name: parse_cache(name, {"context": context}) for name in formats}
+    kinds = {name: parse_cache(name, {"context": context, "accuracy": accuracy}) for name in formats}
     for number, ids in enumerate(texts):
         label = f"window {number + 1} of {len(texts)}"
         progress(f"{label}: full precision")

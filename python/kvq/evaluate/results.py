@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import Any
 
+from kvq.evaluate.caches import CacheKind, Packed
 from kvq.evaluate.records import Record
 
 SCHEMA = "kvq-eval/1"
@@ -98,8 +99,8 @@ def _speed(records: list[Record], identity: str, tokens_of: str | None) -> list[
     return rows
 
 
-def summarize(records: Iterable[Record], caches: Sequence[tuple[str, str]]) -> list[Summary]:
-    """One summary for each cache (text, identity); "full precision" goes before them where quality was measured."""
+def summarize(records: Iterable[Record], kinds: Sequence[CacheKind]) -> list[Summary]:
+    """One summary for each cache; "full precision" goes before them where quality was measured."""
     records = list(records)
 
     def of(metric: str, identity: str | None) -> list[Record]:
@@ -112,12 +113,16 @@ def summarize(records: Iterable[Record], caches: Sequence[tuple[str, str]]) -> l
     reference = _quality(of("reference", None))
     if reference is not None:
         others = {name: [] for name in ("passkey", "memory", "decode", "prefill")}
-        summaries.append({"cache": "full precision", "identity": None, "quality": reference, **others})
-    for text, identity in caches:
+        names = {"cache": "full precision", "identity": None, "format": None, "accuracy": None}
+        summaries.append({**names, "quality": reference, **others})
+    for kind in kinds:
+        identity = kind.identity
         summaries.append(
             {
-                "cache": text,
+                "cache": kind.text,
                 "identity": identity,
+                "format": kind.format if isinstance(kind, Packed) else None,
+                "accuracy": kind.accuracy,
                 "quality": _quality(of("quality", identity)),
                 "passkey": _passkey(of("passkey", identity)),
                 "memory": _memory(of("memory", identity)),
@@ -125,6 +130,17 @@ def summarize(records: Iterable[Record], caches: Sequence[tuple[str, str]]) -> l
                 "prefill": _speed(together("prefill"), identity, "context"),
             }
         )
+    return _against_exact(summaries)
+
+
+def _against_exact(summaries: list[Summary]) -> list[Summary]:
+    """Adds to each quality what its KL has more than that of the same format in class `exact`, as a part of the
+    latter; None where that was not measured."""
+    exact = {row["format"]: row["quality"]["kl"] for row in summaries if row["accuracy"] == "exact" and row["quality"]}
+    for row in summaries:
+        if row["quality"]:
+            kl = exact.get(row["format"]) if row["format"] else None
+            row["quality"]["kl_over_exact"] = row["quality"]["kl"] / kl - 1 if kl else None
     return summaries
 
 

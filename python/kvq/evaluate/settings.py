@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kvq import lowlevel
 from kvq.errors import InvalidArgument
 
 METRICS = ("quality", "passkey", "memory", "decode", "prefill")
@@ -55,6 +56,13 @@ class Settings:
                     f"{what} tokens needs {tokens} positions and the model has {positions}: take a shorter "
                     f"{'--tokens' if what.startswith('a window') else '--context'}"
                 )
+
+
+def parse_classes(text: str | None) -> list[str]:
+    """Accuracy classes with commas between, each once; the default one for None."""
+    if text is None:
+        return [lowlevel.DEFAULT_ACCURACY]
+    return list(dict.fromkeys(lowlevel.check_accuracy(name.strip()) for name in text.split(",")))
 
 
 def default_tokens(positions: int | None) -> int:

@@ -71,9 +71,9 @@ def quanto(subject: Subject, states: States) -> Cache:
     return parse_cache("quanto-4").fill(subject.model.config, states)
 
 
-def packed(text: str, context: Context) -> Fill:
+def packed(text: str, context: Context, accuracy: str | None = None) -> Fill:
     """A KVQCache of a format, filled."""
-    return filled(parse_cache(text, {"context": context}))
+    return filled(parse_cache(text, {"context": context, "accuracy": accuracy}))
 
 
 @torch.inference_mode()

@@ -54,6 +54,8 @@ class KVQCache(Cache):
             list with one for each layer, a file of such a list (.json, .txt), or a function (layer, dk, dv) -> text.
         prefill: "stored": each query sees what decoding would have shown it, however a prompt is cut into calls.
             "raw": tokens of one call see each other in full precision, as in the methods' papers (format-spec section 9).
+        accuracy: how exact the arithmetic of attention is, "exact", "normal" or "fast" (format-spec attention_c4); None:
+            the default class. What is stored does not depend on it.
         keep_first: tokens at the begin that stay in full precision; None leaves it to the format's `keepS`.
         device: "cpu" (kernels generated for this CPU) or "ref" (the scalar reference: slow, for debugging).
         level: CPU level to generate for; None: the best of this machine.
@@ -70,6 +72,7 @@ class KVQCache(Cache):
         format: FormatSpec = "kivi-2",
         *,
         prefill: str = "stored",
+        accuracy: str | None = None,
         keep_first: int | None = None,
         device: str = "cpu",
         level: str | None = None,
@@ -82,6 +85,7 @@ class KVQCache(Cache):
         if prefill not in PREFILLS:
             raise InvalidArgument(f"prefill is {prefill!r}: use \"stored\" or \"raw\"")
         self.prefill = prefill
+        self.accuracy = lowlevel.check_accuracy(accuracy)
         self.formats = Formats(format, keep_first)
         self.context = context or lowlevel.shared_context(device, level, threads, store_dir, frozen)
         self.page_tokens = page_tokens
@@ -260,8 +264,8 @@ class KVQCache(Cache):
 
     @classmethod
     def open(cls, path: str | os.PathLike, config: PreTrainedConfig, **options: Any) -> KVQCache:
-        """The cache that save() wrote, for the same model (its config), in the same state. `options` are device, level,
-        threads, store_dir, frozen and context. kvq.Corrupt: damaged, or of another version."""
+        """The cache that save() wrote, for the same model (its config), in the same state. `options` are accuracy,
+        device, level, threads, store_dir, frozen and context. kvq.Corrupt: damaged, or of another version."""
         from kvq.hf.snapshot import load
 
         return load(cls, path, config, options)
@@ -489,7 +493,7 @@ class KVQCache(Cache):
 
     @property
     def _maker(self) -> PoolMaker:
-        return PoolMaker(self.context, self.formats, self.page_tokens, self.layout)
+        return PoolMaker(self.context, self.formats, self.page_tokens, self.layout, self.accuracy)
 
     def _new_batch(self, k: torch.Tensor, v: torch.Tensor) -> PackedBatch:
         maker = self._maker

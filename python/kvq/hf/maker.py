@@ -23,6 +23,7 @@ class PoolMaker:
     formats: Formats
     page_tokens: int
     layout: ModelLayout | None
+    accuracy: str
 
     def partition(self, layers: int, k: torch.Tensor, v: torch.Tensor) -> list[list[int]]:
         """Numbers of the layers that share a pool, given K and V of one of them."""
@@ -45,7 +46,7 @@ class PoolMaker:
             score_cap=layout.score_cap if layout else 0.0,
         )
         most = layout.max_tokens if layout else 0
-        return Pool(self.context, kind, len(part), k.dtype, self.page_tokens, k.shape[0], most)
+        return Pool(self.context, kind, len(part), k.dtype, self.page_tokens, k.shape[0], most, self.accuracy)
 
 
 def check_page_tokens(text: str | None, page_tokens: int) -> None:

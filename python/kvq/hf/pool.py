@@ -57,8 +57,10 @@ class Pool:
         page_tokens: int,
         rows: int,
         max_tokens: int,
+        accuracy: str,
     ) -> None:
         self.kind = kind
+        self.accuracy = accuracy  # no part of the kind: what is stored does not depend on it
         self.layers = layers
         self.dtype = dtype
         self.page_tokens = page_tokens or default_page_tokens(kind.format)
@@ -90,6 +92,7 @@ class Pool:
                     page_tokens=self.page_tokens,
                     attention_window=kind.attention_window,
                     score_cap=kind.score_cap,
+                    accuracy=self.accuracy,
                 )
             except ResourceExhausted:  # a limit on address space
                 if blocks == least:

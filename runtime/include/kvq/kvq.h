@@ -80,6 +80,21 @@ KVQ_API kvq_error *kvq_format_page_bytes(const char *format, int32_t page_tokens
  * those that are kept in full precision (commit_c7). */
 KVQ_API kvq_error *kvq_format_frontier(const char *format, int64_t tokens, int64_t *k, int64_t *v);
 
+/* ---- accuracy classes (since 0.2) --------------------------------------------------------------------------------
+ * How far the arithmetic of attention may be from the exact answer over what is stored (attention_c4): a budget, not a
+ * method. Codes, pages and snapshots are the same in every class. */
+typedef enum kvq_accuracy {
+  KVQ_ACCURACY_DEFAULT = 0, /* what kvq_accuracy_name says of it */
+  KVQ_ACCURACY_EXACT = 1,   /* as far as f32 is */
+  KVQ_ACCURACY_NORMAL = 2,  /* a tenth of the error that quantizing itself makes */
+  KVQ_ACCURACY_FAST = 3     /* the fastest arithmetic that there is; one dominant token may cost more than in others */
+} kvq_accuracy;
+/* Space-separated names of the classes, the most accurate first: "exact normal fast". The name at index i is that of
+ * the enumerator i + 1. */
+KVQ_API const char *kvq_accuracy_classes(void);
+/* Name of a class; of KVQ_ACCURACY_DEFAULT the name of the class that it stands for. NULL: there is no such class. */
+KVQ_API const char *kvq_accuracy_name(kvq_accuracy accuracy);
+
 /* ---- context (since 0.1) ----------------------------------------------------------------------------------------- */
 typedef struct kvq_context kvq_context;
 typedef void (*kvq_task)(void *task_data, int64_t index);
@@ -127,6 +142,7 @@ typedef struct kvq_cache_config {
   int32_t attention_window; /* keys that a query sees, itself included (window_c1); 0: all before it. Pages behind it
                                are dropped (window_c2) */
   float score_cap;          /* c of c * tanh(score / c) (attention_c11); 0: none */
+  kvq_accuracy accuracy;    /* accuracy class of attention; 0: the default one. kvq_report says which it is */
 } kvq_cache_config;
 /* KVQ_OK with NULL reason, or KVQ_UNSUPPORTED / KVQ_INVALID_ARGUMENT: what would run and why not. Never compiles. */
 KVQ_API kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *config);
@@ -184,6 +200,7 @@ typedef struct kvq_cache_report {
   double bits_per_element; /* bytes_used * 8 over tokens * layers * kv_heads * (dk + dv); 0 when empty */
   int64_t bytes_touched;   /* since 0.2: of the caller's memory, what was ever written to; the rest was never there if
                               the system gives memory when it is first used */
+  kvq_accuracy accuracy;   /* since 0.2: the class that attention keeps to, never KVQ_ACCURACY_DEFAULT */
 } kvq_cache_report;
 KVQ_API kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report);
 
