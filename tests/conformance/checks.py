@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the conformance tests do with a launch: run it on a level and on device `ref`, and compare with the oracle."""
 
-import ctypes
 import zlib
 from functools import lru_cache
 
@@ -11,7 +10,6 @@ import kernels
 import tolerances
 from attend_kernel import prepare_attend
 from kvq import lowlevel
-from kvq.evaluate import machine
 from kvq_oracle import attention
 from memory import decode
 
@@ -23,19 +21,7 @@ def context(device, level=None):
 
 @lru_cache(maxsize=1)
 def levels():
-    """Levels that this host can run, and those whose code the compiler can emulate on it."""
-    return [*context("cpu").levels, *_emulated_levels()]
-
-
-def _emulated_levels():
-    """Names such as "aarch64-dotprod@host": code emitted for that level, its target's instructions written out in
-    portable ones, so that every level's panels meet the oracle on every machine. A compiler without them has no such
-    function."""
-    compiler = ctypes.CDLL(str(machine.compiler_path()))
-    if not hasattr(compiler, "kvq_compiler_emulated_levels"):
-        return []
-    compiler.kvq_compiler_emulated_levels.restype = ctypes.c_char_p
-    return compiler.kvq_compiler_emulated_levels().decode().split()
+    return list(context("cpu").levels)
 
 
 @lru_cache(maxsize=None)
