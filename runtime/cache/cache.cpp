@@ -95,7 +95,6 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
   config_ = config;
   geometry_ = larger;
   memory_ = target;
-  step_->reserveLists();
   return Status::ok();
 }
 

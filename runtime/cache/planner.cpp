@@ -115,12 +115,19 @@ void Planner::listPrograms(Chunk &chunk) const {
   }
 }
 
-int64_t Planner::mostDecodeItems() const {
-  const int64_t tokens = config_.blocks * config_.pageTokens; // and those in the rings, one split of each sequence
-  const int64_t raw = geometry_.rows / geometry_.splitTokens + 2;
-  const int64_t splits =
-      std::min(tokens / geometry_.splitTokens + config_.sequences * raw, config_.sequences * (kMostSplits + raw));
-  return splits * config_.kvHeads;
+// Room for as many programs as such a chunk has at the longest context: lists do not grow because a context does.
+void Planner::reservePrograms(std::span<const StepPart> parts, int index, Chunk &chunk) const {
+  const int64_t splits = kMostSplits + geometry_.rows / geometry_.splitTokens + 2;
+  int64_t decode = 0, several = 0;
+  for (const StepPart &part : parts) {
+    int begin;
+    const int count = tokensInChunk(part, index, begin);
+    decode += count == 1;
+    several += count > 1 ? (count * config_.ratio() + kChunkRows - 1) / kChunkRows : 0;
+  }
+  chunk.groups.reserve((decode + several) * splits);
+  chunk.decode.reserve(decode * splits * config_.kvHeads);
+  chunk.chunk.reserve(several * splits * config_.kvHeads);
 }
 
 void Planner::plan(std::span<const StepPart> parts, const int32_t *table, int index, Chunk &chunk) const {
@@ -135,6 +142,7 @@ void Planner::plan(std::span<const StepPart> parts, const int32_t *table, int in
   chunk.index = index;
   chunk.maxSplits = 0;
   chunk.quantizeTokens = chunk.attendKeys = 0;
+  reservePrograms(parts, index, chunk);
   for (size_t p = 0; p < parts.size(); ++p) {
     const StepPart &part = parts[p];
     int begin;

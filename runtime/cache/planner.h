@@ -61,8 +61,6 @@ public:
   void plan(std::span<const StepPart> parts, const int32_t *table, int index, Chunk &chunk) const;
   // Queries and partial results per query of that chunk, without its lists.
   void size(std::span<const StepPart> parts, int index, int64_t &queries, int64_t &splits) const;
-  // The longest that Chunk::decode becomes while no two sequences share blocks.
-  int64_t mostDecodeItems() const;
 
 private:
   struct Splits {
@@ -95,6 +93,7 @@ private:
                     std::vector<kvq_quantize_item> &items) const;
   void planAttend(const Queries &queries, int queryBase, Chunk &chunk) const;
   kvq_attend_item attendItem(const Queries &queries, const Splits &splits, int row, int rowCount, int split) const;
+  void reservePrograms(std::span<const StepPart> parts, int index, Chunk &chunk) const;
   void listPrograms(Chunk &chunk) const;
 
   const CacheConfig &config_;

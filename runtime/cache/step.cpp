@@ -18,11 +18,7 @@ static Status invalid(const std::string &message) { return {Code::InvalidArgumen
 
 Step::Step(Cache &cache)
     : cache_(cache), planner_(cache.config_, cache.geometry_), undo_(cache.config_, cache.geometry_),
-      appended_(cache.config_.layers, 0) {
-  reserveLists();
-}
-
-void Step::reserveLists() { chunk_.decode.reserve(planner_.mostDecodeItems()); }
+      appended_(cache.config_.layers, 0) {}
 
 static std::string nameOf(int sequence) { return "sequence " + std::to_string(sequence); }
 

@@ -36,8 +36,6 @@ public:
   static Result<int64_t> blocksNeeded(const Cache &cache, const PlanDesc &desc);
   bool isOpen() const { return open_; }
   void abort(); // nothing happens if the step is not open
-  // Makes room for the one list whose length depends on the context, for as many tokens as the cache holds.
-  void reserveLists();
   Step(const Step &) = delete;
   Step &operator=(const Step &) = delete;
 
