@@ -25,7 +25,7 @@ from kvq.hf.formats import Formats, FormatSpec
 from kvq.hf.layer import KVQLayer
 from kvq.hf.maker import PoolMaker, check_page_tokens
 from kvq.hf.model import ModelLayout
-from kvq.hf.padding import leading_pads
+from kvq.hf.padding import KeptTokens, leading_pads
 from kvq.hf.raw import attend_new, merge
 
 HANDLE = "_kvq_handle"  # attribute of the tensors that `update` returns
@@ -87,8 +87,8 @@ class KVQCache(Cache):
         self.page_tokens = page_tokens
         self.layout: ModelLayout | None = None
         self.packed: PackedBatch | None = None
-        self._kept: torch.Tensor | None = None  # [rows, padded length]: which tokens were stored
-        self._new: torch.Tensor | None = None  # the same for the step that is open
+        self._kept: KeptTokens | None = None  # which tokens were stored, of all that came
+        self._new: torch.Tensor | None = None  # [rows, new tokens]: the same for the step that is open
         self._pads: list[int] = []  # of that step
         self._waiting: int | None = None  # layer whose K and V were handed out and not yet attended
         self._dense: list[tuple[torch.Tensor, torch.Tensor]] = []  # new K and V while a dense forward runs
@@ -125,7 +125,7 @@ class KVQCache(Cache):
     def padded_length(self) -> int:
         """Tokens that transformers has passed in, padding included."""
         self._settle()
-        return 0 if self._kept is None else self._kept.shape[1]
+        return 0 if self._kept is None else self._kept.tokens
 
     @property
     def lengths(self) -> list[int]:
@@ -198,9 +198,9 @@ class KVQCache(Cache):
         if -tokens_to_remove > length:
             raise InvalidArgument(f"crop({tokens_to_remove}) removes more than the {length} tokens of the cache")
         assert self._kept is not None
-        kept = self._kept[:, : length + tokens_to_remove]
-        thawed = self._packed().crop(kept.sum(dim=1).tolist())
-        self._kept = kept
+        left = length + tokens_to_remove
+        thawed = self._packed().crop([left - padding for padding in self._kept.cropped_padding(left)])
+        self._kept.crop(left)
         return thawed
 
     def select(self, indices: Sequence[int] | torch.Tensor) -> None:
@@ -216,7 +216,7 @@ class KVQCache(Cache):
         assert self._kept is not None
         if chosen != list(range(rows)):
             self._packed().select(chosen)
-            self._kept = self._kept[chosen]
+            self._kept.select(chosen)
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Beam search: select(beam_idx)."""
@@ -238,6 +238,7 @@ class KVQCache(Cache):
         other.__dict__.update(self.__dict__)
         other.layers = [KVQLayer(other, layer.index, layer.window) for layer in self.layers]
         other.packed = self.packed.fork() if self.packed is not None else None
+        other._kept = self._kept.copy() if self._kept is not None else None
         other._new = other._waiting = None
         other._dense = []
         return other
@@ -256,7 +257,7 @@ class KVQCache(Cache):
         layers = self._maker.partition(len(self.layers), *_empty(self._layout(), dtype))
         self.packed = PackedBatch(layers, self._maker, dtype, len(lengths))
         self.packed.lengths = list(lengths)
-        self._kept = kept
+        self._kept = KeptTokens(kept)
 
     @classmethod
     def open(cls, path: str | os.PathLike, config: PreTrainedConfig, **options: Any) -> KVQCache:
@@ -345,7 +346,7 @@ class KVQCache(Cache):
         elif self.layout is not None:
             self.packed = self._new_batch(k, v)
         if self._kept is None:
-            self._kept = torch.empty(k.shape[0], 0, dtype=torch.bool)
+            self._kept = KeptTokens(torch.empty(k.shape[0], 0, dtype=torch.bool))
 
     def attend(
         self,
@@ -413,7 +414,10 @@ class KVQCache(Cache):
         self._packed().plan([tokens - pad for pad in self._pads], past_only=raw)
 
     def _extend(self, new: torch.Tensor) -> None:
-        self._kept = new if self._kept is None else torch.cat([self._kept, new], dim=1)
+        if self._kept is None:
+            self._kept = KeptTokens(new)
+        else:
+            self._kept.append(new)
         self._new = None
 
     # -- dense tensors for other attention functions -----------------------------------------------------------------
