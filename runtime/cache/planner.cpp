@@ -30,7 +30,7 @@ Planner::Splits Planner::splitsOf(const Queries &queries) const {
   const int64_t rawBegin = std::max(queries.state(0).k, lowest);
   const int64_t raw = queries.keysEnd(last) - rawBegin;
   int64_t length = geometry_.splitTokens;
-  while (packed + std::max<int64_t>(0, raw) > kMostSplits * length)
+  while (std::max(packed, raw) > kMostSplits * length)
     length *= 2;
   const auto splits = [&](int64_t tokens) { return static_cast<int>((tokens + length - 1) / length); };
   return {splits(packed), raw > length ? splits(raw) : 0, packedBegin, rawBegin, length};
