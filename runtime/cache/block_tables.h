@@ -27,8 +27,8 @@ public:
   // An entry, or the room behind them that was reserved.
   int32_t &at(int slot, int64_t index) { return *entry(slot, index); }
 
-  // Room for `more` entries behind those that are there. All tables may move. ResourceExhausted if the array becomes too
-  // long for its index.
+  // Room for `more` entries behind those that are there. All tables may move. ResourceExhausted if the array becomes
+  // too long for its index.
   Status reserve(int slot, int64_t more);
   // The table ends there; room that a larger size takes in must have been reserved and written.
   void resize(int slot, int64_t size) { tables_[slot].size = tables_[slot].needed = size; }

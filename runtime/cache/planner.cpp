@@ -8,12 +8,14 @@
 
 namespace kvq {
 
+// Of a row in the tail, in packed tokens: measured 4.1 at 4 bits, 5.3 at 8, 6.7 at 2 (D 128, f32). It orders programs
+// only.
+static constexpr int64_t kRawCost = 4;
+
 // Splits of one sequence. Longer contexts have longer splits, so that the partial results, their merge and the list of
-// programs stay as they are: 64 splits of 8 heads keep 64 threads busy, and merging them costs a fraction of a percent of
-// reading what they stand for.
-static constexpr int64_t kMostSplits = 64;
-// Of a row in the tail, in packed tokens: see docs/architecture.md for what it was measured to be.
-static constexpr int64_t kRawCost = 2;
+// programs stay as they are. 128 programs are two for each of 64 threads; more would cost more in the merge, which one
+// thread does for a query, than they gain in balance. Few heads need more splits for as many programs, up to 64.
+int64_t Planner::mostSplits() const { return std::clamp(128 / config_.kvHeads, 16, 64); }
 
 // The part's tokens in chunk `index`: [begin, begin + count) of its new tokens.
 static int tokensInChunk(const StepPart &part, int index, int &begin) {
@@ -30,7 +32,7 @@ Planner::Splits Planner::splitsOf(const Queries &queries) const {
   const int64_t rawBegin = std::max(queries.state(0).k, lowest);
   const int64_t raw = queries.keysEnd(last) - rawBegin;
   int64_t length = geometry_.splitTokens;
-  while (std::max(packed, raw) > kMostSplits * length)
+  while (std::max(packed, raw) > mostSplits() * length)
     length *= 2;
   const auto splits = [&](int64_t tokens) { return static_cast<int>((tokens + length - 1) / length); };
   return {splits(packed), raw > length ? splits(raw) : 0, packedBegin, rawBegin, length};
@@ -100,8 +102,8 @@ void Planner::planAttend(const Queries &queries, int queryBase, Chunk &chunk) co
   chunk.splits.insert(chunk.splits.end(), queries.count, splits.total());
 }
 
-// Threads take programs in the order of the list. The longest first, so that short ones fill the gaps at the end; what a
-// program writes does not depend on its place.
+// Threads take programs in the order of the list. The longest first, so that short ones fill the gaps at the end; what
+// a program writes does not depend on its place.
 void Planner::listPrograms(Chunk &chunk) const {
   const auto place = [](const Chunk::Group &group) {
     return std::tuple(-group.cost, group.item.query_base, group.item.row_begin, group.item.split);
@@ -117,7 +119,7 @@ void Planner::listPrograms(Chunk &chunk) const {
 
 // Room for as many programs as such a chunk has at the longest context: lists do not grow because a context does.
 void Planner::reservePrograms(std::span<const StepPart> parts, int index, Chunk &chunk) const {
-  const int64_t splits = kMostSplits + geometry_.rows / geometry_.splitTokens + 2;
+  const int64_t splits = mostSplits() + geometry_.rows / geometry_.splitTokens + 2;
   int64_t decode = 0, several = 0;
   for (const StepPart &part : parts) {
     int begin;

@@ -88,6 +88,7 @@ private:
   int64_t lowestKey(int64_t position) const {
     return config_.attentionWindow > 0 ? std::max<int64_t>(0, position - config_.attentionWindow + 1) : 0;
   }
+  int64_t mostSplits() const;
   Splits splitsOf(const Queries &queries) const;
   void planQuantize(const StepPart &part, const int32_t *table, int64_t from, int64_t to,
                     std::vector<kvq_quantize_item> &items) const;

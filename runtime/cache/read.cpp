@@ -18,9 +18,8 @@ Status Cache::dequantize(int sequence, int64_t from, int64_t to, bool isK, int l
   for (int64_t begin = from, end; begin < to; begin = end) {
     end = std::min(to, (begin / page + 1) * page);
     for (int head = 0; head < config_.kvHeads; ++head)
-      items.push_back({head * out.headStride + (begin - from) * out.tokenStride,
-                       blocks[begin / page - firstPage], head, static_cast<int32_t>(begin % page),
-                       static_cast<int32_t>(end - begin)});
+      items.push_back({head * out.headStride + (begin - from) * out.tokenStride, blocks[begin / page - firstPage], head,
+                       static_cast<int32_t>(begin % page), static_cast<int32_t>(end - begin)});
   }
   if (items.empty())
     return Status::ok();

@@ -74,9 +74,9 @@ Status Step::reserveBlocks() {
   return Status::ok();
 }
 
-// Puts the blocks of the part's pages into its table, new ones behind its end. A page that takes the block of an earlier
-// one does so only when no query of the step sees that one any more: the chunk that begins to write it has passed the
-// window.
+// Puts the blocks of the part's pages into its table, new ones behind its end. A page that takes the block of an
+// earlier one does so only when no query of the step sees that one any more: the chunk that begins to write it has
+// passed the window.
 void Step::takeBlocks(StepPart &part, const Reservation &reservation) {
   const int64_t firstPage = cache_.sequences_[part.sequence].firstPage;
   BlockTables &tables = cache_.tables_;

@@ -59,13 +59,8 @@ Status Cache::snapshot(int id, std::span<uint8_t> out) const {
   const auto textBytes = static_cast<uint32_t>(text.size());
   put(&textBytes, 4);
   put(text.data(), textBytes);
-  const int64_t numbers[kNumbers] = {sequence.length,
-                                     sequence.frontier.k,
-                                     sequence.frontier.v,
-                                     sequence.ring.k,
-                                     sequence.ring.v,
-                                     sequence.firstPage,
-                                     int64_t(blocks.size())};
+  const int64_t numbers[kNumbers] = {sequence.length, sequence.frontier.k, sequence.frontier.v,   sequence.ring.k,
+                                     sequence.ring.v, sequence.firstPage,  int64_t(blocks.size())};
   put(numbers, sizeof(numbers));
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (int32_t block : blocks)

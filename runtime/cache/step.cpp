@@ -181,7 +181,8 @@ Status Step::commit() {
 }
 
 bool Step::takesPart(int sequence) const {
-  return open_ && std::any_of(parts_.begin(), parts_.end(), [&](const StepPart &part) { return part.sequence == sequence; });
+  return open_ &&
+         std::any_of(parts_.begin(), parts_.end(), [&](const StepPart &part) { return part.sequence == sequence; });
 }
 
 // ---- checks ----

@@ -205,8 +205,8 @@ typedef struct kvq_plan_desc {
 /* Blocks that kvq_plan with this desc would take from the pool: new pages and copies of shared ones. Since 0.2. */
 KVQ_API kvq_error *kvq_plan_blocks(const kvq_cache *cache, const kvq_plan_desc *desc, int64_t *blocks);
 /* Opens a step: reserves blocks (KVQ_RESOURCE_EXHAUSTED names how many are missing) and fixes the work list. One step
- * per cache is open at a time; it lives in the cache's memory, and a step like an earlier one (so many sequences, so many
- * new tokens) allocates nothing from here to its end. */
+ * per cache is open at a time; it lives in the cache's memory, and a step like an earlier one (so many sequences, so
+ * many new tokens) allocates nothing from here to its end. */
 KVQ_API kvq_error *kvq_plan(kvq_cache *cache, const kvq_plan_desc *desc, kvq_step **step);
 /* Scratch that kvq_attend and kvq_forward of this step need, 64-byte aligned; it may be shared by all layers. */
 KVQ_API kvq_error *kvq_workspace_bytes(const kvq_step *step, size_t *bytes);

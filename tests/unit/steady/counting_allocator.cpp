@@ -26,8 +26,8 @@ int64_t kvq_test::allocations() { return count.load(); }
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void *, size_t),
                                                          void (*)(const volatile void *));
 
-static const int installed = __sanitizer_install_malloc_and_free_hooks(
-    [](const volatile void *, size_t) { ++count; }, [](const volatile void *) {});
+static const int installed = __sanitizer_install_malloc_and_free_hooks([](const volatile void *, size_t) { ++count; },
+                                                                       [](const volatile void *) {});
 
 #else
 

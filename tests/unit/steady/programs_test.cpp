@@ -67,11 +67,24 @@ TEST(Programs, CoverEveryKeyOnce) {
 }
 
 TEST(Programs, AreEnoughForManyThreadsAndNoMore) {
-  const CacheConfig config = configOf();
-  for (const auto &[length, least, most] : {std::tuple(900, 1, 2), {32768, 32, 33}, {131072, 64, 65}, {131200, 32, 65}, {1 << 20, 32, 65}}) {
-    const Chunk chunk = planned(config, {partOf(config, 0, length)});
-    EXPECT_GE(chunk.maxSplits, least) << length;
-    EXPECT_LE(chunk.maxSplits, most) << length;
+  struct Case {
+    int kvHeads, length, least, most; // splits
+  };
+  for (const Case &one : {Case{2, 900, 1, 1},
+                          {2, 32768, 32, 32},
+                          {2, 131072, 64, 64},
+                          {2, 131500, 32, 33},
+                          {2, 1 << 20, 32, 64},
+                          {8, 16384, 16, 16},
+                          {8, 32768, 16, 16},
+                          {8, 131072, 16, 16},
+                          {32, 131072, 16, 16},
+                          {3, 131072, 22, 42}}) {
+    CacheConfig config = configOf();
+    config.qHeads = config.kvHeads = one.kvHeads;
+    const Chunk chunk = planned(config, {partOf(config, 0, one.length)});
+    EXPECT_GE(chunk.maxSplits, one.least) << one.length << " tokens, " << one.kvHeads << " heads";
+    EXPECT_LE(chunk.maxSplits, one.most) << one.length << " tokens, " << one.kvHeads << " heads";
     EXPECT_EQ(chunk.decode.size(), size_t(chunk.maxSplits) * config.kvHeads);
   }
 }
@@ -81,7 +94,7 @@ TEST(Programs, TheLongestComeFirst) {
   const Chunk chunk = planned(config, {partOf(config, 0, 100), partOf(config, 1, 9000), partOf(config, 2, 2500)});
   ASSERT_GT(chunk.decode.size(), 20u);
   const auto cost = [](const kvq_attend_item &item) {
-    return item.packed_end - item.packed_begin + 2 * (item.raw_end - item.raw_begin);
+    return item.packed_end - item.packed_begin + 4 * (item.raw_end - item.raw_begin);
   };
   for (size_t i = 1; i < chunk.decode.size(); ++i)
     EXPECT_GE(cost(chunk.decode[i - 1]), cost(chunk.decode[i])) << i;

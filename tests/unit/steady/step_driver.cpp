@@ -13,9 +13,7 @@ namespace kvq_test {
 
 void StepDriver::Free::operator()(void *memory) const { std::free(memory); }
 
-static uint8_t *aligned(size_t bytes) {
-  return static_cast<uint8_t *>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
-}
+static uint8_t *aligned(size_t bytes) { return static_cast<uint8_t *>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)); }
 
 bool StepDriver::ended(kvq_error *error, const char *what) {
   if (error && failure_.empty())

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Steps through the C API as an engine makes them: tensors and scratch are there before, and nothing is allocated around
-// the calls. Kernels are idle ones (fakes/idle_kernel.c), or those of the compiler that $KVQ_TEST_COMPILER names.
+// Steps through the C API as an engine makes them: tensors and scratch are there before, and nothing is allocated
+// around the calls. Kernels are idle ones (fakes/idle_kernel.c), or those of the compiler that $KVQ_TEST_COMPILER
+// names.
 #pragma once
 
 #include <kvq/kvq.h>
