@@ -88,8 +88,8 @@ class KVQCache(Cache):
         self.layout: ModelLayout | None = None
         self.packed: PackedBatch | None = None
         self._kept: KeptTokens | None = None  # which tokens were stored, of all that came
-        self._new: torch.Tensor | None = None  # [rows, new tokens]: the same for the step that is open
-        self._pads: list[int] = []  # of that step
+        self._new: int | None = None  # tokens of the step that is open, padding included
+        self._pads: list[int] = []  # padding of each row in that step
         self._waiting: int | None = None  # layer whose K and V were handed out and not yet attended
         self._dense: list[tuple[torch.Tensor, torch.Tensor]] = []  # new K and V while a dense forward runs
         self._obstacle: str | None = None  # why the model cannot attend in place though its attention is "kvq"
@@ -175,7 +175,7 @@ class KVQCache(Cache):
         _check_load_mask(new, first)
         counts = new.sum(dim=1).tolist()
         self._packed().append_all([(k.detach(), v.detach()) for k, v in states], self._q_heads(first), counts)
-        self._extend(new)
+        self._extend(first.shape[2], [first.shape[2] - count for count in counts])
 
     def reset(self) -> None:
         """Removes all rows and their memory."""
@@ -377,7 +377,7 @@ class KVQCache(Cache):
         else:
             packed.forward(layer, q, k, v, scale, out.transpose(1, 2))
         if not packed.is_open and self._new is not None:
-            self._extend(self._new)
+            self._extend(self._new, self._pads)
         return out
 
     def check_positions(self, positions: torch.Tensor | None) -> None:
@@ -409,15 +409,14 @@ class KVQCache(Cache):
     def _open_step(self, mask: torch.Tensor | None, tokens: int) -> None:
         assert self._kept is not None
         self._pads = leading_pads(mask, self._kept, tokens, self.layers[0].window)
-        self._new = torch.arange(tokens) >= torch.tensor(self._pads)[:, None]
+        self._new = tokens
         raw = self.prefill == "raw" and tokens > 1
         self._packed().plan([tokens - pad for pad in self._pads], past_only=raw)
 
-    def _extend(self, new: torch.Tensor) -> None:
+    def _extend(self, tokens: int, pads: list[int]) -> None:
         if self._kept is None:
-            self._kept = KeptTokens(new)
-        else:
-            self._kept.append(new)
+            self._kept = KeptTokens(torch.empty(len(pads), 0, dtype=torch.bool))
+        self._kept.append(tokens, pads)
         self._new = None
 
     # -- dense tensors for other attention functions -----------------------------------------------------------------
@@ -470,7 +469,7 @@ class KVQCache(Cache):
         first = states[0][0]
         counts = [first.shape[2]] * first.shape[0]
         self._packed().append_all([(_rows(k), _rows(v)) for k, v in states], self._q_heads(first), counts)
-        self._extend(torch.ones(first.shape[0], first.shape[2], dtype=torch.bool))
+        self._extend(first.shape[2], [0] * first.shape[0])
 
     def _warn_dense(self) -> None:
         if not self._warned:

@@ -83,8 +83,7 @@ void ThreadPool::State::worker() {
 
 void ThreadPool::run(int64_t count, ParallelTask task, void *data) {
   State &state = *state_;
-  std::unique_lock<std::mutex> exclusive(state.running, std::defer_lock);
-  if (state.workers.empty() || count <= 1 || forked() || !exclusive.try_lock()) {
+  if (state.workers.empty() || count <= 1 || forked() || state.running.exchange(true, std::memory_order_acquire)) {
     for (int64_t i = 0; i < count; ++i)
       task(data, i);
     return;
@@ -114,6 +113,7 @@ void ThreadPool::run(int64_t count, ParallelTask task, void *data) {
     std::unique_lock<std::mutex> lock(state.mutex);
     state.done.wait(lock, [&] { return state.active.load(std::memory_order_acquire) == 0; });
   }
+  state.running.store(false, std::memory_order_release);
 }
 
 } // namespace kvq
