@@ -8,6 +8,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -187,8 +188,8 @@ static Step plan(Cache &self, const std::vector<int32_t> &sequences, const std::
   size_t bytes = 0;
   try {
     check(kvq_workspace_bytes(handle, &bytes));
-    if (bytes > state.workspace.bytes())
-      state.workspace = Memory(bytes);
+    if (bytes > state.workspace.bytes()) // twice as much: it follows the context for a while
+      state.workspace = Memory(std::max(bytes, 2 * state.workspace.bytes()));
   } catch (...) {
     kvq_abort_step(handle);
     throw;

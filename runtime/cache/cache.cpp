@@ -26,8 +26,11 @@ static Status checkMemory(const Geometry &geometry, const void *memory, size_t b
 
 Cache::Cache(std::shared_ptr<Device> device, const CacheConfig &config, void *memory)
     : device_(std::move(device)), config_(config), geometry_(config), memory_(static_cast<uint8_t *>(memory)),
-      sequences_(config.sequences), pool_(config.blocks),
-      sinks_(int64_t(config.layers) * config.qHeads, -std::numeric_limits<float>::infinity()) {}
+      sequences_(config.sequences), pool_(config.blocks), tables_(config.blocks, config.sequences),
+      sinks_(int64_t(config.layers) * config.qHeads, -std::numeric_limits<float>::infinity()),
+      step_(std::make_unique<Step>(*this)) {}
+
+Cache::~Cache() = default;
 
 Result<std::unique_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, const CacheConfig &config, void *memory,
                                              size_t bytes) {
@@ -55,7 +58,7 @@ void Cache::clearTail(int slot) {
 }
 
 Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
-  if (open_)
+  if (step_->isOpen())
     return {Code::FailedPrecondition, "the cache cannot grow while a step is open: commit or abort it first"};
   if (blocks < config_.blocks || sequences < config_.sequences)
     return {Code::InvalidArgument, "a cache of " + std::to_string(config_.blocks) + " blocks and " +
@@ -73,6 +76,7 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
     return {Code::InvalidArgument, "the new memory overlaps the cache's present memory: allocate it separately"};
   sequences_.resize(sequences);
   pool_.grow(blocks);
+  tables_.grow(blocks, sequences);
   // Only what is in use: memory that was never touched costs its owner nothing.
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (int64_t block = 0; block < config_.blocks; ++block)
@@ -136,7 +140,7 @@ Status Cache::checkSequence(int sequence) const {
 
 Status Cache::checkChangeable(int sequence) const {
   KVQ_RETURN_IF_ERROR(checkSequence(sequence));
-  if (open_ && open_->takesPart(sequence))
+  if (step_->takesPart(sequence))
     return {Code::FailedPrecondition,
             "sequence " + std::to_string(sequence) + " takes part in the open step: commit or abort it first"};
   return Status::ok();
@@ -150,8 +154,8 @@ Result<int> Cache::freeSlot() const {
                 "all " + std::to_string(config_.sequences) + " sequences are in use: remove one or kvq_cache_grow");
 }
 
-void Cache::occupy(int slot, SequenceState state) {
-  static_cast<SequenceState &>(sequences_[slot]) = std::move(state);
+void Cache::occupy(int slot, const SequenceState &state) {
+  static_cast<SequenceState &>(sequences_[slot]) = state;
   sequences_[slot].live = true;
   slotsTouched_ = std::max(slotsTouched_, slot + 1);
 }
@@ -167,10 +171,11 @@ Result<int> Cache::addSequence() {
 
 Status Cache::removeSequence(int sequence) {
   KVQ_RETURN_IF_ERROR(checkChangeable(sequence));
-  Sequence &removed = sequences_[sequence];
-  for (auto block = removed.blocks.rbegin(); block != removed.blocks.rend(); ++block)
+  const auto blocks = tables_.of(sequence);
+  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block)
     pool_.release(*block);
-  removed = Sequence{};
+  tables_.resize(sequence, 0);
+  sequences_[sequence] = Sequence{};
   return Status::ok();
 }
 
@@ -180,7 +185,7 @@ Result<SequenceState> Cache::state(int sequence) const {
 }
 
 Status Cache::setSinks(int layer, std::span<const float> logits) {
-  if (open_)
+  if (step_->isOpen())
     return {Code::FailedPrecondition, "sink logits cannot change while a step is open: commit or abort it first"};
   for (size_t head = 0; head < logits.size(); ++head)
     if (std::isnan(logits[head]) || logits[head] == std::numeric_limits<float>::infinity())

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "runtime/cache/block_pool.h"
+#include "runtime/cache/block_tables.h"
 #include "runtime/cache/config.h"
 #include "runtime/device/device.h"
 
@@ -30,19 +31,21 @@ struct CacheReport {
 
 // What a sequence holds (format-spec section 8). Its number is also its tail slot.
 struct SequenceState {
-  int64_t length = 0;          // tokens, the kept ones included
-  Frontier frontier;           // FK, FV: body tokens that are quantized
-  Frontier ring;               // rK, rV: the first body tokens whose rows are in the ring
-  int64_t firstPage = 0;       // of `blocks`; pages before it were dropped (window_c2)
-  std::vector<int32_t> blocks; // of the pages firstPage .. (step_c3)
+  int64_t length = 0;    // tokens, the kept ones included
+  Frontier frontier;     // FK, FV: body tokens that are quantized
+  Frontier ring;         // rK, rV: the first body tokens whose rows are in the ring
+  int64_t firstPage = 0; // of its block table (step_c3); pages before it were dropped (window_c2)
 };
 
 // crop_c4: the fewest tokens that the sequence can be taken back to, as the next query must find all that its window
 // shows.
 int64_t leastLength(const SequenceState &state, const CacheConfig &config);
 
+class Step;
+
 class Cache {
 public:
+  ~Cache();
   // `memory` of at least Geometry::bytes, aligned to 64, stays the caller's.
   static Result<std::unique_ptr<Cache>> create(std::shared_ptr<Device> device, const CacheConfig &config, void *memory,
                                                size_t bytes);
@@ -52,6 +55,8 @@ public:
   Result<int> addSequence();
   Status removeSequence(int sequence);
   Result<SequenceState> state(int sequence) const;
+  // The blocks of an existing sequence, of its pages firstPage .. on; until the cache changes.
+  std::span<const int32_t> blocks(int sequence) const { return tables_.of(sequence); }
   CacheReport report() const;
 
   // fork_c1.
@@ -67,6 +72,10 @@ public:
   Status read(int sequence, int layer, int64_t first, const Tensor &k, const Tensor &v);
   // attention_c12: one logit per query head. Until then a layer has none.
   Status setSinks(int layer, std::span<const float> logits);
+
+  // The cache's step, which plan opens: one at a time, and the next one uses its memory again.
+  Step &step() { return *step_; }
+  const Step &step() const { return *step_; }
 
   // The packed data itself: blocks of a layer.
   uint8_t *pages(int layer) const { return memory_ + geometry_.pageOffset(layer); }
@@ -96,9 +105,9 @@ private:
   void clearTail(int slot);
   void copyBlock(int32_t from, int32_t to);
   Result<int> freeSlot() const;
-  void occupy(int slot, SequenceState state); // nothing can fail any more
+  void occupy(int slot, const SequenceState &state); // nothing can fail any more
   void copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) const;
-  Status dequantize(const SequenceState &sequence, int64_t from, int64_t to, bool isK, int layer, const Tensor &out);
+  Status dequantize(int sequence, int64_t from, int64_t to, bool isK, int layer, const Tensor &out);
   Status thaw(int sequence, int64_t from, int64_t to, bool isK);
   std::string snapshotText() const;
   int64_t snapshotPayload(size_t blocks) const;
@@ -110,9 +119,10 @@ private:
   std::array<KernelRef, kCacheKernels> kernels_;
   std::vector<Sequence> sequences_;
   BlockPool pool_;
+  BlockTables tables_;
   std::vector<float> sinks_; // [layers][qHeads]
   int slotsTouched_ = 0;     // tail slots 0 .. slotsTouched_ - 1 have been used at some time
-  const class Step *open_ = nullptr;
+  std::unique_ptr<Step> step_;
 };
 
 // Arguments of a kernel (kernel_abi.h).

@@ -4,8 +4,18 @@
 #include "runtime/cache/planner.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace kvq {
+
+// Of a row in the tail, in packed tokens: measured 4.1 at 4 bits, 5.3 at 8, 6.7 at 2 (D 128, f32). It orders programs
+// only.
+static constexpr int64_t kRawCost = 4;
+
+// Splits of one sequence. Longer contexts have longer splits, so that the partial results, their merge and the list of
+// programs stay as they are. 128 programs are two for each of 64 threads; more would cost more in the merge, which one
+// thread does for a query, than they gain in balance. Few heads need more splits for as many programs, up to 64.
+int64_t Planner::mostSplits() const { return std::clamp(128 / config_.kvHeads, 16, 64); }
 
 // The part's tokens in chunk `index`: [begin, begin + count) of its new tokens.
 static int tokensInChunk(const StepPart &part, int index, int &begin) {
@@ -14,18 +24,21 @@ static int tokensInChunk(const StepPart &part, int index, int &begin) {
 }
 
 Planner::Splits Planner::splitsOf(const Queries &queries) const {
-  const int64_t length = geometry_.splitTokens, page = config_.pageTokens;
+  const int64_t page = config_.pageTokens;
   const int last = queries.count - 1;
   const int64_t lowest = queries.lowest(0);
   const int64_t packedBegin = lowest / page * page;
   const int64_t packed = std::max<int64_t>(0, queries.state(last).k - packedBegin);
   const int64_t rawBegin = std::max(queries.state(0).k, lowest);
   const int64_t raw = queries.keysEnd(last) - rawBegin;
+  int64_t length = geometry_.splitTokens;
+  while (std::max(packed, raw) > mostSplits() * length)
+    length *= 2;
   const auto splits = [&](int64_t tokens) { return static_cast<int>((tokens + length - 1) / length); };
-  return {splits(packed), raw > length ? splits(raw) : 0, packedBegin, rawBegin};
+  return {splits(packed), raw > length ? splits(raw) : 0, packedBegin, rawBegin, length};
 }
 
-void Planner::planQuantize(const StepPart &part, std::span<const int32_t> table, int64_t from, int64_t to,
+void Planner::planQuantize(const StepPart &part, const int32_t *table, int64_t from, int64_t to,
                            std::vector<kvq_quantize_item> &items) const {
   const int64_t page = config_.pageTokens;
   for (int64_t begin = from; begin < to;) {
@@ -40,7 +53,7 @@ void Planner::planQuantize(const StepPart &part, std::span<const int32_t> table,
 // One program over split number `split` of the keys, without its KV head. Ranges fit all rows; kernels mask by row.
 kvq_attend_item Planner::attendItem(const Queries &queries, const Splits &splits, int row, int rowCount,
                                     int split) const {
-  const int64_t length = geometry_.splitTokens;
+  const int64_t length = splits.length;
   const int firstQuery = row / config_.ratio(), lastQuery = (row + rowCount - 1) / config_.ratio();
   const Frontier low = queries.state(firstQuery);
   const int64_t lowest = queries.lowest(firstQuery), keys = queries.keysEnd(lastQuery);
@@ -77,21 +90,49 @@ kvq_attend_item Planner::attendItem(const Queries &queries, const Splits &splits
 void Planner::planAttend(const Queries &queries, int queryBase, Chunk &chunk) const {
   const Splits splits = splitsOf(queries);
   const int ratio = config_.ratio(), rows = queries.count * ratio, step = queries.count == 1 ? ratio : kChunkRows;
-  auto &items = queries.count == 1 ? chunk.decode : chunk.chunk;
   for (int row = 0; row < rows; row += step)
     for (int split = 0; split < splits.total(); ++split) {
       kvq_attend_item item = attendItem(queries, splits, row, std::min(step, rows - row), split);
       item.query_base = queryBase;
-      for (item.kv_head = 0; item.kv_head < config_.kvHeads; ++item.kv_head)
-        items.push_back(item);
-      chunk.attendKeys +=
-          int64_t(item.packed_end - item.packed_begin + item.raw_end - item.raw_begin + item.kept) * config_.kvHeads;
+      const int64_t packed = item.packed_end - item.packed_begin, raw = item.raw_end - item.raw_begin + item.kept;
+      chunk.attendKeys += (packed + raw) * config_.kvHeads;
+      chunk.groups.push_back({item, packed + kRawCost * raw, queries.count == 1});
     }
   chunk.maxSplits = std::max(chunk.maxSplits, splits.total());
   chunk.splits.insert(chunk.splits.end(), queries.count, splits.total());
 }
 
-void Planner::plan(std::span<const StepPart> parts, std::span<const int32_t> table, int index, Chunk &chunk) const {
+// Threads take programs in the order of the list. The longest first, so that short ones fill the gaps at the end; what
+// a program writes does not depend on its place.
+void Planner::listPrograms(Chunk &chunk) const {
+  const auto place = [](const Chunk::Group &group) {
+    return std::tuple(-group.cost, group.item.query_base, group.item.row_begin, group.item.split);
+  };
+  std::sort(chunk.groups.begin(), chunk.groups.end(),
+            [&](const Chunk::Group &a, const Chunk::Group &b) { return place(a) < place(b); });
+  for (Chunk::Group &group : chunk.groups) {
+    kvq_attend_item &item = group.item;
+    for (item.kv_head = 0; item.kv_head < config_.kvHeads; ++item.kv_head)
+      (group.isDecode ? chunk.decode : chunk.chunk).push_back(item);
+  }
+}
+
+// Room for as many programs as such a chunk has at the longest context: lists do not grow because a context does.
+void Planner::reservePrograms(std::span<const StepPart> parts, int index, Chunk &chunk) const {
+  const int64_t splits = mostSplits() + geometry_.rows / geometry_.splitTokens + 2;
+  int64_t decode = 0, several = 0;
+  for (const StepPart &part : parts) {
+    int begin;
+    const int count = tokensInChunk(part, index, begin);
+    decode += count == 1;
+    several += count > 1 ? (count * config_.ratio() + kChunkRows - 1) / kChunkRows : 0;
+  }
+  chunk.groups.reserve((decode + several) * splits);
+  chunk.decode.reserve(decode * splits * config_.kvHeads);
+  chunk.chunk.reserve(several * splits * config_.kvHeads);
+}
+
+void Planner::plan(std::span<const StepPart> parts, const int32_t *table, int index, Chunk &chunk) const {
   for (auto *list : {&chunk.part, &chunk.token, &chunk.positions, &chunk.kFrontier, &chunk.vFrontier, &chunk.splits})
     list->clear();
   for (auto *list : {&chunk.decode, &chunk.chunk})
@@ -99,9 +140,11 @@ void Planner::plan(std::span<const StepPart> parts, std::span<const int32_t> tab
   for (auto *list : {&chunk.quantizeK, &chunk.quantizeV})
     list->clear();
   chunk.append.clear();
+  chunk.groups.clear();
   chunk.index = index;
   chunk.maxSplits = 0;
   chunk.quantizeTokens = chunk.attendKeys = 0;
+  reservePrograms(parts, index, chunk);
   for (size_t p = 0; p < parts.size(); ++p) {
     const StepPart &part = parts[p];
     int begin;
@@ -128,6 +171,7 @@ void Planner::plan(std::span<const StepPart> parts, std::span<const int32_t> tab
     chunk.quantizeTokens += (to.k - from.k + to.v - from.v) * config_.kvHeads;
     planAttend(queries, queryBase, chunk);
   }
+  listPrograms(chunk);
 }
 
 void Planner::size(std::span<const StepPart> parts, int index, int64_t &queries, int64_t &splits) const {

@@ -21,7 +21,7 @@ struct StepPart {
   Frontier frontier, ring; // of the sequence before the step
   int newTokens = 0;
   int64_t first = -1; // where its new tokens begin along T; -1: they are the last ones
-  int tableBase = 0;  // of page 0 in the step's table, which may hold later pages only
+  int tableBase = 0;  // index that page 0 has in the block tables, which may hold later pages only
   int64_t end() const { return begin + newTokens; }
   int64_t firstToken(int64_t tokens) const { return first >= 0 ? first : tokens - newTokens; }
   // The state of a position (attention_c1), or of the sequence once it has so many body tokens.
@@ -39,19 +39,26 @@ struct Chunk {
   std::vector<int32_t> positions, kFrontier, vFrontier, splits; // of the queries
   int maxSplits = 0;
   std::vector<kvq_quantize_item> quantizeK, quantizeV; // brings the packed part to the state after the chunk
-  std::vector<kvq_attend_item> decode, chunk;          // programs of the two attend kernels
+  std::vector<kvq_attend_item> decode, chunk;          // programs of the two attend kernels, the longest first
   int64_t quantizeTokens = 0, attendKeys = 0;          // tokens times heads, keys times programs: how much work it is
 
   int queries() const { return static_cast<int>(positions.size()); }
+
+  struct Group { // programs that differ in their KV head alone
+    kvq_attend_item item;
+    int64_t cost;
+    bool isDecode;
+  };
+  std::vector<Group> groups; // scratch of the planner
 };
 
 class Planner {
 public:
   // pastOnly: queries see the tokens before the step alone, in the state at its begin (prefill_c2).
-  Planner(const CacheConfig &config, const Geometry &geometry, bool pastOnly)
-      : config_(config), geometry_(geometry), pastOnly_(pastOnly) {}
+  Planner(const CacheConfig &config, const Geometry &geometry) : config_(config), geometry_(geometry) {}
+  void setPastOnly(bool pastOnly) { pastOnly_ = pastOnly; }
   // Fills `chunk` with chunk `index` of the step. `table` holds the block tables of all parts.
-  void plan(std::span<const StepPart> parts, std::span<const int32_t> table, int index, Chunk &chunk) const;
+  void plan(std::span<const StepPart> parts, const int32_t *table, int index, Chunk &chunk) const;
   // Queries and partial results per query of that chunk, without its lists.
   void size(std::span<const StepPart> parts, int index, int64_t &queries, int64_t &splits) const;
 
@@ -59,6 +66,7 @@ private:
   struct Splits {
     int packed, raw; // splits over packed keys, and over ring rows where those are too many for the last packed one
     int64_t packedBegin, rawBegin;
+    int64_t length; // keys of one split
     int total() const { return packed + raw > 0 ? packed + raw : 1; }
   };
   // What the queries of a chunk look at: the position and the state of query i.
@@ -80,15 +88,18 @@ private:
   int64_t lowestKey(int64_t position) const {
     return config_.attentionWindow > 0 ? std::max<int64_t>(0, position - config_.attentionWindow + 1) : 0;
   }
+  int64_t mostSplits() const;
   Splits splitsOf(const Queries &queries) const;
-  void planQuantize(const StepPart &part, std::span<const int32_t> table, int64_t from, int64_t to,
+  void planQuantize(const StepPart &part, const int32_t *table, int64_t from, int64_t to,
                     std::vector<kvq_quantize_item> &items) const;
   void planAttend(const Queries &queries, int queryBase, Chunk &chunk) const;
   kvq_attend_item attendItem(const Queries &queries, const Splits &splits, int row, int rowCount, int split) const;
+  void reservePrograms(std::span<const StepPart> parts, int index, Chunk &chunk) const;
+  void listPrograms(Chunk &chunk) const;
 
   const CacheConfig &config_;
   const Geometry &geometry_;
-  bool pastOnly_;
+  bool pastOnly_ = false;
 };
 
 inline int chunkCount(int64_t newTokens) { return static_cast<int>((newTokens + kChunkTokens - 1) / kChunkTokens); }

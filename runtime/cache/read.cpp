@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Reading a sequence back as dense rows: quantized tokens by the dequantize kernels, the others from the tail.
-#include "runtime/cache/cache.h"
+#include "runtime/cache/step.h"
 
 #include <kvq/kernel_abi.h>
 
@@ -11,16 +11,15 @@
 namespace kvq {
 
 // Body tokens [from, to) as the rows 0 .. of `out`.
-Status Cache::dequantize(const SequenceState &sequence, int64_t from, int64_t to, bool isK, int layer,
-                         const Tensor &out) {
-  const int64_t page = config_.pageTokens;
+Status Cache::dequantize(int sequence, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) {
+  const int64_t page = config_.pageTokens, firstPage = sequences_[sequence].firstPage;
+  const auto blocks = tables_.of(sequence);
   std::vector<kvq_dequantize_item> items;
   for (int64_t begin = from, end; begin < to; begin = end) {
     end = std::min(to, (begin / page + 1) * page);
     for (int head = 0; head < config_.kvHeads; ++head)
-      items.push_back({head * out.headStride + (begin - from) * out.tokenStride,
-                       sequence.blocks[begin / page - sequence.firstPage], head, static_cast<int32_t>(begin % page),
-                       static_cast<int32_t>(end - begin)});
+      items.push_back({head * out.headStride + (begin - from) * out.tokenStride, blocks[begin / page - firstPage], head,
+                       static_cast<int32_t>(begin % page), static_cast<int32_t>(end - begin)});
   }
   if (items.empty())
     return Status::ok();
@@ -49,7 +48,7 @@ void Cache::copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, co
 
 Status Cache::read(int sequence, int layer, int64_t first, const Tensor &k, const Tensor &v) {
   KVQ_RETURN_IF_ERROR(checkSequence(sequence));
-  if (open_)
+  if (step_->isOpen())
     return {Code::FailedPrecondition, "the cache cannot be read while a step is open: commit or abort it first"};
   const Sequence &of = sequences_[sequence];
   if (first < 0 || first > of.length)
@@ -72,7 +71,7 @@ Status Cache::read(int sequence, int layer, int64_t first, const Tensor &k, cons
     const int64_t packedBegin = std::clamp<int64_t>(0, begin, end);
     const int64_t packedEnd = std::clamp(isK ? of.frontier.k : of.frontier.v, packedBegin, end);
     copyTail(sequence, begin, packedBegin, isK, layer, out);
-    KVQ_RETURN_IF_ERROR(dequantize(of, packedBegin, packedEnd, isK, layer, rowsFrom(out, packedBegin - begin)));
+    KVQ_RETURN_IF_ERROR(dequantize(sequence, packedBegin, packedEnd, isK, layer, rowsFrom(out, packedBegin - begin)));
     copyTail(sequence, packedEnd, end, isK, layer, rowsFrom(out, packedEnd - begin));
   }
   return Status::ok();

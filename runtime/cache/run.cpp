@@ -107,7 +107,7 @@ Status Step::attendChunk(int layer, const Tensor &q, float scale, const AttendBu
   args[KVQ_ATTEND_Q_HEAD_STRIDE] = word(q.headStride);
   args[KVQ_ATTEND_PAGES] = word(cache_.pages(layer));
   args[KVQ_ATTEND_BLOCK_STRIDE] = word(cache_.geometry_.blockStride);
-  args[KVQ_ATTEND_BLOCK_TABLE] = word(table_.data());
+  args[KVQ_ATTEND_BLOCK_TABLE] = word(cache_.tables_.data());
   args[KVQ_ATTEND_TAIL_K] = word(cache_.tailK(layer));
   args[KVQ_ATTEND_TAIL_V] = word(cache_.tailV(layer));
   args[KVQ_ATTEND_TAIL_CAP] = word(int64_t(cache_.geometry_.cap));

@@ -35,7 +35,7 @@ int64_t Cache::snapshotPayload(size_t blocks) const {
 
 Result<int64_t> Cache::snapshotBytes(int sequence) const {
   KVQ_RETURN_IF_ERROR(checkSequence(sequence));
-  return kHeaderBytes + snapshotPayload(sequences_[sequence].blocks.size());
+  return kHeaderBytes + snapshotPayload(tables_.of(sequence).size());
 }
 
 static Digest digestOf(std::span<const uint8_t> payload) {
@@ -45,7 +45,8 @@ static Digest digestOf(std::span<const uint8_t> payload) {
 Status Cache::snapshot(int id, std::span<uint8_t> out) const {
   KVQ_RETURN_IF_ERROR(checkChangeable(id));
   const Sequence &sequence = sequences_[id];
-  const int64_t payload = snapshotPayload(sequence.blocks.size());
+  const auto blocks = tables_.of(id);
+  const int64_t payload = snapshotPayload(blocks.size());
   if (static_cast<int64_t>(out.size()) < kHeaderBytes + payload)
     return {Code::InvalidArgument, "a buffer of " + std::to_string(out.size()) + " bytes is too small: the snapshot " +
                                        "needs " + std::to_string(kHeaderBytes + payload)};
@@ -58,16 +59,11 @@ Status Cache::snapshot(int id, std::span<uint8_t> out) const {
   const auto textBytes = static_cast<uint32_t>(text.size());
   put(&textBytes, 4);
   put(text.data(), textBytes);
-  const int64_t numbers[kNumbers] = {sequence.length,
-                                     sequence.frontier.k,
-                                     sequence.frontier.v,
-                                     sequence.ring.k,
-                                     sequence.ring.v,
-                                     sequence.firstPage,
-                                     int64_t(sequence.blocks.size())};
+  const int64_t numbers[kNumbers] = {sequence.length, sequence.frontier.k, sequence.frontier.v,   sequence.ring.k,
+                                     sequence.ring.v, sequence.firstPage,  int64_t(blocks.size())};
   put(numbers, sizeof(numbers));
   for (int layer = 0; layer < config_.layers; ++layer) {
-    for (int32_t block : sequence.blocks)
+    for (int32_t block : blocks)
       put(pages(layer) + block * geometry_.blockStride, geometry_.blockStride);
     put(tailSlot(layer, true, id), geometry_.tailKBytes);
     put(tailSlot(layer, false, id), geometry_.tailVBytes);
@@ -166,20 +162,21 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
     return Status(Code::ResourceExhausted, "the snapshot needs " + std::to_string(blocks) + " blocks but " +
                                                std::to_string(pool_.free()) +
                                                " are free: remove sequences or kvq_cache_grow");
-  sequence.blocks.reserve(blocks);
+  KVQ_RETURN_IF_ERROR(tables_.reserve(id.value(), blocks));
   for (int64_t i = 0; i < blocks; ++i)
-    sequence.blocks.push_back(pool_.take());
+    tables_.at(id.value(), i) = pool_.take();
+  tables_.resize(id.value(), blocks);
   const auto get = [&at](void *to, int64_t bytes) {
     std::memcpy(to, at, bytes);
     at += bytes;
   };
   for (int layer = 0; layer < config_.layers; ++layer) {
-    for (int32_t block : sequence.blocks)
+    for (int32_t block : tables_.of(id.value()))
       get(pages(layer) + block * geometry_.blockStride, geometry_.blockStride);
     get(tailSlot(layer, true, id.value()), geometry_.tailKBytes);
     get(tailSlot(layer, false, id.value()), geometry_.tailVBytes);
   }
-  occupy(id.value(), std::move(sequence));
+  occupy(id.value(), sequence);
   return id;
 }
 

@@ -16,63 +16,93 @@ static Status invalid(const std::string &message) { return {Code::InvalidArgumen
 
 // ---- planning ----
 
-Step::Step(Cache &cache, std::vector<StepPart> parts, bool pastOnly)
-    : cache_(cache), parts_(std::move(parts)), planner_(cache.config_, cache.geometry_, pastOnly),
-      undo_(cache.config_, cache.geometry_, parts_), pastOnly_(pastOnly), appended_(cache.config_.layers, 0) {
-  for (const StepPart &part : parts_)
-    chunks_ = std::max(chunks_, chunkCount(part.newTokens));
+Step::Step(Cache &cache)
+    : cache_(cache), planner_(cache.config_, cache.geometry_), undo_(cache.config_, cache.geometry_),
+      appended_(cache.config_.layers, 0) {}
+
+static std::string nameOf(int sequence) { return "sequence " + std::to_string(sequence); }
+
+Result<StepPart> Step::makePart(const Cache &cache, const PlanDesc &desc, int index) {
+  const int id = desc.sequences[index];
+  const SequenceState &state = cache.sequences_[id];
+  StepPart part{id, state.length - cache.config_.format.keep, state.frontier, state.ring, desc.newTokens[index], -1, 0};
+  if (part.newTokens < 0)
+    return invalid("new_tokens of " + nameOf(id) + " is " + std::to_string(part.newTokens) + " but must be at least 0");
+  // Positions are 32 bits in the kernel ABI, and loops run up to a chunk beyond them.
+  if (part.end() > std::numeric_limits<int32_t>::max() - 65536 * 2)
+    return Status(Code::Unsupported, nameOf(id) + " would be longer than 2147352575 tokens, which positions of 32 "
+                                                  "bits do not allow");
+  // A query's position then says which kept tokens are there (planner.h), and cannot say where its window begins.
+  const int64_t windowEnd = cache.config_.attentionWindow - cache.config_.format.keep;
+  if (desc.pastOnly && cache.config_.attentionWindow > 0 && state.length > 0 && part.begin < 0 &&
+      part.end() > windowEnd)
+    return Status(Code::Unsupported, nameOf(id) + " has " + std::to_string(state.length) + " of the " +
+                                         std::to_string(cache.config_.format.keep) +
+                                         " tokens that it keeps in full precision, and a past_only step cannot take "
+                                         "it from there beyond the attention window: append the missing ones in a "
+                                         "step of their own");
+  if (desc.firstTokens) {
+    part.first = desc.firstTokens[index];
+    if (part.first < 0)
+      return invalid("first_tokens of " + nameOf(id) + " is " + std::to_string(part.first) + " but must be at least 0");
+  }
+  return part;
 }
 
-Result<std::vector<StepPart>> Step::makeParts(const Cache &cache, const PlanDesc &desc) {
-  std::vector<StepPart> parts;
-  std::vector<char> seen(cache.config_.sequences, 0);
+Status Step::makeParts(const Cache &cache, const PlanDesc &desc, std::vector<StepPart> &parts,
+                       std::vector<char> &seen) {
+  parts.clear();
+  seen.assign(cache.config_.sequences, 0);
   for (int i = 0; i < desc.count; ++i) {
     const int id = desc.sequences[i];
     KVQ_RETURN_IF_ERROR(cache.checkSequence(id));
-    const std::string name = "sequence " + std::to_string(id);
     if (seen[id]++)
-      return invalid(name + " stands twice in the plan: each takes part once");
-    const SequenceState &state = cache.sequences_[id];
-    StepPart part{id, state.length - cache.config_.format.keep, state.frontier, state.ring, desc.newTokens[i], -1, 0};
-    if (part.newTokens < 0)
-      return invalid("new_tokens of " + name + " is " + std::to_string(part.newTokens) + " but must be at least 0");
-    // Positions are 32 bits in the kernel ABI, and loops run up to a chunk beyond them.
-    if (part.end() > std::numeric_limits<int32_t>::max() - 65536 * 2)
-      return Status(Code::Unsupported, name + " would be longer than 2147352575 tokens, which positions of 32 bits do "
-                                              "not allow");
-    // A query's position then says which kept tokens are there (planner.h), and cannot say where its window begins.
-    const int64_t windowEnd = cache.config_.attentionWindow - cache.config_.format.keep;
-    if (desc.pastOnly && cache.config_.attentionWindow > 0 && state.length > 0 && part.begin < 0 &&
-        part.end() > windowEnd)
-      return Status(Code::Unsupported, name + " has " + std::to_string(state.length) + " of the " +
-                                           std::to_string(cache.config_.format.keep) +
-                                           " tokens that it keeps in full precision, and a past_only step cannot take "
-                                           "it from there beyond the attention window: append the missing ones in a "
-                                           "step of their own");
-    if (desc.firstTokens) {
-      part.first = desc.firstTokens[i];
-      if (part.first < 0)
-        return invalid("first_tokens of " + name + " is " + std::to_string(part.first) + " but must be at least 0");
-    }
-    parts.push_back(part);
+      return invalid(nameOf(id) + " stands twice in the plan: each takes part once");
+    auto part = makePart(cache, desc, i);
+    if (!part.isOk())
+      return part.status();
+    parts.push_back(part.value());
   }
-  return parts;
+  return Status::ok();
 }
 
-Result<std::unique_ptr<Step>> Step::plan(Cache &cache, const PlanDesc &desc) {
-  if (cache.open_)
-    return Status(Code::FailedPrecondition, "a step of this cache is already open: commit or abort it first");
-  auto parts = makeParts(cache, desc);
-  if (!parts.isOk())
-    return parts.status();
-  std::unique_ptr<Step> step(new Step(cache, std::move(parts.value()), desc.pastOnly));
-  KVQ_RETURN_IF_ERROR(step->openKernels());
-  KVQ_RETURN_IF_ERROR(step->reserveBlocks());
-  step->sizeWorkspace();
-  if (step->chunks_ > 0)
-    step->loadChunk(0);
-  cache.open_ = step.get();
-  return step;
+Status Step::plan(const PlanDesc &desc) {
+  if (open_)
+    return {Code::FailedPrecondition, "a step of this cache is already open: commit or abort it first"};
+  KVQ_RETURN_IF_ERROR(makeParts(cache_, desc, parts_, seen_));
+  open_ = true;
+  // Memory may end at any line from here on.
+  struct AbortUnlessDone {
+    ~AbortUnlessDone() {
+      if (!done)
+        step.abort();
+    }
+    Step &step;
+    bool done = false;
+  } guard{*this};
+  Status status = prepare(desc.pastOnly);
+  guard.done = status.isOk();
+  return status;
+}
+
+Status Step::prepare(bool pastOnly) {
+  reservations_.clear();
+  copies_.clear();
+  reserved_.clear();
+  undo_.begin(parts_);
+  std::fill(appended_.begin(), appended_.end(), 0);
+  pastOnly_ = pastOnly;
+  planner_.setPastOnly(pastOnly);
+  chunks_ = 0;
+  for (const StepPart &part : parts_)
+    chunks_ = std::max(chunks_, chunkCount(part.newTokens));
+  KVQ_RETURN_IF_ERROR(openKernels());
+  KVQ_RETURN_IF_ERROR(reserveBlocks());
+  sizeWorkspace();
+  chunk_.index = -1;
+  if (chunks_ > 0)
+    loadChunk(0);
+  return Status::ok();
 }
 
 // All kernels come up here: whatever can be missing is missing before anything is written.
@@ -96,6 +126,7 @@ Status Step::openKernels() {
 }
 
 void Step::sizeWorkspace() {
+  oBytes_ = lseBytes_ = outLseBytes_ = 0;
   for (int index = 0; index < chunks_; ++index) {
     int64_t queries, splits;
     planner_.size(parts_, index, queries, splits);
@@ -109,37 +140,49 @@ void Step::sizeWorkspace() {
 void Step::loadChunk(int index) {
   if (chunk_.index == index)
     return;
-  planner_.plan(parts_, table_, index, chunk_);
+  planner_.plan(parts_, cache_.tables_.data(), index, chunk_);
   status_.resize(chunk_.append.size());
 }
 
 // ---- ending ----
 
-Step::~Step() {
+void Step::abort() {
   if (!open_)
     return;
+  open_ = false;
   for (int layer = 0; layer < cache_.config_.layers; ++layer)
     undo_.restore(layer, cache_.tailK(layer), cache_.tailV(layer));
+  for (const Copy &copy : copies_)
+    cache_.tables_.at(copy.sequence, copy.entry) = copy.original;
   for (auto block = reserved_.rbegin(); block != reserved_.rend(); ++block)
     cache_.pool_.release(*block);
-  if (cache_.open_ == this)
-    cache_.open_ = nullptr;
+  for (const StepPart &part : parts_)
+    cache_.tables_.resize(part.sequence, static_cast<int64_t>(cache_.tables_.of(part.sequence).size()));
+}
+
+Status Step::checkOpen() const {
+  if (open_)
+    return Status::ok();
+  return {Code::FailedPrecondition, "this step has ended: open another one with kvq_plan"};
 }
 
 Status Step::commit() {
+  KVQ_RETURN_IF_ERROR(checkOpen());
   for (int layer = 0; layer < cache_.config_.layers && chunks_ > 0; ++layer)
     if (!appended_[layer])
       return {Code::FailedPrecondition,
               "layer " + std::to_string(layer) + " has not appended: call kvq_append or kvq_forward for it, or abort"};
   for (size_t p = 0; p < parts_.size(); ++p)
     commitPart(parts_[p], reservations_[p]);
-  cache_.open_ = nullptr;
+  for (const Copy &copy : copies_)
+    cache_.pool_.release(copy.original);
   open_ = false;
   return Status::ok();
 }
 
 bool Step::takesPart(int sequence) const {
-  return std::any_of(parts_.begin(), parts_.end(), [&](const StepPart &part) { return part.sequence == sequence; });
+  return open_ &&
+         std::any_of(parts_.begin(), parts_.end(), [&](const StepPart &part) { return part.sequence == sequence; });
 }
 
 // ---- checks ----
@@ -155,6 +198,7 @@ Status Step::checkTokens(const char *name, int64_t tokens) const {
 }
 
 Status Step::checkLayer(int layer) const {
+  KVQ_RETURN_IF_ERROR(checkOpen());
   if (layer >= 0 && layer < cache_.config_.layers)
     return Status::ok();
   return invalid("layer " + std::to_string(layer) + " does not exist: the cache has " +

@@ -2,7 +2,8 @@
 //
 // A step: the transaction by which tokens enter a cache (format-spec step_c1). Planning reserves everything; appending
 // writes where no committed state looks, except ring rows, which are undone; committing only advances lengths and
-// cannot fail halfway. Calls of append and attend allocate nothing after the first layer.
+// cannot fail halfway. A cache has one step, which is opened again and again in the same memory: a step like an earlier
+// one allocates nothing, and does no work that grows with the context but the list of attention's programs.
 #pragma once
 
 #include "runtime/cache/cache.h"
@@ -28,10 +29,13 @@ struct AttendBuffers {
 
 class Step {
 public:
-  static Result<std::unique_ptr<Step>> plan(Cache &cache, const PlanDesc &desc);
+  explicit Step(Cache &cache); // of which nothing is used yet
+  // Opens the step. On an error it is as if it had not been called.
+  Status plan(const PlanDesc &desc);
   // Blocks that plan would take from the pool.
   static Result<int64_t> blocksNeeded(const Cache &cache, const PlanDesc &desc);
-  ~Step(); // aborts if the step is still open
+  bool isOpen() const { return open_; }
+  void abort(); // nothing happens if the step is not open
   Step(const Step &) = delete;
   Step &operator=(const Step &) = delete;
 
@@ -51,21 +55,32 @@ public:
 private:
   // The pages of one part: those that it writes to but shares, copied; and new ones at the end.
   struct Reservation {
-    std::vector<int32_t> copiedPages; // page numbers
-    int64_t begin = 0, end = 0;       // new pages
-    int64_t fresh = 0;                // blocks for them: under an attention window they take turns (window_c2)
-    int64_t blocks() const { return static_cast<int64_t>(copiedPages.size()) + fresh; }
+    int64_t copies = 0;
+    int64_t begin = 0, end = 0; // new pages
+    int64_t fresh = 0;          // blocks for them: under an attention window they take turns (window_c2)
+    int64_t blocks() const { return copies + fresh; }
+  };
+  // An entry of a block table that names a copy while the step is open.
+  struct Copy {
+    int sequence;
+    int64_t entry;
+    int32_t original;
   };
 
-  Step(Cache &cache, std::vector<StepPart> parts, bool pastOnly);
-  static Result<std::vector<StepPart>> makeParts(const Cache &cache, const PlanDesc &desc);
+  static Result<StepPart> makePart(const Cache &cache, const PlanDesc &desc, int index);
+  static Status makeParts(const Cache &cache, const PlanDesc &desc, std::vector<StepPart> &parts,
+                          std::vector<char> &seen);
+  template <typename Function>
+  static void forSharedPages(const Cache &cache, const StepPart &part, const Function &function);
   static Reservation reservationOf(const Cache &cache, const StepPart &part);
+  Status prepare(bool pastOnly);
   Status openKernels();
   Status reserveBlocks();
   void takeBlocks(StepPart &part, const Reservation &reservation);
   void commitPart(const StepPart &part, const Reservation &reservation);
   void sizeWorkspace();
   void loadChunk(int index);
+  Status checkOpen() const;
   Status checkLayer(int layer) const;
   Status checkAppends(int layer) const;
   template <typename AfterChunk>
@@ -82,19 +97,20 @@ private:
 
   Cache &cache_;
   std::vector<StepPart> parts_;
+  std::vector<char> seen_; // per sequence; scratch of makeParts
   Planner planner_;
   TailUndo undo_;
   int chunks_ = 0;
-  std::vector<int32_t> table_; // block tables of all parts, the reserved blocks included
-  std::vector<Reservation> reservations_;
+  std::vector<Reservation> reservations_; // per part
+  std::vector<Copy> copies_;
   std::vector<int32_t> reserved_; // all blocks taken from the pool
-  bool pastOnly_;
+  bool pastOnly_ = false;
   std::vector<char> appended_; // per layer
   Chunk chunk_;                // the one that is loaded
   std::vector<int32_t> status_;
   std::vector<int64_t> qOffsets_, outOffsets_;
   int64_t oBytes_ = 0, lseBytes_ = 0, outLseBytes_ = 0;
-  bool open_ = true;
+  bool open_ = false;
 };
 
 } // namespace kvq

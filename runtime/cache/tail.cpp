@@ -8,8 +8,11 @@
 
 namespace kvq {
 
-TailUndo::TailUndo(const CacheConfig &config, const Geometry &geometry, std::span<const StepPart> parts)
-    : config_(config), geometry_(geometry), parts_(parts.begin(), parts.end()), saved_(config.layers, 0) {
+void TailUndo::begin(std::span<const StepPart> parts) {
+  parts_ = parts;
+  std::fill(saved_.begin(), saved_.end(), 0);
+  rowsK_.clear();
+  rowsV_.clear();
   for (const StepPart &part : parts_) {
     // Body token p overwrites token p - cap. Rows that no query needs are saved too: taking tokens back may.
     const int64_t overwritten = std::min(part.begin, part.end() - geometry_.cap);
@@ -27,7 +30,8 @@ int64_t TailUndo::place(const Row &row, int head, bool isK) const {
 void TailUndo::save(int layer, const uint8_t *ringK, const uint8_t *ringV) {
   if (saved_[layer] || layerBytes() == 0)
     return;
-  rowsOfLayers_.resize(config_.layers * layerBytes());
+  if (const int64_t bytes = config_.layers * layerBytes(); bytes > static_cast<int64_t>(rowsOfLayers_.size()))
+    rowsOfLayers_.resize(bytes);
   saved_[layer] = 1;
   uint8_t *to = rowsOfLayers_.data() + layer * layerBytes();
   for (bool isK : {true, false})

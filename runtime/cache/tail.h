@@ -11,7 +11,10 @@ namespace kvq {
 
 class TailUndo {
 public:
-  TailUndo(const CacheConfig &config, const Geometry &geometry, std::span<const StepPart> parts);
+  TailUndo(const CacheConfig &config, const Geometry &geometry)
+      : config_(config), geometry_(geometry), saved_(config.layers, 0) {}
+  // For a step of these parts, which stay until it ends. Nothing is saved yet.
+  void begin(std::span<const StepPart> parts);
   // ringK, ringV: the layer's tails, all slots. Saving a layer twice keeps the first.
   void save(int layer, const uint8_t *ringK, const uint8_t *ringV);
   // Puts the saved rows of a layer back and forgets them.
@@ -31,12 +34,12 @@ private:
 
   const CacheConfig &config_;
   const Geometry &geometry_;
-  std::vector<StepPart> parts_;
+  std::span<const StepPart> parts_;
   std::vector<Row> rowsK_, rowsV_;
   int64_t layerBytes() const {
     return config_.kvHeads * (int64_t(rowsK_.size()) * rowBytes(true) + int64_t(rowsV_.size()) * rowBytes(false));
   }
-  std::vector<uint8_t> rowsOfLayers_; // per layer: K's rows, then V's
+  std::vector<uint8_t> rowsOfLayers_; // per layer: K's rows, then V's; never becomes smaller
   std::vector<char> saved_;           // per layer
 };
 

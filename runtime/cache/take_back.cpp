@@ -13,10 +13,14 @@ Result<int> Cache::forkSequence(int sequence) {
   auto id = freeSlot();
   if (!id.isOk())
     return id;
-  SequenceState fork = sequences_[sequence];
-  for (int32_t block : fork.blocks)
+  const auto count = static_cast<int64_t>(tables_.of(sequence).size());
+  KVQ_RETURN_IF_ERROR(tables_.reserve(id.value(), count));
+  const auto blocks = tables_.of(sequence);
+  std::copy(blocks.begin(), blocks.end(), &tables_.at(id.value(), 0));
+  tables_.resize(id.value(), count);
+  for (int32_t block : blocks)
     pool_.share(block);
-  occupy(id.value(), std::move(fork));
+  occupy(id.value(), sequences_[sequence]);
   for (int layer = 0; layer < config_.layers; ++layer) {
     std::memcpy(tailSlot(layer, true, id.value()), tailSlot(layer, true, sequence), geometry_.tailKBytes);
     std::memcpy(tailSlot(layer, false, id.value()), tailSlot(layer, false, sequence), geometry_.tailVBytes);
@@ -51,7 +55,7 @@ Status Cache::thaw(int sequence, int64_t from, int64_t to, bool isK) {
   out.tokenStride = isK ? config_.dk : config_.dv;
   out.headStride = count * out.tokenStride;
   for (int layer = 0; layer < config_.layers; ++layer) {
-    KVQ_RETURN_IF_ERROR(dequantize(sequences_[sequence], from, to, isK, layer, out));
+    KVQ_RETURN_IF_ERROR(dequantize(sequence, from, to, isK, layer, out));
     uint8_t *tail = tailSlot(layer, isK, sequence);
     for (int64_t head = 0; head < config_.kvHeads; ++head)
       for (int64_t token = 0; token < count; ++token)
@@ -106,10 +110,10 @@ Result<int64_t> Cache::cropSequence(int id, int64_t tokens) {
   const int64_t page = config_.pageTokens;
   const int64_t pages = (std::max(k.frontier, v.frontier) + page - 1) / page - firstPage;
   sequence.firstPage = firstPage;
-  while (static_cast<int64_t>(sequence.blocks.size()) > pages) {
-    pool_.release(sequence.blocks.back());
-    sequence.blocks.pop_back();
-  }
+  const auto blocks = tables_.of(id);
+  for (auto block = blocks.rbegin(); block != blocks.rend() - pages; ++block)
+    pool_.release(*block);
+  tables_.resize(id, pages);
   return std::max(k.thawed(), v.thawed());
 }
 

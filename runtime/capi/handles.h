@@ -20,11 +20,13 @@ struct kvq_error {
 struct kvq_context {
   std::shared_ptr<kvq::Device> device;
 };
-struct kvq_cache {
-  std::unique_ptr<kvq::Cache> cache;
-};
 struct kvq_step {
-  std::unique_ptr<kvq::Step> step;
+  kvq::Step *step; // the cache's
+};
+struct kvq_cache {
+  explicit kvq_cache(std::unique_ptr<kvq::Cache> made) : cache(std::move(made)), step{&cache->step()} {}
+  std::unique_ptr<kvq::Cache> cache;
+  kvq_step step; // what kvq_plan gives: one at a time, and opening one allocates nothing
 };
 struct kvq_kernel {
   std::shared_ptr<kvq::Device> device;

@@ -49,8 +49,9 @@ kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence, size_t 
     auto state = cache->cache->state(sequence);
     if (!state.isOk())
       return state.status();
-    *count = state.value().blocks.size();
-    std::copy_n(state.value().blocks.begin(), std::min(capacity, *count), blocks);
+    const auto table = cache->cache->blocks(sequence);
+    *count = table.size();
+    std::copy_n(table.begin(), std::min(capacity, *count), blocks);
     return Status::ok();
   });
 }
@@ -72,7 +73,7 @@ kvq_error *kvq_sequence_get_state(const kvq_cache *cache, int32_t sequence, kvq_
     state->v_frontier = from.frontier.v;
     state->first_block = from.firstPage;
     state->least_tokens = leastLength(from, cache->cache->config());
-    state->blocks = static_cast<int64_t>(from.blocks.size());
+    state->blocks = static_cast<int64_t>(cache->cache->blocks(sequence).size());
     return Status::ok();
   });
 }

@@ -96,10 +96,8 @@ kvq_error *kvq_plan(kvq_cache *cache, const kvq_plan_desc *desc, kvq_step **step
     if (!given.isOk())
       return given.status();
     KVQ_REQUIRE(step);
-    auto planned = Step::plan(*cache->cache, given.value());
-    if (!planned.isOk())
-      return planned.status();
-    *step = new kvq_step{std::move(planned.value())};
+    KVQ_RETURN_IF_ERROR(cache->step.step->plan(given.value()));
+    *step = &cache->step;
     return Status::ok();
   });
 }
@@ -160,12 +158,13 @@ kvq_error *kvq_forward(kvq_step *step, int32_t layer, const kvq_tensor *q, const
 kvq_error *kvq_commit_step(kvq_step *step) {
   return guarded([&]() -> Status {
     KVQ_REQUIRE(step);
-    KVQ_RETURN_IF_ERROR(step->step->commit());
-    delete step;
-    return Status::ok();
+    return step->step->commit();
   });
 }
 
-void kvq_abort_step(kvq_step *step) { delete step; }
+void kvq_abort_step(kvq_step *step) {
+  if (step)
+    step->step->abort();
+}
 
 } // extern "C"

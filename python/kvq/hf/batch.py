@@ -104,8 +104,11 @@ class LayerGroup:
         return sum(self.cache.crop(row, length) for row, length in zip(self.rows, lengths, strict=True))
 
     def plan(self, new_tokens: list[int], past_only: bool) -> None:
-        self.pool.need_blocks(self.rows, new_tokens)
-        self.holding.step = self.cache.plan(self.rows, new_tokens, past_only=past_only)
+        try:
+            self.holding.step = self.cache.plan(self.rows, new_tokens, past_only=past_only)
+        except ResourceExhausted:
+            self.pool.need_blocks(self.rows, new_tokens)
+            self.holding.step = self.cache.plan(self.rows, new_tokens, past_only=past_only)
 
 
 class PackedBatch:

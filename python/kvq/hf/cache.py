@@ -25,7 +25,7 @@ from kvq.hf.formats import Formats, FormatSpec
 from kvq.hf.layer import KVQLayer
 from kvq.hf.maker import PoolMaker, check_page_tokens
 from kvq.hf.model import ModelLayout
-from kvq.hf.padding import leading_pads
+from kvq.hf.padding import KeptTokens, leading_pads
 from kvq.hf.raw import attend_new, merge
 
 HANDLE = "_kvq_handle"  # attribute of the tensors that `update` returns
@@ -91,9 +91,9 @@ class KVQCache(Cache):
         self.page_tokens = page_tokens
         self.layout: ModelLayout | None = None
         self.packed: PackedBatch | None = None
-        self._kept: torch.Tensor | None = None  # [rows, padded length]: which tokens were stored
-        self._new: torch.Tensor | None = None  # the same for the step that is open
-        self._pads: list[int] = []  # of that step
+        self._kept: KeptTokens | None = None  # which tokens were stored, of all that came
+        self._new: int | None = None  # tokens of the step that is open, padding included
+        self._pads: list[int] = []  # padding of each row in that step
         self._waiting: int | None = None  # layer whose K and V were handed out and not yet attended
         self._dense: list[tuple[torch.Tensor, torch.Tensor]] = []  # new K and V while a dense forward runs
         self._obstacle: str | None = None  # why the model cannot attend in place though its attention is "kvq"
@@ -129,7 +129,7 @@ class KVQCache(Cache):
     def padded_length(self) -> int:
         """Tokens that transformers has passed in, padding included."""
         self._settle()
-        return 0 if self._kept is None else self._kept.shape[1]
+        return 0 if self._kept is None else self._kept.tokens
 
     @property
     def lengths(self) -> list[int]:
@@ -179,7 +179,7 @@ class KVQCache(Cache):
         _check_load_mask(new, first)
         counts = new.sum(dim=1).tolist()
         self._packed().append_all([(k.detach(), v.detach()) for k, v in states], self._q_heads(first), counts)
-        self._extend(new)
+        self._extend(first.shape[2], [first.shape[2] - count for count in counts])
 
     def reset(self) -> None:
         """Removes all rows and their memory."""
@@ -202,9 +202,9 @@ class KVQCache(Cache):
         if -tokens_to_remove > length:
             raise InvalidArgument(f"crop({tokens_to_remove}) removes more than the {length} tokens of the cache")
         assert self._kept is not None
-        kept = self._kept[:, : length + tokens_to_remove]
-        thawed = self._packed().crop(kept.sum(dim=1).tolist())
-        self._kept = kept
+        left = length + tokens_to_remove
+        thawed = self._packed().crop([left - padding for padding in self._kept.cropped_padding(left)])
+        self._kept.crop(left)
         return thawed
 
     def select(self, indices: Sequence[int] | torch.Tensor) -> None:
@@ -220,7 +220,7 @@ class KVQCache(Cache):
         assert self._kept is not None
         if chosen != list(range(rows)):
             self._packed().select(chosen)
-            self._kept = self._kept[chosen]
+            self._kept.select(chosen)
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Beam search: select(beam_idx)."""
@@ -242,6 +242,7 @@ class KVQCache(Cache):
         other.__dict__.update(self.__dict__)
         other.layers = [KVQLayer(other, layer.index, layer.window) for layer in self.layers]
         other.packed = self.packed.fork() if self.packed is not None else None
+        other._kept = self._kept.copy() if self._kept is not None else None
         other._new = other._waiting = None
         other._dense = []
         return other
@@ -260,7 +261,7 @@ class KVQCache(Cache):
         layers = self._maker.partition(len(self.layers), *_empty(self._layout(), dtype))
         self.packed = PackedBatch(layers, self._maker, dtype, len(lengths))
         self.packed.lengths = list(lengths)
-        self._kept = kept
+        self._kept = KeptTokens(kept)
 
     @classmethod
     def open(cls, path: str | os.PathLike, config: PreTrainedConfig, **options: Any) -> KVQCache:
@@ -349,7 +350,7 @@ class KVQCache(Cache):
         elif self.layout is not None:
             self.packed = self._new_batch(k, v)
         if self._kept is None:
-            self._kept = torch.empty(k.shape[0], 0, dtype=torch.bool)
+            self._kept = KeptTokens(torch.empty(k.shape[0], 0, dtype=torch.bool))
 
     def attend(
         self,
@@ -380,7 +381,7 @@ class KVQCache(Cache):
         else:
             packed.forward(layer, q, k, v, scale, out.transpose(1, 2))
         if not packed.is_open and self._new is not None:
-            self._extend(self._new)
+            self._extend(self._new, self._pads)
         return out
 
     def check_positions(self, positions: torch.Tensor | None) -> None:
@@ -412,12 +413,14 @@ class KVQCache(Cache):
     def _open_step(self, mask: torch.Tensor | None, tokens: int) -> None:
         assert self._kept is not None
         self._pads = leading_pads(mask, self._kept, tokens, self.layers[0].window)
-        self._new = torch.arange(tokens) >= torch.tensor(self._pads)[:, None]
+        self._new = tokens
         raw = self.prefill == "raw" and tokens > 1
         self._packed().plan([tokens - pad for pad in self._pads], past_only=raw)
 
-    def _extend(self, new: torch.Tensor) -> None:
-        self._kept = new if self._kept is None else torch.cat([self._kept, new], dim=1)
+    def _extend(self, tokens: int, pads: list[int]) -> None:
+        if self._kept is None:
+            self._kept = KeptTokens(torch.empty(len(pads), 0, dtype=torch.bool))
+        self._kept.append(tokens, pads)
         self._new = None
 
     # -- dense tensors for other attention functions -----------------------------------------------------------------
@@ -470,7 +473,7 @@ class KVQCache(Cache):
         first = states[0][0]
         counts = [first.shape[2]] * first.shape[0]
         self._packed().append_all([(_rows(k), _rows(v)) for k, v in states], self._q_heads(first), counts)
-        self._extend(torch.ones(first.shape[0], first.shape[2], dtype=torch.bool))
+        self._extend(first.shape[2], [0] * first.shape[0])
 
     def _warn_dense(self) -> None:
         if not self._warned:

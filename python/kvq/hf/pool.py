@@ -114,7 +114,7 @@ class Pool:
             self.cache.grow(self.cache.blocks, self.cache.sequences + missing)
 
     def need_blocks(self, rows: list[int], new_tokens: list[int]) -> None:
-        """Makes room for a step: by an eighth, and by 256 tokens a row, at least."""
+        """Makes room for a step that found too few blocks: by an eighth, and by 256 tokens a row, at least."""
         missing = self.cache.plan_blocks(rows, new_tokens) - self._free_blocks()
         if missing > 0:
             step = max(self.blocks_of(GROW_TOKENS) * len(rows), -(-self.cache.blocks // 8))

@@ -66,7 +66,7 @@ def _describe(cache: KVQCache, snapshots: list[list[bytes]]) -> dict[str, Any]:
         "formats": [cache.formats.of(layer, *_sizes(packed.group(layer))) for layer in range(packed.layers)],
         "page_tokens": cache.page_tokens,
         "lengths": packed.lengths,
-        "kept": ["".join("01"[bit] for bit in row) for row in cache._kept.tolist()],
+        "kept": ["".join("01"[bit] for bit in row) for row in cache._kept.stored.tolist()],
         "groups": groups,
     }
 

@@ -9,6 +9,17 @@
 
 namespace kvq {
 
+// 40 to 140 cycles each on x86-64, by generation: at most about ten microseconds in all.
+static constexpr int kSpins = 200;
+
+static void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb"); // `yield` takes no time on most cores
+#endif
+}
+
 int usableThreads() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0)
@@ -72,8 +83,7 @@ void ThreadPool::State::worker() {
 
 void ThreadPool::run(int64_t count, ParallelTask task, void *data) {
   State &state = *state_;
-  std::unique_lock<std::mutex> exclusive(state.running, std::defer_lock);
-  if (state.workers.empty() || count <= 1 || forked() || !exclusive.try_lock()) {
+  if (state.workers.empty() || count <= 1 || forked() || state.running.exchange(true, std::memory_order_acquire)) {
     for (int64_t i = 0; i < count; ++i)
       task(data, i);
     return;
@@ -85,19 +95,25 @@ void ThreadPool::run(int64_t count, ParallelTask task, void *data) {
     state.open = true;
     ++state.generation;
   }
-  state.wake.notify_all();
+  // No more than can find an index: the others would wake up for nothing.
+  if (const auto workers = static_cast<int64_t>(state.workers.size()); count - 1 >= workers)
+    state.wake.notify_all();
+  else
+    for (int64_t i = 1; i < count; ++i)
+      state.wake.notify_one();
   state.drain();
   {
     std::lock_guard<std::mutex> lock(state.mutex);
     state.open = false;
   }
   // Some microseconds: below the cost of going to sleep and being woken.
-  for (int spin = 0; spin < 200 && state.active.load(std::memory_order_acquire) != 0; ++spin)
-    __builtin_ia32_pause();
+  for (int spin = 0; spin < kSpins && state.active.load(std::memory_order_acquire) != 0; ++spin)
+    pause();
   if (state.active.load(std::memory_order_acquire) != 0) {
     std::unique_lock<std::mutex> lock(state.mutex);
     state.done.wait(lock, [&] { return state.active.load(std::memory_order_acquire) == 0; });
   }
+  state.running.store(false, std::memory_order_release);
 }
 
 } // namespace kvq

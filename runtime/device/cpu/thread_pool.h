@@ -30,8 +30,8 @@ private:
     void drain();
 
     std::vector<std::thread> workers;
-    std::mutex running; // held by the caller of the run in progress
-    std::mutex mutex;   // guards generation, open and stop
+    std::atomic<bool> running{false}; // whether a run is in progress; its own tasks may ask, so it is no mutex
+    std::mutex mutex;                 // guards generation, open and stop
     std::condition_variable wake, done;
     uint64_t generation = 0;
     bool open = false; // workers may join the run

@@ -222,7 +222,8 @@ typedef struct kvq_plan_desc {
 /* Blocks that kvq_plan with this desc would take from the pool: new pages and copies of shared ones. Since 0.2. */
 KVQ_API kvq_error *kvq_plan_blocks(const kvq_cache *cache, const kvq_plan_desc *desc, int64_t *blocks);
 /* Opens a step: reserves blocks (KVQ_RESOURCE_EXHAUSTED names how many are missing) and fixes the work list. One step
- * per cache is open at a time. */
+ * per cache is open at a time; it lives in the cache's memory, and a step like an earlier one (so many sequences, so
+ * many new tokens) allocates nothing from here to its end. */
 KVQ_API kvq_error *kvq_plan(kvq_cache *cache, const kvq_plan_desc *desc, kvq_step **step);
 /* Scratch that kvq_attend and kvq_forward of this step need, 64-byte aligned; it may be shared by all layers. */
 KVQ_API kvq_error *kvq_workspace_bytes(const kvq_step *step, size_t *bytes);
@@ -237,10 +238,10 @@ KVQ_API kvq_error *kvq_attend(kvq_step *step, int32_t layer, const kvq_tensor *q
 KVQ_API kvq_error *kvq_forward(kvq_step *step, int32_t layer, const kvq_tensor *q, const kvq_tensor *k,
                                const kvq_tensor *v, float scale, void *workspace, size_t workspace_bytes, void *stream,
                                const kvq_tensor *out, const kvq_tensor *lse);
-/* Ends the step: every layer must have appended. Advances all sequences at once and frees the step. On error the step
- * is still open. */
+/* Ends the step: every layer must have appended. Advances all sequences at once; the step is gone. On error it is
+ * still open. */
 KVQ_API kvq_error *kvq_commit_step(kvq_step *step);
-/* Ends the step without effect and frees it. */
+/* Ends the step without effect: it is gone. */
 KVQ_API void kvq_abort_step(kvq_step *step);
 
 /* All tokens of a sequence in one layer as dense rows, dequantized where they are quantized: k [kv_heads, tokens, dk],

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The list of attention's programs: every key once, the longest first, as many as there should be, and the same for a
+// sequence whatever else is in the batch.
+#include "runtime/cache/planner.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <tuple>
+
+using namespace kvq;
+
+namespace {
+
+CacheConfig configOf(int64_t window = 0) {
+  CacheConfig config;
+  config.format = parseCache("k4c32-v4t32/w128,block").value();
+  config.qHeads = 4, config.kvHeads = 2;
+  config.sequences = 16;
+  config.attentionWindow = window;
+  return config;
+}
+
+StepPart partOf(const CacheConfig &config, int sequence, int64_t length, int newTokens = 1) {
+  StepPart part;
+  part.sequence = sequence;
+  part.begin = length;
+  part.frontier = bodyFrontier(config.format, length);
+  part.newTokens = newTokens;
+  return part;
+}
+
+Chunk planned(const CacheConfig &config, const std::vector<StepPart> &parts) {
+  const Geometry geometry(config);
+  const std::vector<int32_t> table(1 << 16);
+  Chunk chunk;
+  Planner planner(config, geometry);
+  planner.plan(parts, table.data(), 0, chunk);
+  return chunk;
+}
+
+int64_t keys(const kvq_attend_item &item) {
+  return item.packed_end - item.packed_begin + item.raw_end - item.raw_begin;
+}
+
+TEST(Programs, CoverEveryKeyOnce) {
+  const CacheConfig config = configOf();
+  for (int64_t length : {0, 1, 127, 1024, 1200, 40000, 65536, 65700, 300000, 1 << 20}) {
+    const Chunk chunk = planned(config, {partOf(config, 0, length)});
+    std::map<std::tuple<int, int>, std::pair<int, int>> packed, raw; // by head and begin
+    int64_t sum = 0;
+    for (const kvq_attend_item &item : chunk.decode) {
+      sum += keys(item);
+      if (item.packed_end > item.packed_begin)
+        EXPECT_TRUE(packed.emplace(std::tuple(item.kv_head, item.packed_begin), std::pair(item.packed_end, 0)).second);
+      EXPECT_LT(item.split, chunk.splits[0]);
+    }
+    EXPECT_EQ(sum, config.kvHeads * (length + 1)) << length;
+    for (int head = 0; head < config.kvHeads; ++head) {
+      int at = 0;
+      for (auto found = packed.find({head, at}); found != packed.end(); found = packed.find({head, at}))
+        at = found->second.first;
+      EXPECT_EQ(at, partOf(config, 0, length + 1).frontier.k) << length;
+    }
+  }
+}
+
+TEST(Programs, AreEnoughForManyThreadsAndNoMore) {
+  struct Case {
+    int kvHeads, length, least, most; // splits
+  };
+  for (const Case &one : {Case{2, 900, 1, 1},
+                          {2, 32768, 32, 32},
+                          {2, 131072, 64, 64},
+                          {2, 131500, 32, 33},
+                          {2, 1 << 20, 32, 64},
+                          {8, 16384, 16, 16},
+                          {8, 32768, 16, 16},
+                          {8, 131072, 16, 16},
+                          {32, 131072, 16, 16},
+                          {3, 131072, 22, 42}}) {
+    CacheConfig config = configOf();
+    config.qHeads = config.kvHeads = one.kvHeads;
+    const Chunk chunk = planned(config, {partOf(config, 0, one.length)});
+    EXPECT_GE(chunk.maxSplits, one.least) << one.length << " tokens, " << one.kvHeads << " heads";
+    EXPECT_LE(chunk.maxSplits, one.most) << one.length << " tokens, " << one.kvHeads << " heads";
+    EXPECT_EQ(chunk.decode.size(), size_t(chunk.maxSplits) * config.kvHeads);
+  }
+}
+
+TEST(Programs, TheLongestComeFirst) {
+  const CacheConfig config = configOf();
+  const Chunk chunk = planned(config, {partOf(config, 0, 100), partOf(config, 1, 9000), partOf(config, 2, 2500)});
+  ASSERT_GT(chunk.decode.size(), 20u);
+  const auto cost = [](const kvq_attend_item &item) {
+    return item.packed_end - item.packed_begin + 4 * (item.raw_end - item.raw_begin);
+  };
+  for (size_t i = 1; i < chunk.decode.size(); ++i)
+    EXPECT_GE(cost(chunk.decode[i - 1]), cost(chunk.decode[i])) << i;
+}
+
+TEST(Programs, OfASequenceAreTheSameInAnyBatch) {
+  for (int64_t window : {0, 300}) {
+    const CacheConfig config = configOf(window);
+    const auto programs = [](const Chunk &chunk, int slot) {
+      std::map<std::tuple<int, int, int>, std::array<int, 5>> found;
+      for (const auto *list : {&chunk.decode, &chunk.chunk})
+        for (const kvq_attend_item &item : *list)
+          if (item.tail_slot == slot)
+            found[{item.kv_head, item.row_begin, item.split}] = {item.packed_begin, item.packed_end, item.raw_begin,
+                                                                 item.raw_end, item.v_raw_begin};
+      return found;
+    };
+    for (int newTokens : {1, 20}) {
+      const StepPart part = partOf(config, 3, 70000, newTokens);
+      const Chunk alone = planned(config, {part});
+      const Chunk among = planned(config, {partOf(config, 1, 500), part, partOf(config, 2, 9000, 32)});
+      EXPECT_FALSE(programs(alone, 3).empty());
+      EXPECT_EQ(programs(alone, 3), programs(among, 3));
+    }
+  }
+}
+
+} // namespace
