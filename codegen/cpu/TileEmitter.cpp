@@ -112,7 +112,8 @@ LogicalResult TileEmitter::emitOp(Operation &op) {
                      tile::parseLayoutAttr(tile::getLayout(type)),
                      type.getElementTypeBitWidth(),
                      type.getDimSize(0),
-                     type.getDimSize(1)};
+                     type.getDimSize(1),
+                     packedPlanes(tile::parseSectionAttr(tile::getLayout(type), type.getElementTypeBitWidth()))};
     return success();
   }
   if (auto unpack = dyn_cast<tile::UnpackOp>(op)) {

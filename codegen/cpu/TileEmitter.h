@@ -50,11 +50,18 @@ private:
     SmallVector<int64_t> shape;
     Type element;
   };
-  // A rectangle of packed codes: where kvq_tile.codes points.
+  // One plane of a section: bits shift .. shift + bits - 1 of every code, from `offset` bytes after the section's
+  // begin.
+  struct PackedPlane {
+    ::kvq::Layout map;
+    int64_t bits, shift, offset;
+  };
+  // A rectangle of packed codes: where kvq_tile.codes points. `layout` is the map where there is one plane, else empty.
   struct Packed {
     Value base, token, channel;
     ::kvq::Layout layout;
     int64_t bits, tokens, channels;
+    SmallVector<PackedPlane> planes;
   };
   // What a register tile of kvq_tile.dot needs to know of its packed or float operand; see EmitDot.cpp.
   struct Panel;
@@ -109,11 +116,24 @@ private:
   // EmitCodes.cpp
   Value codeAddress(const ::kvq::Layout &layout, ::kvq::Dim dim, Value index);
   FailureOr<Buffer> unpackToBuffer(Operation *op, const Packed &packed, bool asFloat);
+  static SmallVector<PackedPlane> packedPlanes(const ::kvq::SectionLayout &layout);
+  Value unpackCode(const Packed &packed, Value token, Value channel);
+
+  // EmitPack.cpp: store_codes.
+  struct WordBlock;
+  struct PackJob;
   LogicalResult emitStoreCodes(tile::StoreCodesOp op);
-  // What store_codes needs to know of a word; and its two ways, by how the layout fills words.
-  struct WordRectangle;
-  void storeRowWords(tile::StoreCodesOp op, const WordRectangle &words, const Buffer &codes);
-  void storeSharedWords(tile::StoreCodesOp op, const WordRectangle &words, const Buffer &codes);
+  Value planeField(const PackedPlane &plane, int64_t codeBits, Value code);
+  Value wordAddress(const PackJob &job, const PackedPlane &plane, Value row, Value channel);
+  Value coveredBits(const PackJob &job, Value row, int64_t lanes, int64_t mask);
+  void mergeWords(Value words, Value covered, Value at);
+  void packAcrossChannels(const PackJob &job, ArrayRef<WordBlock> blocks, int64_t codeBits, Value row, Value channel,
+                          int64_t lanes);
+  void packAcrossTokens(const PackJob &job, ArrayRef<WordBlock> blocks, int64_t codeBits, Value row, Value channel,
+                        int64_t tokens, int64_t channels);
+  void packOneByOne(const PackJob &job, ArrayRef<PackedPlane> planes, int64_t codeBits);
+  void packBlocks(const PackJob &job, std::array<int64_t, 2> step, function_ref<void(Value, Value)> body);
+  SmallVector<Value> combineRuns(ArrayRef<Value> rows, int64_t run, function_ref<Value(Value, Value)> combine);
 
   // EmitMath.cpp: functions that LLVM would turn into calls, on a scalar or a vector.
   Value emitExp2(Value x);

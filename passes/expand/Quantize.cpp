@@ -91,7 +91,7 @@ Value QuantizeEmitter::codes(Value x, Value wideMin, Value inverse) {
 }
 
 void QuantizeEmitter::storeCodes(Value codes, Value inPage, Value begin, Value end) {
-  tile::StoreCodesOp::create(*this, codes, section.codePtr(page), inPage, begin, end,
+  tile::StoreCodesOp::create(*this, codes, section.codePtr(page), inPage, begin, end, /*channel=*/Value(),
                              getI64IntegerAttr(section.format.bits),
                              tile::LayoutAttr::get(getContext(), section.layout.toText()));
 }

@@ -98,6 +98,16 @@ int codeAt(const std::vector<uint8_t> &page, const kvq::Layout &layout, int bits
   return (page[bit / 8] >> (bit % 8)) & ((1 << bits) - 1);
 }
 
+int codeAt(const std::vector<uint8_t> &page, const kvq::SectionLayout &section, int64_t token, int64_t channel) {
+  int code = 0;
+  for (size_t i = 0; i < section.planes.size(); ++i) {
+    const kvq::Plane &plane = section.planes[i];
+    const std::vector<uint8_t> bytes(page.begin() + section.planeOffset(i), page.end());
+    code |= codeAt(bytes, plane.map, plane.bits, token, channel) << section.planeShift(i);
+  }
+  return code;
+}
+
 class Dot : public testing::TestWithParam<std::tuple<const mlir::kvq::cpu::CpuLevel *, Case>> {};
 INSTANTIATE_TEST_SUITE_P(All, Dot, testing::Combine(testing::ValuesIn(hostLevels()), testing::ValuesIn(cases())),
                          [](const auto &info) {
@@ -150,7 +160,7 @@ TEST_P(Dot, dot_c1_equals_its_definition) {
 class StoreCodes
     : public testing::TestWithParam<std::tuple<const mlir::kvq::cpu::CpuLevel *, int, kvq::Profile, kvq::Side>> {};
 INSTANTIATE_TEST_SUITE_P(All, StoreCodes,
-                         testing::Combine(testing::ValuesIn(hostLevels()), testing::Values(2, 4, 8),
+                         testing::Combine(testing::ValuesIn(hostLevels()), testing::Values(2, 3, 4, 8),
                                           testing::Values(kvq::Profile::Vnni, kvq::Profile::Kivi),
                                           testing::Values(kvq::Side::K, kvq::Side::V)),
                          [](const auto &info) {
