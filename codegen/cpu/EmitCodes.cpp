@@ -2,7 +2,9 @@
 //
 // Packed codes: addresses derived from a layout, unpacking to a buffer. Packing is in EmitPack.cpp.
 
-#include "codegen/cpu/TileEmitter.h"
+#include "codegen/cpu/WordBlock.h"
+
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 using namespace mlir;
 using namespace mlir::kvq;
@@ -70,19 +72,105 @@ Value TileEmitter::unpackCode(const Packed &tile, Value token, Value channel) {
   return code;
 }
 
-// Every code of the rectangle, one by one.
+FailureOr<TileEmitter::WordBlock> TileEmitter::WordBlock::of(const PackedPlane &plane) {
+  WordBlock block;
+  block.plane = plane;
+  const auto &inner = plane.map.inner;
+  int64_t fieldBits = llvm::Log2_64(block.fields());
+  if (static_cast<int64_t>(inner.size()) != fieldBits + 4)
+    return failure();
+  for (const auto &bit : inner)
+    block.extent[static_cast<int>(bit[0].dim)] *= 2;
+  for (const auto &bit : inner) // exactly the low bits of both indices
+    if (bit.size() != 1 || (int64_t(1) << bit[0].bit) >= block.extent[static_cast<int>(bit[0].dim)])
+      return failure();
+  block.acrossTokens = inner[fieldBits][0].dim == ::kvq::Dim::Token;
+  for (int64_t i = 0; i < 4; ++i)
+    if ((inner[fieldBits + i][0].dim == ::kvq::Dim::Token) != block.acrossTokens || inner[fieldBits + i][0].bit != i)
+      return failure();
+  for (int64_t field = 0; field < block.fields(); ++field) {
+    std::array<int64_t, 2> at = {0, 0};
+    for (int64_t i = 0; i < fieldBits; ++i)
+      at[static_cast<int>(inner[i][0].dim)] |= ((field >> i) & 1) << inner[i][0].bit;
+    block.position.push_back(at);
+  }
+  bool fits = block.acrossTokens ? block.extent[1] >= 4 : block.extent[1] == kWords; // fields of V are tokens only
+  if (!fits)
+    return failure();
+  return block;
+}
+
+FailureOr<std::vector<TileEmitter::WordBlock>> TileEmitter::WordBlock::of(ArrayRef<PackedPlane> planes) {
+  std::vector<WordBlock> blocks;
+  for (const PackedPlane &plane : planes) {
+    FailureOr<WordBlock> block = of(plane);
+    if (failed(block) || (!blocks.empty() && blocks.front().acrossTokens != block->acrossTokens))
+      return failure();
+    blocks.push_back(*block);
+  }
+  return blocks;
+}
+
+// `lanes` codes of one plane along channels: of V the same field of as many words, of K fields of one word (or of two,
+// where a word has fewer channels than a vector lanes). What token and channel contribute to a field's place adds up.
+Value TileEmitter::unpackRun(const Packed &tile, const WordBlock &block, Value token, Value channel, int64_t lanes) {
+  int64_t bits = block.plane.bits, fields = block.fields(), width = std::min(block.extent[1], lanes);
+  Type i32 = b.getI32Type(), words = vectorOf(i32, lanes);
+  Value tokenPart = codeAddress(block.plane.map, ::kvq::Dim::Token, token);
+  auto loadWord = [&](Value at, int64_t count) {
+    Value code = add(tokenPart, codeAddress(block.plane.map, ::kvq::Dim::Channel, at));
+    Value bytes = add(mul(div(code, fields), 4), constant(block.plane.offset));
+    return loadVector(address(tile.base, b.getI8Type(), bytes), i32, count);
+  };
+  Value field = b.createOrFold<arith::AndIOp>(tokenPart, constant(fields - 1));
+  Value shift = b.create<arith::IndexCastOp>(i32, mul(field, bits));
+  Value shifts = b.create<vector::BroadcastOp>(words, shift), loaded;
+  if (!block.acrossTokens) {
+    loaded = loadWord(channel, lanes);
+  } else {
+    SmallVector<int32_t> places(lanes);
+    for (int64_t lane = 0; lane < lanes; ++lane)
+      places[lane] = static_cast<int32_t>(block.plane.map.address(0, lane) % fields * bits);
+    if (block.extent[1] > lanes) { // the vector begins anywhere in its word
+      Value at = b.createOrFold<arith::AndIOp>(codeAddress(block.plane.map, ::kvq::Dim::Channel, channel),
+                                               constant(fields - 1));
+      Value more = b.create<arith::IndexCastOp>(i32, mul(at, bits));
+      shifts = b.create<arith::AddIOp>(shifts, b.create<vector::BroadcastOp>(words, more));
+    }
+    auto constants = DenseElementsAttr::get(cast<VectorType>(words), ArrayRef<int32_t>(places));
+    shifts = b.create<arith::AddIOp>(shifts, b.create<arith::ConstantOp>(constants));
+    SmallVector<Value> repeated;
+    for (int64_t at = 0; at < lanes; at += width)
+      repeated.append(width, loadWord(add(channel, constant(at)), 1));
+    loaded = width == lanes ? b.create<vector::BroadcastOp>(words, repeated.front()).getResult()
+                            : b.create<vector::FromElementsOp>(cast<VectorType>(words), repeated).getResult();
+  }
+  Value code = b.create<arith::AndIOp>(b.create<arith::ShRUIOp>(loaded, shifts), splatInt(words, block.fieldMask()));
+  return block.plane.shift == 0 ? code : b.create<arith::ShLIOp>(code, splatInt(words, block.plane.shift)).getResult();
+}
+
+// Every code of the rectangle: by vectors where the layout has words for it, else one by one.
 FailureOr<TileEmitter::Buffer> TileEmitter::unpackToBuffer(Operation *op, const Packed &tile, bool asFloat) {
   for (const PackedPlane &plane : tile.planes)
     for (const auto &xors : plane.map.inner)
       if (xors.size() != 1)
         return op->emitOpError("has no lowering for a layout that combines index bits");
   Buffer buffer = allocate({tile.tokens, tile.channels}, asFloat ? Type(b.getF32Type()) : Type(b.getI32Type()));
-  loop(0, tile.tokens, 1, [&](Value token) {
-    loop(0, tile.channels, 1, [&](Value channel) {
-      Value value = unpackCode(tile, add(tile.token, token), add(tile.channel, channel));
+  FailureOr<std::vector<WordBlock>> blocks = WordBlock::of(tile.planes);
+  int64_t lanes = succeeded(blocks) && tile.channels % level.lanes == 0 ? level.lanes : 1;
+  loop(0, tile.tokens, 1, [&](Value row) {
+    loop(0, tile.channels, lanes, [&](Value column) {
+      Value token = add(tile.token, row), channel = add(tile.channel, column), value;
+      if (lanes == 1)
+        value = unpackCode(tile, token, channel);
+      else
+        for (const WordBlock &block : *blocks) {
+          Value part = unpackRun(tile, block, token, channel, lanes);
+          value = value ? b.create<arith::OrIOp>(value, part).getResult() : part;
+        }
       if (asFloat)
-        value = b.create<arith::SIToFPOp>(b.getF32Type(), value);
-      storeVector(value, address(buffer.ptr, buffer.element, add(mul(token, tile.channels), channel)));
+        value = b.create<arith::SIToFPOp>(vectorOf(b.getF32Type(), lanes), value);
+      storeVector(value, address(buffer.ptr, buffer.element, add(mul(row, tile.channels), column)));
     });
   });
   return buffer;

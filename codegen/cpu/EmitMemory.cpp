@@ -9,9 +9,13 @@ using namespace mlir::kvq;
 using namespace mlir::kvq::cpu;
 
 void TileEmitter::copyRun(Value from, Value to, Type element, int64_t count) {
-  int64_t lanes = lanesFor(count);
-  loop(0, count, lanes,
-       [&](Value i) { storeVector(loadVector(address(from, element, i), element, lanes), address(to, element, i)); });
+  int64_t lanes = lanesFor(count), step = unrolled(count, lanes);
+  loop(0, count, step, [&](Value first) {
+    for (int64_t done = 0; done < step; done += lanes) {
+      Value i = add(first, constant(done));
+      storeVector(loadVector(address(from, element, i), element, lanes), address(to, element, i));
+    }
+  });
 }
 
 void TileEmitter::zeroRun(Value to, Type element, int64_t count) {
@@ -80,6 +84,13 @@ LogicalResult TileEmitter::emitLoad(tile::LoadOp op) {
   if (rows == 1 && !op.getMask() && canAlias(op)) {
     Value at = address(ptr, element, offsetOf(constant(0)));
     buffers[op.getResult()] = {at, SmallVector<int64_t>(type.getShape()), element};
+    return success();
+  }
+  // Rows that are only converted to f32 are read where they lie.
+  auto offsetBuffer = offsets ? buffers.find(op.getOffset()) : buffers.end();
+  bool converted = llvm::all_of(op->getUsers(), llvm::IsaPred<arith::ExtFOp>);
+  if (offsetBuffer != buffers.end() && type.getRank() == 2 && !op.getMask() && converted && canAlias(op)) {
+    buffers[op.getResult()] = {ptr, SmallVector<int64_t>(type.getShape()), element, offsetBuffer->second.ptr};
     return success();
   }
   Buffer buffer = allocate(type.getShape(), element);

@@ -9,7 +9,7 @@
 // one word of each token in each lane (a shuffle, a shuffle and an `or` for half of the vectors in each of its steps).
 // Each code is evaluated once, however many planes it has bits in. A layout of any other form is stored code by code.
 
-#include "codegen/cpu/TileEmitter.h"
+#include "codegen/cpu/WordBlock.h"
 
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -20,44 +20,6 @@
 using namespace mlir;
 using namespace mlir::kvq;
 using namespace mlir::kvq::cpu;
-
-// A plane whose inner map has the form above: the rectangle of codes in its 16 consecutive words.
-struct TileEmitter::WordBlock {
-  static constexpr int64_t kWords = 16;
-  PackedPlane plane;
-  bool acrossTokens = false;                    // consecutive words are tokens (K), not channels (V)
-  std::array<int64_t, 2> extent = {1, 1};       // of the rectangle: tokens, channels
-  SmallVector<std::array<int64_t, 2>> position; // (token, channel) of each field of the first word
-  int64_t fieldMask() const { return (int64_t(1) << plane.bits) - 1; }
-
-  static FailureOr<WordBlock> of(const PackedPlane &plane) {
-    WordBlock block;
-    block.plane = plane;
-    const auto &inner = plane.map.inner;
-    int64_t fields = 32 / plane.bits, fieldBits = llvm::Log2_64(fields);
-    if (static_cast<int64_t>(inner.size()) != fieldBits + 4)
-      return failure();
-    for (const auto &bit : inner)
-      block.extent[static_cast<int>(bit[0].dim)] *= 2;
-    for (const auto &bit : inner) // exactly the low bits of both indices
-      if ((int64_t(1) << bit[0].bit) >= block.extent[static_cast<int>(bit[0].dim)])
-        return failure();
-    block.acrossTokens = inner[fieldBits][0].dim == ::kvq::Dim::Token;
-    for (int64_t i = 0; i < 4; ++i)
-      if ((inner[fieldBits + i][0].dim == ::kvq::Dim::Token) != block.acrossTokens || inner[fieldBits + i][0].bit != i)
-        return failure();
-    for (int64_t field = 0; field < fields; ++field) {
-      std::array<int64_t, 2> at = {0, 0};
-      for (int64_t i = 0; i < fieldBits; ++i)
-        at[static_cast<int>(inner[i][0].dim)] |= ((field >> i) & 1) << inner[i][0].bit;
-      block.position.push_back(at);
-    }
-    bool fits = block.acrossTokens ? block.extent[1] >= 4 : block.extent[1] == kWords; // fields of V are tokens only
-    if (!fits)
-      return failure();
-    return block;
-  }
-};
 
 // One store_codes: its operands in emitted code.
 struct TileEmitter::PackJob {
@@ -279,29 +241,25 @@ LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
                  scalars.lookup(op.getEnd()),
                  {type.getDimSize(0), type.getDimSize(1)},
                  isConstantIntValue(op.getBegin(), 0) && isConstantIntValue(op.getEnd(), type.getDimSize(0))};
-  SmallVector<WordBlock> blocks;
+  FailureOr<std::vector<WordBlock>> blocks = WordBlock::of(planes);
   std::array<int64_t, 2> extent = {1, 1};
-  for (const PackedPlane &plane : planes)
-    if (FailureOr<WordBlock> block = WordBlock::of(plane); succeeded(block)) {
-      blocks.push_back(*block);
+  if (succeeded(blocks))
+    for (const WordBlock &block : *blocks)
       for (int dim : {0, 1})
-        extent[dim] = std::max(extent[dim], block->extent[dim]);
-    }
-  bool acrossTokens = !blocks.empty() && blocks.front().acrossTokens;
-  bool blockwise = blocks.size() == planes.size() &&
-                   llvm::all_of(blocks, [&](const WordBlock &block) { return block.acrossTokens == acrossTokens; });
+        extent[dim] = std::max(extent[dim], block.extent[dim]);
   // Tokens of a K block that share no word are steps of their own.
+  bool acrossTokens = succeeded(blocks) && blocks->front().acrossTokens;
   if (acrossTokens)
     extent = {extent[0] > WordBlock::kWords ? extent[0] : level.lanes, std::max(extent[1], level.lanes)};
-  if (!blockwise || job.shape[0] % extent[0] != 0 || job.shape[1] % extent[1] != 0) {
+  if (failed(blocks) || job.shape[0] % extent[0] != 0 || job.shape[1] % extent[1] != 0) {
     packOneByOne(job, planes, op.getBits());
     return success();
   }
   packBlocks(job, extent, [&](Value row, Value channel) {
     if (acrossTokens)
-      return packAcrossTokens(job, blocks, op.getBits(), row, channel, extent[0], extent[1]);
+      return packAcrossTokens(job, *blocks, op.getBits(), row, channel, extent[0], extent[1]);
     for (int64_t c = 0; c < extent[1]; c += level.lanes)
-      packAcrossChannels(job, blocks, op.getBits(), row, add(channel, constant(c)), level.lanes);
+      packAcrossChannels(job, *blocks, op.getBits(), row, add(channel, constant(c)), level.lanes);
   });
   return success();
 }

@@ -44,11 +44,13 @@ public:
   FailureOr<func::FuncOp> emit();
 
 private:
-  // A row-major array of `element`s at `ptr`.
+  // A row-major array of `element`s at `ptr`. Or rows of loaded memory where they lie, which only eval() reads: row r of
+  // [rows, columns] begins `rows[r]` elements after `ptr`, `rows` being an array of i64.
   struct Buffer {
     Value ptr;
     SmallVector<int64_t> shape;
     Type element;
+    Value rows = {};
   };
   // One plane of a section: bits shift .. shift + bits - 1 of every code, from `offset` bytes after the section's
   // begin.
@@ -95,6 +97,8 @@ private:
   LogicalResult materialize(Value tile);
   void writeInto(Value tile, const Buffer &target);
   LogicalResult emitReduce(tile::ReduceOp op);
+  SmallVector<Value> reduceVectors(tile::ReduceOp op, ArrayRef<SmallVector<Value>> at, int64_t lanes, int64_t step);
+  void reduceMatrix(tile::ReduceOp op, const Buffer &target, int64_t lanes);
   void emitConstant(arith::ConstantOp op);
 
   // EmitDot.cpp
@@ -116,11 +120,12 @@ private:
   // EmitCodes.cpp
   Value codeAddress(const ::kvq::Layout &layout, ::kvq::Dim dim, Value index);
   FailureOr<Buffer> unpackToBuffer(Operation *op, const Packed &packed, bool asFloat);
+  struct WordBlock;
   static SmallVector<PackedPlane> packedPlanes(const ::kvq::SectionLayout &layout);
   Value unpackCode(const Packed &packed, Value token, Value channel);
+  Value unpackRun(const Packed &packed, const WordBlock &block, Value token, Value channel, int64_t lanes);
 
   // EmitPack.cpp: store_codes.
-  struct WordBlock;
   struct PackJob;
   LogicalResult emitStoreCodes(tile::StoreCodesOp op);
   Value planeField(const PackedPlane &plane, int64_t codeBits, Value code);
@@ -160,8 +165,12 @@ private:
   Buffer allocate(ArrayRef<int64_t> shape, Type element);
   void loop(int64_t begin, int64_t end, int64_t step, function_ref<void(Value)> body);
   void loop(Value begin, Value end, function_ref<void(Value)> body);
-  // Calls body(index, lanes) for every vector of a tile of that shape.
-  void forEachVector(ArrayRef<int64_t> shape, function_ref<void(ArrayRef<Value>, int64_t)> body);
+  // Calls body(index, lanes) for every vector of a tile of that shape; `unroll`: a few times in each turn of the loop.
+  void forEachVector(ArrayRef<int64_t> shape, bool unroll, function_ref<void(ArrayRef<Value>, int64_t)> body);
+  // Elements of one turn of a loop over so many: up to four vectors that divide it.
+  static int64_t unrolled(int64_t count, int64_t lanes) {
+    return lanes * (count % (4 * lanes) == 0 ? 4 : count % (2 * lanes) == 0 ? 2 : 1);
+  }
 
   func::FuncOp kernel;
   const CpuLevel &level;
