@@ -225,7 +225,8 @@ Value combine(ImplicitLocOpBuilder &b, tile::ReduceKind kind, Value x, Value y) 
 
 } // namespace
 
-// Vectors of the source, one for each of `at`, reduced along `dim` in one loop: as many chains of operations as vectors.
+// Vectors of the source, one for each of `at`, reduced along `dim` in one loop: as many chains of operations as
+// vectors.
 SmallVector<Value> TileEmitter::reduceVectors(tile::ReduceOp op, ArrayRef<SmallVector<Value>> at, int64_t lanes,
                                               int64_t step) {
   int64_t dim = op.getDim(), extent = cast<RankedTensorType>(op.getSource().getType()).getDimSize(dim);

@@ -44,8 +44,8 @@ public:
   FailureOr<func::FuncOp> emit();
 
 private:
-  // A row-major array of `element`s at `ptr`. Or rows of loaded memory where they lie, which only eval() reads: row r of
-  // [rows, columns] begins `rows[r]` elements after `ptr`, `rows` being an array of i64.
+  // A row-major array of `element`s at `ptr`. Or rows of loaded memory where they lie, which only eval() reads: row r
+  // of [rows, columns] begins `rows[r]` elements after `ptr`, `rows` being an array of i64.
   struct Buffer {
     Value ptr;
     SmallVector<int64_t> shape;

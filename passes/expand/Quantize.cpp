@@ -86,8 +86,8 @@ Params QuantizeEmitter::params(Value min, Value max) {
   return p;
 }
 
-// quantize_c2, the last line. To clamp first gives the same, the bounds being integers, and leaves rounding and conversion
-// side by side, which targets have as one instruction.
+// quantize_c2, the last line. To clamp first gives the same, the bounds being integers, and leaves rounding and
+// conversion side by side, which targets have as one instruction.
 Value QuantizeEmitter::codes(Value x, Value wideMin, Value inverse) {
   Value q = mul(sub(x, wideMin), inverse);
   q = min(max(q, f32(0)), f32(static_cast<float>(section.format.levels())));

@@ -189,7 +189,7 @@ TEST(Format, text_c7_refusals_name_part_value_and_remedy) {
             "K of 'k4q32-v4t32': axis 'q' of '4q32' is not legal: use 'c' (per channel) or 't' (per token)");
   EXPECT_EQ(messageOf(parseCache("kivi-3")),
             "cache format 'kivi-3' is neither a preset (kivi-2, kivi-4, kvq-8, kvq-4, kvq-k4v2, kvq-3, kvq-2) nor a "
-            "text like k4c32-v4t32/w128,sliding; did you mean kivi-2 or kivi-4 or kvq-3?");
+            "text like k4c32-v4t32/w128,sliding; did you mean kivi-2 or kivi-4?");
   EXPECT_EQ(messageOf(parseCache("k4c32-v4t32/128")),
             "window '128' is not legal: write w and 0 to 65536 tokens, as in w128");
   EXPECT_EQ(messageOf(parseCache("k4c32-v4t32/")), "window '' is not legal: write w and 0 to 65536 tokens, as in w128");

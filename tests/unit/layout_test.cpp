@@ -251,7 +251,7 @@ TEST(Layout, layout_c1_layout_c4_layout_c5_planes_that_are_refused) {
     EXPECT_FALSE(parsed.isOk()) << text;
     return parsed.status().message();
   };
-  EXPECT_FALSE(section("2:[tok.0] tok:16 ch:64 + 1:[tok.1] tok:16 ch:64").checkBijective(32, 64).isOk());
+  EXPECT_FALSE(section("2:[tok.0] tok:16 ch:64 + 1:[tok.0 tok.0] tok:16 ch:64").checkBijective(32, 64).isOk());
   EXPECT_EQ(refused("[tok.0] tok:16", 3), "layout '[tok.0] tok:16' is one plane, which codes of 3 bits are not: write "
                                           "planes of 1, 2, 4 or 8 bits, as in 2:[..] tok:4 + 1:[..] tok:2");
   EXPECT_EQ(refused("3:[tok.0] + 1:[tok.0]"),

@@ -219,17 +219,18 @@ TEST_P(StoreCodes, store_codes_c1_packs_a_strip_of_channels) {
   constexpr int64_t kChannels = 80, kRows = 32, kStrip = 16;
   kvq::SectionLayout layout = kvq::makeSectionLayout(profile, side, bits, kTokens, kChannels);
   std::string codes = type({kRows, kStrip}, "i32");
-  std::string text = "func.func @f(%codes_p: !kvq_tile.ptr<i32>, %page: !kvq_tile.ptr<i8>, %t: i64, %c: i64) attributes "
-                     "{kvq_tile.kernel} {\n"
-                     "  %i = kvq_tile.iota : tensor<32xindex>\n  %s = arith.constant dense<16> : tensor<32xindex>\n"
-                     "  %o = arith.muli %i, %s : tensor<32xindex>\n  %q = kvq_tile.load %codes_p[%o] : "
-                     "!kvq_tile.ptr<i32>, tensor<32xindex> -> " +
-                     codes +
-                     "\n  %token = arith.index_cast %t : i64 to index\n  %ch = arith.index_cast %c : i64 to index\n"
-                     "  %c0 = arith.constant 0 : index\n  %c32 = arith.constant 32 : index\n"
-                     "  kvq_tile.store_codes %q, %page[%token, %ch] rows %c0, %c32 {bits = " +
-                     std::to_string(bits) + ", layout = #kvq_tile.layout<\"" + layout.toText() + "\">} : " + codes +
-                     ", !kvq_tile.ptr<i8>\n  return\n}\n";
+  std::string text =
+      "func.func @f(%codes_p: !kvq_tile.ptr<i32>, %page: !kvq_tile.ptr<i8>, %t: i64, %c: i64) attributes "
+      "{kvq_tile.kernel} {\n"
+      "  %i = kvq_tile.iota : tensor<32xindex>\n  %s = arith.constant dense<16> : tensor<32xindex>\n"
+      "  %o = arith.muli %i, %s : tensor<32xindex>\n  %q = kvq_tile.load %codes_p[%o] : "
+      "!kvq_tile.ptr<i32>, tensor<32xindex> -> " +
+      codes +
+      "\n  %token = arith.index_cast %t : i64 to index\n  %ch = arith.index_cast %c : i64 to index\n"
+      "  %c0 = arith.constant 0 : index\n  %c32 = arith.constant 32 : index\n"
+      "  kvq_tile.store_codes %q, %page[%token, %ch] rows %c0, %c32 {bits = " +
+      std::to_string(bits) + ", layout = #kvq_tile.layout<\"" + layout.toText() + "\">} : " + codes +
+      ", !kvq_tile.ptr<i8>\n  return\n}\n";
   std::mt19937 random(12);
   std::vector<int32_t> values(kRows * kStrip);
   for (int32_t &v : values)
