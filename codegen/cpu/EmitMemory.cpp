@@ -145,13 +145,16 @@ LogicalResult TileEmitter::emitStore(tile::StoreOp op) {
 }
 
 // All lines at once would fill the processor's line buffers and hold up the loads behind them (measured: 15 % of a
-// decode step in one such stall); the dots of packed codes that follow in the block have steps to spread them over.
+// decode step in one such stall); the dots of packed codes and the store_codes that follow in the block have steps to
+// spread them over.
 void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
   Value base = scalars.lookup(op.getBase());
   int64_t steps = 0, lines = llvm::divideCeil(op.getBytes(), 64);
   for (Operation *next = op->getNextNode(); next && !isa<tile::PrefetchOp>(next); next = next->getNextNode())
     if (auto dot = dyn_cast<tile::DotOp>(next))
       steps += wordSteps(dot);
+    else if (auto store = dyn_cast<tile::StoreCodesOp>(next))
+      steps += packSteps(store);
   if (steps > 0) {
     prefetch = {base, static_cast<int64_t>(llvm::divideCeil(lines, steps)), 0};
     return;
@@ -162,7 +165,7 @@ void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
   });
 }
 
-// The lines that fall to one step of a dot.
+// The lines that fall to one step of a dot or of a store_codes.
 void TileEmitter::prefetchShare(Value step) {
   Value first = mul(add(step, constant(prefetch.firstStep)), prefetch.linesPerStep * 64);
   for (int64_t i = 0; i < prefetch.linesPerStep; ++i)

@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 #include <map>
+#include <optional>
 #include <tuple>
 
 using namespace mlir;
@@ -217,14 +218,45 @@ void TileEmitter::packOneByOne(const PackJob &job, ArrayRef<PackedPlane> planes,
   });
 }
 
+// How store_codes goes by blocks of words: tokens and channels of one step; nothing where it goes code by code.
+std::optional<std::array<int64_t, 2>> TileEmitter::packStep(tile::StoreCodesOp op) {
+  auto blocks = WordBlock::of(packedPlanes(tile::parseSectionAttr(op.getLayout(), op.getBits())));
+  if (failed(blocks))
+    return std::nullopt;
+  std::array<int64_t, 2> step = {1, 1};
+  for (const WordBlock &block : *blocks)
+    for (int dim : {0, 1})
+      step[dim] = std::max(step[dim], block.extent[dim]);
+  // Tokens of a K block that share no word are steps of their own.
+  if (blocks->front().acrossTokens)
+    step = {step[0] > WordBlock::kWords ? step[0] : level.lanes, std::max(step[1], level.lanes)};
+  auto type = cast<RankedTensorType>(op.getCodes().getType());
+  if (type.getDimSize(0) % step[0] != 0 || type.getDimSize(1) % step[1] != 0)
+    return std::nullopt;
+  return step;
+}
+
+int64_t TileEmitter::packSteps(tile::StoreCodesOp op) {
+  auto step = packStep(op);
+  return step ? cast<RankedTensorType>(op.getCodes().getType()).getNumElements() / ((*step)[0] * (*step)[1]) : 0;
+}
+
 // Where every row is stored, parameters of channels stay in registers over the rows: channels are the outer loop. Else
 // which bits are stored does, over the channels.
 void TileEmitter::packBlocks(const PackJob &job, std::array<int64_t, 2> step, function_ref<void(Value, Value)> body) {
+  int64_t rows = job.shape[0] / step[0], columns = job.shape[1] / step[1];
+  auto at = [&](Value row, Value channel) {
+    if (prefetch.linesPerStep > 0)
+      prefetchShare(add(mul(div(channel, step[1]), rows), div(row, step[0])));
+    body(row, channel);
+  };
   if (job.whole)
-    return loop(0, job.shape[1], step[1],
-                [&](Value channel) { loop(0, job.shape[0], step[0], [&](Value row) { body(row, channel); }); });
-  loop(0, job.shape[0], step[0],
-       [&](Value row) { loop(0, job.shape[1], step[1], [&](Value channel) { body(row, channel); }); });
+    loop(0, job.shape[1], step[1],
+         [&](Value channel) { loop(0, job.shape[0], step[0], [&](Value row) { at(row, channel); }); });
+  else
+    loop(0, job.shape[0], step[0],
+         [&](Value row) { loop(0, job.shape[1], step[1], [&](Value channel) { at(row, channel); }); });
+  prefetch.firstStep += rows * columns;
 }
 
 LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
@@ -241,25 +273,17 @@ LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
                  scalars.lookup(op.getEnd()),
                  {type.getDimSize(0), type.getDimSize(1)},
                  isConstantIntValue(op.getBegin(), 0) && isConstantIntValue(op.getEnd(), type.getDimSize(0))};
-  FailureOr<std::vector<WordBlock>> blocks = WordBlock::of(planes);
-  std::array<int64_t, 2> extent = {1, 1};
-  if (succeeded(blocks))
-    for (const WordBlock &block : *blocks)
-      for (int dim : {0, 1})
-        extent[dim] = std::max(extent[dim], block.extent[dim]);
-  // Tokens of a K block that share no word are steps of their own.
-  bool acrossTokens = succeeded(blocks) && blocks->front().acrossTokens;
-  if (acrossTokens)
-    extent = {extent[0] > WordBlock::kWords ? extent[0] : level.lanes, std::max(extent[1], level.lanes)};
-  if (failed(blocks) || job.shape[0] % extent[0] != 0 || job.shape[1] % extent[1] != 0) {
+  auto step = packStep(op);
+  if (!step) {
     packOneByOne(job, planes, op.getBits());
     return success();
   }
-  packBlocks(job, extent, [&](Value row, Value channel) {
-    if (acrossTokens)
-      return packAcrossTokens(job, *blocks, op.getBits(), row, channel, extent[0], extent[1]);
-    for (int64_t c = 0; c < extent[1]; c += level.lanes)
-      packAcrossChannels(job, *blocks, op.getBits(), row, add(channel, constant(c)), level.lanes);
+  std::vector<WordBlock> blocks = *WordBlock::of(planes);
+  packBlocks(job, *step, [&](Value row, Value channel) {
+    if (blocks.front().acrossTokens)
+      return packAcrossTokens(job, blocks, op.getBits(), row, channel, (*step)[0], (*step)[1]);
+    for (int64_t c = 0; c < (*step)[1]; c += level.lanes)
+      packAcrossChannels(job, blocks, op.getBits(), row, add(channel, constant(c)), level.lanes);
   });
   return success();
 }

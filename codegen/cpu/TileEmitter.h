@@ -137,6 +137,8 @@ private:
   void packAcrossTokens(const PackJob &job, ArrayRef<WordBlock> blocks, int64_t codeBits, Value row, Value channel,
                         int64_t tokens, int64_t channels);
   void packOneByOne(const PackJob &job, ArrayRef<PackedPlane> planes, int64_t codeBits);
+  std::optional<std::array<int64_t, 2>> packStep(tile::StoreCodesOp op);
+  int64_t packSteps(tile::StoreCodesOp op);
   void packBlocks(const PackJob &job, std::array<int64_t, 2> step, function_ref<void(Value, Value)> body);
   SmallVector<Value> combineRuns(ArrayRef<Value> rows, int64_t run, function_ref<Value(Value, Value)> combine);
 
@@ -189,7 +191,7 @@ private:
   };
   SmallVector<Scratch> scratchInUse, scratchFree;
   int64_t scratchBytes = 0; // of all
-  // A prefetch that the dots after it carry out, a few lines with each of their steps.
+  // A prefetch that the dots and store_codes after it carry out, a few lines with each of their steps.
   struct Prefetch {
     Value base;
     int64_t linesPerStep = 0, firstStep = 0;

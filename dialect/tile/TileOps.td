@@ -324,7 +324,7 @@ def KvqTile_PrefetchOp : KvqTile_Op<"prefetch", [MemoryEffects<[MemWrite]>]> {
   let summary = "ask for memory that will be read soon";
   let description = [{
     A hint to bring `bytes` bytes from `base` into the cache. The address need not be valid. A target may carry it out a
-    little at a time with the dots that follow in the block.
+    little at a time with the dots and the `store_codes` that follow in the block.
 
     prefetch_c1: bytes is positive.
 

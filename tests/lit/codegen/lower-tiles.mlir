@@ -121,6 +121,29 @@ func.func @pack(%page: !kvq_tile.ptr<i8>, %x: !kvq_tile.ptr<i32>) attributes {kv
 
 // -----
 
+// The lines of a prefetch fall to the steps of the store_codes behind it: 64 lines to 4 by 8 (16 lanes: 4 by 4) steps.
+// CHECK-LABEL: func.func @kvq_entry
+// CHECK-NOT: llvm.intr.prefetch
+// CHECK: scf.for
+// CHECK: scf.for
+// WIDE-COUNT-4: llvm.intr.prefetch
+// NARROW: llvm.intr.prefetch
+// CHECK-NOT: llvm.intr.prefetch
+// CHECK: llvm.store
+func.func @pack_and_prefetch(%page: !kvq_tile.ptr<i8>, %x: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel} {
+  %c0 = arith.constant 0 : index
+  %c64 = arith.constant 64 : index
+  %q = tensor.splat %c0 : tensor<64x64xindex>
+  %codes = arith.index_cast %q : tensor<64x64xindex> to tensor<64x64xi32>
+  kvq_tile.prefetch %page, 4096 : !kvq_tile.ptr<i8>
+  kvq_tile.store_codes %codes, %page[%c0] rows %c0, %c64
+      {bits = 4, layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">}
+      : tensor<64x64xi32>, !kvq_tile.ptr<i8>
+  return
+}
+
+// -----
+
 // Rounding and conversion are one operation; the minimum and maximum beside a constant a comparison and a choice.
 // CHECK-LABEL: func.func @kvq_entry
 // CHECK: arith.cmpf ogt

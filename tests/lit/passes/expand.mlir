@@ -25,6 +25,7 @@
 // CHANNEL: func.func @quantize_k(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64)
 // CHANNEL: scf.for
 // CHANNEL: scf.for
+// CHANNEL: kvq_tile.prefetch %{{.*}}, 2048
 // CHANNEL: %[[X:.*]] = arith.extf %{{.*}} : tensor<32x32xbf16> to tensor<32x32xf32>
 // CHANNEL-DAG: %[[MIN0:.*]] = kvq_tile.reduce min %[[X]] dim 0
 // CHANNEL-DAG: %[[MAX0:.*]] = kvq_tile.reduce max %[[X]] dim 0
@@ -51,7 +52,8 @@
 // TOKEN: scf.for
 // TOKEN: kvq_tile.reduce min %{{.*}} dim 1 : tensor<16x32xf32> -> tensor<16xf32>
 // TOKEN: scf.if
-// TOKEN: kvq_tile.store %{{.*}} : tensor<16xf16>, !kvq_tile.ptr<f16>, index
+// TOKEN: kvq_tile.store %{{.*}} : tensor<16xf16>, {{(!kvq_tile.ptr)?}}<f16>, index
+// TOKEN: kvq_tile.prefetch %{{.*}}, 1024
 // TOKEN: kvq_tile.store_codes %{{.*}} {bits = 2 : i64, layout = #kvq_tile.layout<"[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:2">} : tensor<16x32xi32>
 // TOKEN: } else {
 // TOKEN: kvq_tile.store %{{.*}} mask
