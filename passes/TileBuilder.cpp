@@ -145,3 +145,12 @@ SmallVector<Value> TileBuilder::loop(Value begin, Value end, int64_t step, Value
     scf::YieldOp::create(*this, next);
   return SmallVector<Value>(loop.getResults());
 }
+
+void TileBuilder::branch(Value condition, function_ref<void()> yes, function_ref<void()> no) {
+  auto branch = scf::IfOp::create(*this, condition, /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(*this);
+  setInsertionPointToStart(branch.thenBlock());
+  yes();
+  setInsertionPointToStart(branch.elseBlock());
+  no();
+}

@@ -80,6 +80,8 @@ public:
   // A loop that carries values; body returns the next ones.
   using Body = function_ref<SmallVector<Value>(Value iv, ValueRange carried)>;
   SmallVector<Value> loop(Value begin, Value end, int64_t step, ValueRange inits, Body body);
+  // A branch without results.
+  void branch(Value condition, function_ref<void()> yes, function_ref<void()> no);
 
 private:
   // Gives both the shape of the one that is a tile.

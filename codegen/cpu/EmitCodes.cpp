@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Packed codes: addresses derived from a layout, unpacking to a buffer, packing into a page.
+// Packed codes: addresses derived from a layout, unpacking to a buffer. Packing is in EmitPack.cpp.
 
-#include "codegen/cpu/TileEmitter.h"
+#include "codegen/cpu/WordBlock.h"
 
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -46,135 +46,132 @@ Value TileEmitter::codeAddress(const ::kvq::Layout &layout, ::kvq::Dim dim, Valu
   return result;
 }
 
-// Every code of the rectangle, one by one, for any layout of single index bits.
+SmallVector<TileEmitter::PackedPlane> TileEmitter::packedPlanes(const ::kvq::SectionLayout &layout) {
+  SmallVector<PackedPlane> planes;
+  for (auto [i, plane] : llvm::enumerate(layout.planes))
+    planes.push_back({plane.map, plane.bits, layout.planeShift(i), layout.planeOffset(i)});
+  return planes;
+}
+
+// One code, for any layout of single index bits.
+Value TileEmitter::unpackCode(const Packed &tile, Value token, Value channel) {
+  Value code;
+  for (const PackedPlane &plane : tile.planes) {
+    Value bit =
+        mul(add(codeAddress(plane.map, ::kvq::Dim::Token, token), codeAddress(plane.map, ::kvq::Dim::Channel, channel)),
+            plane.bits);
+    Value at = address(tile.base, b.getI8Type(), add(div(bit, 8), constant(plane.offset)));
+    Value wide = b.create<arith::ExtUIOp>(b.getI32Type(), loadVector(at, b.getI8Type(), 1));
+    Value within = b.create<arith::IndexCastOp>(b.getI32Type(), b.create<arith::AndIOp>(bit, constant(7)));
+    Value field = b.create<arith::AndIOp>(b.create<arith::ShRUIOp>(wide, within),
+                                          splatInt(b.getI32Type(), (int64_t(1) << plane.bits) - 1));
+    if (plane.shift > 0)
+      field = b.create<arith::ShLIOp>(field, splatInt(b.getI32Type(), plane.shift));
+    code = code ? b.create<arith::OrIOp>(code, field).getResult() : field;
+  }
+  return code;
+}
+
+FailureOr<TileEmitter::WordBlock> TileEmitter::WordBlock::of(const PackedPlane &plane) {
+  WordBlock block;
+  block.plane = plane;
+  const auto &inner = plane.map.inner;
+  int64_t fieldBits = llvm::Log2_64(block.fields());
+  if (static_cast<int64_t>(inner.size()) != fieldBits + 4)
+    return failure();
+  for (const auto &bit : inner)
+    block.extent[static_cast<int>(bit[0].dim)] *= 2;
+  for (const auto &bit : inner) // exactly the low bits of both indices
+    if (bit.size() != 1 || (int64_t(1) << bit[0].bit) >= block.extent[static_cast<int>(bit[0].dim)])
+      return failure();
+  block.acrossTokens = inner[fieldBits][0].dim == ::kvq::Dim::Token;
+  for (int64_t i = 0; i < 4; ++i)
+    if ((inner[fieldBits + i][0].dim == ::kvq::Dim::Token) != block.acrossTokens || inner[fieldBits + i][0].bit != i)
+      return failure();
+  for (int64_t field = 0; field < block.fields(); ++field) {
+    std::array<int64_t, 2> at = {0, 0};
+    for (int64_t i = 0; i < fieldBits; ++i)
+      at[static_cast<int>(inner[i][0].dim)] |= ((field >> i) & 1) << inner[i][0].bit;
+    block.position.push_back(at);
+  }
+  bool fits = block.acrossTokens ? block.extent[1] >= 4 : block.extent[1] == kWords; // fields of V are tokens only
+  if (!fits)
+    return failure();
+  return block;
+}
+
+FailureOr<std::vector<TileEmitter::WordBlock>> TileEmitter::WordBlock::of(ArrayRef<PackedPlane> planes) {
+  std::vector<WordBlock> blocks;
+  for (const PackedPlane &plane : planes) {
+    FailureOr<WordBlock> block = of(plane);
+    if (failed(block) || (!blocks.empty() && blocks.front().acrossTokens != block->acrossTokens))
+      return failure();
+    blocks.push_back(*block);
+  }
+  return blocks;
+}
+
+// `lanes` codes of one plane along channels: of V the same field of as many words, of K fields of one word (or of two,
+// where a word has fewer channels than a vector lanes). What token and channel contribute to a field's place adds up.
+Value TileEmitter::unpackRun(const Packed &tile, const WordBlock &block, Value token, Value channel, int64_t lanes) {
+  int64_t bits = block.plane.bits, fields = block.fields(), width = std::min(block.extent[1], lanes);
+  Type i32 = b.getI32Type(), words = vectorOf(i32, lanes);
+  Value tokenPart = codeAddress(block.plane.map, ::kvq::Dim::Token, token);
+  auto loadWord = [&](Value at, int64_t count) {
+    Value code = add(tokenPart, codeAddress(block.plane.map, ::kvq::Dim::Channel, at));
+    Value bytes = add(mul(div(code, fields), 4), constant(block.plane.offset));
+    return loadVector(address(tile.base, b.getI8Type(), bytes), i32, count);
+  };
+  Value field = b.createOrFold<arith::AndIOp>(tokenPart, constant(fields - 1));
+  Value shift = b.create<arith::IndexCastOp>(i32, mul(field, bits));
+  Value shifts = b.create<vector::BroadcastOp>(words, shift), loaded;
+  if (!block.acrossTokens) {
+    loaded = loadWord(channel, lanes);
+  } else {
+    SmallVector<int32_t> places(lanes);
+    for (int64_t lane = 0; lane < lanes; ++lane)
+      places[lane] = static_cast<int32_t>(block.plane.map.address(0, lane) % fields * bits);
+    if (block.extent[1] > lanes) { // the vector begins anywhere in its word
+      Value at = b.createOrFold<arith::AndIOp>(codeAddress(block.plane.map, ::kvq::Dim::Channel, channel),
+                                               constant(fields - 1));
+      Value more = b.create<arith::IndexCastOp>(i32, mul(at, bits));
+      shifts = b.create<arith::AddIOp>(shifts, b.create<vector::BroadcastOp>(words, more));
+    }
+    auto constants = DenseElementsAttr::get(cast<VectorType>(words), ArrayRef<int32_t>(places));
+    shifts = b.create<arith::AddIOp>(shifts, b.create<arith::ConstantOp>(constants));
+    SmallVector<Value> repeated;
+    for (int64_t at = 0; at < lanes; at += width)
+      repeated.append(width, loadWord(add(channel, constant(at)), 1));
+    loaded = width == lanes ? b.create<vector::BroadcastOp>(words, repeated.front()).getResult()
+                            : b.create<vector::FromElementsOp>(cast<VectorType>(words), repeated).getResult();
+  }
+  Value code = b.create<arith::AndIOp>(b.create<arith::ShRUIOp>(loaded, shifts), splatInt(words, block.fieldMask()));
+  return block.plane.shift == 0 ? code : b.create<arith::ShLIOp>(code, splatInt(words, block.plane.shift)).getResult();
+}
+
+// Every code of the rectangle: by vectors where the layout has words for it, else one by one.
 FailureOr<TileEmitter::Buffer> TileEmitter::unpackToBuffer(Operation *op, const Packed &tile, bool asFloat) {
-  for (const auto &xors : tile.layout.inner)
-    if (xors.size() != 1)
-      return op->emitOpError("has no lowering for a layout that combines index bits");
+  for (const PackedPlane &plane : tile.planes)
+    for (const auto &xors : plane.map.inner)
+      if (xors.size() != 1)
+        return op->emitOpError("has no lowering for a layout that combines index bits");
   Buffer buffer = allocate({tile.tokens, tile.channels}, asFloat ? Type(b.getF32Type()) : Type(b.getI32Type()));
-  loop(0, tile.tokens, 1, [&](Value token) {
-    Value tokenAddress = codeAddress(tile.layout, ::kvq::Dim::Token, add(tile.token, token));
-    loop(0, tile.channels, 1, [&](Value channel) {
-      Value code = add(tokenAddress, codeAddress(tile.layout, ::kvq::Dim::Channel, add(tile.channel, channel)));
-      Value bit = mul(code, tile.bits);
-      Value byte = loadVector(address(tile.base, b.getI8Type(), div(bit, 8)), b.getI8Type(), 1);
-      Value wide = b.create<arith::ExtUIOp>(b.getI32Type(), byte);
-      Value within = b.create<arith::IndexCastOp>(b.getI32Type(), b.create<arith::AndIOp>(bit, constant(7)));
-      Value value = b.create<arith::AndIOp>(b.create<arith::ShRUIOp>(wide, within),
-                                            splatInt(b.getI32Type(), (int64_t(1) << tile.bits) - 1));
+  FailureOr<std::vector<WordBlock>> blocks = WordBlock::of(tile.planes);
+  int64_t lanes = succeeded(blocks) && tile.channels % level.lanes == 0 ? level.lanes : 1;
+  loop(0, tile.tokens, 1, [&](Value row) {
+    loop(0, tile.channels, lanes, [&](Value column) {
+      Value token = add(tile.token, row), channel = add(tile.channel, column), value;
+      if (lanes == 1)
+        value = unpackCode(tile, token, channel);
+      else
+        for (const WordBlock &block : *blocks) {
+          Value part = unpackRun(tile, block, token, channel, lanes);
+          value = value ? b.create<arith::OrIOp>(value, part).getResult() : part;
+        }
       if (asFloat)
-        value = b.create<arith::SIToFPOp>(b.getF32Type(), value);
-      storeVector(value, address(buffer.ptr, buffer.element, add(mul(token, tile.channels), channel)));
+        value = b.create<arith::SIToFPOp>(vectorOf(b.getF32Type(), lanes), value);
+      storeVector(value, address(buffer.ptr, buffer.element, add(mul(row, tile.channels), column)));
     });
   });
   return buffer;
-}
-
-// The rectangle of codes that a 32-bit word holds.
-struct TileEmitter::WordRectangle {
-  ::kvq::Layout layout;
-  int64_t bits = 0, fields = 0;
-  std::array<int64_t, 2> extent = {1, 1};            // tokens, channels
-  SmallVector<std::array<int64_t, 2>> position = {}; // (token, channel) of each field within its word
-  bool sideBySide = false;                           // 16 consecutive words are 16 consecutive channels
-
-  // Fails where the fields are not the low bits of the two indices.
-  static FailureOr<WordRectangle> of(const ::kvq::Layout &layout, int64_t bits) {
-    WordRectangle word;
-    word.layout = layout;
-    word.bits = bits;
-    word.fields = 32 / bits;
-    int64_t fieldBits = llvm::Log2_64(word.fields);
-    if (static_cast<int64_t>(layout.inner.size()) < fieldBits)
-      return failure();
-    for (const auto &xors : layout.inner)
-      if (xors.size() != 1)
-        return failure();
-    ArrayRef<std::vector<::kvq::IndexBit>> inner = ArrayRef(layout.inner).take_front(fieldBits);
-    for (const auto &bit : inner)
-      word.extent[static_cast<int>(bit[0].dim)] *= 2;
-    for (const auto &bit : inner)
-      if ((int64_t(1) << bit[0].bit) >= word.extent[static_cast<int>(bit[0].dim)])
-        return failure();
-    for (int64_t field = 0; field < word.fields; ++field) {
-      std::array<int64_t, 2> at = {0, 0};
-      for (auto [i, bit] : llvm::enumerate(inner))
-        at[static_cast<int>(bit[0].dim)] |= ((field >> i) & 1) << bit[0].bit;
-      word.position.push_back(at);
-    }
-    word.sideBySide = word.extent[1] == 1 && static_cast<int64_t>(layout.inner.size()) >= fieldBits + 4;
-    for (int64_t i = 0; word.sideBySide && i < 4; ++i) {
-      const ::kvq::IndexBit &bit = layout.inner[fieldBits + i][0];
-      word.sideBySide = bit.dim == ::kvq::Dim::Channel && bit.bit == i;
-    }
-    return word;
-  }
-
-  // How far each channel of a word that holds one token moves left.
-  DenseElementsAttr channelShifts(OpBuilder &b) const {
-    SmallVector<int32_t> shifts(fields);
-    for (auto [field, at] : llvm::enumerate(position))
-      shifts[at[1]] = static_cast<int32_t>(field * bits);
-    return DenseElementsAttr::get(VectorType::get({fields}, b.getI32Type()), ArrayRef<int32_t>(shifts));
-  }
-};
-
-// A word is of one row: its codes side by side, shifted apart and merged.
-void TileEmitter::storeRowWords(tile::StoreCodesOp op, const WordRectangle &word, const Buffer &codes) {
-  Value base = scalars.lookup(op.getBase()), token = scalars.lookup(op.getToken());
-  loop(scalars.lookup(op.getBegin()), scalars.lookup(op.getEnd()), [&](Value row) {
-    Value rowAddress = codeAddress(word.layout, ::kvq::Dim::Token, add(token, row));
-    loop(0, codes.shape[1], word.fields, [&](Value channel) {
-      Value code = add(rowAddress, codeAddress(word.layout, ::kvq::Dim::Channel, channel));
-      Value linear = add(mul(row, codes.shape[1]), channel);
-      Value values = loadVector(address(codes.ptr, codes.element, linear), codes.element, word.fields);
-      Value moved = b.create<arith::ShLIOp>(values, b.create<arith::ConstantOp>(word.channelShifts(b)));
-      storeVector(b.create<vector::ReductionOp>(vector::CombiningKind::OR, moved),
-                  address(base, b.getI8Type(), div(mul(code, word.bits), 8)));
-    });
-  });
-}
-
-// Rows share words: fields of rows in [begin, end) are replaced, the others kept.
-void TileEmitter::storeSharedWords(tile::StoreCodesOp op, const WordRectangle &word, const Buffer &codes) {
-  Value base = scalars.lookup(op.getBase()), token = scalars.lookup(op.getToken());
-  Value begin = scalars.lookup(op.getBegin()), end = scalars.lookup(op.getEnd());
-  int64_t lanes = word.sideBySide ? level.lanes : 1;
-  Type words = vectorOf(b.getI32Type(), lanes);
-  auto inside = [&](Value row) {
-    return b.create<arith::AndIOp>(b.create<arith::CmpIOp>(arith::CmpIPredicate::sge, row, begin),
-                                   b.create<arith::CmpIOp>(arith::CmpIPredicate::slt, row, end));
-  };
-  loop(0, codes.shape[0], word.extent[0], [&](Value row) {
-    Value rowAddress = codeAddress(word.layout, ::kvq::Dim::Token, add(token, row));
-    loop(0, codes.shape[1], word.extent[1] * lanes, [&](Value channel) {
-      Value code = add(rowAddress, codeAddress(word.layout, ::kvq::Dim::Channel, channel));
-      Value at = address(base, b.getI8Type(), div(mul(code, word.bits), 8));
-      Value merged = loadVector(at, b.getI32Type(), lanes);
-      for (auto [field, position] : llvm::enumerate(word.position)) {
-        Value fieldRow = add(row, constant(position[0]));
-        Value linear = add(add(mul(fieldRow, codes.shape[1]), channel), constant(position[1]));
-        Value value = loadVector(address(codes.ptr, codes.element, linear), codes.element, lanes);
-        int64_t shift = field * word.bits, mask = ((int64_t(1) << word.bits) - 1) << shift;
-        Value kept = b.create<arith::AndIOp>(merged, splatInt(words, static_cast<int32_t>(~mask)));
-        Value moved = b.create<arith::ShLIOp>(value, splatInt(words, shift));
-        merged = b.create<arith::SelectOp>(inside(fieldRow), b.create<arith::OrIOp>(kept, moved), merged);
-      }
-      storeVector(merged, at);
-    });
-  });
-}
-
-LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
-  FailureOr<WordRectangle> word = WordRectangle::of(tile::parseLayoutAttr(op.getLayout()), op.getBits());
-  if (failed(word) || cast<RankedTensorType>(op.getCodes().getType()).getDimSize(0) % word->extent[0] != 0)
-    return op.emitOpError("has no lowering for this layout: a word must hold a power-of-two rectangle of codes");
-  if (!buffers.contains(op.getCodes()) && failed(materialize(op.getCodes())))
-    return failure();
-  Buffer codes = buffers.lookup(op.getCodes());
-  if (word->extent[0] == 1)
-    storeRowWords(op, *word, codes);
-  else
-    storeSharedWords(op, *word, codes);
-  return success();
 }

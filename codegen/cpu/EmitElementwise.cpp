@@ -12,6 +12,10 @@ using namespace mlir::kvq;
 using namespace mlir::kvq::cpu;
 
 Value TileEmitter::evalBuffer(const Buffer &buffer, ArrayRef<Value> index, int64_t lanes) {
+  if (buffer.rows) {
+    Value row = loadVector(address(buffer.rows, b.getI64Type(), index[0]), b.getIndexType(), 1);
+    return loadVector(address(buffer.ptr, buffer.element, add(row, index[1])), buffer.element, lanes);
+  }
   Value linear = constant(0);
   for (auto [i, extent] : llvm::enumerate(buffer.shape))
     linear = i == 0 ? index[0] : add(mul(linear, extent), index[i]);
@@ -53,6 +57,12 @@ Value TileEmitter::eval(Value tile, ArrayRef<Value> index, int64_t lanes) {
     return b.create<arith::ConstantOp>(scalar);
   }
   SmallVector<Value> operands;
+  // Rounding to even and conversion to i32 at once, in the rounding mode that a thread has unless it was changed.
+  if (auto convert = dyn_cast<arith::FPToSIOp>(op); convert && element.isInteger(32))
+    if (auto round = convert.getIn().getDefiningOp<math::RoundEvenOp>(); round && !buffers.contains(round)) {
+      Value value = eval(round.getOperand(), index, lanes);
+      return b.create<LLVM::LrintOp>(vectorOf(element, lanes), value);
+    }
   for (Value operand : op->getOperands()) {
     if (isa<RankedTensorType>(operand.getType()))
       operands.push_back(eval(operand, index, lanes));
@@ -122,6 +132,18 @@ Value TileEmitter::evalCoeff(tile::CoeffOp op, ArrayRef<Value> index, int64_t la
   return b.create<arith::MulFOp>(values, scale);
 }
 
+// A float that all elements of a value are, as long as it is no NaN.
+static bool isNumber(Value value) {
+  if (auto splat = value.getDefiningOp<tensor::SplatOp>())
+    value = splat.getInput();
+  FloatAttr scalar;
+  DenseElementsAttr dense;
+  if (matchPattern(value, m_Constant(&scalar)))
+    return !scalar.getValue().isNaN();
+  return matchPattern(value, m_Constant(&dense)) && dense.isSplat() && isa<FloatType>(dense.getElementType()) &&
+         !dense.getSplatValue<APFloat>().isNaN();
+}
+
 // One scalar or vector op from evaluated operands.
 Value TileEmitter::evalOp(Operation &op, ArrayRef<Value> operands, int64_t lanes) {
   Type element = getElementTypeOrSelf(op.getResult(0).getType());
@@ -135,6 +157,12 @@ Value TileEmitter::evalOp(Operation &op, ArrayRef<Value> operands, int64_t lanes
     return emitLog2(operands[0]);
   if (isa<math::RoundEvenOp>(op) && !level.hasRound)
     return emitRoundEven(b, operands[0]);
+  // Beside a constant a NaN of the other operand loses the comparison, as it has to: one instruction instead of three.
+  if (isa<arith::MinNumFOp, arith::MaxNumFOp>(op) && isNumber(op.getOperand(1))) {
+    auto predicate = isa<arith::MinNumFOp>(op) ? arith::CmpFPredicate::OLT : arith::CmpFPredicate::OGT;
+    Value first = b.create<arith::CmpFOp>(predicate, operands[0], operands[1]);
+    return b.create<arith::SelectOp>(first, operands[0], operands[1]);
+  }
   OperationState state(b.getLoc(), op.getName());
   state.addOperands(operands);
   state.addTypes(vectorOf(scalarType(element), lanes));
@@ -143,7 +171,8 @@ Value TileEmitter::evalOp(Operation &op, ArrayRef<Value> operands, int64_t lanes
 }
 
 void TileEmitter::writeInto(Value tile, const Buffer &target) {
-  forEachVector(target.shape, [&](ArrayRef<Value> index, int64_t lanes) {
+  bool conversion = isa_and_present<arith::ExtFOp>(tile.getDefiningOp()); // less work than the loop around it
+  forEachVector(target.shape, conversion, [&](ArrayRef<Value> index, int64_t lanes) {
     Value value = eval(tile, index, lanes);
     Value linear = constant(0);
     for (auto [i, extent] : llvm::enumerate(target.shape))
@@ -198,30 +227,66 @@ Value combine(ImplicitLocOpBuilder &b, tile::ReduceKind kind, Value x, Value y) 
 
 } // namespace
 
-// The result's elements in loops; inside, the source's dimension in a loop that carries one vector.
+// Vectors of the source, one for each of `at`, reduced along `dim` in one loop: as many chains of operations as
+// vectors.
+SmallVector<Value> TileEmitter::reduceVectors(tile::ReduceOp op, ArrayRef<SmallVector<Value>> at, int64_t lanes,
+                                              int64_t step) {
+  int64_t dim = op.getDim(), extent = cast<RankedTensorType>(op.getSource().getType()).getDimSize(dim);
+  auto load = [&](Value i) {
+    SmallVector<Value> vectors;
+    for (SmallVector<Value> index : at) {
+      index[dim] = i;
+      vectors.push_back(eval(op.getSource(), index, lanes));
+    }
+    return vectors;
+  };
+  SmallVector<Value> first = load(constant(0));
+  if (extent <= step)
+    return first;
+  auto inner = b.create<scf::ForOp>(constant(step), constant(extent), constant(step), first);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(inner.getBody());
+  SmallVector<Value> next = load(inner.getInductionVar());
+  for (auto [vector, carried] : llvm::zip(next, inner.getRegionIterArgs()))
+    vector = combine(b, op.getKind(), carried, vector);
+  b.create<scf::YieldOp>(next);
+  return SmallVector<Value>(inner.getResults());
+}
+
+// [rows, columns] along rows, or along columns: several vectors at a time, so that neither the latency of an operation
+// nor a horizontal one for each row is in the way.
+void TileEmitter::reduceMatrix(tile::ReduceOp op, const Buffer &target, int64_t lanes) {
+  bool alongRow = op.getDim() == 1;
+  int64_t count = target.shape[0];
+  int64_t step = alongRow ? lanes : unrolled(count, lanes);
+  loop(0, count, step, [&](Value begin) {
+    SmallVector<SmallVector<Value>> at;
+    for (int64_t i = 0; i < step; i += alongRow ? 1 : lanes) {
+      Value index = add(begin, constant(i));
+      at.push_back(alongRow ? SmallVector<Value>{index, Value()} : SmallVector<Value>{Value(), index});
+    }
+    SmallVector<Value> vectors = reduceVectors(op, at, lanes, alongRow ? lanes : 1);
+    if (alongRow)
+      vectors = combineRuns(vectors, lanes, [&](Value x, Value y) { return combine(b, op.getKind(), x, y); });
+    for (auto [i, vector] : llvm::enumerate(vectors))
+      storeVector(vector, address(target.ptr, target.element, add(begin, constant(i * lanes))));
+  });
+}
+
+// The result's elements in loops; inside, the source's dimension in a loop that carries vectors.
 LogicalResult TileEmitter::emitReduce(tile::ReduceOp op) {
   auto source = cast<RankedTensorType>(op.getSource().getType());
-  int64_t dim = op.getDim(), extent = source.getDimSize(dim), rank = source.getRank();
+  int64_t dim = op.getDim(), rank = source.getRank();
   bool horizontal = dim == rank - 1;
-  int64_t lanes = horizontal ? wideLanesFor(extent) : lanesFor(source.getShape().back());
-  int64_t step = horizontal ? lanes : 1;
-  auto reduceAt = [&](SmallVector<Value> index) -> Value { // index of the source, its entry `dim` to be filled in
-    index[dim] = constant(0);
-    Value first = eval(op.getSource(), index, lanes);
-    if (extent > step) {
-      auto inner = b.create<scf::ForOp>(constant(step), constant(extent), constant(step), ValueRange{first});
-      OpBuilder::InsertionGuard guard(b);
-      b.setInsertionPointToStart(inner.getBody());
-      index[dim] = inner.getInductionVar();
-      Value next = eval(op.getSource(), index, lanes);
-      b.create<scf::YieldOp>(combine(b, op.getKind(), inner.getRegionIterArg(0), next));
-      first = inner.getResult(0);
-    }
+  int64_t native = lanesFor(source.getShape().back());
+  int64_t lanes = horizontal ? wideLanesFor(source.getShape().back()) : native, step = horizontal ? lanes : 1;
+  auto reduceAt = [&](const SmallVector<Value> &index) -> Value { // index of the source without its entry `dim`
+    Value vector = reduceVectors(op, index, lanes, step).front();
     if (!horizontal || lanes == 1)
-      return first;
+      return vector;
     bool isFloat = isa<FloatType>(source.getElementType());
     bool ordered = isFloat && op.getKind() != tile::ReduceKind::Add;
-    return b.create<vector::ReductionOp>(combiningKind(op.getKind(), isFloat), first,
+    return b.create<vector::ReductionOp>(combiningKind(op.getKind(), isFloat), vector,
                                          ordered ? arith::FastMathFlags::nnan : arith::FastMathFlags::none);
   };
   if (rank == 1) {
@@ -230,6 +295,11 @@ LogicalResult TileEmitter::emitReduce(tile::ReduceOp op) {
   }
   auto type = cast<RankedTensorType>(op.getType());
   Buffer buffer = allocate(type.getShape(), type.getElementType());
+  buffers[op.getResult()] = buffer;
+  if (rank == 2 && native == level.lanes && (!horizontal || type.getDimSize(0) % native == 0)) {
+    reduceMatrix(op, buffer, native);
+    return success();
+  }
   SmallVector<Value> index;
   std::function<void(int64_t, Value)> nest = [&](int64_t outer, Value linear) {
     if (outer == type.getRank()) {
@@ -246,6 +316,5 @@ LogicalResult TileEmitter::emitReduce(tile::ReduceOp op) {
     });
   };
   nest(0, constant(0));
-  buffers[op.getResult()] = buffer;
   return success();
 }

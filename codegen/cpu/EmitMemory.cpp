@@ -9,9 +9,13 @@ using namespace mlir::kvq;
 using namespace mlir::kvq::cpu;
 
 void TileEmitter::copyRun(Value from, Value to, Type element, int64_t count) {
-  int64_t lanes = lanesFor(count);
-  loop(0, count, lanes,
-       [&](Value i) { storeVector(loadVector(address(from, element, i), element, lanes), address(to, element, i)); });
+  int64_t lanes = lanesFor(count), step = unrolled(count, lanes);
+  loop(0, count, step, [&](Value first) {
+    for (int64_t done = 0; done < step; done += lanes) {
+      Value i = add(first, constant(done));
+      storeVector(loadVector(address(from, element, i), element, lanes), address(to, element, i));
+    }
+  });
 }
 
 void TileEmitter::zeroRun(Value to, Type element, int64_t count) {
@@ -82,6 +86,13 @@ LogicalResult TileEmitter::emitLoad(tile::LoadOp op) {
     buffers[op.getResult()] = {at, SmallVector<int64_t>(type.getShape()), element};
     return success();
   }
+  // Rows that are only converted to f32 are read where they lie.
+  auto offsetBuffer = offsets ? buffers.find(op.getOffset()) : buffers.end();
+  bool converted = llvm::all_of(op->getUsers(), llvm::IsaPred<arith::ExtFOp>);
+  if (offsetBuffer != buffers.end() && type.getRank() == 2 && !op.getMask() && converted && canAlias(op)) {
+    buffers[op.getResult()] = {ptr, SmallVector<int64_t>(type.getShape()), element, offsetBuffer->second.ptr};
+    return success();
+  }
   Buffer buffer = allocate(type.getShape(), element);
   loop(0, rows, 1, [&](Value row) {
     Value to = address(buffer.ptr, element, mul(row, run));
@@ -134,13 +145,16 @@ LogicalResult TileEmitter::emitStore(tile::StoreOp op) {
 }
 
 // All lines at once would fill the processor's line buffers and hold up the loads behind them (measured: 15 % of a
-// decode step in one such stall); the dots of packed codes that follow in the block have steps to spread them over.
+// decode step in one such stall); the dots of packed codes and the store_codes that follow in the block have steps to
+// spread them over.
 void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
   Value base = scalars.lookup(op.getBase());
   int64_t steps = 0, lines = llvm::divideCeil(op.getBytes(), 64);
   for (Operation *next = op->getNextNode(); next && !isa<tile::PrefetchOp>(next); next = next->getNextNode())
     if (auto dot = dyn_cast<tile::DotOp>(next))
       steps += wordSteps(dot);
+    else if (auto store = dyn_cast<tile::StoreCodesOp>(next))
+      steps += packSteps(store);
   if (steps > 0) {
     prefetch = {base, static_cast<int64_t>(llvm::divideCeil(lines, steps)), 0};
     return;
@@ -151,7 +165,7 @@ void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
   });
 }
 
-// The lines that fall to one step of a dot.
+// The lines that fall to one step of a dot or of a store_codes.
 void TileEmitter::prefetchShare(Value step) {
   Value first = mul(add(step, constant(prefetch.firstStep)), prefetch.linesPerStep * 64);
   for (int64_t i = 0; i < prefetch.linesPerStep; ++i)

@@ -84,6 +84,11 @@ bool TileEmitter::isLazy(Value tile) {
   if (auto coeff = dyn_cast<tile::CoeffOp>(user);
       coeff && coeff.getScale() == tile && cast<RankedTensorType>(coeff.getValues().getType()).getDimSize(0) > 1)
     return false;
+  // What a broadcast repeats is computed once.
+  if (auto broadcast = dyn_cast<tile::BroadcastOp>(user);
+      broadcast && cast<RankedTensorType>(tile.getType()).getNumElements() <
+                       cast<RankedTensorType>(broadcast.getType()).getNumElements())
+    return false;
   return tile.hasOneUse() && user->getBlock() == op->getBlock();
 }
 
@@ -112,7 +117,8 @@ LogicalResult TileEmitter::emitOp(Operation &op) {
                      tile::parseLayoutAttr(tile::getLayout(type)),
                      type.getElementTypeBitWidth(),
                      type.getDimSize(0),
-                     type.getDimSize(1)};
+                     type.getDimSize(1),
+                     packedPlanes(tile::parseSectionAttr(tile::getLayout(type), type.getElementTypeBitWidth()))};
     return success();
   }
   if (auto unpack = dyn_cast<tile::UnpackOp>(op)) {
@@ -445,16 +451,18 @@ void TileEmitter::loop(Value begin, Value end, function_ref<void(Value)> body) {
   body(op.getInductionVar());
 }
 
-void TileEmitter::forEachVector(ArrayRef<int64_t> shape, function_ref<void(ArrayRef<Value>, int64_t)> body) {
+void TileEmitter::forEachVector(ArrayRef<int64_t> shape, bool unroll,
+                                function_ref<void(ArrayRef<Value>, int64_t)> body) {
   SmallVector<Value> index;
-  int64_t lanes = lanesFor(shape.back());
+  int64_t lanes = lanesFor(shape.back()), step = unroll ? unrolled(shape.back(), lanes) : lanes;
   std::function<void(size_t)> nest = [&](size_t dim) {
-    if (dim == shape.size())
-      return body(index, lanes);
-    loop(0, shape[dim], dim + 1 == shape.size() ? lanes : 1, [&](Value i) {
-      index.push_back(i);
-      nest(dim + 1);
-      index.pop_back();
+    bool last = dim + 1 == shape.size();
+    loop(0, shape[dim], last ? step : 1, [&](Value i) {
+      for (int64_t done = 0; done < (last ? step : 1); done += lanes) {
+        index.push_back(add(i, constant(done)));
+        last ? body(index, lanes) : nest(dim + 1);
+        index.pop_back();
+      }
     });
   };
   nest(0);

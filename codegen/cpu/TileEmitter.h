@@ -45,17 +45,26 @@ public:
   FailureOr<func::FuncOp> emit();
 
 private:
-  // A row-major array of `element`s at `ptr`.
+  // A row-major array of `element`s at `ptr`. Or rows of loaded memory where they lie, which only eval() reads: row r
+  // of [rows, columns] begins `rows[r]` elements after `ptr`, `rows` being an array of i64.
   struct Buffer {
     Value ptr;
     SmallVector<int64_t> shape;
     Type element;
+    Value rows = {};
   };
-  // A rectangle of packed codes: where kvq_tile.codes points.
+  // One plane of a section: bits shift .. shift + bits - 1 of every code, from `offset` bytes after the section's
+  // begin.
+  struct PackedPlane {
+    ::kvq::Layout map;
+    int64_t bits, shift, offset;
+  };
+  // A rectangle of packed codes: where kvq_tile.codes points. `layout` is the map where there is one plane, else empty.
   struct Packed {
     Value base, token, channel;
     ::kvq::Layout layout;
     int64_t bits, tokens, channels;
+    SmallVector<PackedPlane> planes;
   };
   // Coefficients as integers: a line of words per set, row and limb (highest first); per set and row a factor, and per
   // group of the contracted dimension what the center takes away.
@@ -99,6 +108,8 @@ private:
   LogicalResult materialize(Value tile);
   void writeInto(Value tile, const Buffer &target);
   LogicalResult emitReduce(tile::ReduceOp op);
+  SmallVector<Value> reduceVectors(tile::ReduceOp op, ArrayRef<SmallVector<Value>> at, int64_t lanes, int64_t step);
+  void reduceMatrix(tile::ReduceOp op, const Buffer &target, int64_t lanes);
   void emitConstant(arith::ConstantOp op);
 
   // EmitDot.cpp
@@ -140,11 +151,27 @@ private:
   // EmitCodes.cpp
   Value codeAddress(const ::kvq::Layout &layout, ::kvq::Dim dim, Value index);
   FailureOr<Buffer> unpackToBuffer(Operation *op, const Packed &packed, bool asFloat);
+  struct WordBlock;
+  static SmallVector<PackedPlane> packedPlanes(const ::kvq::SectionLayout &layout);
+  Value unpackCode(const Packed &packed, Value token, Value channel);
+  Value unpackRun(const Packed &packed, const WordBlock &block, Value token, Value channel, int64_t lanes);
+
+  // EmitPack.cpp: store_codes.
+  struct PackJob;
   LogicalResult emitStoreCodes(tile::StoreCodesOp op);
-  // What store_codes needs to know of a word; and its two ways, by how the layout fills words.
-  struct WordRectangle;
-  void storeRowWords(tile::StoreCodesOp op, const WordRectangle &words, const Buffer &codes);
-  void storeSharedWords(tile::StoreCodesOp op, const WordRectangle &words, const Buffer &codes);
+  Value planeField(const PackedPlane &plane, int64_t codeBits, Value code);
+  Value wordAddress(const PackJob &job, const PackedPlane &plane, Value row, Value channel);
+  Value coveredBits(const PackJob &job, Value row, int64_t lanes, int64_t mask);
+  void mergeWords(Value words, Value covered, Value at);
+  void packAcrossChannels(const PackJob &job, ArrayRef<WordBlock> blocks, int64_t codeBits, Value row, Value channel,
+                          int64_t lanes);
+  void packAcrossTokens(const PackJob &job, ArrayRef<WordBlock> blocks, int64_t codeBits, Value row, Value channel,
+                        int64_t tokens, int64_t channels);
+  void packOneByOne(const PackJob &job, ArrayRef<PackedPlane> planes, int64_t codeBits);
+  std::optional<std::array<int64_t, 2>> packStep(tile::StoreCodesOp op);
+  int64_t packSteps(tile::StoreCodesOp op);
+  void packBlocks(const PackJob &job, std::array<int64_t, 2> step, function_ref<void(Value, Value)> body);
+  SmallVector<Value> combineRuns(ArrayRef<Value> rows, int64_t run, function_ref<Value(Value, Value)> combine);
 
   // EmitMath.cpp: functions that LLVM would turn into calls, on a scalar or a vector.
   Value emitExp2(Value x);
@@ -173,8 +200,12 @@ private:
   Buffer allocate(ArrayRef<int64_t> shape, Type element);
   void loop(int64_t begin, int64_t end, int64_t step, function_ref<void(Value)> body);
   void loop(Value begin, Value end, function_ref<void(Value)> body);
-  // Calls body(index, lanes) for every vector of a tile of that shape.
-  void forEachVector(ArrayRef<int64_t> shape, function_ref<void(ArrayRef<Value>, int64_t)> body);
+  // Calls body(index, lanes) for every vector of a tile of that shape; `unroll`: a few times in each turn of the loop.
+  void forEachVector(ArrayRef<int64_t> shape, bool unroll, function_ref<void(ArrayRef<Value>, int64_t)> body);
+  // Elements of one turn of a loop over so many: up to four vectors that divide it.
+  static int64_t unrolled(int64_t count, int64_t lanes) {
+    return lanes * (count % (4 * lanes) == 0 ? 4 : count % (2 * lanes) == 0 ? 2 : 1);
+  }
 
   func::FuncOp kernel;
   const CpuLevel &level;
@@ -194,7 +225,7 @@ private:
   };
   SmallVector<Scratch> scratchInUse, scratchFree;
   int64_t scratchBytes = 0; // of all
-  // A prefetch that the dots after it carry out, a few lines with each of their steps.
+  // A prefetch that the dots and store_codes after it carry out, a few lines with each of their steps.
   struct Prefetch {
     Value base;
     int64_t linesPerStep = 0, firstStep = 0;

@@ -36,7 +36,7 @@ def Kvq_SideAttr : Kvq_Attr<"Side", "side"> {
     value = code * scale + minimum (`map = asymmetric`), both stored as `scale`. Its text is `4c32` (docs/format-spec.md
     section 1); map and scale have one legal case each, which the text leaves out.
 
-    side_c1: bits, axis and group form a legal text (text_c1, text_c2).
+    side_c1: bits, axis and group form a legal text (text_c1, text_c2), and the group is a number (text_c9).
 
     ```mlir
     #kvq.side<bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>

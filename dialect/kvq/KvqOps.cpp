@@ -52,13 +52,15 @@ LogicalResult verifyGroups(Operation *op, ShapedType matrix, SideAttr side, Shap
 
 // What pack and unpack share.
 LogicalResult verifySection(Operation *op, ShapedType codes, ShapedType bytes, int64_t bits, tile::LayoutAttr attr) {
-  ::kvq::Layout layout = tile::parseLayoutAttr(attr);
+  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) // pack_c2, unpack_c2
+    return op->emitOpError("bits is ") << bits << "; use 2, 3, 4 or 8";
+  if (auto why = tile::whyNotPlanes(attr, bits)) // pack_c2, unpack_c2
+    return op->emitOpError() << *why;
+  ::kvq::SectionLayout layout = tile::parseSectionAttr(attr, bits);
   int64_t tokens = layout.extent(::kvq::Dim::Token), channels = layout.extent(::kvq::Dim::Channel);
   if (!codes.hasRank() || codes.getShape() != ArrayRef<int64_t>({tokens, channels})) // pack_c1, unpack_c1
     return op->emitOpError("codes of type ") << codes << " are not what the layout covers; make them " << tokens
                                              << " tokens x " << channels << " channels, or change the layout";
-  if (bits != 2 && bits != 4 && bits != 8) // pack_c2, unpack_c2
-    return op->emitOpError("bits is ") << bits << "; use 2, 4 or 8";
   int64_t expected = tokens * channels * bits / 8;
   if (!bytes.hasRank() || bytes.getShape() != ArrayRef<int64_t>({expected})) // pack_c3, unpack_c3
     return op->emitOpError("bytes of type ")

@@ -82,7 +82,7 @@ def Kvq_PackOp : Kvq_Op<"pack", [Pure]> {
     endian (layout_c2). Codes must lie in 0 .. 2^bits - 1. `kvq.unpack` of the same layout gives them back (layout_c3).
 
     - pack_c1: codes have the layout's tokens and channels.
-    - pack_c2: bits is 2, 4 or 8.
+    - pack_c2: bits is 2, 3, 4 or 8, and the layout's planes are those of so many bits (layout_c5).
     - pack_c3: the result is 1-d and has tokens * channels * bits / 8 bytes.
 
     ```mlir
@@ -103,7 +103,7 @@ def Kvq_UnpackOp : Kvq_Op<"unpack", [Pure]> {
     `result[t, c]` is the code at address layout(t, c) of the section, 0 .. 2^bits - 1: the inverse of `kvq.pack`.
 
     - unpack_c1: codes have the layout's tokens and channels.
-    - unpack_c2: bits is 2, 4 or 8.
+    - unpack_c2: bits is 2, 3, 4 or 8, and the layout's planes are those of so many bits (layout_c5).
     - unpack_c3: the source is 1-d and has tokens * channels * bits / 8 bytes.
 
     ```mlir

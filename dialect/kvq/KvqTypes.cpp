@@ -39,7 +39,9 @@ void KvqDialect::registerTypes() {
 
 LogicalResult PackedType::verify(function_ref<InFlightDiagnostic()> emitError, int64_t tokens, int64_t channels,
                                  SideAttr side, tile::LayoutAttr layoutAttr) {
-  ::kvq::Layout layout = tile::parseLayoutAttr(layoutAttr);
+  if (auto why = tile::whyNotPlanes(layoutAttr, side.getBits())) // packed_c3
+    return emitError() << *why;
+  ::kvq::SectionLayout layout = tile::parseSectionAttr(layoutAttr, side.getBits());
   int64_t pageTokens = layout.extent(::kvq::Dim::Token), pageChannels = layout.extent(::kvq::Dim::Channel);
   bool wholePages = ShapedType::isDynamic(tokens) || (tokens > 0 && tokens % pageTokens == 0);
   if (channels != pageChannels || !wholePages) // packed_c1
@@ -62,6 +64,8 @@ CacheType CacheType::get(MLIRContext *context, const ::kvq::KernelRequest &reque
 LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError, FormatAttr format, ProblemAttr problem,
                                 Profile profile) {
   auto status = ::kvq::checkShape(format.toFormat(), problem.getDk(), problem.getDv(), problem.getPageTokens());
+  if (status.isOk()) // cache_c2
+    status = ::kvq::checkProfile(toFormat(profile), format.toFormat());
   if (!status.isOk())
     return emitError() << status.message();
   return success();
@@ -87,9 +91,9 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError, Fo
 }
 
 tile::LayoutAttr CacheType::getLayout(KvSide side) const {
-  ::kvq::Layout layout =
-      ::kvq::makeLayout(toFormat(getProfile()), side == KvSide::K ? ::kvq::Side::K : ::kvq::Side::V,
-                        getFormat().get(side).getBits(), getProblem().getPageTokens(), getProblem().getHeadDim(side));
+  ::kvq::SectionLayout layout = ::kvq::makeSectionLayout(
+      toFormat(getProfile()), side == KvSide::K ? ::kvq::Side::K : ::kvq::Side::V, getFormat().get(side).getBits(),
+      getProblem().getPageTokens(), getProblem().getHeadDim(side));
   return tile::LayoutAttr::get(getContext(), layout.toText());
 }
 

@@ -20,6 +20,7 @@ def Kvq_PackedType : Kvq_Type<"Packed", "packed"> {
 
     - packed_c1: the layout covers all channels, and its tokens divide the matrix's.
     - packed_c2: the side's group divides the page: its tokens (per channel) or its channels (per token).
+    - packed_c3: the layout's planes are those of the side's width (layout_c5).
 
     ```mlir
     !kvq.packed<?x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>
@@ -38,7 +39,8 @@ def Kvq_CacheType : Kvq_Type<"Cache", "cache"> {
     (docs/format-spec.md sections 4 to 6). A value of this type is a reference: `kvq.append` and `kvq.commit` change
     what it refers to. How many sequences, tokens and heads there are, and where the frontiers lie, is known at run time.
 
-    cache_c1: head sizes and page tokens are legal for the format (text_c2, page_c1).
+    - cache_c1: head sizes and page tokens are legal for the format (text_c2, page_c1).
+    - cache_c2: the profile has the format's widths (layout_c6).
 
     ```mlir
     !kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = vnni>

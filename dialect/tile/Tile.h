@@ -32,13 +32,17 @@ inline constexpr llvm::StringLiteral kScheduleAttr = "kvq_tile.schedule";
 
 // The layout of a packed tile's type, or null.
 LayoutAttr getLayout(RankedTensorType packed);
-// The parsed map; the attribute's verifier has accepted it.
+// The parsed layout; the attribute's verifier has accepted it. bits: of a code, of which verifiers have made sure.
+::kvq::SectionLayout parseSectionAttr(LayoutAttr layout, int64_t bits);
+// The map of a layout of one plane; of several an empty map, in which a lowering that takes one plane finds no words.
 ::kvq::Layout parseLayoutAttr(LayoutAttr layout);
+// Whether codes of so many bits have that layout: the sentence for a verifier where not (layout_c5).
+std::optional<std::string> whyNotPlanes(LayoutAttr layout, int64_t bits);
 // The type of a kernel's elements in the IR, and back; empty for a type that no kernel has.
 Type toType(MLIRContext *context, ::kvq::ElementType type);
 std::optional<::kvq::ElementType> toElementType(Type type);
 // A packed tile of tokens x channels.
 RankedTensorType getPackedType(MLIRContext *context, int64_t tokens, int64_t channels, int bits,
-                               const ::kvq::Layout &layout);
+                               const ::kvq::SectionLayout &layout);
 
 } // namespace mlir::kvq::tile

@@ -65,7 +65,7 @@ LogicalResult PtrType::verify(function_ref<InFlightDiagnostic()> emitError, Type
 
 // layout_c1
 LogicalResult LayoutAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef map) {
-  auto layout = ::kvq::parseLayout(std::string_view(map.data(), map.size()));
+  auto layout = ::kvq::parseSectionLayout(std::string_view(map.data(), map.size()));
   if (!layout.isOk())
     return emitError() << layout.status().message();
   auto status = layout.value().checkBijective(layout.value().extent(::kvq::Dim::Token),
@@ -93,9 +93,23 @@ LayoutAttr mlir::kvq::tile::getLayout(RankedTensorType packed) {
   return dyn_cast_if_present<LayoutAttr>(packed.getEncoding());
 }
 
-::kvq::Layout mlir::kvq::tile::parseLayoutAttr(LayoutAttr layout) {
+static ::kvq::Result<::kvq::SectionLayout> parseText(LayoutAttr layout, int64_t bits) {
   StringRef map = layout.getMap();
-  return ::kvq::parseLayout(std::string_view(map.data(), map.size())).value();
+  return ::kvq::parseSectionLayout(std::string_view(map.data(), map.size()), static_cast<int>(bits));
+}
+
+::kvq::SectionLayout mlir::kvq::tile::parseSectionAttr(LayoutAttr layout, int64_t bits) {
+  return parseText(layout, bits).value();
+}
+
+::kvq::Layout mlir::kvq::tile::parseLayoutAttr(LayoutAttr layout) {
+  ::kvq::SectionLayout section = parseText(layout, 0).value();
+  return section.planes.size() == 1 ? section.planes.front().map : ::kvq::Layout();
+}
+
+std::optional<std::string> mlir::kvq::tile::whyNotPlanes(LayoutAttr layout, int64_t bits) {
+  auto parsed = parseText(layout, bits);
+  return parsed.isOk() ? std::nullopt : std::optional(parsed.status().message());
 }
 
 Type mlir::kvq::tile::toType(MLIRContext *context, ::kvq::ElementType type) {
@@ -118,7 +132,7 @@ std::optional<::kvq::ElementType> mlir::kvq::tile::toElementType(Type type) {
 }
 
 RankedTensorType mlir::kvq::tile::getPackedType(MLIRContext *context, int64_t tokens, int64_t channels, int bits,
-                                                const ::kvq::Layout &layout) {
+                                                const ::kvq::SectionLayout &layout) {
   return RankedTensorType::get({tokens, channels}, IntegerType::get(context, bits),
                                LayoutAttr::get(context, layout.toText()));
 }

@@ -21,7 +21,7 @@ def KvqTile_Dialect : Dialect {
     and `scf` work on whole tiles, and the ops of this dialect add what those lack: memory, packed codes, reductions,
     broadcasts and `kvq_tile.dot`, the one dequantizing product.
 
-    A packed tile is a tensor of `i2`, `i4` or `i8` whose encoding says where the bits lie:
+    A packed tile is a tensor of `i2`, `i3`, `i4` or `i8` whose encoding says where the bits lie:
     `tensor<64x64xi4, #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>`.
 
     Example, the largest value of each row of a matrix:
@@ -66,7 +66,9 @@ class KvqTile_Attr<string name, string attrMnemonic> : AttrDef<KvqTile_Dialect, 
 def KvqTile_LayoutAttr : KvqTile_Attr<"Layout", "layout"> {
   let summary = "where each code of a page's section lives";
   let description = [{
-    The map (token, channel) -> address in codes of docs/format-spec.md section 3, as text (layout_c4). It covers a
+    The map (token, channel) -> address in codes of docs/format-spec.md section 3, as text (layout_c4): one map for codes
+    of 2, 4 and 8 bits, or planes with some bits of each code and a map each, as in
+    `2:[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:4 tok:1 + 1:[..] tok:2 ch:4 tok:1` for 3 bits. It covers a
     whole page; a packed tile is a rectangle of it. A map that is not a bijection is refused (layout_c1).
 
     ```mlir

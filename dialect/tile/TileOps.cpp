@@ -72,7 +72,9 @@ LogicalResult CodesOp::verify() {
   LayoutAttr attr = getLayout(type);
   if (type.getRank() != 2 || !attr) // codes_c1
     return emitOpError("result must be a 2-d tile [tokens, channels] with a #kvq_tile.layout encoding");
-  ::kvq::Layout layout = parseLayoutAttr(attr);
+  if (auto why = whyNotPlanes(attr, type.getElementTypeBitWidth())) // codes_c3
+    return emitOpError() << *why;
+  ::kvq::SectionLayout layout = parseSectionAttr(attr, type.getElementTypeBitWidth());
   int64_t tokens = layout.extent(::kvq::Dim::Token), channels = layout.extent(::kvq::Dim::Channel);
   if (!divides(type.getDimSize(0), tokens) || !divides(type.getDimSize(1), channels)) // codes_c2
     return emitOpError("a rectangle of ")
@@ -83,12 +85,18 @@ LogicalResult CodesOp::verify() {
 
 LogicalResult StoreCodesOp::verify() {
   auto type = tileType(getCodes());
-  ::kvq::Layout layout = parseLayoutAttr(getLayout());
-  if (type.getRank() != 2 || type.getDimSize(1) != layout.extent(::kvq::Dim::Channel)) // store_codes_c1
-    return emitOpError("codes of type ") << type << " do not have the layout's " << layout.extent(::kvq::Dim::Channel)
+  if (getBits() != 2 && getBits() != 3 && getBits() != 4 && getBits() != 8) // store_codes_c2
+    return emitOpError("bits is ") << getBits() << "; use 2, 3, 4 or 8";
+  if (auto why = whyNotPlanes(getLayout(), getBits())) // store_codes_c2
+    return emitOpError() << *why;
+  ::kvq::SectionLayout layout = parseSectionAttr(getLayout(), getBits());
+  int64_t channels = layout.extent(::kvq::Dim::Channel);
+  bool fits =
+      type.getRank() == 2 && (getChannel() ? divides(type.getDimSize(1), channels) : type.getDimSize(1) == channels);
+  if (!fits) // store_codes_c1
+    return emitOpError("codes of type ") << type << " do not "
+                                         << (getChannel() ? "divide the layout's " : "have the layout's ") << channels
                                          << " channels";
-  if (getBits() != 2 && getBits() != 4 && getBits() != 8) // store_codes_c2
-    return emitOpError("bits is ") << getBits() << "; use 2, 4 or 8";
   if (!divides(type.getDimSize(0), layout.extent(::kvq::Dim::Token))) // store_codes_c3
     return emitOpError("codes of ") << type.getDimSize(0) << " tokens do not tile a layout of "
                                     << layout.extent(::kvq::Dim::Token) << " tokens";

@@ -20,7 +20,7 @@ def KvqTile_ScalarOrTile
     : AnyTypeOf<[F32, F16, BF16, I64, I32, I8, StaticShapeTensorOf<[F32, F16, BF16, I64, I32, I8]>],
                 "scalar or statically shaped tile">;
 def KvqTile_FloatTile : StaticShapeTensorOf<[F32]>;
-def KvqTile_Packed : StaticShapeTensorOf<[I<2>, I<4>, I<8>]>;
+def KvqTile_Packed : StaticShapeTensorOf<[I<2>, I<3>, I<4>, I<8>]>;
 
 def KvqTile_ProgramIdOp : KvqTile_Op<"program_id", [Pure]> {
   let summary = "this program's place in the grid";
@@ -131,6 +131,7 @@ def KvqTile_CodesOp : KvqTile_Op<"codes", [MemoryEffects<[MemRead]>]> {
 
     - codes_c1: the result is 2-d [tokens, channels] with a `#kvq_tile.layout` encoding.
     - codes_c2: the rectangle fits the layout: its extents divide the layout's.
+    - codes_c3: the layout's planes are those of the result's elements (layout_c5).
     - `token` and `channel` are multiples of the result's extents (not checked at run time).
 
     ```mlir
@@ -147,12 +148,15 @@ def KvqTile_CodesOp : KvqTile_Op<"codes", [MemoryEffects<[MemRead]>]> {
 def KvqTile_StoreCodesOp : KvqTile_Op<"store_codes", [MemoryEffects<[MemWrite]>]> {
   let summary = "pack codes into a page";
   let description = [{
-    Packs rows `[begin, end)` of `codes` into the section at `base`, token `token + row`, all channels, by `layout`. Bits
-    of other tokens stay as they are, also in words that rows share. Values must lie in 0 .. 2^bits - 1.
+    Packs rows `[begin, end)` of `codes` into the section at `base`, tokens `token ..` and channels `channel ..` (0 where
+    it is left out), by `layout`. Bits of other tokens stay as they are, also in words that rows share. Values must lie
+    in 0 .. 2^bits - 1.
 
-    - store_codes_c1: `codes` is 2-d and has as many channels as the layout.
-    - store_codes_c2: `bits` is 2, 4 or 8.
+    - store_codes_c1: `codes` is 2-d and the layout's channels are a multiple of its channels, all of them where
+      `channel` is left out.
+    - store_codes_c2: `bits` is 2, 3, 4 or 8, and the layout's planes are those of so many bits (layout_c5).
     - store_codes_c3: the layout is a multiple of `codes`' tokens.
+    - `token` and `channel` are multiples of the codes' extents (not checked at run time).
 
     ```mlir
     kvq_tile.store_codes %q, %page[%token] rows %c0, %n {bits = 4, layout = #layout}
@@ -160,9 +164,9 @@ def KvqTile_StoreCodesOp : KvqTile_Op<"store_codes", [MemoryEffects<[MemWrite]>]
     ```
   }];
   let arguments = (ins StaticShapeTensorOf<[I32]>:$codes, KvqTile_PtrType:$base, Index:$token, Index:$begin, Index:$end,
-                       I64Attr:$bits, KvqTile_LayoutAttr:$layout);
+                       Optional<Index>:$channel, I64Attr:$bits, KvqTile_LayoutAttr:$layout);
   let assemblyFormat = [{
-    $codes `,` $base `[` $token `]` `rows` $begin `,` $end attr-dict `:` type($codes) `,` qualified(type($base))
+    $codes `,` $base `[` $token (`,` $channel^)? `]` `rows` $begin `,` $end attr-dict `:` type($codes) `,` qualified(type($base))
   }];
   let hasVerifier = 1;
 }
@@ -333,7 +337,7 @@ def KvqTile_PrefetchOp : KvqTile_Op<"prefetch", [MemoryEffects<[MemWrite]>]> {
   let summary = "ask for memory that will be read soon";
   let description = [{
     A hint to bring `bytes` bytes from `base` into the cache. The address need not be valid. A target may carry it out a
-    little at a time with the dots that follow in the block.
+    little at a time with the dots and the `store_codes` that follow in the block.
 
     prefetch_c1: bytes is positive.
 

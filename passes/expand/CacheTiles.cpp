@@ -18,7 +18,7 @@ Section::Section(KernelBuilder &builder, ::kvq::Side side) : b(builder) {
   ::kvq::PageMap map = ::kvq::pageMap(request.pair, request.pageTokens, request.dk, request.dv);
   format = isK ? request.pair.k : request.pair.v;
   dim = isK ? request.dk : request.dv;
-  layout = ::kvq::makeLayout(request.profile, side, format.bits, request.pageTokens, static_cast<int>(dim));
+  layout = ::kvq::makeSectionLayout(request.profile, side, format.bits, request.pageTokens, static_cast<int>(dim));
   codeBytes = isK ? map.kCodes : map.vCodes;
   scaleBytes = isK ? map.kScale : map.vScale;
   minBytes = isK ? map.kMin : map.vMin;

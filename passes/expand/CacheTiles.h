@@ -47,7 +47,7 @@ public:
   Value codePtr(Value page) { return b.advance(page, b.index(codeBytes), b.getI8Type()); }
 
   ::kvq::SideFormat format;
-  ::kvq::Layout layout;
+  ::kvq::SectionLayout layout;
   int64_t dim; // head size
   int64_t codeBytes, scaleBytes, minBytes;
 

@@ -90,7 +90,7 @@ int64_t Geometry::firstPage(int64_t bodyTokens, const Frontier &packed) const {
 
 KernelRequest kernelRequest(const CacheConfig &config, CacheKernel kernel) {
   KernelRequest request;
-  request.pair = config.format.pair;
+  request.pair = resolve(config.format.pair, config.dk, config.dv); // text_c9
   request.pageTokens = config.pageTokens;
   request.dk = config.dk;
   request.dv = config.dv;

@@ -21,10 +21,11 @@ static constexpr int64_t kHeaderBytes = 8 + 8 + 32;
 static constexpr int kNumbers = 7;
 
 std::string Cache::snapshotText() const {
-  return toText(config_.format) + " layers=" + std::to_string(config_.layers) +
-         " kv_heads=" + std::to_string(config_.kvHeads) + " dk=" + std::to_string(config_.dk) +
-         " dv=" + std::to_string(config_.dv) + " type=" + std::string(toText(config_.type)) +
-         " page_tokens=" + std::to_string(config_.pageTokens) +
+  CacheFormat format = config_.format;
+  format.pair = resolve(format.pair, config_.dk, config_.dv); // text_c9
+  return toText(format) + " layers=" + std::to_string(config_.layers) + " kv_heads=" + std::to_string(config_.kvHeads) +
+         " dk=" + std::to_string(config_.dk) + " dv=" + std::to_string(config_.dv) +
+         " type=" + std::string(toText(config_.type)) + " page_tokens=" + std::to_string(config_.pageTokens) +
          " attention_window=" + std::to_string(config_.attentionWindow);
 }
 

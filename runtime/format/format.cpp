@@ -23,12 +23,16 @@ static constexpr int kMaxHeadDim = 256;
 
 static Status checkGroup(const SideFormat &side, std::string_view group, std::string_view whole) {
   const int g = side.group;
-  if (side.perChannel() && g != 32 && g != 64 && g != 128)
+  if (side.perChannel() && g == kWholeHead)
+    return invalid("group 'h' of " + quote(whole) +
+                   " is not legal: the whole head is a group per token only, a per-channel group is 32, 64, 128 or 256 "
+                   "tokens");
+  if (side.perChannel() && g != 32 && g != 64 && g != 128 && g != 256)
     return invalid("group " + quote(group) + " of " + quote(whole) +
-                   " is not legal: a per-channel group is 32, 64 or 128 tokens");
-  if (!side.perChannel() && (g == 0 || g % 16 != 0 || g > 256))
+                   " is not legal: a per-channel group is 32, 64, 128 or 256 tokens");
+  if (!side.perChannel() && g != kWholeHead && (g == 0 || g % 16 != 0 || g > 256))
     return invalid("group " + quote(group) + " of " + quote(whole) +
-                   " is not legal: a per-token group is a multiple of 16 channels, at most 256");
+                   " is not legal: a per-token group is h or a multiple of 16 channels, at most 256");
   return Status::ok();
 }
 
@@ -36,8 +40,8 @@ Result<SideFormat> parseSide(std::string_view text) {
   SideFormat side;
   const std::string_view width = text::leadingDigits(text);
   const std::string_view rest = text.substr(width.size());
-  if (width != "2" && width != "4" && width != "8")
-    return invalid("width " + quote(width) + " of " + quote(text) + " is not legal: use 2, 4 or 8 bits");
+  if (width != "2" && width != "3" && width != "4" && width != "8")
+    return invalid("width " + quote(width) + " of " + quote(text) + " is not legal: use 2, 3, 4 or 8 bits");
   side.bits = width[0] - '0';
   if (rest.empty() || (rest[0] != 'c' && rest[0] != 't'))
     return invalid("axis " + quote(rest.substr(0, 1)) + " of " + quote(text) +
@@ -45,7 +49,7 @@ Result<SideFormat> parseSide(std::string_view text) {
   side.axis = rest[0] == 'c' ? Axis::Channel : Axis::Token;
   const std::string_view group = rest.substr(1);
   // A text that is no number is refused by the check of the values: 0 is never a legal group.
-  side.group = parseDecimal(group).value_or(0);
+  side.group = group == "h" ? kWholeHead : parseDecimal(group).value_or(0);
   KVQ_RETURN_IF_ERROR(checkGroup(side, group, text));
   return side;
 }
@@ -171,7 +175,8 @@ Result<CacheFormat> parseCache(std::string_view text) {
 // ---- printing ----
 
 std::string toText(const SideFormat &side) {
-  return std::to_string(side.bits) + (side.perChannel() ? "c" : "t") + std::to_string(side.group);
+  const std::string group = side.group == kWholeHead ? "h" : std::to_string(side.group);
+  return std::to_string(side.bits) + (side.perChannel() ? "c" : "t") + group;
 }
 
 std::string toText(const PairFormat &pair) { return "k" + toText(pair.k) + "-v" + toText(pair.v); }
@@ -187,12 +192,19 @@ const std::vector<Preset> &presets() {
   static const std::vector<Preset> table = {
       {"kivi-2", "k2c32-v2t32/w128,sliding"}, {"kivi-4", "k4c32-v4t32/w128,sliding"},
       {"kvq-8", "k8c32-v8t32/w128,block"},    {"kvq-4", "k4c32-v4t32/w128,block"},
-      {"kvq-k4v2", "k4c32-v2t32/w128,block"}, {"kvq-2", "k2c32-v2t32/w128,block"},
+      {"kvq-k4v2", "k4c32-v2t32/w128,block"}, {"kvq-3", "k3c32-v3t32/w128,block"},
+      {"kvq-2", "k2c32-v2t32/w128,block"},
   };
   return table;
 }
 
 // ---- commit, tail, pages ----
+
+SideFormat resolve(const SideFormat &side, int headDim) {
+  return side.group == kWholeHead ? SideFormat{side.bits, side.axis, headDim} : side;
+}
+
+PairFormat resolve(const PairFormat &pair, int dk, int dv) { return {resolve(pair.k, dk), resolve(pair.v, dv)}; }
 
 int commitGroup(const PairFormat &pair) {
   int group = 32;
@@ -258,7 +270,7 @@ static Status checkHeadDim(const SideFormat &side, std::string_view name, int he
   const std::string value = std::string(name) + "'s head size " + std::to_string(headDim);
   if (headDim < 16 || headDim > kMaxHeadDim || headDim % 16 != 0)
     return invalid(value + " is not legal: use a multiple of 16 from 16 to 256");
-  if (!side.perChannel() && headDim % side.group != 0)
+  if (!side.perChannel() && headDim % resolve(side, headDim).group != 0)
     return invalid(value + " is not a multiple of its per-token group of " + std::to_string(side.group) +
                    " channels: use a group that divides it");
   return Status::ok();

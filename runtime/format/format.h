@@ -14,13 +14,15 @@
 
 namespace kvq {
 
+inline constexpr int kWholeHead = -1; // text_c9: the group `h`, all channels of a head whatever the head size
+
 enum class Axis { Channel, Token }; // per channel: a group is tokens of one channel; per token: channels of one token
 
 // One of K and V: `4c32`.
 struct SideFormat {
   int bits = 4;
   Axis axis = Axis::Channel;
-  int group = 32;
+  int group = 32;                                // a number, or kWholeHead until the head size is known
   int levels() const { return (1 << bits) - 1; } // Q
   bool perChannel() const { return axis == Axis::Channel; }
   bool operator==(const SideFormat &) const = default;
@@ -43,7 +45,7 @@ struct CacheFormat {
   bool operator==(const CacheFormat &) const = default;
 };
 
-Result<SideFormat> parseSide(std::string_view text); // text_c1, text_c2, text_c7
+Result<SideFormat> parseSide(std::string_view text); // text_c1, text_c2, text_c7, text_c9
 Result<PairFormat> parsePair(std::string_view text);
 Result<CacheFormat> parseCache(std::string_view text); // accepts presets (text_c6); text_c3, text_c4, text_c8
 std::string toText(const SideFormat &);
@@ -53,6 +55,10 @@ struct Preset {
   std::string_view name, text;
 };
 const std::vector<Preset> &presets();
+
+// text_c9: the same format with its groups as numbers, which pages and kernel requests are of.
+SideFormat resolve(const SideFormat &, int headDim);
+PairFormat resolve(const PairFormat &, int dk, int dv);
 
 // commit_c1: tokens that leave the window together.
 int commitGroup(const PairFormat &);
@@ -78,7 +84,8 @@ int tailRows(const CacheFormat &);      // tail_c1: the ring's and those of kept
 // page_c1: the legal page sizes, ascending, and the default.
 std::vector<int> legalPageTokens(const PairFormat &);
 int defaultPageTokens(const PairFormat &);
-// InvalidArgument unless D fits the format (text_c2; D a multiple of 16, at most 256) and P is legal.
+// InvalidArgument unless D fits the format (text_c2; D a multiple of 16, at most 256) and P is legal. The group `h`
+// fits.
 Status checkShape(const PairFormat &, int headDim, int pageTokens);
 Status checkShape(const PairFormat &, int dk, int dv, int pageTokens); // K's and V's head size differ
 

@@ -191,6 +191,81 @@ Result<Layout> parseLayout(std::string_view text) {
   return layout;
 }
 
+// ---- planes ----
+
+int SectionLayout::planeShift(size_t plane) const {
+  int shift = 0;
+  for (size_t i = 0; i < plane; ++i)
+    shift += planes[i].bits;
+  return shift;
+}
+
+int SectionLayout::bits() const { return planeShift(planes.size()); }
+
+int64_t SectionLayout::planeOffset(size_t plane) const {
+  return int64_t{extent(Dim::Token)} * extent(Dim::Channel) * planeShift(plane) / 8;
+}
+
+Status SectionLayout::checkBijective(int tokens, int channels) const {
+  for (const Plane &plane : planes)
+    KVQ_RETURN_IF_ERROR(plane.map.checkBijective(tokens, channels));
+  return Status::ok();
+}
+
+std::string SectionLayout::toText() const {
+  if (planes.size() == 1)
+    return planes.front().map.toText();
+  std::string text;
+  for (const Plane &plane : planes)
+    text += (text.empty() ? "" : " + ") + std::to_string(plane.bits) + ":" + plane.map.toText();
+  return text;
+}
+
+static bool isPlaneWidth(int bits) { return bits == 1 || bits == 2 || bits == 4 || bits == 8; }
+
+// One of several planes: `2:[..] tok:4`.
+static Result<Plane> parsePlane(std::string_view text) {
+  const std::string_view digits = text::leadingDigits(text);
+  const int bits = parseDecimal(digits).value_or(0);
+  if (!isPlaneWidth(bits) || text.substr(digits.size()).substr(0, 1) != ":")
+    return invalid("plane " + quote(text) + " is not legal: write 1, 2, 4 or 8 bits, a colon and a map, as in 2:[..]");
+  Result<Layout> map = parseLayout(text.substr(digits.size() + 1));
+  KVQ_RETURN_IF_ERROR(map.status());
+  return Plane{bits, map.value()};
+}
+
+static Result<SectionLayout> parseOnePlane(std::string_view text, int bits) {
+  Result<Layout> map = parseLayout(text);
+  KVQ_RETURN_IF_ERROR(map.status());
+  if (bits != 0 && !isPlaneWidth(bits))
+    return invalid("layout " + quote(text) + " is one plane, which codes of " + std::to_string(bits) +
+                   " bits are not: write planes of 1, 2, 4 or 8 bits, as in 2:[..] tok:4 + 1:[..] tok:2");
+  return SectionLayout{{{bits, map.value()}}};
+}
+
+Result<SectionLayout> parseSectionLayout(std::string_view text, int bits) {
+  constexpr std::string_view separator = " + ";
+  if (text.find(separator) == std::string_view::npos)
+    return parseOnePlane(text, bits);
+  SectionLayout section;
+  for (size_t begin = 0, end = 0; end != std::string_view::npos; begin = end + separator.size()) {
+    end = text.find(separator, begin);
+    Result<Plane> plane = parsePlane(text.substr(begin, end == std::string_view::npos ? end : end - begin));
+    KVQ_RETURN_IF_ERROR(plane.status());
+    section.planes.push_back(plane.value());
+  }
+  for (const Plane &plane : section.planes)
+    for (Dim dim : {Dim::Token, Dim::Channel})
+      if (plane.map.extent(dim) != section.extent(dim))
+        return invalid("the planes of layout " + quote(text) + " cover " + std::to_string(section.extent(dim)) +
+                       " and " + std::to_string(plane.map.extent(dim)) + " indices of " + std::string(dimText(dim)) +
+                       ": make them as many");
+  if (bits != 0 && section.bits() != bits)
+    return invalid("the planes of layout " + quote(text) + " have " + std::to_string(section.bits()) +
+                   " bits in all, not the " + std::to_string(bits) + " of a code: use others");
+  return section;
+}
+
 // ---- profiles ----
 
 std::string_view toText(Profile profile) { return profile == Profile::Vnni ? "vnni" : "kivi"; }
@@ -228,8 +303,25 @@ static Layout kiviLayout(Dim along, Dim other, int bits, int alongExtent, int ot
   return layout;
 }
 
+// A word holds 16 step indices of two lanes, 16 apart, for K; 32 of one lane for V.
+static Layout oneBitLayout(Side side, int pageTokens, int headDim) {
+  const bool isK = side == Side::K;
+  const Dim step = isK ? Dim::Channel : Dim::Token, lane = isK ? Dim::Token : Dim::Channel;
+  const int laneExtent = isK ? pageTokens : headDim;
+  const int panel = laneExtent % 64 == 0 ? 64 : laneExtent;
+  Layout layout;
+  layout.inner = {{{step, 2}}, {{step, 3}}, {{Dim::Token, 4}}, {{step, 0}}, {{step, 1}}};
+  for (int bit = 0; bit < 4; ++bit)
+    layout.inner.push_back({{lane, bit}});
+  layout.loops = isK ? std::vector<OuterLoop>{{lane, panel / 32}, {step, headDim / 16}, {lane, pageTokens / panel}}
+                     : std::vector<OuterLoop>{{lane, panel / 16}, {step, pageTokens / 32}, {lane, headDim / panel}};
+  return layout;
+}
+
 Layout makeLayout(Profile profile, Side side, int bits, int pageTokens, int headDim) {
   const bool isK = side == Side::K;
+  if (profile == Profile::Vnni && bits == 1)
+    return oneBitLayout(side, pageTokens, headDim);
   if (profile == Profile::Vnni)
     return isK ? vnniLayout(Dim::Channel, Dim::Token, bits, headDim, pageTokens)
                : vnniLayout(Dim::Token, Dim::Channel, bits, pageTokens, headDim);
@@ -237,9 +329,25 @@ Layout makeLayout(Profile profile, Side side, int bits, int pageTokens, int head
              : kiviLayout(Dim::Channel, Dim::Token, bits, headDim, pageTokens);
 }
 
+SectionLayout makeSectionLayout(Profile profile, Side side, int bits, int pageTokens, int headDim) {
+  SectionLayout section;
+  for (int planeBits : bits == 3 ? std::vector<int>{2, 1} : std::vector<int>{bits})
+    section.planes.push_back({planeBits, makeLayout(profile, side, planeBits, pageTokens, headDim)});
+  return section;
+}
+
+Status checkProfile(Profile profile, const PairFormat &pair) {
+  for (const SideFormat &side : {pair.k, pair.v})
+    if (profile == Profile::Kivi && side.bits == 3)
+      return invalid("width 3 of " + quote(toText(pair)) +
+                     " is not legal in the profile kivi: use 2, 4 or 8 bits, or the profile vnni");
+  return Status::ok();
+}
+
 // ---- pages ----
 
-PageMap pageMap(const PairFormat &pair, int pageTokens, int dk, int dv) {
+PageMap pageMap(const PairFormat &format, int pageTokens, int dk, int dv) {
+  const PairFormat pair = resolve(format, dk, dv);
   int64_t next = 0;
   auto section = [&next](int64_t bytes) {
     const int64_t begin = next;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Layouts: where each code of a page lives (docs/format-spec.md section 3), and the algebra of linear maps over GF(2)
-// that their inner part is made of.
+// Layouts: where each bit of a page's codes lives (docs/format-spec.md section 3), and the algebra of linear maps over
+// GF(2) that their inner part is made of. The codes of a section are planes, one after the other, each with some bits
+// of every code and a map of its own; 2, 4 and 8 bits are one plane.
 //
 // Example, `[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1`, K with 4 bits and D = 64:
 //   address bit 0 is bit 2 of the channel: two codes of a byte are channels c and c + 4;
@@ -56,7 +57,7 @@ struct OuterLoop {
   bool operator==(const OuterLoop &) const = default;
 };
 
-// The map of one section of codes: (token, channel) -> address in codes.
+// The map of one plane: (token, channel) -> address, counted in the fields of the plane.
 struct Layout {
   std::vector<std::vector<IndexBit>> inner; // per address bit, low first: the index bits XORed into it
   std::vector<OuterLoop> loops;             // fastest first
@@ -72,17 +73,43 @@ struct Layout {
 };
 Result<Layout> parseLayout(std::string_view text);
 
+// layout_c5: some bits of every code, and where they lie.
+struct Plane {
+  int bits; // 1, 2, 4 or 8; 0 in the only plane of a text, which does not say it (layout_c4)
+  Layout map;
+  bool operator==(const Plane &) const = default;
+};
+
+// Where all bits of a section's codes live: its planes, the lowest bits of a code first.
+struct SectionLayout {
+  std::vector<Plane> planes;
+
+  int bits() const; // of a code
+  int extent(Dim dim) const { return planes.front().map.extent(dim); }
+  int64_t planeOffset(size_t plane) const;               // layout_c2: bytes before that plane
+  int planeShift(size_t plane) const;                    // bits of a code below those of that plane
+  Status checkBijective(int tokens, int channels) const; // layout_c1, for each plane
+  std::string toText() const;                            // layout_c4
+  bool operator==(const SectionLayout &) const = default;
+};
+// bits: those of a code, of which the planes must be made up; 0 where they are not known and the text alone is checked.
+Result<SectionLayout> parseSectionLayout(std::string_view text, int bits = 0);
+
 enum class Profile { Vnni, Kivi };
 std::string_view toText(Profile);
 Result<Profile> parseProfile(std::string_view);
-// The layout of a section in a profile. side: K or V.
 enum class Side { K, V };
-Layout makeLayout(Profile, Side, int bits, int pageTokens, int headDim);
+// The map of a plane of so many bits, and the layout of a section of so wide codes. The profile has that width.
+Layout makeLayout(Profile, Side, int planeBits, int pageTokens, int headDim);
+SectionLayout makeSectionLayout(Profile, Side, int bits, int pageTokens, int headDim);
+// layout_c6: whether a profile has the widths of a format.
+Status checkProfile(Profile, const PairFormat &);
 
 // page_c2, page_c3: where the sections of a page begin, in bytes; its size is what a token costs (page_c5).
 struct PageMap {
   int64_t kCodes, kScale, kMin, vCodes, vScale, vMin, bytes;
 };
+// Groups may be `h`.
 PageMap pageMap(const PairFormat &, int pageTokens, int dk, int dv);
 // Index of (token, channel)'s scale and minimum in their sections.
 int64_t groupIndex(const SideFormat &, int pageTokens, int headDim, int64_t token, int64_t channel);

@@ -107,9 +107,14 @@ Result<KernelRequest> parseKernelRequest(std::string_view text) {
   Result<PairFormat> pair = parsePair(fields[1]);
   KVQ_RETURN_IF_ERROR(pair.status());
   request.pair = pair.value();
+  for (const SideFormat &side : {request.pair.k, request.pair.v})
+    if (side.group == kWholeHead) // text_c9
+      return invalid("group 'h' of " + quote(fields[1]) +
+                     " is not legal in a kernel request: write the number of channels that a head has");
   Result<Profile> profile = parseProfile(fields[2]);
   KVQ_RETURN_IF_ERROR(profile.status());
   request.profile = profile.value();
+  KVQ_RETURN_IF_ERROR(checkProfile(request.profile, request.pair));
   KVQ_RETURN_IF_ERROR(parseField(fields[3], "p", 32, 256, request.pageTokens));
   KVQ_RETURN_IF_ERROR(parseField(fields[4], "dk", 16, 256, request.dk));
   KVQ_RETURN_IF_ERROR(parseField(fields[5], "dv", 16, 256, request.dv));

@@ -39,24 +39,44 @@ struct TailView {
   }
 };
 
+// One plane of a section: some bits of each code. In both profiles an address bit is one index bit and a loop belongs
+// to one dim, so what token and channel contribute to an address adds up. Layout::address itself costs some 100 ns, too
+// much for each element of a long context.
+struct PlaneView {
+  int bits, shift; // in a code: bits shift .. shift + bits - 1
+  int64_t begin;   // bytes from the section's begin
+  std::vector<int64_t> tokenAddress, channelAddress;
+
+  PlaneView(const SectionLayout &section, size_t plane)
+      : bits(section.planes[plane].bits), shift(section.planeShift(plane)), begin(section.planeOffset(plane)) {
+    const Layout &map = section.planes[plane].map;
+    for (int t = 0; t < map.extent(Dim::Token); ++t)
+      tokenAddress.push_back(map.address(t, 0));
+    for (int c = 0; c < map.extent(Dim::Channel); ++c)
+      channelAddress.push_back(map.address(0, c));
+  }
+
+  int mask() const { return (1 << bits) - 1; }
+  // layout_c2: the field's first bit, counted from the section's begin. A field never crosses a byte: 8 is a multiple
+  // of every plane's width.
+  int64_t bitAddress(int64_t token, int64_t channel) const {
+    return begin * 8 + (tokenAddress[token] + channelAddress[channel]) * bits;
+  }
+};
+
 // K or V of a request: its format, its layout and where it stands in a page.
 struct SideView {
   SideFormat format;
   int pageTokens, headDim;
   int64_t pageBytes, codes, scales, minima;
-  // In both profiles an address bit is one index bit and a loop belongs to one dim, so what token and channel
-  // contribute to an address adds up. Layout::address itself costs some 100 ns, too much for each element of a long
-  // context.
-  std::vector<int64_t> tokenAddress, channelAddress;
+  std::vector<PlaneView> planes;
 
   SideView(const KernelRequest &request, Side side)
       : format(side == Side::K ? request.pair.k : request.pair.v), pageTokens(request.pageTokens),
         headDim(side == Side::K ? request.dk : request.dv) {
-    const Layout layout = makeLayout(request.profile, side, format.bits, pageTokens, headDim);
-    for (int t = 0; t < pageTokens; ++t)
-      tokenAddress.push_back(layout.address(t, 0));
-    for (int c = 0; c < headDim; ++c)
-      channelAddress.push_back(layout.address(0, c));
+    const SectionLayout layout = makeSectionLayout(request.profile, side, format.bits, pageTokens, headDim);
+    for (size_t plane = 0; plane < layout.planes.size(); ++plane)
+      planes.emplace_back(layout, plane);
     const PageMap map = pageMap(request.pair, pageTokens, request.dk, request.dv);
     pageBytes = map.bytes;
     codes = side == Side::K ? map.kCodes : map.vCodes;
@@ -69,18 +89,21 @@ struct SideView {
     return pool + block * blockStride + head * pageBytes;
   }
 
-  // layout_c2. A code never crosses a byte: 8 is a multiple of every width.
-  int64_t bitAddress(int64_t token, int64_t channel) const {
-    return (tokenAddress[token] + channelAddress[channel]) * format.bits;
-  }
   int code(const uint8_t *page, int64_t token, int64_t channel) const {
-    const int64_t bit = bitAddress(token, channel);
-    return page[codes + bit / 8] >> bit % 8 & format.levels();
+    int code = 0;
+    for (const PlaneView &plane : planes) {
+      const int64_t bit = plane.bitAddress(token, channel);
+      code |= (page[codes + bit / 8] >> bit % 8 & plane.mask()) << plane.shift;
+    }
+    return code;
   }
   void setCode(uint8_t *page, int64_t token, int64_t channel, int value) const {
-    const int64_t bit = bitAddress(token, channel);
-    uint8_t &byte = page[codes + bit / 8];
-    byte = static_cast<uint8_t>((byte & ~(format.levels() << bit % 8)) | value << bit % 8);
+    for (const PlaneView &plane : planes) {
+      const int64_t bit = plane.bitAddress(token, channel);
+      uint8_t &byte = page[codes + bit / 8];
+      const int field = value >> plane.shift & plane.mask();
+      byte = static_cast<uint8_t>((byte & ~(plane.mask() << bit % 8)) | field << bit % 8);
+    }
   }
 
   uint16_t half(const uint8_t *page, int64_t section, int64_t token, int64_t channel) const {

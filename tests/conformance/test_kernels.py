@@ -19,16 +19,16 @@ from checks import (
 from kernels import Shape
 
 PARAMETERS = {
-    "bits_k": [4, 2, 8],
-    "bits_v": [4, 2, 8],
+    "bits_k": [4, 2, 8, 3],
+    "bits_v": [4, 2, 8, 3],
     "axis_k": ["c", "t"],
     "axis_v": ["t", "c"],
-    "group_k": [32, 64, 128, 16, "D"],
-    "group_v": [32, 64, 128, 16, "D"],
-    "head_dim": [64, 80, 96, 128, 192],
+    "group_k": [32, 64, 128, 16, "D", 256],
+    "group_v": [32, 64, 128, 16, "D", 256],
+    "head_dim": [64, 80, 96, 128, 192, 256],
     "ratio": [3, 1, 4, 8],
     "dtype": ["f32", "bf16", "f16"],
-    "page": [64, 128],
+    "page": [64, 128, 256],
     "rows": ["ratio", 16, 5],
     "lag": [False, True],
     "window": [False, True],
@@ -47,8 +47,8 @@ def allowed(row):
         head_dim = row.get("head_dim")
         if axis == "c" and group in (16, "D"):
             return False
-        if axis == "t" and group == 128:
-            return False  # the same kernel as "D" with D 128
+        if axis == "t" and group == 256:
+            return False  # the same kernel as "D" with D 256
         if axis == "t" and group not in (None, "D") and head_dim is not None and head_dim % group:
             return False
         if axis == "c" and group is not None and row.get("page", 256) < group:
@@ -86,6 +86,10 @@ def name_of(shape, level):
 
 CORNERS = {
     "unequal-head-sizes": Shape("k4c32-v4t32", 64, 128, 64, 4, "f32", 4),
+    "three-bits": Shape("k3c32-v3t32", 64, 64, 64, 3, "f32", 3),
+    "three-bits-any-frontier": Shape("k3t16-v3t80", 96, 80, 80, 2, "bf16", 6),
+    "three-bits-kivi": Shape("k3c32-v3t32", 32, 128, 96, 4, "f16", 4, True),
+    "three-bits-longest-group": Shape("k3c256-v3c256", 256, 80, 192, 1, "f16", 1),
     "smallest-head": Shape("k2c32-v8t16", 64, 16, 16, 1, "f32", 1),
     "largest-head": Shape("k4t256-v2t256", 32, 256, 256, 2, "bf16", 2),
     "smallest-page": Shape("k8c32-v2t16", 32, 80, 80, 3, "f32", 3),

@@ -14,6 +14,8 @@ CASES = [
     Case("k2c32-v2t16/w32,sliding", 32, 2, 3, 1, 32, 16, "f32"),
     Case("k8c64-v2c32/w0,block", 128, 1, 2, 2, 16, 16, "bf16"),
     Case("k4t16-v8t32/w45,block", 96, 1, 4, 2, 48, 32, "f32"),
+    Case("k3c32-v3t16/w32,block", 0, 1, 4, 2, 48, 32, "bf16"),
+    Case("k8th-v3th/w40,block", 0, 1, 2, 1, 80, 48, "f32"),
     Case("k4c32-v8t16/w96,sliding", 0, 1, 2, 1, 16, 48, "bf16"),
 ]
 

@@ -19,6 +19,8 @@ CASES = [
     Case("k4c32-v4t16/w0,block", 32, 1, 2, 1, 16, 16, "f32"),
     Case("k8c64-v2c32/w17,block", 0, 1, 2, 2, 16, 16, "f16"),
     Case("k4t16-v8t32/w45,keep5,block", 0, 1, 3, 1, 16, 32, "f32"),
+    Case("k3c32-v3t16/w32,sliding", 32, 1, 2, 1, 16, 16, "f32"),
+    Case("k3th-v4c64/w0,keep3,block", 0, 1, 2, 1, 32, 16, "f32"),
     Case("k4c128-v2t16/w0,keep20,block", 0, 2, 1, 1, 16, 16, "bf16"),
     Case("k2c32-v2t16/w32,sliding", 32, 1, 2, 1, 16, 16, "f32"),
     Case("k4c32-v8t16/w64,keep16,sliding", 0, 1, 2, 1, 32, 16, "bf16"),

@@ -141,7 +141,7 @@ REFUSED = [
         kvq.InvalidArgument,
         "the configuration is 'kivi-2': give a KVQCacheConfig or a dictionary",
     ),
-    (lambda: KVQ({"nbits_k": 3}), kvq.Unsupported, "nbits_k is 3: kvq stores 2, 4 or 8 bits, the nearest is 4"),
+    (lambda: KVQ({"nbits_k": 6}), kvq.Unsupported, "nbits_k is 6: kvq stores 2, 3, 4 or 8 bits, the nearest is 8"),
     (lambda: KVQ({"nbits_v": 16}), kvq.Unsupported, "nbits_v is 16, which means not quantized"),
     (lambda: KVQ({"nbits_v": 4.0}), kvq.InvalidArgument, "nbits_v is 4.0: give a whole number"),
     (lambda: KVQ({"nbits_v": True}), kvq.InvalidArgument, "nbits_v is True: give a whole number"),
@@ -157,7 +157,7 @@ REFUSED = [
     ),
     (lambda: KVQ({"q_group_size": 40}), kvq.Unsupported, "the nearest is 48"),
     (lambda: KVQ({"q_group_size": 0}), kvq.Unsupported, "q_group_size is 0"),
-    (lambda: KVQ({"q_group_size": 16, "axis_key": -1}), kvq.Unsupported, "is 32, 64 or 128 tokens, the nearest is 32"),
+    (lambda: KVQ({"q_group_size": 16, "axis_key": -1}), kvq.Unsupported, "is 32, 64, 128 or 256 tokens, the nearest is 32"),
     (
         lambda: KVQ({"axis_key": -1, "residual_length": 0}),
         kvq.Unsupported,
@@ -212,7 +212,7 @@ REFUSED = [
         lambda: tuner(axis_value=1, q_group_size=-1),
         kvq.Unsupported,
         "q_group_size is -1, the whole head, which exists per "
-        "token only, while V is quantized per channel: give 32, 64 or 128",
+        "token only, while V is quantized per channel: give 32, 64, 128 or 256",
     ),
     (
         lambda: tuner(nbits=-1),
@@ -220,7 +220,7 @@ REFUSED = [
         "nbits is -1, which leaves the bits to the layers: set per_layer_quant",
     ),
     (lambda: tuner(nbits_value=-1), kvq.InvalidArgument, "nbits_value is -1"),
-    (lambda: tuner(nbits_key=1), kvq.Unsupported, "nbits_key is 1: kvq stores 2, 4 or 8 bits, the nearest is 2"),
+    (lambda: tuner(nbits_key=1), kvq.Unsupported, "nbits_key is 1: kvq stores 2, 3, 4 or 8 bits, the nearest is 2"),
     (lambda: tuner(per_head_quant=True), kvq.Unsupported, "per_head_quant is True: kvq has one format for all heads"),
     (lambda: tuner(per_head_config={0: {0: LAYER}}), kvq.Unsupported, "per_head_config is given"),
     (lambda: tuner(per_head_config_path="heads.yaml"), kvq.Unsupported, "per_head_config_path is given"),
@@ -272,7 +272,7 @@ TABLES = [
         "per_layer_config[0]: the key 'group' does not exist: there are nbits_key, nbits_value",
     ),
     ({0: LAYER | {"nbits_keys": 2}}, "did you mean nbits_key"),
-    ({0: {"nbits_key": 3, "nbits_value": 2}}, 'per_layer_config[0]["nbits_key"] is 3: kvq stores 2, 4 or 8 bits'),
+    ({0: {"nbits_key": 5, "nbits_value": 2}}, 'per_layer_config[0]["nbits_key"] is 5: kvq stores 2, 3, 4 or 8 bits'),
     ({0: {"nbits_key": 16, "nbits_value": 2}}, 'per_layer_config[0]["nbits_key"] is 16, which means not quantized'),
 ]
 
@@ -317,13 +317,13 @@ def test_json_may_be_indented_with_tabs(tmp_path):
 KIVI_REFUSED = [
     ({"k_bits": None}, kvq.InvalidArgument, "config.k_bits is not set: KIVI reads k_bits, v_bits, group_size and"),
     ({"residual_length": None}, kvq.InvalidArgument, "config.residual_length is not set"),
-    ({"k_bits": 3}, kvq.Unsupported, "k_bits is 3: kvq stores 2, 4 or 8 bits, the nearest is 4"),
+    ({"k_bits": 5}, kvq.Unsupported, "k_bits is 5: kvq stores 2, 3, 4 or 8 bits, the nearest is 4"),
     ({"v_bits": 16}, kvq.Unsupported, "v_bits is 16 beside k_bits = 2: kvq quantizes K and V or neither"),
     ({"k_bits": 16}, kvq.Unsupported, "k_bits is 16 beside v_bits = 2"),
     (
         {"group_size": 16},
         kvq.Unsupported,
-        "group_size is 16: a group of kvq per channel is 32, 64 or 128 tokens, the nearest is 32",
+        "group_size is 16: a group of kvq per channel is 32, 64, 128 or 256 tokens, the nearest is 32",
     ),
     (
         {"group_size": 128},

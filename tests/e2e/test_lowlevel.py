@@ -36,6 +36,9 @@ def read(cache, sequence, layer=0):
 
 def test_format_functions():
     assert lowlevel.format_canonical("kivi-2") == "k2c32-v2t32/w128,sliding"
+    assert lowlevel.format_canonical("k8th-v3th") == "k8th-v3th/w128,block"
+    assert lowlevel.format_page_bytes("k8th-v3th", 80, 48) == lowlevel.format_page_bytes("k8t80-v3t48", 80, 48)
+    assert lowlevel.format_page_bytes("kvq-3", 64, 64, 64) * 8 / (64 * 128) == 4.0
     assert 64 in lowlevel.format_page_tokens("kivi-2")
     assert lowlevel.format_frontier("kivi-4", 300) == (256, 172)
     assert lowlevel.format_page_bytes("kvq-4", 64, 64, 64) * 8 / (64 * 128) == 5.0
@@ -179,8 +182,8 @@ def test_wrong_arrays_are_refused(cache):
 
 
 def test_exceptions_are_pythons_own_too(context):
-    with pytest.raises(ValueError, match="k3c32"):
-        lowlevel.format_canonical("k3c32-v4t32")
+    with pytest.raises(ValueError, match="k5c32"):
+        lowlevel.format_canonical("k5c32-v4t32")
     assert issubclass(kvq.BadValue, ValueError)
     assert issubclass(kvq.Unsupported, NotImplementedError)
     with pytest.raises(kvq.Error):

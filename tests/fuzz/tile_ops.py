@@ -39,7 +39,17 @@ def spread(source, shape, dims):
 
 
 def unpack(page, bits, text):
-    """Codes of a page of 64 tokens and 64 channels."""
+    """Codes of a page of 64 tokens and 64 channels: planes one after the other, or one of `bits` bits."""
+    code = begin = low = 0
+    for plane in text.split(" + "):
+        width, _, text = plane.rpartition(":[") if plane[0] != "[" else (bits, None, plane[1:])
+        size = 64 * 64 * int(width) // 8
+        code = code | unpack_plane(page[begin : begin + size], int(width), text) << low
+        begin, low = begin + size, low + int(width)
+    return code.astype(np.int32)
+
+
+def unpack_plane(page, bits, text):
     inner, loops = text.split("]")
     t, c = np.meshgrid(np.arange(64), np.arange(64), indexing="ij")
     address, at = np.zeros_like(t), 1

@@ -12,10 +12,15 @@ import numpy as np
 import tile_ops
 
 WORDS, CODES = 4096, 64  # of the memory; tokens and channels of the page of codes
-LAYOUTS = {  # of 64 tokens by 64 channels: inner bits of an address, loops
-    2: ["ch.2 ch.0 ch.1 ch.3 tok.0 tok.1 tok.2 tok.3] tok:4 ch:4", "tok.0 tok.1 tok.2 tok.3] tok:4 ch:64"],
-    4: ["ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8", "tok.2 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:8"],
-    8: ["tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:16", "ch.0 ch.1] ch:16 tok:64"],
+LAYOUTS = {  # of 64 tokens by 64 channels
+    2: ["[ch.2 ch.0 ch.1 ch.3 tok.0 tok.1 tok.2 tok.3] tok:4 ch:4", "[tok.0 tok.1 tok.2 tok.3] tok:4 ch:64"],
+    3: [
+        "2:[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 + "
+        "1:[tok.2 tok.3 tok.4 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:2",
+        "1:[ch.0 tok.0] ch:32 tok:32 + 2:[tok.0 ch.0 ch.1] tok:32 ch:16",
+    ],
+    4: ["[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8", "[tok.2 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:8"],
+    8: ["[tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:16", "[ch.0 ch.1] ch:16 tok:64"],
 }
 SIZES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48]
 
@@ -216,14 +221,14 @@ class Program:
 
     def codes(self):
         """The page, or a part of it, as packed codes; unpacked, dequantized or in a product."""
-        bits = self.rng.choice([2, 4, 8])
-        inner = self.rng.choice(LAYOUTS[bits])
+        bits = self.rng.choice([2, 3, 4, 8])
+        layout = self.rng.choice(LAYOUTS[bits])
         tokens, channels = self.rng.choice([16, 32, 64]), self.rng.choice([16, 32, 64])
         t, c = self.rng.randrange(CODES // tokens) * tokens, self.rng.randrange(CODES // channels) * channels
-        type, name = f'tensor<{tokens}x{channels}xi{bits}, #kvq_tile.layout<"[{inner}">>', self.unique("codes")
+        type, name = f'tensor<{tokens}x{channels}xi{bits}, #kvq_tile.layout<"{layout}">>', self.unique("codes")
         self.line(f"%{name}t = arith.constant {t} : index")
         self.line(f"%{name}c = arith.constant {c} : index")
-        python = f"unpack(p, {bits}, {inner!r})[{t}:{t + tokens}, {c}:{c + channels}]"
+        python = f"unpack(p, {bits}, {layout!r})[{t}:{t + tokens}, {c}:{c + channels}]"
         self.line(f"%{name} = kvq_tile.codes %p[%{name}t, %{name}c] : !kvq_tile.ptr<i8> -> {type}",
                   f"{name} = {python}")  # fmt: skip
         shape, kind = (tokens, channels), self.rng.choice(["unpack", "dequantize", "dot", "dot"])

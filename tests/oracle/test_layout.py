@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from kvq_oracle import layout, page, quantize, text
 
 KIVI = json.loads((Path(__file__).parents[1] / "golden" / "kivi_words.json").read_text())["words"]
-SHAPES = list(product(["vnni", "kivi"], "KV", [2, 4, 8], [32, 64, 96, 128, 160, 256], [16, 64, 80, 128, 192, 256]))
+KINDS = [("vnni", 1), ("vnni", 2), ("vnni", 4), ("vnni", 8), ("kivi", 2), ("kivi", 4), ("kivi", 8)]
+SHAPES = list(product(KINDS, "KV", [32, 64, 96, 128, 160, 256], [16, 64, 80, 128, 192, 256]))
 
 
 def test_layout_c4_the_texts_of_both_profiles():
@@ -22,15 +23,38 @@ def test_layout_c4_the_texts_of_both_profiles():
     assert make("vnni", "K", 2, 128, 80) == "[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:5 tok:2"
     assert make("vnni", "V", 4, 64, 80) == "[tok.2 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:5 tok:8 ch:1"
     assert make("vnni", "V", 8, 96, 128) == "[tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:24 ch:2"
+    assert make("vnni", "K", 1, 128, 80) == "[ch.2 ch.3 tok.4 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:2 ch:5 tok:2"
+    assert make("vnni", "V", 1, 96, 80) == "[tok.2 tok.3 tok.4 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:5 tok:3 ch:1"
     assert make("kivi", "K", 4, 64, 80) == "[tok.0 tok.1 tok.2] tok:8 ch:80"
     assert make("kivi", "V", 2, 64, 80) == "[ch.0 ch.1 ch.2 ch.3] ch:5 tok:64"
 
 
-@pytest.mark.parametrize("profile, which, bits, tokens, head_dim", SHAPES)
-def test_layout_c1_c4_every_profile_is_a_bijection_and_has_one_text(profile, which, bits, tokens, head_dim):
+@pytest.mark.parametrize("kind, which, tokens, head_dim", SHAPES)
+def test_layout_c1_c4_every_profile_is_a_bijection_and_has_one_text(kind, which, tokens, head_dim):
+    profile, bits = kind
     made = layout.make_layout(profile, which, bits, tokens, head_dim)
     assert made.addresses().shape == (tokens, head_dim)
     assert layout.parse_layout(str(made)) == made
+
+
+def test_layout_c5_the_planes_of_three_bits():
+    assert [layout.plane_bits(bits) for bits in (2, 3, 4, 8)] == [(2,), (2, 1), (4,), (8,)]
+    low, high = (str(layout.make_layout("vnni", "K", w, 64, 64)) for w in (2, 1))
+    assert layout.section_text("vnni", "K", 3, 64, 64) == f"2:{low} + 1:{high}"
+    assert layout.section_text("vnni", "K", 2, 64, 64) == low
+    codes = np.zeros((64, 64), np.uint8)
+    codes[0, 0], codes[17, 9] = 6, 4
+    data = layout.pack(codes, layout.plane_tables("vnni", "K", 3, 64, 64))
+    assert data.size == 64 * 64 * 3 // 8
+    # Code 6 is 2 in the low plane, and 1 in the high one, which begins behind the 1024 bytes of the low; (17, 9) shares
+    # its word with token 1: byte 1 of the word, bit 2 for channels 8.., bit 4 for token 17.
+    assert np.flatnonzero(data).tolist() == [0, 1024, 1024 + 4 * 1 + 1]
+    assert data[[0, 1024, 1029]].tolist() == [2, 1, 1 << (2 + 4)]
+
+
+def test_layout_c6_kivi_has_no_three_bits():
+    with pytest.raises(layout.LayoutError, match="layout_c6"):
+        layout.plane_tables("kivi", "K", 3, 64, 64)
 
 
 @pytest.mark.parametrize("text_form", ["[tok.0 tok.0] tok:16 ch:8", "[tok.1] tok:16 ch:8", "[ch.0 ch.2] tok:4 ch:4"])
@@ -54,6 +78,12 @@ def test_layout_c1_refuses_what_is_no_bijection(text_form):
         ("V", 4, 0, 1, 8),
         ("V", 4, 8, 0, 512),
         ("V", 2, 12, 5, 3 + 16 * 5),
+        ("K", 1, 16, 0, 4),  # the token 16 further, in the same byte
+        ("K", 1, 1, 0, 32),
+        ("K", 1, 32, 0, 512),  # the next tile of 32 tokens
+        ("K", 1, 0, 16, 1024),
+        ("V", 1, 16, 0, 4),
+        ("V", 1, 31, 3, 31 + 32 * 3),
     ],
 )
 def test_vnni_addresses_worked_by_hand(which, bits, token, channel, address):
@@ -71,37 +101,41 @@ def test_kivi_words(case, which):
         codes[at : 2 * at, 3] = line
     else:
         codes[3, at : 2 * at] = line
-    words = layout.pack(codes, layout.address_table("kivi", which, bits, tokens, head_dim), bits).view("<u4")
+    words = layout.pack(codes, layout.plane_tables("kivi", which, bits, tokens, head_dim)).view("<u4")
     words_a_line = (tokens if which == "K" else head_dim) * bits // 32
     assert words[3 * words_a_line + 1] == int(case["word"], 16)
     assert np.count_nonzero(words) == 1
 
 
 @given(
-    st.sampled_from(["vnni", "kivi"]), st.sampled_from("KV"), st.sampled_from([2, 4, 8]), st.sampled_from([32, 64, 96]),
-    st.sampled_from([16, 64, 80]), st.integers(0, 2**32 - 1),
+    st.sampled_from([kind for kind in KINDS if kind[1] > 1] + [("vnni", 3)]),
+    st.sampled_from("KV"), st.sampled_from([32, 64, 96]), st.sampled_from([16, 64, 80]), st.integers(0, 2**32 - 1),
 )  # fmt: skip
-def test_layout_c3_pack_and_unpack_are_inverses(profile, which, bits, tokens, head_dim, seed):
-    rng = np.random.default_rng(seed)
-    table = layout.address_table(profile, which, bits, tokens, head_dim)
+def test_layout_c3_pack_and_unpack_are_inverses(kind, which, tokens, head_dim, seed):
+    rng, (profile, bits) = np.random.default_rng(seed), kind
+    planes = layout.plane_tables(profile, which, bits, tokens, head_dim)
     codes = rng.integers(0, 1 << bits, (tokens, head_dim), np.uint8)
-    data = layout.pack(codes, table, bits)
+    data = layout.pack(codes, planes)
     assert data.size == tokens * head_dim * bits // 8
-    assert np.array_equal(layout.unpack(data, table, bits), codes)
+    assert np.array_equal(layout.unpack(data, planes), codes)
     noise = rng.integers(0, 256, data.size, np.uint8)
-    assert np.array_equal(layout.pack(layout.unpack(noise, table, bits), table, bits), noise)
+    assert np.array_equal(layout.pack(layout.unpack(noise, planes), planes), noise)
 
 
 def test_layout_c2_codes_are_little_endian():
     table = np.arange(8).reshape(1, 8)
-    assert layout.pack([[1, 2, 3, 0, 0, 0, 0, 1]], table, 2).tolist() == [0b00111001, 0b01000000]
-    assert layout.pack([[1, 2, 3, 0, 0, 0, 0, 15]], table, 4).tolist() == [0x21, 0x03, 0x00, 0xF0]
+    assert layout.pack([[1, 2, 3, 0, 0, 0, 0, 1]], [(2, table)]).tolist() == [0b00111001, 0b01000000]
+    assert layout.pack([[1, 2, 3, 0, 0, 0, 0, 15]], [(4, table)]).tolist() == [0x21, 0x03, 0x00, 0xF0]
+    planes = [(2, table), (1, table)]
+    assert layout.pack([[1, 6, 3, 0, 0, 0, 0, 5]], planes).tolist() == [0b00111001, 0b01000000, 0b10000010]
 
 
-@pytest.mark.parametrize("pair", ["k4c32-v4t32", "k2t16-v8c64", "k8c64-v2t80"])
+@pytest.mark.parametrize("pair", ["k4c32-v4t32", "k2t16-v8c64", "k8c64-v2t80", "k8th-v4th", "k3c32-v3t16"])
 @pytest.mark.parametrize("profile", ["vnni", "kivi"])
 def test_page_c3_sections_hold_codes_and_coefficients(pair, profile):
-    pair, tokens, head_dim = text.parse_pair(pair), 64, 80
+    pair, tokens, head_dim = text.parse_pair(pair).at(80, 80), 64, 80
+    if profile == "kivi" and pair.k.bits == 3:
+        return
     if not pair.v.per_channel and head_dim % pair.v.group:
         head_dim = 64
     rng = np.random.default_rng(7)

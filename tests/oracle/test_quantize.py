@@ -41,7 +41,7 @@ def test_quantize_c2_negative_zero_becomes_positive():
     assert minimum.view(np.uint16) == 0
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("value", [0.0, -3.25, 65504.0, 2.0**-24])
 def test_quantize_c4_constant_group(bits, value):
     side = Side(bits, "t", 32)
@@ -74,7 +74,7 @@ def groups(size):
     return hnp.arrays(np.float32, (3, size), elements=st.one_of(wide, st.floats(-1, 1, width=32)))
 
 
-@given(groups(32), st.sampled_from([2, 4, 8]))
+@given(groups(32), st.sampled_from([2, 3, 4, 8]))
 def test_dequantize_c2_error_bound(x, bits):
     result = quantize.quantize(x, Side(bits, "t", 32))
     bound = tolerances.dequantize_bound(x, result.s[:, 0], result.m[:, 0], bits)[:, None]
@@ -92,7 +92,7 @@ def test_dequantize_c1_two_roundings(x):
     assert (np.abs(quantize.dequantize(result) - exact) <= bound).all()
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_text_c1_axes_are_each_others_transposes(bits):
     x = np.random.default_rng(bits).standard_normal((2, 64, 64)).astype(np.float32)
     by_channel = quantize.quantize(x, Side(bits, "c", 32))

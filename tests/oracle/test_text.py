@@ -9,9 +9,9 @@ from kvq_oracle import text
 
 
 def sides():
-    widths = st.sampled_from([2, 4, 8])
-    channel = st.builds(text.Side, widths, st.just("c"), st.sampled_from([32, 64, 128]))
-    token = st.builds(text.Side, widths, st.just("t"), st.sampled_from(range(16, 257, 16)))
+    widths = st.sampled_from([2, 3, 4, 8])
+    channel = st.builds(text.Side, widths, st.just("c"), st.sampled_from([32, 64, 128, 256]))
+    token = st.builds(text.Side, widths, st.just("t"), st.sampled_from(["h", *range(16, 257, 16)]))
     return st.one_of(channel, token)
 
 
@@ -42,7 +42,10 @@ def test_text_c5_c8_canonical_texts_return(pair, window, keep):
         ("kvq-8", "k8c32-v8t32/w128,block"),
         ("kvq-4", "k4c32-v4t32/w128,block"),
         ("kvq-k4v2", "k4c32-v2t32/w128,block"),
+        ("kvq-3", "k3c32-v3t32/w128,block"),
         ("kvq-2", "k2c32-v2t32/w128,block"),
+        ("k8th-v8th", "k8th-v8th/w128,block"),
+        ("k3c256-v4th/w256,sliding", "k3c256-v4th/w256,sliding"),
     ],
 )
 def test_text_c3_c6_defaults_and_presets(short, canonical):
@@ -56,12 +59,15 @@ def test_text_c3_c6_defaults_and_presets(short, canonical):
         ("kivi-3", "pair"),
         ("k4c32", "pair"),
         ("v4t32-k4c32", "pair"),
-        ("k3c32-v4t32", "K's width is '3'"),
+        ("k5c32-v4t32", "K's width is '5'"),
+        ("k4ch-v4t32", "K's group is 'h'"),
+        ("k4c32-v4tH", "'H' left over"),
+        ("k4c32-v4t32h", "'h' left over"),
         ("k4x32-v4t32", "K's axis is 'x'"),
         ("k4c-v4t32", "K's group is ''"),
         ("k4c032-v4t32", "K's group is '032'"),
         ("k4c16-v4t32", "K's group is 16"),
-        ("k4c256-v4t32", "K's group is 256"),
+        ("k4c512-v4t32", "K's group is 512"),
         ("k4c32-v4t24", "V's group is 24"),
         ("k4c32-v4t272", "V's group is 272"),
         ("k4c32-v4t0", "V's group is 0"),
@@ -102,6 +108,7 @@ def test_text_c7_refused_by_name(wrong, names):
         ("k4t32-v4t32", list(range(32, 257, 32)), 64),
         ("k4c64-v4c32", [64, 128, 192, 256], 64),
         ("k4c32-v4c128", [128, 256], 128),
+        ("k4c256-v4th", [256], 256),
     ],
 )
 def test_page_c1_legal_sizes(pair, legal, default):
@@ -131,6 +138,20 @@ def test_page_c1_every_group_divides_every_legal_page(pair):
 def test_text_c2_page_c1_shapes_refused(pair, dk, dv, tokens, names):
     with pytest.raises(text.FormatError, match=names):
         text.check_shape(text.parse_pair(pair), dk, dv, tokens)
+
+
+def test_text_c9_whole_heads_become_numbers():
+    pair = text.parse_pair("k8th-v4th")
+    assert str(pair.at(80, 256)) == "k8t80-v4t256" and pair.at(80, 256).at(16, 16) == pair.at(80, 256)
+    assert text.page_map(pair, 64, 80, 256) == text.page_map(text.parse_pair("k8t80-v4t256"), 64, 80, 256)
+    text.check_shape(pair, 80, 256, 64)
+
+
+def test_page_c2_c5_three_bits_worked_by_hand():
+    # 64 tokens, D 64, 3 bits: 1024 bytes of low bits, 512 of high ones; scales and minima as with any width.
+    sections = text.page_map(text.parse_pair("k3c32-v3t32"), 64, 64, 64)
+    assert [sections["K", name] for name in ("codes", "scale", "min")] == [(0, 1536), (1536, 256), (1792, 256)]
+    assert text.bits_per_element(text.parse_pair("k3c32-v3t32"), 64, 64, 64) == 4.0
 
 
 def test_page_c2_sections_worked_by_hand():
@@ -222,9 +243,9 @@ def test_commit_c5_tail_c1_block_windows_fit_the_ring(pair, window, tokens):
 
 @given(pairs(), st.integers(0, 300), st.integers(0, 2000))
 def test_commit_c8_tail_c1_flush_windows_fit_the_ring(pair, window, tokens):
-    window = window // 128 * 128 if pair.k.per_channel or pair.v.per_channel else window
+    window = window // 256 * 256 if pair.k.per_channel or pair.v.per_channel else window
     if window == 0 and (pair.k.per_channel or pair.v.per_channel):
-        window = 128
+        window = 256
     cache = text.parse_cache(f"{pair}/w{window},flush")
     now, later = text.frontier(cache, tokens), text.frontier(cache, tokens + 1)
     assert later[0] - now[0] in (0, max(window, 1))

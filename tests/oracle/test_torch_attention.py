@@ -13,7 +13,7 @@ from kvq_oracle.cache import CacheModel
 from kvq_oracle.text import Side
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("axis", ["c", "t"])
 def test_quantize_c2_bit_equal_to_numpy(bits, axis):
     rng = np.random.default_rng(bits)

@@ -118,7 +118,7 @@ TEST(Config, EachFieldIsChecked) {
   using C = kvq_cache_config;
   refused([](C &c) { c.struct_size = 8; }, KVQ_INVALID_ARGUMENT, "struct_size is 8");
   refused([](C &c) { c.format = nullptr; }, KVQ_INVALID_ARGUMENT, "format is NULL");
-  refused([](C &c) { c.format = "k3c32-v4t16"; }, KVQ_INVALID_ARGUMENT, "'3'");
+  refused([](C &c) { c.format = "k5c32-v4t16"; }, KVQ_INVALID_ARGUMENT, "'5'");
   refused([](C &c) { c.layers = 0; }, KVQ_INVALID_ARGUMENT, "layers is 0");
   refused([](C &c) { c.kv_heads = -1; }, KVQ_INVALID_ARGUMENT, "kv_heads is -1");
   refused([](C &c) { c.q_heads = 5; }, KVQ_INVALID_ARGUMENT, "q_heads 5 is not a multiple of kv_heads 2");

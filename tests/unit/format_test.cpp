@@ -24,11 +24,12 @@ template <typename T> std::string messageOf(const Result<T> &result) {
 
 std::vector<SideFormat> allSides() {
   std::vector<SideFormat> sides;
-  for (int bits : {2, 4, 8}) {
-    for (int group : {32, 64, 128})
+  for (int bits : {2, 3, 4, 8}) {
+    for (int group : {32, 64, 128, 256})
       sides.push_back({bits, Axis::Channel, group});
     for (int group = 16; group <= 256; group += 16)
       sides.push_back({bits, Axis::Token, group});
+    sides.push_back({bits, Axis::Token, kWholeHead});
   }
   return sides;
 }
@@ -85,15 +86,32 @@ TEST(Format, text_c1_axis_says_what_a_group_is) {
 
 TEST(Format, text_c2_groups) {
   EXPECT_EQ(messageOf(parseSide("4c16")),
-            "group '16' of '4c16' is not legal: a per-channel group is 32, 64 or 128 tokens");
-  EXPECT_EQ(messageOf(parseSide("4c256")),
-            "group '256' of '4c256' is not legal: a per-channel group is 32, 64 or 128 tokens");
+            "group '16' of '4c16' is not legal: a per-channel group is 32, 64, 128 or 256 tokens");
+  EXPECT_EQ(messageOf(parseSide("4c512")),
+            "group '512' of '4c512' is not legal: a per-channel group is 32, 64, 128 or 256 tokens");
   EXPECT_EQ(messageOf(parseSide("2t40")),
-            "group '40' of '2t40' is not legal: a per-token group is a multiple of 16 channels, at most 256");
+            "group '40' of '2t40' is not legal: a per-token group is h or a multiple of 16 channels, at most 256");
   EXPECT_EQ(messageOf(parseSide("2t272")),
-            "group '272' of '2t272' is not legal: a per-token group is a multiple of 16 channels, at most 256");
+            "group '272' of '2t272' is not legal: a per-token group is h or a multiple of 16 channels, at most 256");
   EXPECT_EQ(messageOf(parseSide("2t0")),
-            "group '0' of '2t0' is not legal: a per-token group is a multiple of 16 channels, at most 256");
+            "group '0' of '2t0' is not legal: a per-token group is h or a multiple of 16 channels, at most 256");
+}
+
+TEST(Format, text_c9_the_whole_head_is_a_number_as_soon_as_a_head_has_one) {
+  const PairFormat pair = cache("k8th-v4th").pair;
+  EXPECT_EQ(toText(cache("k8th-v4th")), "k8th-v4th/w128,block");
+  EXPECT_EQ(toText(resolve(pair, 80, 256)), "k8t80-v4t256");
+  EXPECT_EQ(resolve(resolve(pair, 80, 256), 64, 64), resolve(pair, 80, 256));
+  EXPECT_TRUE(checkShape(pair, 80, 256, 64).isOk());
+  EXPECT_EQ(checkShape(pair, 72, 64, 64).message(),
+            "K's head size 72 is not legal: use a multiple of 16 from 16 to 256");
+  const PageMap whole = pageMap(pair, 64, 80, 256), number = pageMap(resolve(pair, 80, 256), 64, 80, 256);
+  EXPECT_EQ(whole.vScale, number.vScale);
+  EXPECT_EQ(whole.bytes, number.bytes);
+  EXPECT_EQ(messageOf(parseSide("4ch")), "group 'h' of '4ch' is not legal: the whole head is a group per token only, a "
+                                         "per-channel group is 32, 64, 128 or 256 tokens");
+  for (const char *text : {"4tH", "4th16", "4t16h", "4thh"})
+    EXPECT_NE(messageOf(parseSide(text)).find("a per-token group is h or a multiple of 16"), std::string::npos) << text;
 }
 
 TEST(Format, text_c3_defaults) {
@@ -147,30 +165,31 @@ TEST(Format, text_c6_presets_are_names_of_texts) {
   EXPECT_EQ(toText(cache("kvq-8")), "k8c32-v8t32/w128,block");
   EXPECT_EQ(toText(cache("kvq-4")), "k4c32-v4t32/w128,block");
   EXPECT_EQ(toText(cache("kvq-k4v2")), "k4c32-v2t32/w128,block");
+  EXPECT_EQ(toText(cache("kvq-3")), "k3c32-v3t32/w128,block");
   EXPECT_EQ(toText(cache("kvq-2")), "k2c32-v2t32/w128,block");
-  EXPECT_EQ(presets().size(), 6u);
+  EXPECT_EQ(presets().size(), 7u);
   for (const Preset &preset : presets())
     EXPECT_EQ(toText(cache(preset.text)), preset.text);
 }
 
 TEST(Format, text_c7_refusals_name_part_value_and_remedy) {
-  EXPECT_EQ(messageOf(parseSide("3c32")), "width '3' of '3c32' is not legal: use 2, 4 or 8 bits");
-  EXPECT_EQ(messageOf(parseSide("")), "width '' of '' is not legal: use 2, 4 or 8 bits");
+  EXPECT_EQ(messageOf(parseSide("5c32")), "width '5' of '5c32' is not legal: use 2, 3, 4 or 8 bits");
+  EXPECT_EQ(messageOf(parseSide("")), "width '' of '' is not legal: use 2, 3, 4 or 8 bits");
   EXPECT_EQ(messageOf(parseSide("4x32")), "axis 'x' of '4x32' is not legal: use 'c' (per channel) or 't' (per token)");
   EXPECT_EQ(messageOf(parseSide("4")), "axis '' of '4' is not legal: use 'c' (per channel) or 't' (per token)");
   for (const char *group : {"", "032", "32 ", "+32", "-32", "99999999999999999999", "32x"})
     EXPECT_EQ(messageOf(parseSide("4c" + std::string(group))),
               "group '" + std::string(group) + "' of '4c" + group +
-                  "' is not legal: a per-channel group is 32, 64 or 128 tokens");
+                  "' is not legal: a per-channel group is 32, 64, 128 or 256 tokens");
   EXPECT_EQ(messageOf(parsePair("k4c32")), "format 'k4c32' is not a pair: write K and V as in k4c32-v4t32");
   EXPECT_EQ(messageOf(parsePair("k4c32-w4t32")), "format 'k4c32-w4t32' is not a pair: write K and V as in k4c32-v4t32");
   EXPECT_EQ(messageOf(parsePair("k4c32-v5t32")),
-            "V of 'k4c32-v5t32': width '5' of '5t32' is not legal: use 2, 4 or 8 bits");
+            "V of 'k4c32-v5t32': width '5' of '5t32' is not legal: use 2, 3, 4 or 8 bits");
   EXPECT_EQ(messageOf(parsePair("k4q32-v4t32")),
             "K of 'k4q32-v4t32': axis 'q' of '4q32' is not legal: use 'c' (per channel) or 't' (per token)");
   EXPECT_EQ(messageOf(parseCache("kivi-3")),
-            "cache format 'kivi-3' is neither a preset (kivi-2, kivi-4, kvq-8, kvq-4, kvq-k4v2, kvq-2) nor a text like "
-            "k4c32-v4t32/w128,sliding; did you mean kivi-2 or kivi-4?");
+            "cache format 'kivi-3' is neither a preset (kivi-2, kivi-4, kvq-8, kvq-4, kvq-k4v2, kvq-3, kvq-2) nor a "
+            "text like k4c32-v4t32/w128,sliding; did you mean kivi-2 or kivi-4?");
   EXPECT_EQ(messageOf(parseCache("k4c32-v4t32/128")),
             "window '128' is not legal: write w and 0 to 65536 tokens, as in w128");
   EXPECT_EQ(messageOf(parseCache("k4c32-v4t32/")), "window '' is not legal: write w and 0 to 65536 tokens, as in w128");
@@ -253,6 +272,8 @@ TEST(Format, page_c1_legal_sizes) {
   EXPECT_EQ(legalPageTokens(cache("k4c32-v4t32").pair), (std::vector<int>{32, 64, 96, 128, 160, 192, 224, 256}));
   EXPECT_EQ(legalPageTokens(cache("k4c64-v4c32").pair), (std::vector<int>{64, 128, 192, 256}));
   EXPECT_EQ(legalPageTokens(cache("k4c64-v4c128").pair), (std::vector<int>{128, 256}));
+  EXPECT_EQ(legalPageTokens(cache("k4c256-v4th").pair), (std::vector<int>{256}));
+  EXPECT_EQ(defaultPageTokens(cache("k4c32-v4c256").pair), 256);
   EXPECT_EQ(defaultPageTokens(cache("k4c32-v4t32").pair), 64);
   EXPECT_EQ(defaultPageTokens(cache("k4c32-v4c128").pair), 128);
 }
@@ -283,7 +304,8 @@ TEST(Format, page_c2_sections_are_aligned_and_do_not_overlap) {
             continue;
           const PageMap map = pageMap(pair, pageTokens, dk, dv);
           const int64_t begin[] = {map.kCodes, map.kScale, map.kMin, map.vCodes, map.vScale, map.vMin, map.bytes};
-          const int64_t kGroups = int64_t{pageTokens} * dk / k.group, vGroups = int64_t{pageTokens} * dv / v.group;
+          const int64_t kGroups = int64_t{pageTokens} * dk / resolve(k, dk).group;
+          const int64_t vGroups = int64_t{pageTokens} * dv / resolve(v, dv).group;
           const int64_t bytes[] = {pageTokens * dk * k.bits / 8, kGroups * 2, kGroups * 2,
                                    pageTokens * dv * v.bits / 8, vGroups * 2, vGroups * 2};
           ASSERT_EQ(begin[0], 0);
@@ -308,6 +330,7 @@ TEST(Format, page_c5_bits_an_element) {
     return 8.0 * pageMap(cache(text).pair, 64, 64, 64).bytes / (64 * (64 + 64));
   };
   EXPECT_EQ(bits("k4c32-v4t32"), 5.0);
+  EXPECT_EQ(bits("k3c32-v3t32"), 4.0);
   EXPECT_EQ(bits("k2c32-v2t32"), 3.0);
   EXPECT_EQ(bits("k8c32-v8t32"), 9.0);
   EXPECT_EQ(bits("k4c32-v2t32"), 4.0);

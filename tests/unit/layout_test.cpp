@@ -34,7 +34,7 @@ std::string refusal(std::string_view text) {
 template <typename Function> void forEachLayout(Function function) {
   for (Profile profile : {Profile::Vnni, Profile::Kivi})
     for (Side side : {Side::K, Side::V})
-      for (int bits : {2, 4, 8})
+      for (int bits : profile == Profile::Vnni ? std::vector<int>{1, 2, 4, 8} : std::vector<int>{2, 4, 8})
         for (int pageTokens = 32; pageTokens <= 256; pageTokens += 32)
           for (int headDim : {16, 64, 80, 96, 128, 256})
             function(makeLayout(profile, side, bits, pageTokens, headDim), bits, pageTokens, headDim);
@@ -212,6 +212,63 @@ TEST(Layout, layout_c4_text) {
             "[ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:6 ch:20 tok:1");
   EXPECT_EQ(makeLayout(Profile::Kivi, Side::K, 4, 64, 64).toText(), "[tok.0 tok.1 tok.2] tok:8 ch:64");
   EXPECT_EQ(makeLayout(Profile::Kivi, Side::V, 2, 64, 64).toText(), "[ch.0 ch.1 ch.2 ch.3] ch:4 tok:64");
+}
+
+SectionLayout section(std::string_view text, int bits = 0) {
+  Result<SectionLayout> parsed = parseSectionLayout(text, bits);
+  EXPECT_TRUE(parsed.isOk()) << parsed.status().message();
+  return parsed.isOk() ? parsed.value() : SectionLayout();
+}
+
+TEST(Layout, layout_c5_three_bits_are_a_plane_of_two_and_a_plane_of_one) {
+  const SectionLayout k = makeSectionLayout(Profile::Vnni, Side::K, 3, 128, 80);
+  EXPECT_EQ(k.toText(), "2:[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:5 tok:2 + "
+                        "1:[ch.2 ch.3 tok.4 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:2 ch:5 tok:2");
+  EXPECT_EQ(makeSectionLayout(Profile::Vnni, Side::V, 3, 96, 192).planes[1].map.toText(),
+            "[tok.2 tok.3 tok.4 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:3 ch:3");
+  EXPECT_EQ(section(k.toText(), 3), k);
+  EXPECT_EQ(k.bits(), 3);
+  EXPECT_EQ(k.planeShift(1), 2);
+  EXPECT_EQ(k.planeOffset(1), 128 * 80 * 2 / 8); // layout_c2
+  EXPECT_TRUE(k.checkBijective(128, 80).isOk());
+  // The high plane: channels 8 further in the next bit but one, the token 16 further in the next, tokens in words.
+  const Layout &high = k.planes[1].map;
+  EXPECT_EQ(high.address(0, 4), 1);
+  EXPECT_EQ(high.address(0, 8), 2);
+  EXPECT_EQ(high.address(16, 0), 4);
+  EXPECT_EQ(high.address(0, 1), 8);
+  EXPECT_EQ(high.address(1, 0), 32);
+  for (int bits : {2, 4, 8}) {
+    const SectionLayout one = makeSectionLayout(Profile::Kivi, Side::V, bits, 64, 64);
+    EXPECT_EQ(one.toText(), makeLayout(Profile::Kivi, Side::V, bits, 64, 64).toText());
+    EXPECT_EQ(section(one.toText(), bits), one);
+  }
+}
+
+TEST(Layout, layout_c1_layout_c4_layout_c5_planes_that_are_refused) {
+  const auto refused = [](std::string_view text, int bits = 0) {
+    Result<SectionLayout> parsed = parseSectionLayout(text, bits);
+    EXPECT_FALSE(parsed.isOk()) << text;
+    return parsed.status().message();
+  };
+  EXPECT_FALSE(section("2:[tok.0] tok:16 ch:64 + 1:[tok.0 tok.0] tok:16 ch:64").checkBijective(32, 64).isOk());
+  EXPECT_EQ(refused("[tok.0] tok:16", 3), "layout '[tok.0] tok:16' is one plane, which codes of 3 bits are not: write "
+                                          "planes of 1, 2, 4 or 8 bits, as in 2:[..] tok:4 + 1:[..] tok:2");
+  EXPECT_EQ(refused("3:[tok.0] + 1:[tok.0]"),
+            "plane '3:[tok.0]' is not legal: write 1, 2, 4 or 8 bits, a colon and a map, as in 2:[..]");
+  EXPECT_EQ(refused("2:[tok.0] + "), "plane '' is not legal: write 1, 2, 4 or 8 bits, a colon and a map, as in 2:[..]");
+  EXPECT_EQ(refused("2:[tok.0] tok:4 + 1:[tok.0] tok:2"),
+            "the planes of layout '2:[tok.0] tok:4 + 1:[tok.0] tok:2' cover 8 and 4 indices of tok: make them as many");
+  EXPECT_EQ(refused("2:[tok.0] + 1:[tok.0]", 4),
+            "the planes of layout '2:[tok.0] + 1:[tok.0]' have 3 bits in all, not the 4 of a code: use others");
+}
+
+TEST(Layout, layout_c6_kivi_has_no_three_bits) {
+  const PairFormat pair = parsePair("k4c32-v3t32").value();
+  EXPECT_TRUE(checkProfile(Profile::Vnni, pair).isOk());
+  EXPECT_EQ(checkProfile(Profile::Kivi, pair).message(),
+            "width 3 of 'k4c32-v3t32' is not legal in the profile kivi: use "
+            "2, 4 or 8 bits, or the profile vnni");
 }
 
 TEST(Layout, layout_c4_every_text_round_trips) {

@@ -76,7 +76,11 @@ TEST(KernelRequest, refusals) {
   EXPECT_EQ(refusal(with("attend", "sum")), "operation 'sum' is unknown: use one of append, quantize_k, quantize_v, "
                                             "attend, merge, dequantize_k, dequantize_v");
   EXPECT_EQ(refusal(with("k4c32", "k4c33")), "K of 'k4c33-v4t32': group '33' of '4c33' is not legal: a per-channel "
-                                             "group is 32, 64 or 128 tokens");
+                                             "group is 32, 64, 128 or 256 tokens");
+  EXPECT_EQ(refusal(with("v4t32", "v4th")), "group 'h' of 'k4c32-v4th' is not legal in a kernel request: write the "
+                                            "number of channels that a head has");
+  EXPECT_EQ(refusal(with("k4c32-v4t32:vnni", "k3c32-v4t32:kivi")),
+            "width 3 of 'k3c32-v4t32' is not legal in the profile kivi: use 2, 4 or 8 bits, or the profile vnni");
   EXPECT_EQ(refusal(with("vnni", "row")), "layout profile 'row' is unknown: use vnni or kivi");
   EXPECT_EQ(refusal(with("p64", "64")), "field '64' is not legal: write p and a number from 32 to 256");
   EXPECT_EQ(refusal(with("p64", "p512")), "field 'p512' is not legal: write p and a number from 32 to 256");

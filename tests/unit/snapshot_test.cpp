@@ -283,6 +283,12 @@ TEST(SnapshotOf, AnotherCacheIsRefused) {
   int32_t id = -1;
   KVQ_EXPECT_OK(kvq_sequence_restore(other.cache, data.data(), data.size(), &id));
   EXPECT_EQ(other.snapshot(id), data);
+  // text_c9: `h` is the number that it stands for.
+  CacheSetup whole = base();
+  whole.text = "k4c32-v4th/w32,block";
+  Harness named(whole);
+  KVQ_EXPECT_OK(kvq_sequence_restore(named.cache, data.data(), data.size(), &id));
+  EXPECT_EQ(named.snapshot(id), data);
 }
 
 TEST(SnapshotOf, FullSlotsAndFullPoolsAreRefusedAndChangeNothing) {

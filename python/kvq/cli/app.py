@@ -28,7 +28,7 @@ class _Commands(click.Group):
 def commands() -> None:
     """Quantized KV caches for language models: measure them, talk through them.
 
-    A CACHE is a short text: a preset (kivi-2, kivi-4, kvq-8, kvq-4, kvq-k4v2, kvq-2), a format written out such as
+    A CACHE is a short text: a preset (kivi-2, kivi-4, kvq-8, kvq-4, kvq-k4v2, kvq-3, kvq-2), a format written out such as
     k4c32-v4t32/w128,sliding, or one of transformers' own caches (dynamic, quanto-4, ...).
 
     Every command takes --debug, which shows where an error came from.

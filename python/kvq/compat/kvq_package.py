@@ -39,7 +39,7 @@ class KVQCacheConfig(Options):
     """The options of `KVQ`, with the defaults of the package.
 
     Attributes:
-        nbits_k, nbits_v: 2, 4 or 8 bits of K and V.
+        nbits_k, nbits_v: 2, 3, 4 or 8 bits of K and V.
         axis_key, axis_value: 0 (per token) or -1 (per channel).
         q_group_size: channels of a group per token, which divide the head size; tokens of a group per channel.
         residual_length: so many newest tokens are kept as they came until the window is full, then all are quantized.

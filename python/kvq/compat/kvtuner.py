@@ -35,7 +35,7 @@ class FlexibleQuantizedCacheConfig(Options):
     Attributes:
         backend: "quanto", "hqq" or "vanilla"; None is that of the cache's class. Another than the class's is refused.
         nbits: bits of K and V where nbits_key, nbits_value are 0; None is 4, -1 leaves them to per_layer_config.
-        nbits_key, nbits_value: 2, 4 or 8; 0 is nbits, -1 leaves it to per_layer_config.
+        nbits_key, nbits_value: 2, 3, 4 or 8; 0 is nbits, -1 leaves it to per_layer_config.
         axis_key, axis_value: per token is 0 for Vanilla and Quanto, 1 for HQQ; per channel is 1 for Vanilla, -1 for
             Quanto.
         asym: True. None is what KVTuner's class does, which for Vanilla is symmetric and refused.

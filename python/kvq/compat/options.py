@@ -18,8 +18,8 @@ import torch
 
 from kvq.errors import InvalidArgument, Unsupported
 
-WIDTHS = (2, 4, 8)
-GROUPS = {"c": (32, 64, 128), "t": tuple(range(16, 257, 16))}  # text_c2
+WIDTHS = (2, 3, 4, 8)
+GROUPS = {"c": (32, 64, 128, 256), "t": tuple(range(16, 257, 16))}  # text_c2
 LARGEST_WINDOW = 65536  # text_c3
 WHOLE_HEAD = -1  # a group that is all channels of a head, in the options of KVTuner
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -55,11 +55,11 @@ def width(name: str, value: object) -> int:
     bits = integer(name, value)
     if bits == 16:
         raise Unsupported(
-            f"{name} is 16, which means not quantized: kvq stores 2, 4 or 8 bits, use transformers.DynamicCache for "
+            f"{name} is 16, which means not quantized: kvq stores 2, 3, 4 or 8 bits, use transformers.DynamicCache for "
             "full precision or 8 as the nearest"
         )
     if bits not in WIDTHS:
-        raise Unsupported(f"{name} is {bits}: kvq stores 2, 4 or 8 bits, the nearest is {nearest(bits, WIDTHS)}")
+        raise Unsupported(f"{name} is {bits}: kvq stores 2, 3, 4 or 8 bits, the nearest is {nearest(bits, WIDTHS)}")
     return bits
 
 
@@ -107,14 +107,14 @@ class Recipe:
             if "c" in self.axes:
                 raise Unsupported(
                     f"{self.group_option} is -1, the whole head, which exists per token only, while "
-                    f"{self._channel_side()} is quantized per channel: give 32, 64 or 128"
+                    f"{self._channel_side()} is quantized per channel: give 32, 64, 128 or 256"
                 )
             return
         legal = self._legal_groups()
         if self.group not in legal:
             rule = "per token is a multiple of 16 channels, at most 256"
             if "c" in self.axes:
-                rule = "per channel is 32, 64 or 128 tokens"
+                rule = "per channel is 32, 64, 128 or 256 tokens"
             raise Unsupported(
                 f"{self.group_option} is {self.group}: a group of kvq {rule}, the nearest is "
                 f"{nearest(self.group, legal)}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kvq.evaluate.speed import States
 
 DYNAMIC = "dynamic"
-PRESETS = ("kivi-2", "kivi-4", "kvq-8", "kvq-4", "kvq-k4v2", "kvq-2")
+PRESETS = ("kivi-2", "kivi-4", "kvq-8", "kvq-4", "kvq-k4v2", "kvq-3", "kvq-2")
 # Bits that each of transformers' quantized caches takes, and the module that it needs.
 QUANTIZED = {"quanto": ((2, 4), "optimum.quanto"), "hqq": ((1, 2, 3, 4, 8), "hqq")}
 RESIDUAL = 128  # tokens that transformers' quantized caches keep before they quantize everything again

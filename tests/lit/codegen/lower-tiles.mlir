@@ -93,3 +93,71 @@ func.func @spread_prefetch(%page: !kvq_tile.ptr<i8>, %q: !kvq_tile.ptr<f32>, %ou
   kvq_tile.store %s, %out[%at] : tensor<1x64xf32>, !kvq_tile.ptr<f32>, tensor<1xindex>
   return
 }
+
+// -----
+
+// K's codes are shifted apart in their lanes and merged over as many tokens as a vector has lanes: with 16 lanes 8 + 4 +
+// 2 + 1 pairs of shuffles for the 16 tokens of one step (the last pair are the words of two runs of 8 channels), with 4
+// lanes 2 + 1. Nothing is extracted, and all rows being stored nothing is read.
+// CHECK-LABEL: func.func @kvq_entry
+// WIDE-COUNT-16: arith.shli
+// WIDE-COUNT-30: vector.shuffle
+// WIDE-NOT: vector.shuffle
+// WIDE-COUNT-2: llvm.store {{.*}} : vector<16xi32>
+// NARROW-COUNT-6: vector.shuffle
+// NARROW-NOT: vector.shuffle
+// NARROW: llvm.store {{.*}} : vector<4xi32>
+// CHECK-NOT: vector.extract
+func.func @pack(%page: !kvq_tile.ptr<i8>, %x: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel} {
+  %c0 = arith.constant 0 : index
+  %c16 = arith.constant 16 : index
+  %at = kvq_tile.iota : tensor<16xindex>
+  %q = kvq_tile.load %x[%at] : !kvq_tile.ptr<i32>, tensor<16xindex> -> tensor<16x64xi32>
+  kvq_tile.store_codes %q, %page[%c0] rows %c0, %c16
+      {bits = 4, layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">}
+      : tensor<16x64xi32>, !kvq_tile.ptr<i8>
+  return
+}
+
+// -----
+
+// The lines of a prefetch fall to the steps of the store_codes behind it: 64 lines to 4 by 8 (16 lanes: 4 by 4) steps.
+// CHECK-LABEL: func.func @kvq_entry
+// CHECK-NOT: llvm.intr.prefetch
+// CHECK: scf.for
+// CHECK: scf.for
+// WIDE-COUNT-4: llvm.intr.prefetch
+// NARROW: llvm.intr.prefetch
+// CHECK-NOT: llvm.intr.prefetch
+// CHECK: llvm.store
+func.func @pack_and_prefetch(%page: !kvq_tile.ptr<i8>, %x: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel} {
+  %c0 = arith.constant 0 : index
+  %c64 = arith.constant 64 : index
+  %q = tensor.splat %c0 : tensor<64x64xindex>
+  %codes = arith.index_cast %q : tensor<64x64xindex> to tensor<64x64xi32>
+  kvq_tile.prefetch %page, 4096 : !kvq_tile.ptr<i8>
+  kvq_tile.store_codes %codes, %page[%c0] rows %c0, %c64
+      {bits = 4, layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">}
+      : tensor<64x64xi32>, !kvq_tile.ptr<i8>
+  return
+}
+
+// -----
+
+// Rounding and conversion are one operation; the minimum and maximum beside a constant a comparison and a choice.
+// CHECK-LABEL: func.func @kvq_entry
+// CHECK: arith.cmpf ogt
+// CHECK-NEXT: arith.select
+// CHECK: llvm.intr.lrint
+// CHECK-NOT: math.roundeven
+// CHECK-NOT: arith.fptosi
+func.func @round(%x: !kvq_tile.ptr<f32>, %y: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel} {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant dense<0.0> : tensor<64xf32>
+  %v = kvq_tile.load %x[%c0] : !kvq_tile.ptr<f32>, index -> tensor<64xf32>
+  %p = arith.maxnumf %v, %zero : tensor<64xf32>
+  %r = math.roundeven %p : tensor<64xf32>
+  %i = arith.fptosi %r : tensor<64xf32> to tensor<64xi32>
+  kvq_tile.store %i, %y[%c0] : tensor<64xi32>, !kvq_tile.ptr<i32>, index
+  return
+}

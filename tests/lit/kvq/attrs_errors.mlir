@@ -1,20 +1,26 @@
 // RUN: kvq-opt %s -split-input-file -verify-diagnostics
 
 // side_c1
-// expected-error @+1 {{width '3' of '3c32' is not legal: use 2, 4 or 8 bits}}
-func.func private @f() attributes {test.a = #kvq.side<bits = 3, axis = channel, group = 32, map = asymmetric, scale = f16>}
+// expected-error @+1 {{width '5' of '5c32' is not legal: use 2, 3, 4 or 8 bits}}
+func.func private @f() attributes {test.a = #kvq.side<bits = 5, axis = channel, group = 32, map = asymmetric, scale = f16>}
 
 // -----
 
 // side_c1
-// expected-error @+1 {{group '48' of '4c48' is not legal: a per-channel group is 32, 64 or 128 tokens}}
+// expected-error @+1 {{group '48' of '4c48' is not legal: a per-channel group is 32, 64, 128 or 256 tokens}}
 func.func private @f() attributes {test.a = #kvq.side<bits = 4, axis = channel, group = 48, map = asymmetric, scale = f16>}
 
 // -----
 
 // side_c1
-// expected-error @+1 {{group '24' of '4t24' is not legal: a per-token group is a multiple of 16 channels, at most 256}}
+// expected-error @+1 {{group '24' of '4t24' is not legal: a per-token group is h or a multiple of 16 channels, at most 256}}
 func.func private @f() attributes {test.a = #kvq.side<bits = 4, axis = token, group = 24, map = asymmetric, scale = f16>}
+
+// -----
+
+// side_c1
+// expected-error @+1 {{bits is 4 and group is -1; neither is negative in a legal format}}
+func.func private @f() attributes {test.a = #kvq.side<bits = 4, axis = token, group = -1, map = asymmetric, scale = f16>}
 
 // -----
 

@@ -13,7 +13,17 @@ func.func @f(%c: tensor<64x80xi8>) {
 // pack_c2
 #layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
 func.func @f(%c: tensor<64x64xi8>) {
-  // expected-error @+1 {{bits is 3; use 2, 4 or 8}}
+  // expected-error @+1 {{bits is 5; use 2, 3, 4 or 8}}
+  %b = kvq.pack %c bits 5 layout #layout : tensor<64x64xi8> -> tensor<1536xi8>
+  return
+}
+
+// -----
+
+// pack_c2
+#layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
+func.func @f(%c: tensor<64x64xi8>) {
+  // expected-error @+1 {{is one plane, which codes of 3 bits are not: write planes of 1, 2, 4 or 8 bits}}
   %b = kvq.pack %c bits 3 layout #layout : tensor<64x64xi8> -> tensor<1536xi8>
   return
 }
@@ -43,7 +53,7 @@ func.func @f(%b: tensor<2048xi8>) {
 // unpack_c2
 #layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
 func.func @f(%b: tensor<4096xi8>) {
-  // expected-error @+1 {{bits is 16; use 2, 4 or 8}}
+  // expected-error @+1 {{bits is 16; use 2, 3, 4 or 8}}
   %c = kvq.unpack %b bits 16 layout #layout : tensor<4096xi8> -> tensor<64x64xi32>
   return
 }

@@ -30,6 +30,18 @@ func.func private @f(!kvq.packed<64x64, side = <bits = 4, axis = token, group = 
 
 // -----
 
+// packed_c3
+// expected-error @+1 {{have 3 bits in all, not the 4 of a code: use others}}
+func.func private @f(!kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"2:[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:4 tok:1 + 1:[ch.2 ch.3 tok.4 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:2 ch:4 tok:1">>)
+
+// -----
+
+// cache_c2
+// expected-error @+1 {{width 3 of 'k3c32-v4t32' is not legal in the profile kivi: use 2, 4 or 8 bits, or the profile vnni}}
+func.func private @f(!kvq.cache<format = <k = <bits = 3, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = kivi>)
+
+// -----
+
 // cache_c1: the commit group of 128 does not fit a page of 64.
 // expected-error @+1 {{page size 64 is not legal for k4c128-v4t32: use one of 128, 256 tokens}}
 func.func private @f(!kvq.cache<format = <k = <bits = 4, axis = channel, group = 128, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = vnni>)

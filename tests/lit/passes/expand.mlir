@@ -5,6 +5,7 @@
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=append:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=APPEND
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=CHANNEL
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=TOKEN
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k3c32-v3t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=THREE
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=DEQUANTIZE
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=MERGE
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=ATTEND
@@ -19,33 +20,49 @@
 // APPEND: %[[PROGRAM:.*]] = kvq_tile.program_id 0
 // APPEND: kvq_tile.store %[[BAD]], %[[STATUS]][%[[PROGRAM]]]
 
-// The sequence of quantize_c2, group by group of 32 tokens; no operation is fused or reordered.
+// The sequence of quantize_c2, group by group of 32 tokens and in strips of 32 channels; no operation is fused, and only
+// the clamp comes before the rounding, which gives the same.
 // CHANNEL: func.func @quantize_k(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64)
 // CHANNEL: scf.for
-// CHANNEL: %[[X:.*]] = arith.extf %{{.*}} : tensor<32x64xbf16> to tensor<32x64xf32>
+// CHANNEL: scf.for
+// CHANNEL: kvq_tile.prefetch %{{.*}}, 2048
+// CHANNEL: %[[X:.*]] = arith.extf %{{.*}} : tensor<32x32xbf16> to tensor<32x32xf32>
 // CHANNEL-DAG: %[[MIN0:.*]] = kvq_tile.reduce min %[[X]] dim 0
 // CHANNEL-DAG: %[[MAX0:.*]] = kvq_tile.reduce max %[[X]] dim 0
-// CHANNEL: %[[MIN:.*]] = arith.addf %[[MIN0]], %{{.*}} : tensor<64xf32>
-// CHANNEL: %[[MAX:.*]] = arith.addf %[[MAX0]], %{{.*}} : tensor<64xf32>
+// CHANNEL: %[[MIN:.*]] = arith.addf %[[MIN0]], %{{.*}} : tensor<32xf32>
+// CHANNEL: %[[MAX:.*]] = arith.addf %[[MAX0]], %{{.*}} : tensor<32xf32>
 // CHANNEL: %[[RANGE:.*]] = arith.subf %[[MAX]], %[[MIN]]
 // CHANNEL: %[[STEP:.*]] = arith.divf %[[RANGE]], %{{.*}}
-// CHANNEL: %[[SCALE:.*]] = arith.truncf %[[STEP]] : tensor<64xf32> to tensor<64xf16>
-// CHANNEL: arith.truncf %[[MIN]] : tensor<64xf32> to tensor<64xf16>
+// CHANNEL: %[[SCALE:.*]] = arith.truncf %[[STEP]] : tensor<32xf32> to tensor<32xf16>
+// CHANNEL: arith.truncf %[[MIN]] : tensor<32xf32> to tensor<32xf16>
 // CHANNEL: %[[SCALE32:.*]] = arith.extf %[[SCALE]]
 // CHANNEL: arith.divf %{{.*}}, %[[SCALE32]]
 // CHANNEL: kvq_tile.store
 // CHANNEL: arith.subf %[[X]]
 // CHANNEL-NEXT: arith.mulf
+// CHANNEL: arith.maxnumf
+// CHANNEL: arith.minnumf
 // CHANNEL-NEXT: math.roundeven
-// CHANNEL: arith.fptosi
-// CHANNEL: kvq_tile.store_codes
+// CHANNEL-NEXT: arith.fptosi
+// CHANNEL: kvq_tile.store_codes {{.*}} {bits = 4 : i64{{.*}} : tensor<32x32xi32>
 
-// Steps of 16 tokens, in which groups of channels follow each other.
+// Steps of 16 tokens, in which groups of channels follow each other. A whole step is stored at once.
 // TOKEN: func.func @quantize_v
 // TOKEN: scf.for
 // TOKEN: scf.for
 // TOKEN: kvq_tile.reduce min %{{.*}} dim 1 : tensor<16x32xf32> -> tensor<16xf32>
-// TOKEN: kvq_tile.store_codes %{{.*}} {bits = 2 : i64, layout = #kvq_tile.layout<"[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:2">} : tensor<16x128xi32>
+// TOKEN: scf.if
+// TOKEN: kvq_tile.store %{{.*}} : tensor<16xf16>, {{(!kvq_tile.ptr)?}}<f16>, index
+// TOKEN: kvq_tile.prefetch %{{.*}}, 1024
+// TOKEN: kvq_tile.store_codes %{{.*}} {bits = 2 : i64, layout = #kvq_tile.layout<"[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:2">} : tensor<16x32xi32>
+// TOKEN: } else {
+// TOKEN: kvq_tile.store %{{.*}} mask
+// TOKEN: kvq_tile.store_codes
+// TOKEN: }
+
+// Three bits: a word of the high plane holds 32 tokens of V.
+// THREE: kvq_tile.reduce min %{{.*}} dim 1 : tensor<32x32xf32> -> tensor<32xf32>
+// THREE: kvq_tile.store_codes %{{.*}} {bits = 3 : i64, layout = #kvq_tile.layout<"2:[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:2 + 1:[tok.2 tok.3 tok.4 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:2 ch:2">} : tensor<32x32xi32>
 
 // DEQUANTIZE: func.func @dequantize_v(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64)
 // DEQUANTIZE: scf.for

@@ -29,6 +29,36 @@ func.func @f(%p: !kvq_tile.ptr<i8>, %i: index) {
 
 // -----
 
+// codes_c3
+#layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
+func.func @f(%p: !kvq_tile.ptr<i8>, %i: index) {
+  // expected-error @+1 {{is one plane, which codes of 3 bits are not: write planes of 1, 2, 4 or 8 bits}}
+  %x = kvq_tile.codes %p[%i, %i] : !kvq_tile.ptr<i8> -> tensor<32x64xi3, #layout>
+  return
+}
+
+// -----
+
+// store_codes_c2
+#layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
+func.func @f(%p: !kvq_tile.ptr<i8>, %i: index, %c: tensor<32x64xi32>) {
+  // expected-error @+1 {{is one plane, which codes of 3 bits are not}}
+  kvq_tile.store_codes %c, %p[%i] rows %i, %i {bits = 3, layout = #layout} : tensor<32x64xi32>, !kvq_tile.ptr<i8>
+  return
+}
+
+// -----
+
+// store_codes_c1: a strip of channels
+#layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
+func.func @f(%p: !kvq_tile.ptr<i8>, %i: index, %c: tensor<32x48xi32>) {
+  // expected-error @+1 {{codes of type 'tensor<32x48xi32>' do not divide the layout's 64 channels}}
+  kvq_tile.store_codes %c, %p[%i, %i] rows %i, %i {bits = 4, layout = #layout} : tensor<32x48xi32>, !kvq_tile.ptr<i8>
+  return
+}
+
+// -----
+
 // store_codes_c1
 #layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
 func.func @f(%p: !kvq_tile.ptr<i8>, %i: index, %c: tensor<32x32xi32>) {
@@ -42,7 +72,7 @@ func.func @f(%p: !kvq_tile.ptr<i8>, %i: index, %c: tensor<32x32xi32>) {
 // store_codes_c2
 #layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
 func.func @f(%p: !kvq_tile.ptr<i8>, %i: index, %c: tensor<32x64xi32>) {
-  // expected-error @+1 {{bits is 5; use 2, 4 or 8}}
+  // expected-error @+1 {{bits is 5; use 2, 3, 4 or 8}}
   kvq_tile.store_codes %c, %p[%i] rows %i, %i {bits = 5, layout = #layout} : tensor<32x64xi32>, !kvq_tile.ptr<i8>
   return
 }

@@ -65,6 +65,18 @@ func.func @codes(%page: !kvq_tile.ptr<i8>, %token: index, %c0: index, %n: index,
   return
 }
 
+// Planes of 3 bits, and a strip of channels.
+// CHECK-LABEL: func.func @planes
+// CHECK: kvq_tile.codes {{.*}} -> tensor<32x64xi3, #kvq_tile.layout<"2:[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:4 tok:1 + 1:[ch.2 ch.3 tok.4 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:2 ch:4 tok:1">>
+// CHECK: kvq_tile.store_codes %{{.*}}, %{{.*}}[%{{.*}}, %{{.*}}] rows %{{.*}}, %{{.*}} {bits = 3 : i64
+#planes = #kvq_tile.layout<"2:[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:4 tok:1 + 1:[ch.2 ch.3 tok.4 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:2 ch:4 tok:1">
+func.func @planes(%page: !kvq_tile.ptr<i8>, %token: index, %c0: index, %n: index, %q: tensor<32x16xi32>) {
+  %k = kvq_tile.codes %page[%token, %c0] : !kvq_tile.ptr<i8> -> tensor<32x64xi3, #planes>
+  kvq_tile.store_codes %q, %page[%token, %c0] rows %c0, %n {bits = 3, layout = #planes}
+      : tensor<32x16xi32>, !kvq_tile.ptr<i8>
+  return
+}
+
 // CHECK-LABEL: func.func @values
 // CHECK: kvq_tile.unpack %{{.*}} : tensor<32x64xi4, {{.*}}> -> tensor<32x64xi32>
 // CHECK: kvq_tile.dequantize %{{.*}}, %{{.*}}, %{{.*}} axis "channel" : tensor<32x64xi4, {{.*}}>, tensor<1x64xf32> -> tensor<32x64xf32>

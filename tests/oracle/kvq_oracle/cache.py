@@ -15,7 +15,7 @@ from . import attention
 from .page import Page
 from .quantize import Quantized, bad_values, dequantize, round_to
 from .sequence import CutRefused, Rules, Sequence
-from .text import as_cache, body_tokens, cache_bytes, check_shape, default_page_tokens, page_bytes, tail_capacity
+from .text import body_tokens, cache_at, cache_bytes, check_shape, default_page_tokens, page_bytes, tail_capacity
 
 
 class CacheError(Exception):
@@ -48,7 +48,7 @@ class CacheModel:
         self, cache, layers, q_heads, kv_heads, dk, dv, dtype="f32", page_tokens=0, blocks=None, sequences=None,
         attention_window=0, score_cap=0.0, sinks=None,
     ):  # fmt: skip
-        self.cache = as_cache(cache)
+        self.cache = cache_at(cache, dk, dv)
         self.pair = self.cache.pair
         self.layers, self.q_heads, self.kv_heads = layers, q_heads, kv_heads
         self.head_dim = {"K": dk, "V": dv}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layouts (spec section 3): where each code of a page section lives, by a precomputed table of addresses."""
+"""Layouts (spec section 3): where each bit of a page section lives, by a table of addresses for each plane."""
 
 import re
 from dataclasses import dataclass
@@ -60,8 +60,23 @@ def parse_layout(text):
     return Layout(inner, loops)
 
 
+def plane_bits(bits):
+    """layout_c5: bits of each plane, the lowest first."""
+    planes = {2: (2,), 3: (2, 1), 4: (4,), 8: (8,)}
+    if bits not in planes:
+        raise LayoutError(f"The width is {bits}; allowed are 2, 3, 4 and 8.")
+    return planes[bits]
+
+
+def section_text(profile, which, bits, page_tokens, head_dim):
+    """layout_c4: the text of all planes of a section."""
+    widths = plane_bits(bits)
+    maps = [str(make_layout(profile, which, w, page_tokens, head_dim)) for w in widths]
+    return maps[0] if len(maps) == 1 else " + ".join(f"{w}:{text}" for w, text in zip(widths, maps))
+
+
 def make_layout(profile, which, bits, page_tokens, head_dim):
-    """The two profiles of section 3. which: "K" or "V"."""
+    """The map of a plane of so many bits in the two profiles of section 3. which: "K" or "V"."""
     if profile == "kivi":
         along, size, across, count = (
             ("tok", page_tokens, "ch", head_dim) if which == "K" else ("ch", head_dim, "tok", page_tokens)
@@ -71,6 +86,8 @@ def make_layout(profile, which, bits, page_tokens, head_dim):
         return Layout(inner, ((along, size // per_word), (across, count)))
     if profile != "vnni":
         raise LayoutError(f"The profile is '{profile}'; allowed are vnni and kivi.")
+    if bits == 1:
+        return _one_bit(which, page_tokens, head_dim)
     per_byte = 8 // bits
     word, lane = ("ch", "tok") if which == "K" else ("tok", "ch")
     word_size, lane_size = (head_dim, page_tokens) if which == "K" else (page_tokens, head_dim)
@@ -79,6 +96,18 @@ def make_layout(profile, which, bits, page_tokens, head_dim):
     panel = 64 if lane_size % 64 == 0 else lane_size
     loops = ((lane, panel // 16), (word, word_size // (4 * per_byte)), (lane, lane_size // panel))
     return Layout(tuple(inner), loops)
+
+
+def _one_bit(which, page_tokens, head_dim):
+    """The rows "w = 1" of the table of profiles."""
+    panel = lambda size: 64 if size % 64 == 0 else size
+    if which == "K":
+        inner = "ch.2 ch.3 tok.4 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3"
+        tokens = panel(page_tokens)
+        return parse_layout(f"[{inner}] tok:{tokens // 32} ch:{head_dim // 16} tok:{page_tokens // tokens}")
+    inner = "tok.2 tok.3 tok.4 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3"
+    channels = panel(head_dim)
+    return parse_layout(f"[{inner}] ch:{channels // 16} tok:{page_tokens // 32} ch:{head_dim // channels}")
 
 
 @lru_cache(maxsize=None)
@@ -91,17 +120,45 @@ def address_table(profile, which, bits, page_tokens, head_dim):
     return table
 
 
-def pack(codes, table, bits):
-    """layout_c2: codes [tokens, channels] to bytes."""
+@lru_cache(maxsize=None)
+def plane_tables(profile, which, bits, page_tokens, head_dim):
+    """(bits, table of addresses) of each plane, the lowest first."""
+    if profile == "kivi" and len(plane_bits(bits)) > 1:
+        raise LayoutError(f"The width is {bits}; layout_c6: kivi has 2, 4 and 8 bits.")
+    tables = (address_table(profile, which, w, page_tokens, head_dim) for w in plane_bits(bits))
+    return tuple(zip(plane_bits(bits), tables))
+
+
+def pack_plane(fields, table, bits):
+    """layout_c2: fields [tokens, channels] to bytes."""
     flat = np.empty(table.size, np.uint8)
-    flat[table.ravel()] = np.asarray(codes, np.uint8).ravel()
+    flat[table.ravel()] = np.asarray(fields, np.uint8).ravel()
     parts = flat.reshape(-1, 8 // bits)
     shifts = np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
     return np.bitwise_or.reduce(parts << shifts, axis=1)
 
 
-def unpack(data, table, bits):
-    """layout_c3: the inverse of pack."""
+def unpack_plane(data, table, bits):
+    """layout_c3: the inverse of pack_plane."""
     shifts = np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
     flat = (np.asarray(data, np.uint8)[:, None] >> shifts) & np.uint8((1 << bits) - 1)
     return flat.reshape(-1)[table]
+
+
+def pack(codes, planes):
+    """Codes [tokens, channels] to the bytes of a section: its planes one after the other."""
+    codes, parts = np.asarray(codes, np.uint8), []
+    for bits, table in planes:
+        parts.append(pack_plane(codes & np.uint8((1 << bits) - 1), table, bits))
+        codes = codes >> np.uint8(bits % 8)
+    return np.concatenate(parts)
+
+
+def unpack(data, planes):
+    """layout_c3: the inverse of pack."""
+    codes, begin, low = 0, 0, 0
+    for bits, table in planes:
+        end = begin + table.size * bits // 8
+        codes = codes | unpack_plane(data[begin:end], table, bits) << np.uint8(low)
+        begin, low = end, low + bits
+    return codes

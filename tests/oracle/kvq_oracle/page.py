@@ -12,8 +12,8 @@ class Page:
     """P tokens of one KV head. `data` (uint8) is borrowed if given: what is not written stays as it is."""
 
     def __init__(self, pair, page_tokens, dk, dv, profile="vnni", data=None):
-        self.pair = as_pair(pair)
-        check_shape(self.pair, dk, dv, page_tokens)
+        check_shape(as_pair(pair), dk, dv, page_tokens)
+        self.pair = as_pair(pair).at(dk, dv)
         self.page_tokens = page_tokens
         self.head_dim = {"K": dk, "V": dv}
         self.profile = profile
@@ -26,9 +26,9 @@ class Page:
         begin, size = self.map[which, name]
         return self.data[begin : begin + size]
 
-    def _table(self, which):
+    def _planes(self, which):
         bits = self.pair.side(which).bits
-        return layout.address_table(self.profile, which, bits, self.page_tokens, self.head_dim[which])
+        return layout.plane_tables(self.profile, which, bits, self.page_tokens, self.head_dim[which])
 
     def _coefficients(self, which, name):
         """page_c3: the f16 view of scales or minima, [P/g][D] per channel, [D/g][P] per token."""
@@ -39,7 +39,7 @@ class Page:
         return values.reshape(head_dim // side.group, self.page_tokens)
 
     def codes(self, which):
-        return layout.unpack(self.section(which, "codes"), self._table(which), self.pair.side(which).bits)
+        return layout.unpack(self.section(which, "codes"), self._planes(which))
 
     def write_quantized(self, which, first, quantized):
         """Stores Quantized [tokens, channels] as the rows from `first` on."""
@@ -48,7 +48,7 @@ class Page:
             raise ValueError(f"Tokens {first} to {first + count} leave a page of {self.page_tokens}.")
         codes = self.codes(which)
         codes[first : first + count] = quantized.q
-        self.section(which, "codes")[:] = layout.pack(codes, self._table(which), side.bits)
+        self.section(which, "codes")[:] = layout.pack(codes, self._planes(which))
         for name, part in (("scale", quantized.s), ("min", quantized.m)):
             target = self._coefficients(which, name)
             if side.per_channel:

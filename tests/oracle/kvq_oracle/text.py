@@ -2,7 +2,7 @@
 """Cache texts (spec section 1), legal pages (4), frontiers and tails (5, 6). Nothing here touches a tensor's values."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PRESETS = {
     "kivi-2": "k2c32-v2t32/w128,sliding",
@@ -10,11 +10,13 @@ PRESETS = {
     "kvq-8": "k8c32-v8t32/w128,block",
     "kvq-4": "k4c32-v4t32/w128,block",
     "kvq-k4v2": "k4c32-v2t32/w128,block",
+    "kvq-3": "k3c32-v3t32/w128,block",
     "kvq-2": "k2c32-v2t32/w128,block",
 }
 CHUNK_TOKENS = 32  # tail_c1
 MAX_WINDOW = 65536  # text_c3
 MAX_KEEP = 1024  # text_c8
+WHOLE_HEAD = "h"  # text_c9
 DTYPE_BYTES = {"f32": 4, "bf16": 2, "f16": 2}
 
 
@@ -26,7 +28,11 @@ class FormatError(ValueError):
 class Side:
     bits: int
     axis: str  # "c": a group is tokens of one channel; "t": channels of one token
-    group: int
+    group: int | str  # WHOLE_HEAD until D is known
+
+    def at(self, head_dim):
+        """text_c9: the side as pages have it."""
+        return Side(self.bits, self.axis, head_dim) if self.group == WHOLE_HEAD else self
 
     @property
     def levels(self):
@@ -47,6 +53,10 @@ class Pair:
 
     def side(self, which):
         return {"K": self.k, "V": self.v}[which]
+
+    def at(self, dk, dv):
+        """text_c9: the pair as pages have it."""
+        return Pair(self.k.at(dk), self.v.at(dv))
 
     def __str__(self):
         return f"k{self.k}-v{self.v}"
@@ -71,21 +81,23 @@ def _number(digits, what, allowed):
 
 
 def parse_side(text, name="side"):
-    """text_c1, text_c2."""
-    match = re.fullmatch(r"([0-9]*)([A-Za-z]?)([0-9]*)(.*)", text, re.ASCII | re.DOTALL)
+    """text_c1, text_c2, text_c9."""
+    match = re.fullmatch(r"([0-9]*)([A-Za-z]?)(h|[0-9]*)(.*)", text, re.ASCII | re.DOTALL)
     width, axis, digits, rest = match.groups()
     if rest:
         raise FormatError(f"{name} is '{text}' with '{rest}' left over; write width, axis and group as in 4c32.")
-    if width not in ("2", "4", "8"):
-        raise FormatError(f"{name}'s width is '{width}'; allowed are 2, 4 and 8.")
+    if width not in ("2", "3", "4", "8"):
+        raise FormatError(f"{name}'s width is '{width}'; allowed are 2, 3, 4 and 8.")
     if axis not in ("c", "t"):
         raise FormatError(f"{name}'s axis is '{axis}'; allowed are c (per channel) and t (per token).")
+    if axis == "t" and digits == WHOLE_HEAD:
+        return Side(int(width), axis, WHOLE_HEAD)
     if axis == "c":
-        allowed = "32, 64 or 128 per channel"
+        allowed = "32, 64, 128 or 256 per channel"
         group = _number(digits, f"{name}'s group", allowed)
-        legal = group in (32, 64, 128)
+        legal = group in (32, 64, 128, 256)
     else:
-        allowed = "a multiple of 16 up to 256 per token"
+        allowed = "h or a multiple of 16 up to 256 per token"
         group = _number(digits, f"{name}'s group", allowed)
         legal = 16 <= group <= 256 and group % 16 == 0
     if not legal:
@@ -158,6 +170,12 @@ def as_cache(cache):
     return parse_cache(cache) if isinstance(cache, str) else cache
 
 
+def cache_at(cache, dk, dv):
+    """text_c9: the cache with its groups as numbers."""
+    cache = as_cache(cache)
+    return replace(cache, pair=cache.pair.at(dk, dv))
+
+
 def as_pair(pair):
     return parse_pair(pair) if isinstance(pair, str) else pair
 
@@ -226,11 +244,11 @@ def default_page_tokens(pair):
 
 
 def check_shape(pair, dk, dv, page_tokens):
-    """text_c2, page_c1: raises unless the pair fits head sizes and page."""
+    """text_c2, text_c9, page_c1: raises unless the pair fits head sizes and page."""
     for name, side, head_dim in (("K", pair.k, dk), ("V", pair.v, dv)):
         if head_dim % 16 or not 16 <= head_dim <= 256:
             raise FormatError(f"{name}'s head size is {head_dim}; allowed is a multiple of 16 from 16 to 256.")
-        if not side.per_channel and head_dim % side.group:
+        if not side.per_channel and head_dim % side.at(head_dim).group:
             raise FormatError(f"{name}'s group is {side.group}; per token it must divide the head size {head_dim}.")
     legal = legal_page_tokens(pair)
     if page_tokens not in legal:
@@ -240,6 +258,7 @@ def check_shape(pair, dk, dv, page_tokens):
 def page_map(pair, page_tokens, dk, dv):
     """page_c2, page_c3: byte offsets of the sections and the page's size, by name."""
     offsets, offset = {}, 0
+    pair = pair.at(dk, dv)
     for which, side, head_dim in (("K", pair.k, dk), ("V", pair.v, dv)):
         codes = page_tokens * head_dim * side.bits // 8
         coefficients = 2 * (page_tokens * head_dim // side.group)

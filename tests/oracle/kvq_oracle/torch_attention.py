@@ -7,7 +7,7 @@ is what the accuracy of the product is judged against. It refuses padding: it is
 
 import torch
 
-from .text import as_cache, frontier
+from .text import as_cache, cache_at, frontier
 
 QUERY_CHUNK = 256  # bounds the score matrices to a few tens of megabytes
 
@@ -73,7 +73,7 @@ def attention(q, k, v, cache, scale=None, *, window=0, score_cap=0.0, sinks=None
 
     window: attention window, 0 is none. score_cap: 0 is none. sinks [Hq]. raw: the queries are one step of raw prefill.
     """
-    cache = as_cache(cache)
+    cache = cache_at(cache, k.shape[-1], v.shape[-1])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     (_, q_heads, queries, _), (kv_heads, tokens) = q.shape, k.shape[1:3]
     q = q.float().unflatten(1, (kv_heads, q_heads // kv_heads))

@@ -135,6 +135,16 @@ std::string levelText(const mlir::kvq::cpu::CpuLevel *level) {
   return name;
 }
 
+int codeAt(const std::vector<uint8_t> &page, const kvq::SectionLayout &section, int64_t token, int64_t channel) {
+  int code = 0;
+  for (size_t i = 0; i < section.planes.size(); ++i) {
+    const kvq::Plane &plane = section.planes[i];
+    const std::vector<uint8_t> bytes(page.begin() + section.planeOffset(i), page.end());
+    code |= codeAt(bytes, plane.map, plane.bits, token, channel) << section.planeShift(i);
+  }
+  return code;
+}
+
 class Dot : public testing::TestWithParam<std::tuple<const mlir::kvq::cpu::CpuLevel *, Case>> {};
 static const auto dotName = [](const auto &info) {
   std::ostringstream os;
@@ -198,22 +208,26 @@ TEST_P(Dot, dot_c1_equals_its_definition) {
 
 class StoreCodes
     : public testing::TestWithParam<std::tuple<const mlir::kvq::cpu::CpuLevel *, int, kvq::Profile, kvq::Side>> {};
-INSTANTIATE_TEST_SUITE_P(All, StoreCodes,
+std::string storeName(const testing::TestParamInfo<StoreCodes::ParamType> &info) {
+  std::string level = levelText(std::get<0>(info.param));
+  bool vnni = std::get<2>(info.param) == kvq::Profile::Vnni, k = std::get<3>(info.param) == kvq::Side::K;
+  return level + "_b" + std::to_string(std::get<1>(info.param)) + (vnni ? "_vnni" : "_kivi") + (k ? "_k" : "_v");
+}
+INSTANTIATE_TEST_SUITE_P(OnePlane, StoreCodes,
                          testing::Combine(testing::ValuesIn(hostLevels()), testing::Values(2, 4, 8),
                                           testing::Values(kvq::Profile::Vnni, kvq::Profile::Kivi),
                                           testing::Values(kvq::Side::K, kvq::Side::V)),
-                         [](const auto &info) {
-                           std::string level = levelText(std::get<0>(info.param));
-                           bool vnni = std::get<2>(info.param) == kvq::Profile::Vnni;
-                           bool k = std::get<3>(info.param) == kvq::Side::K;
-                           return level + "_b" + std::to_string(std::get<1>(info.param)) + (vnni ? "_vnni" : "_kivi") +
-                                  (k ? "_k" : "_v");
-                         });
+                         storeName);
+INSTANTIATE_TEST_SUITE_P(TwoPlanes, StoreCodes,
+                         testing::Combine(testing::ValuesIn(hostLevels()), testing::Values(3),
+                                          testing::Values(kvq::Profile::Vnni),
+                                          testing::Values(kvq::Side::K, kvq::Side::V)),
+                         storeName);
 
 TEST_P(StoreCodes, layout_c3_packs_the_named_rows_and_keeps_all_other_bits) {
   auto [level, bits, profile, side] = GetParam();
   constexpr int64_t kChannels = 80, kRows = 32;
-  kvq::Layout layout = kvq::makeLayout(profile, side, bits, kTokens, kChannels);
+  kvq::SectionLayout layout = kvq::makeSectionLayout(profile, side, bits, kTokens, kChannels);
   std::string codes = type({kRows, kChannels}, "i32");
   std::string text = "func.func @f(%codes_p: !kvq_tile.ptr<i32>, %page: !kvq_tile.ptr<i8>, %token: i64, %b: i64, "
                      "%e: i64) attributes {kvq_tile.kernel} {\n"
@@ -241,10 +255,49 @@ TEST_P(StoreCodes, layout_c3_packs_the_named_rows_and_keeps_all_other_bits) {
     for (int64_t t = 0; t < kTokens; ++t)
       for (int64_t ch = 0; ch < kChannels; ++ch) {
         bool written = t >= 32 + begin && t < 32 + end;
-        int expected = written ? values[(t - 32) * kChannels + ch] : codeAt(before, layout, bits, t, ch);
-        ASSERT_EQ(codeAt(page, layout, bits, t, ch), expected) << "token " << t << " channel " << ch;
+        int expected = written ? values[(t - 32) * kChannels + ch] : codeAt(before, layout, t, ch);
+        ASSERT_EQ(codeAt(page, layout, t, ch), expected) << "token " << t << " channel " << ch;
       }
   }
+}
+
+// A strip of 16 channels of every row: no row's validity is in question, and no other channel is touched.
+TEST_P(StoreCodes, store_codes_c1_packs_a_strip_of_channels) {
+  auto [level, bits, profile, side] = GetParam();
+  constexpr int64_t kChannels = 80, kRows = 32, kStrip = 16;
+  kvq::SectionLayout layout = kvq::makeSectionLayout(profile, side, bits, kTokens, kChannels);
+  std::string codes = type({kRows, kStrip}, "i32");
+  std::string text =
+      "func.func @f(%codes_p: !kvq_tile.ptr<i32>, %page: !kvq_tile.ptr<i8>, %t: i64, %c: i64) attributes "
+      "{kvq_tile.kernel} {\n"
+      "  %i = kvq_tile.iota : tensor<32xindex>\n  %s = arith.constant dense<16> : tensor<32xindex>\n"
+      "  %o = arith.muli %i, %s : tensor<32xindex>\n  %q = kvq_tile.load %codes_p[%o] : "
+      "!kvq_tile.ptr<i32>, tensor<32xindex> -> " +
+      codes +
+      "\n  %token = arith.index_cast %t : i64 to index\n  %ch = arith.index_cast %c : i64 to index\n"
+      "  %c0 = arith.constant 0 : index\n  %c32 = arith.constant 32 : index\n"
+      "  kvq_tile.store_codes %q, %page[%token, %ch] rows %c0, %c32 {bits = " +
+      std::to_string(bits) + ", layout = #kvq_tile.layout<\"" + layout.toText() + "\">} : " + codes +
+      ", !kvq_tile.ptr<i8>\n  return\n}\n";
+  std::mt19937 random(12);
+  std::vector<int32_t> values(kRows * kStrip);
+  for (int32_t &v : values)
+    v = static_cast<int32_t>(random() & ((1u << bits) - 1));
+  std::vector<uint8_t> before(kTokens * kChannels * bits / 8);
+  for (uint8_t &byte : before)
+    byte = static_cast<uint8_t>(random());
+  for (int64_t token : {0, 32})
+    for (int64_t channel = 0; channel < kChannels; channel += kStrip) {
+      std::vector<uint8_t> page = before;
+      run(text, level,
+          {word(values.data()), word(page.data()), static_cast<uint64_t>(token), static_cast<uint64_t>(channel)}, 1);
+      for (int64_t t = 0; t < kTokens; ++t)
+        for (int64_t ch = 0; ch < kChannels; ++ch) {
+          bool written = t >= token && t < token + kRows && ch >= channel && ch < channel + kStrip;
+          int expected = written ? values[(t - token) * kStrip + ch - channel] : codeAt(before, layout, t, ch);
+          ASSERT_EQ(codeAt(page, layout, t, ch), expected) << "token " << t << " channel " << ch;
+        }
+    }
 }
 
 } // namespace
