@@ -24,7 +24,7 @@ tile::DotOp TileEmitter::integerDotOf(tile::CoeffOp op) {
   if (!op.getRound() || !op->hasOneUse())
     return {};
   auto dot = dyn_cast<tile::DotOp>(*op->user_begin());
-  return dot && dot.getCoeff() == op.getResult() && isOverWords(dot, /*bytePlanes=*/true) ? dot : tile::DotOp();
+  return dot && dot.getCoeff() == op.getResult() && isOverByteParts(dot) ? dot : tile::DotOp();
 }
 
 bool TileEmitter::takesIntegers(tile::DotOp op) {

@@ -40,15 +40,6 @@ namespace {
 struct WordForm {
   ::kvq::Dim fieldDim;
   SmallVector<int64_t> position; // of field i along fieldDim
-
-  // Whether byte j of the word, at its bits of plane e, is position 4e + j (IntegerForm.h).
-  bool hasBytePlanes(int64_t bits) const {
-    int64_t planes = 8 / bits;
-    for (auto [field, at] : llvm::enumerate(position))
-      if (at != static_cast<int64_t>(field) % planes * 4 + static_cast<int64_t>(field) / planes)
-        return false;
-    return true;
-  }
 };
 
 FailureOr<WordForm> wordForm(const ::kvq::Layout &layout, int64_t bits) {
@@ -352,7 +343,7 @@ FailureOr<TileEmitter::Buffer> TileEmitter::floatOperand(tile::DotOp op) {
   if (center == 0)
     return x;
   Buffer centred = allocate(x.shape, x.element);
-  forEachVector(x.shape, [&](ArrayRef<Value> index, int64_t lanes) {
+  forEachVector(x.shape, /*unroll=*/false, [&](ArrayRef<Value> index, int64_t lanes) {
     Value value = evalBuffer(x, index, lanes);
     value = b.create<arith::SubFOp>(value, splat(value.getType(), center));
     storeVector(value, address(centred.ptr, x.element, add(mul(index[0], x.shape[1]), index[1])));
@@ -360,9 +351,9 @@ FailureOr<TileEmitter::Buffer> TileEmitter::floatOperand(tile::DotOp op) {
   return centred;
 }
 
-// Whether a dot's codes lie in words that register tiles take: fields along the contracted dimension, lanes along the
-// other; with bytePlanes as integer multiplications want them.
-bool TileEmitter::isOverWords(tile::DotOp op, bool bytePlanes) {
+// Whether a dot's codes lie in words that register tiles of f32 take: fields along the contracted dimension, lanes
+// along the other.
+bool TileEmitter::isOverWords(tile::DotOp op) {
   auto x = cast<RankedTensorType>(op.getX().getType());
   if (!tile::getLayout(x))
     return false;
@@ -370,19 +361,21 @@ bool TileEmitter::isOverWords(tile::DotOp op, bool bytePlanes) {
   FailureOr<WordForm> form = wordForm(tile::parseLayoutAttr(tile::getLayout(x)), bits);
   int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
   ::kvq::Dim contractDim = op.getContract() == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
-  return succeeded(form) && form->fieldDim == contractDim && (length / groups) % (32 / bits) == 0 &&
-         (!bytePlanes || form->hasBytePlanes(bits));
+  return succeeded(form) && form->fieldDim == contractDim && (length / groups) % (32 / bits) == 0;
 }
 
 // Steps of a dot's register tiles over words, with which a prefetch may be spread; 0 where it goes another way.
 int64_t TileEmitter::wordSteps(tile::DotOp op) {
-  if (!isOverWords(op))
-    return 0;
   auto x = cast<RankedTensorType>(op.getX().getType()), result = cast<RankedTensorType>(op.getType());
   auto [tileRows, tileVectors] = registerTile(op);
-  int64_t columnTiles = result.getDimSize(1) / (tileVectors * dotLanes(op));
-  int64_t rowTiles = takesIntegers(op) ? 1 : result.getDimSize(0) / tileRows; // integers: first tile or cutting only
-  return rowTiles * columnTiles * (x.getDimSize(op.getContract()) / (32 / x.getElementTypeBitWidth()));
+  int64_t columnTiles = result.getDimSize(1) / (tileVectors * dotLanes(op)), length = x.getDimSize(op.getContract());
+  if (takesIntegers(op)) { // the first tile of rows, or the cutting before all of them
+    auto planes = packedPlanes(tile::parseSectionAttr(tile::getLayout(x), x.getElementTypeBitWidth()));
+    return columnTiles * (length / codesPerStep(planes));
+  }
+  if (!isOverWords(op))
+    return 0;
+  return result.getDimSize(0) / tileRows * columnTiles * (length / (32 / x.getElementTypeBitWidth()));
 }
 
 LogicalResult TileEmitter::emitDot(tile::DotOp op) {

@@ -17,60 +17,123 @@ using namespace mlir::kvq::cpu;
 struct TileEmitter::IntegerPanel {
   RoundedCoeff coeff;
   Packed codes;
-  int64_t contract, contracted, lanes, bits;
+  int64_t contract, contracted, lanes, codesPerStep;
   int64_t tileRows, tileVectors;
   Buffer cut; // operands [step][operand][vector][lane] of one column panel; no pointer where they are cut on the way
 
-  int64_t codesPerWord() const { return 32 / bits; }
-  int64_t operandsPerWord() const { return codesPerWord() / coeff.form.codesPerOperand(); }
-  int64_t words() const { return contracted / codesPerWord(); }
+  int64_t operandsPerStep() const { return codesPerStep / coeff.form.codesPerOperand(); }
+  int64_t steps() const { return contracted / codesPerStep; }
+  ::kvq::Dim contractedDim() const { return contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel; }
+  ::kvq::Dim resultDim() const { return contract == 0 ? ::kvq::Dim::Channel : ::kvq::Dim::Token; }
+  Value origin(::kvq::Dim dim) const { return dim == ::kvq::Dim::Token ? codes.token : codes.channel; }
 };
 
-// Operand number `index` of a vector of words.
-Value TileEmitter::cutOperand(const IntegerPanel &panel, Value words, int64_t index) {
-  Type type = words.getType();
-  const IntegerForm &form = panel.coeff.form;
-  int64_t perPlane = form.operandsPerPlane();
-  int64_t shift = index / perPlane * panel.bits + index % perPlane * 8;
-  int64_t mask = ((int64_t(1) << panel.bits) - 1) * (form.usesPairs() ? 0x00010001 : 0x01010101);
-  if (shift > 0)
-    words = b.create<arith::ShRUIOp>(words, splatInt(type, shift));
-  if (form.movedCodes)
-    return b.create<arith::XOrIOp>(words, splatInt(type, static_cast<int32_t>(0x80808080)));
-  return mask == 0xffffffff ? words : b.create<arith::AndIOp>(words, splatInt(type, static_cast<int32_t>(mask)));
+// Codes of a lane in one step: those of a word of the widest plane. Narrower planes have more in a word, of which a
+// step takes its part.
+static int64_t stepCodes(ArrayRef<int64_t> planeBits) { return 32 / *llvm::max_element(planeBits); }
+
+// Whether address bits of a plane are, from the lowest: what selects a byte's part in a step (contracted bits 2 ..),
+// what selects the step's part of a byte, the byte (contracted bits 0, 1), the lane (result bits 0 to 3).
+static bool hasByteParts(const ::kvq::Layout &map, int64_t bits, int64_t codes, ::kvq::Dim contracted) {
+  int64_t inByte = llvm::Log2_64(8 / bits), inStep = llvm::Log2_64(codes / 4);
+  if (static_cast<int64_t>(map.inner.size()) < inByte + 6 ||
+      llvm::any_of(map.inner, [](const auto &xors) { return xors.size() != 1; }))
+    return false;
+  auto isBit = [&](int64_t at, bool ofContracted, int64_t bit) {
+    const ::kvq::IndexBit &index = map.inner[at][0];
+    return (index.dim == contracted) == ofContracted && index.bit == bit;
+  };
+  for (int64_t i = 0; i < inStep; ++i)
+    if (!isBit(i, true, 2 + i))
+      return false;
+  for (int64_t i = 0; i < 4; ++i)
+    if (!isBit(inByte + 2 + i, false, i))
+      return false;
+  return isBit(inByte, true, 0) && isBit(inByte + 1, true, 1);
 }
 
-// The words of result columns `columns` at contracted index `begin`.
-SmallVector<Value> TileEmitter::loadWords(const IntegerPanel &panel, Value begin, ArrayRef<Value> columnAddresses) {
-  ::kvq::Dim dim = panel.contract == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
-  Value origin = panel.contract == 0 ? panel.codes.token : panel.codes.channel;
-  Value step = codeAddress(panel.codes.layout, dim, add(origin, begin));
-  SmallVector<Value> words;
-  for (Value column : columnAddresses) {
-    Value bytes = div(mul(add(step, column), panel.bits), 8);
-    words.push_back(loadVector(address(panel.codes.base, b.getI8Type(), bytes), b.getI32Type(), panel.lanes));
+// Whether a dot's codes lie as integer multiplications take them (IntegerForm.h).
+bool TileEmitter::isOverByteParts(tile::DotOp op) {
+  auto x = cast<RankedTensorType>(op.getX().getType());
+  if (!tile::getLayout(x))
+    return false;
+  SmallVector<PackedPlane> planes =
+      packedPlanes(tile::parseSectionAttr(tile::getLayout(x), x.getElementTypeBitWidth()));
+  int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
+  int64_t codes = codesPerStep(planes);
+  ::kvq::Dim contracted = op.getContract() == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
+  return (x.getDimSize(op.getContract()) / groups) % codes == 0 && llvm::all_of(planes, [&](const PackedPlane &plane) {
+           return hasByteParts(plane.map, plane.bits, codes, contracted);
+         });
+}
+
+int64_t TileEmitter::codesPerStep(ArrayRef<PackedPlane> planes) {
+  return stepCodes(llvm::map_to_vector(planes, [](const PackedPlane &plane) { return plane.bits; }));
+}
+
+// Operand number `index` of a vector's words, one of each plane.
+Value TileEmitter::cutOperand(const IntegerPanel &panel, ArrayRef<Value> words, int64_t index) {
+  const IntegerForm &form = panel.coeff.form;
+  int64_t perPlane = form.operandsPerPlane();
+  Value codes;
+  for (auto [plane, word] : llvm::zip(panel.codes.planes, words)) {
+    Type type = word.getType();
+    int64_t right = index / perPlane * plane.bits + index % perPlane * 8 - plane.shift;
+    int64_t mask = ((int64_t(1) << plane.bits) - 1) * (form.usesPairs() ? 0x00010001 : 0x01010101) << plane.shift;
+    Value part = word;
+    if (right > 0)
+      part = b.create<arith::ShRUIOp>(part, splatInt(type, right));
+    if (right < 0)
+      part = b.create<arith::ShLIOp>(part, splatInt(type, -right));
+    if (mask != 0xffffffff)
+      part = b.create<arith::AndIOp>(part, splatInt(type, static_cast<int32_t>(mask)));
+    codes = codes ? b.create<arith::OrIOp>(codes, part).getResult() : part;
+  }
+  if (form.movedCodes)
+    codes = b.create<arith::XOrIOp>(codes, splatInt(codes.getType(), static_cast<int32_t>(0x80808080)));
+  return codes;
+}
+
+// The words of one step at contracted index `begin`: of every vector, one of each plane.
+SmallVector<SmallVector<Value>> TileEmitter::loadWords(const IntegerPanel &panel, Value begin,
+                                                       ArrayRef<SmallVector<Value>> columnAddresses) {
+  SmallVector<SmallVector<Value>> words(columnAddresses.size());
+  for (auto [p, plane] : llvm::enumerate(panel.codes.planes)) {
+    Value step = codeAddress(plane.map, panel.contractedDim(), add(panel.origin(panel.contractedDim()), begin));
+    for (auto [v, columns] : llvm::enumerate(columnAddresses)) {
+      Value bit = mul(add(step, columns[p]), plane.bits);
+      Value at = address(panel.codes.base, b.getI8Type(), add(div(bit, 8), constant(plane.offset)));
+      Value word = loadVector(at, b.getI32Type(), panel.lanes);
+      if (8 / plane.bits > panel.codesPerStep / 4) { // the step's part of each byte
+        Value within = b.create<arith::IndexCastOp>(b.getI32Type(), b.create<arith::AndIOp>(bit, constant(7)));
+        word = b.create<arith::ShRUIOp>(word, b.create<vector::BroadcastOp>(word.getType(), within));
+      }
+      words[v].push_back(word);
+    }
   }
   return words;
 }
 
-SmallVector<Value> TileEmitter::columnAddresses(const IntegerPanel &panel, Value column) {
-  ::kvq::Dim dim = panel.contract == 0 ? ::kvq::Dim::Channel : ::kvq::Dim::Token;
-  Value origin = panel.contract == 0 ? panel.codes.channel : panel.codes.token;
-  SmallVector<Value> addresses;
-  for (int64_t v = 0; v < panel.tileVectors; ++v)
-    addresses.push_back(codeAddress(panel.codes.layout, dim, add(origin, add(column, constant(v * panel.lanes)))));
+// What the result columns of each vector add to an address, in each plane.
+SmallVector<SmallVector<Value>> TileEmitter::columnAddresses(const IntegerPanel &panel, Value column) {
+  SmallVector<SmallVector<Value>> addresses(panel.tileVectors);
+  for (auto [v, ofVector] : llvm::enumerate(addresses))
+    for (const PackedPlane &plane : panel.codes.planes) {
+      Value at = add(column, constant(static_cast<int64_t>(v) * panel.lanes));
+      ofVector.push_back(codeAddress(plane.map, panel.resultDim(), add(panel.origin(panel.resultDim()), at)));
+    }
   return addresses;
 }
 
 void TileEmitter::cutColumnPanel(const IntegerPanel &panel, Value column, Value firstStep) {
-  SmallVector<Value> addresses = columnAddresses(panel, column);
-  loop(0, panel.words(), 1, [&](Value step) {
+  SmallVector<SmallVector<Value>> addresses = columnAddresses(panel, column);
+  loop(0, panel.steps(), 1, [&](Value step) {
     if (firstStep)
       prefetchShare(add(firstStep, step));
-    SmallVector<Value> words = loadWords(panel, mul(step, panel.codesPerWord()), addresses);
-    for (int64_t index = 0; index < panel.operandsPerWord(); ++index)
+    SmallVector<SmallVector<Value>> words = loadWords(panel, mul(step, panel.codesPerStep), addresses);
+    for (int64_t index = 0; index < panel.operandsPerStep(); ++index)
       for (int64_t v = 0; v < panel.tileVectors; ++v) {
-        Value at = add(mul(step, panel.operandsPerWord() * panel.tileVectors * panel.lanes),
+        Value at = add(mul(step, panel.operandsPerStep() * panel.tileVectors * panel.lanes),
                        constant((index * panel.tileVectors + v) * panel.lanes));
         storeVector(cutOperand(panel, words[v], index), address(panel.cut.ptr, b.getI32Type(), at));
       }
@@ -81,7 +144,7 @@ void TileEmitter::cutColumnPanel(const IntegerPanel &panel, Value column, Value 
 class TileEmitter::IntegerSteps {
 public:
   IntegerSteps(TileEmitter &emitter, const IntegerPanel &panel, Value row, ArrayRef<Value> sets,
-               ArrayRef<Value> addresses)
+               ArrayRef<SmallVector<Value>> addresses)
       : e(emitter), b(emitter.b), panel(panel), addresses(addresses), math(emitter.b, emitter.level, panel.coeff.form) {
     // Where the coefficients of a row begin; one place for all vectors where they share a set.
     for (int64_t r = 0; r < panel.tileRows; ++r)
@@ -92,11 +155,11 @@ public:
     setCount = sets.size();
   }
 
-  // Sums over words begin .. begin + words - 1, for one limb of the coefficients, onto `sums`.
+  // Sums over `count` steps from `begin` on, for one limb of the coefficients, onto `sums`.
   void run(SmallVectorImpl<Value> &sums, Value begin, int64_t words, int64_t limb, Value firstStep) {
     bool halves = panel.coeff.form.kind == IntegerDot::Halves;
     // As many words as halves can be summed for without overflow.
-    int64_t count = halves ? divisor(words, panel.coeff.form.halvesRun / panel.operandsPerWord()) : 1;
+    int64_t count = halves ? divisor(words, panel.coeff.form.halvesRun / panel.operandsPerStep()) : 1;
     carry(sums, begin, words, count, /*unroll=*/1, [&](SmallVectorImpl<Value> &carried, Value step) {
       if (!halves)
         return advance(carried, step, limb, firstStep);
@@ -139,19 +202,19 @@ private:
   void advance(SmallVectorImpl<Value> &sums, Value step, int64_t limb, Value firstStep) {
     if (firstStep)
       e.prefetchShare(e.add(firstStep, step));
-    SmallVector<Value> words;
+    SmallVector<SmallVector<Value>> words;
     if (!panel.cut.ptr)
-      words = e.loadWords(panel, e.mul(step, panel.codesPerWord()), addresses);
-    for (int64_t index = 0; index < panel.operandsPerWord(); ++index) {
+      words = e.loadWords(panel, e.mul(step, panel.codesPerStep), addresses);
+    for (int64_t index = 0; index < panel.operandsPerStep(); ++index) {
       SmallVector<Value> codes;
       for (int64_t v = 0; v < panel.tileVectors; ++v)
         codes.push_back(panel.cut.ptr ? loadCut(step, index, v) : e.cutOperand(panel, words[v], index));
-      multiplyRows(sums, codes, e.add(e.mul(step, panel.operandsPerWord()), e.constant(index)), limb);
+      multiplyRows(sums, codes, e.add(e.mul(step, panel.operandsPerStep()), e.constant(index)), limb);
     }
   }
 
   Value loadCut(Value step, int64_t index, int64_t v) {
-    int64_t perStep = panel.operandsPerWord() * panel.tileVectors * panel.lanes;
+    int64_t perStep = panel.operandsPerStep() * panel.tileVectors * panel.lanes;
     Value at = e.add(e.mul(step, perStep), e.constant((index * panel.tileVectors + v) * panel.lanes));
     return e.loadVector(e.address(panel.cut.ptr, b.getI32Type(), at), b.getI32Type(), panel.lanes);
   }
@@ -175,7 +238,7 @@ private:
   TileEmitter &e;
   ImplicitLocOpBuilder &b;
   const IntegerPanel &panel;
-  ArrayRef<Value> addresses;
+  ArrayRef<SmallVector<Value>> addresses;
   IntegerMath math;
   SmallVector<Value> lines;
   int64_t setCount = 1;
@@ -184,7 +247,7 @@ private:
 // Sums over group number `group` of the contracted dimension.
 SmallVector<Value> TileEmitter::integerGroup(const IntegerPanel &panel, IntegerSteps &steps, Value group,
                                              Value firstStep) {
-  int64_t words = panel.words() / panel.coeff.groups;
+  int64_t words = panel.steps() / panel.coeff.groups;
   Type ints = vectorOf(b.getI32Type(), panel.lanes);
   SmallVector<Value> sums(panel.tileRows * panel.tileVectors, splatInt(ints, 0));
   for (int64_t limb = 0; limb < panel.coeff.form.limbs; ++limb) {
@@ -208,7 +271,7 @@ void TileEmitter::emitIntegerTile(tile::DotOp op, const IntegerPanel &panel, con
     if (v == 0 || !shared)
       sets.push_back(coefficientSet(op, columns[v]));
   }
-  SmallVector<Value> addresses = columnAddresses(panel, column);
+  SmallVector<SmallVector<Value>> addresses = columnAddresses(panel, column);
   IntegerSteps steps(*this, panel, row, sets, addresses);
   auto perRow = [&](const Buffer &of, int64_t i, Value group) { // a number of row and set, in all lanes
     Value set = sets[shared ? 0 : i % vectors], line = add(mul(set, panel.coeff.rows), add(row, constant(i / vectors)));
@@ -251,15 +314,15 @@ void TileEmitter::emitIntegerDot(tile::DotOp op, const Packed &codes, const Roun
   panel.contract = op.getContract();
   panel.contracted = panel.contract == 0 ? codes.tokens : codes.channels;
   panel.lanes = dotLanes(op);
-  panel.bits = codes.bits;
+  panel.codesPerStep = codesPerStep(codes.planes);
   std::tie(panel.tileRows, panel.tileVectors) = registerTile(op);
-  int64_t rows = out.shape[0], rowTiles = rows / panel.tileRows, words = panel.words();
+  int64_t rows = out.shape[0], rowTiles = rows / panel.tileRows, steps = panel.steps();
   bool cutOnce = rowTiles > 1;
   if (cutOnce)
-    panel.cut = allocate({words * panel.operandsPerWord() * panel.tileVectors * panel.lanes}, b.getI32Type());
+    panel.cut = allocate({steps * panel.operandsPerStep() * panel.tileVectors * panel.lanes}, b.getI32Type());
   bool prefetches = prefetch.linesPerStep > 0;
   loop(0, out.shape[1], panel.tileVectors * panel.lanes, [&](Value column) {
-    Value firstStep = prefetches ? mul(div(column, panel.tileVectors * panel.lanes), words) : Value();
+    Value firstStep = prefetches ? mul(div(column, panel.tileVectors * panel.lanes), steps) : Value();
     if (cutOnce)
       cutColumnPanel(panel, column, firstStep);
     loop(0, rows, panel.tileRows,

@@ -407,10 +407,7 @@ int64_t TileEmitter::lanesFor(int64_t extent) {
 
 int64_t TileEmitter::wideLanesFor(int64_t extent) {
   int64_t lanes = lanesFor(extent);
-  for (int64_t times : {4, 2})
-    if (lanes == level.lanes && extent % (times * lanes) == 0)
-      return times * lanes;
-  return lanes;
+  return lanes == level.lanes ? unrolled(extent, lanes) : lanes;
 }
 
 TileEmitter::Buffer TileEmitter::allocate(ArrayRef<int64_t> shape, Type element) {

@@ -121,7 +121,7 @@ private:
   Panel packedPanel(tile::DotOp op, const Packed &codes, ArrayRef<int64_t> position, const Buffer &coeff);
   Panel floatPanel(tile::DotOp op, const Buffer &values, const Buffer &coeff);
   FailureOr<Buffer> floatOperand(tile::DotOp op);
-  bool isOverWords(tile::DotOp op, bool bytePlanes = false);
+  bool isOverWords(tile::DotOp op);
   void emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out);
   void emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows, Value column,
                         int64_t vectors, Value firstStep);
@@ -144,9 +144,12 @@ private:
                        Value firstStep);
   SmallVector<Value> integerGroup(const IntegerPanel &panel, IntegerSteps &steps, Value group, Value firstStep);
   void cutColumnPanel(const IntegerPanel &panel, Value column, Value firstStep);
-  Value cutOperand(const IntegerPanel &panel, Value words, int64_t index);
-  SmallVector<Value> loadWords(const IntegerPanel &panel, Value begin, ArrayRef<Value> columnAddresses);
-  SmallVector<Value> columnAddresses(const IntegerPanel &panel, Value column);
+  Value cutOperand(const IntegerPanel &panel, ArrayRef<Value> words, int64_t index);
+  SmallVector<SmallVector<Value>> loadWords(const IntegerPanel &panel, Value begin,
+                                            ArrayRef<SmallVector<Value>> columnAddresses);
+  SmallVector<SmallVector<Value>> columnAddresses(const IntegerPanel &panel, Value column);
+  bool isOverByteParts(tile::DotOp op);
+  static int64_t codesPerStep(ArrayRef<PackedPlane> planes);
 
   // EmitCodes.cpp
   Value codeAddress(const ::kvq::Layout &layout, ::kvq::Dim dim, Value index);

@@ -57,7 +57,7 @@ std::vector<Case> cases() {
 std::vector<Case> roundedCases() {
   std::vector<Case> result;
   int turn = 0;
-  for (int bits : {2, 4, 8})
+  for (int bits : {2, 3, 4, 8})
     for (auto side : {kvq::Side::K, kvq::Side::V})
       for (const char *round : {"si8", "ui8", "si16", "ui16"}) {
         int first = (turn + turn / 4) % 4; // every width and rounding meets every shape
@@ -97,7 +97,7 @@ std::string loadTile(const std::string &name, int64_t rows, int64_t columns) {
 }
 
 // out = dot(codes, coeff(x, sets), acc [, scale]). With more than one set the coefficients are x times `factors`.
-std::string dotProgram(const Case &c, const kvq::Layout &layout) {
+std::string dotProgram(const Case &c, const kvq::SectionLayout &layout) {
   int64_t contracted = c.contract == 1 ? c.channels : c.tokens, results = c.contract == 1 ? c.tokens : c.channels;
   std::string packed =
       type({c.tokens, c.channels}, "i" + std::to_string(c.bits) + ", #kvq_tile.layout<\"" + layout.toText() + "\">");
@@ -158,7 +158,7 @@ INSTANTIATE_TEST_SUITE_P(Rounded, Dot,
 
 TEST_P(Dot, dot_c1_equals_its_definition) {
   auto [level, c] = GetParam();
-  kvq::Layout layout = kvq::makeLayout(c.profile, c.side, c.bits, kTokens, c.channels);
+  kvq::SectionLayout layout = kvq::makeSectionLayout(c.profile, c.side, c.bits, kTokens, c.channels);
   int64_t contracted = c.contract == 1 ? c.channels : c.tokens, results = c.contract == 1 ? c.tokens : c.channels;
   std::mt19937 random(7);
   std::uniform_real_distribution<float> uniform(c.round.starts_with("u") ? 0 : -1, 1);
@@ -188,8 +188,7 @@ TEST_P(Dot, dot_c1_equals_its_definition) {
     for (int64_t n = 0; n < results; ++n) {
       double expected = acc[r * results + n], size = std::fabs(expected), largest = 0, reach = 0;
       for (int64_t i = 0; i < contracted; ++i) {
-        int code =
-            c.contract == 1 ? codeAt(page, layout, c.bits, token + n, i) : codeAt(page, layout, c.bits, token + i, n);
+        int code = c.contract == 1 ? codeAt(page, layout, token + n, i) : codeAt(page, layout, token + i, n);
         double coeff = static_cast<double>(x[r * contracted + i]) * factor[n * c.sets / results * contracted + i];
         double rest = code - c.center();
         if (c.groups)
