@@ -98,8 +98,8 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
   return Status::ok();
 }
 
-Result<const Kernel *> Cache::kernel(CacheKernel which) {
-  KernelRef &slot = kernels_[static_cast<int>(which)];
+Result<const Kernel *> Cache::kernel(int which) {
+  KernelRef &slot = kernels_[which];
   if (!slot) {
     auto opened = device_->open(kernelRequest(config_, which));
     if (!opened.isOk())
@@ -117,10 +117,10 @@ Status Cache::prepare(const std::function<void(const KernelInfo &)> &progress) {
     Status status;
   } job{*this, progress, {}, {}};
   device_->parallel().run(
-      kCacheKernels,
+      cacheKernels(config_),
       [](void *data, int64_t index) {
         auto &job = *static_cast<Job *>(data);
-        auto kernel = job.cache.kernel(static_cast<CacheKernel>(index));
+        auto kernel = job.cache.kernel(static_cast<int>(index));
         std::lock_guard<std::mutex> lock(job.mutex);
         if (!kernel.isOk())
           job.status = kernel.status();

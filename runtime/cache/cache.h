@@ -92,7 +92,8 @@ private:
   Cache(std::shared_ptr<Device> device, const CacheConfig &config, void *memory);
   Status checkSequence(int sequence) const;
   Status checkChangeable(int sequence) const; // it exists and takes no part in an open step
-  Result<const Kernel *> kernel(CacheKernel which);
+  Result<const Kernel *> kernel(int which);
+  Result<const Kernel *> kernel(CacheKernel which) { return kernel(static_cast<int>(which)); }
   uint8_t *tailK(int layer) const { return memory_ + geometry_.tailKOffset(layer); }
   uint8_t *tailV(int layer) const { return memory_ + geometry_.tailVOffset(layer); }
   // One sequence's rows of K or V in a layer.
@@ -116,7 +117,7 @@ private:
   CacheConfig config_;
   Geometry geometry_;
   uint8_t *memory_;
-  std::array<KernelRef, kCacheKernels> kernels_;
+  std::array<KernelRef, kMostCacheKernels> kernels_;
   std::vector<Sequence> sequences_;
   BlockPool pool_;
   BlockTables tables_;

@@ -88,7 +88,21 @@ int64_t Geometry::firstPage(int64_t bodyTokens, const Frontier &packed) const {
   return std::max<int64_t>(0, std::min({unseen, packed.k, packed.v}) / pageTokens);
 }
 
-KernelRequest kernelRequest(const CacheConfig &config, CacheKernel kernel) {
+AttendRows::AttendRows(int ratio) {
+  for (int rows = ratio; rows <= std::max(8, ratio); rows += ratio)
+    rows_[size_++] = rows;
+  for (int rows : {12, 16, 24, 32})
+    if (rows > rows_[size_ - 1])
+      rows_[size_++] = rows;
+}
+
+int AttendRows::kernelFor(int rows) const {
+  return static_cast<int>(std::lower_bound(rows_, rows_ + size_, rows) - rows_);
+}
+
+int cacheKernels(const CacheConfig &config) { return attendKernel(AttendRows(config.ratio()).size()); }
+
+KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   KernelRequest request;
   request.pair = resolve(config.format.pair, config.dk, config.dv); // text_c9
   request.pageTokens = config.pageTokens;
@@ -96,7 +110,7 @@ KernelRequest kernelRequest(const CacheConfig &config, CacheKernel kernel) {
   request.dv = config.dv;
   request.type = config.type;
   // Fields that an operation does not depend on keep their defaults: caches that differ there share the kernel.
-  switch (kernel) {
+  switch (static_cast<CacheKernel>(std::min(kernel, attendKernel(0)))) {
   case CacheKernel::Append:
     request.op = KernelOp::Append;
     break;
@@ -106,11 +120,10 @@ KernelRequest kernelRequest(const CacheConfig &config, CacheKernel kernel) {
   case CacheKernel::QuantizeV:
     request.op = KernelOp::QuantizeV;
     break;
-  case CacheKernel::Decode:
-  case CacheKernel::Chunk:
+  case CacheKernel::Attend:
     request.op = KernelOp::Attend;
     request.ratio = config.ratio();
-    request.rows = kernel == CacheKernel::Decode ? config.ratio() : kChunkRows;
+    request.rows = AttendRows(config.ratio()).rows(kernel - attendKernel(0));
     request.lag = config.format.rule == CommitRule::Sliding;
     request.window = config.attentionWindow > 0;
     request.scoreCap = config.scoreCap > 0;

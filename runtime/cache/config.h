@@ -52,13 +52,31 @@ private:
   int64_t attentionWindow;
 };
 
-// Rows of the attend kernel for chunks of more than one query. Eight: enough that a packed row is read once for several
-// queries, few enough that the accumulators of one program stay in the first-level cache at any head size.
-inline constexpr int kChunkRows = 8;
+// The kernels of a cache: one of each operation, and attend kernels for programs of several sizes. A program reads and
+// unpacks the keys of its range once for all its rows; a kernel computes all the rows that it is made for.
+enum class CacheKernel { Append, QuantizeK, QuantizeV, Merge, DequantizeK, DequantizeV, Attend };
 
-// The kernels of a cache. Decode is the attend kernel of single queries: its rows are the query heads of a KV head.
-enum class CacheKernel { Append, QuantizeK, QuantizeV, Decode, Chunk, Merge, DequantizeK, DequantizeV };
-inline constexpr int kCacheKernels = 8;
-KernelRequest kernelRequest(const CacheConfig &config, CacheKernel kernel);
+// How many rows the attend kernels of a cache have, ascending: those of one query, of each number of queries up to 8 rows,
+// where a row too many would cost most, and 12, 16, 24 and 32. At 32 rows unpacking is a few hundredths of a program and
+// the rows' scores still lie in the cache.
+class AttendRows {
+public:
+  static constexpr int kMost = 12;
+  explicit AttendRows(int ratio);
+  int size() const { return size_; }
+  int rows(int kernel) const { return rows_[kernel]; }
+  int most() const { return rows_[size_ - 1]; }
+  // The kernel for a program of so many rows, at most most().
+  int kernelFor(int rows) const;
+
+private:
+  int rows_[kMost], size_ = 0;
+};
+
+// A kernel as a number: those of CacheKernel before Attend, then the attend kernels of AttendRows.
+inline constexpr int kMostCacheKernels = static_cast<int>(CacheKernel::Attend) + AttendRows::kMost;
+inline int attendKernel(int kernel) { return static_cast<int>(CacheKernel::Attend) + kernel; }
+int cacheKernels(const CacheConfig &config); // how many there are
+KernelRequest kernelRequest(const CacheConfig &config, int kernel);
 
 } // namespace kvq

@@ -89,14 +89,14 @@ kvq_attend_item Planner::attendItem(const Queries &queries, const Splits &splits
 
 void Planner::planAttend(const Queries &queries, int queryBase, Chunk &chunk) const {
   const Splits splits = splitsOf(queries);
-  const int ratio = config_.ratio(), rows = queries.count * ratio, step = queries.count == 1 ? ratio : kChunkRows;
+  const int rows = queries.count * config_.ratio(), step = kernels_.most();
   for (int row = 0; row < rows; row += step)
     for (int split = 0; split < splits.total(); ++split) {
       kvq_attend_item item = attendItem(queries, splits, row, std::min(step, rows - row), split);
       item.query_base = queryBase;
       const int64_t packed = item.packed_end - item.packed_begin, raw = item.raw_end - item.raw_begin + item.kept;
       chunk.attendKeys += (packed + raw) * config_.kvHeads;
-      chunk.groups.push_back({item, packed + kRawCost * raw, queries.count == 1});
+      chunk.groups.push_back({item, packed + kRawCost * raw, kernels_.kernelFor(item.row_count)});
     }
   chunk.maxSplits = std::max(chunk.maxSplits, splits.total());
   chunk.splits.insert(chunk.splits.end(), queries.count, splits.total());
@@ -113,30 +113,29 @@ void Planner::listPrograms(Chunk &chunk) const {
   for (Chunk::Group &group : chunk.groups) {
     kvq_attend_item &item = group.item;
     for (item.kv_head = 0; item.kv_head < config_.kvHeads; ++item.kv_head)
-      (group.isDecode ? chunk.decode : chunk.chunk).push_back(item);
+      chunk.attend[group.kernel].push_back(item);
   }
 }
 
 // Room for as many programs as such a chunk has at the longest context: lists do not grow because a context does.
 void Planner::reservePrograms(std::span<const StepPart> parts, int index, Chunk &chunk) const {
   const int64_t splits = mostSplits() + geometry_.rows / geometry_.splitTokens + 2;
-  int64_t decode = 0, several = 0;
+  int64_t programs[AttendRows::kMost] = {}, groups = 0;
   for (const StepPart &part : parts) {
     int begin;
-    const int count = tokensInChunk(part, index, begin);
-    decode += count == 1;
-    several += count > 1 ? (count * config_.ratio() + kChunkRows - 1) / kChunkRows : 0;
+    for (int rows = tokensInChunk(part, index, begin) * config_.ratio(); rows > 0; rows -= kernels_.most(), ++groups)
+      ++programs[kernels_.kernelFor(std::min(rows, kernels_.most()))];
   }
-  chunk.groups.reserve((decode + several) * splits);
-  chunk.decode.reserve(decode * splits * config_.kvHeads);
-  chunk.chunk.reserve(several * splits * config_.kvHeads);
+  chunk.groups.reserve(groups * splits);
+  for (int kernel = 0; kernel < AttendRows::kMost; ++kernel)
+    chunk.attend[kernel].reserve(programs[kernel] * splits * config_.kvHeads);
 }
 
 void Planner::plan(std::span<const StepPart> parts, const int32_t *table, int index, Chunk &chunk) const {
   for (auto *list : {&chunk.part, &chunk.token, &chunk.positions, &chunk.kFrontier, &chunk.vFrontier, &chunk.splits})
     list->clear();
-  for (auto *list : {&chunk.decode, &chunk.chunk})
-    list->clear();
+  for (auto &list : chunk.attend)
+    list.clear();
   for (auto *list : {&chunk.quantizeK, &chunk.quantizeV})
     list->clear();
   chunk.append.clear();

@@ -39,7 +39,7 @@ struct Chunk {
   std::vector<int32_t> positions, kFrontier, vFrontier, splits; // of the queries
   int maxSplits = 0;
   std::vector<kvq_quantize_item> quantizeK, quantizeV; // brings the packed part to the state after the chunk
-  std::vector<kvq_attend_item> decode, chunk;          // programs of the two attend kernels, the longest first
+  std::vector<kvq_attend_item> attend[AttendRows::kMost]; // programs of each attend kernel, the longest first
   int64_t quantizeTokens = 0, attendKeys = 0;          // tokens times heads, keys times programs: how much work it is
 
   int queries() const { return static_cast<int>(positions.size()); }
@@ -47,7 +47,7 @@ struct Chunk {
   struct Group { // programs that differ in their KV head alone
     kvq_attend_item item;
     int64_t cost;
-    bool isDecode;
+    int kernel;
   };
   std::vector<Group> groups; // scratch of the planner
 };
@@ -55,7 +55,8 @@ struct Chunk {
 class Planner {
 public:
   // pastOnly: queries see the tokens before the step alone, in the state at its begin (prefill_c2).
-  Planner(const CacheConfig &config, const Geometry &geometry) : config_(config), geometry_(geometry) {}
+  Planner(const CacheConfig &config, const Geometry &geometry)
+      : config_(config), geometry_(geometry), kernels_(config.ratio()) {}
   void setPastOnly(bool pastOnly) { pastOnly_ = pastOnly; }
   // Fills `chunk` with chunk `index` of the step. `table` holds the block tables of all parts.
   void plan(std::span<const StepPart> parts, const int32_t *table, int index, Chunk &chunk) const;
@@ -99,6 +100,7 @@ private:
 
   const CacheConfig &config_;
   const Geometry &geometry_;
+  const AttendRows kernels_;
   bool pastOnly_ = false;
 };
 

@@ -123,11 +123,12 @@ Status Step::attendChunk(int layer, const Tensor &q, float scale, const AttendBu
   args[KVQ_ATTEND_PARTIAL_LSE] = word(o + oBytes_);
   args[KVQ_ATTEND_QUERIES] = word(int64_t(chunk_.queries()));
   const Spread how = spread(chunk_.attendKeys, kSerialKeys);
-  for (CacheKernel which : {CacheKernel::Decode, CacheKernel::Chunk}) {
-    const auto &items = which == CacheKernel::Decode ? chunk_.decode : chunk_.chunk;
+  for (int which = 0; which < AttendRows::kMost; ++which) {
+    const auto &items = chunk_.attend[which];
     args[KVQ_ATTEND_ITEMS] = word(items.data());
     if (!items.empty())
-      KVQ_RETURN_IF_ERROR(cache_.device_->launch(kernel(which), args, static_cast<int64_t>(items.size()), how));
+      KVQ_RETURN_IF_ERROR(
+          cache_.device_->launch(kernel(attendKernel(which)), args, static_cast<int64_t>(items.size()), how));
   }
   return mergeChunk(layer, buffers, out);
 }

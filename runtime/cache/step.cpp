@@ -105,23 +105,34 @@ Status Step::prepare(bool pastOnly) {
   return Status::ok();
 }
 
+// Those of the programs that a chunk of so many new tokens has.
+Status Step::openAttendKernels(int tokens) {
+  const AttendRows kernels(cache_.config_.ratio());
+  for (int rows = tokens * cache_.config_.ratio(); rows > 0; rows -= kernels.most())
+    KVQ_RETURN_IF_ERROR(cache_.kernel(attendKernel(kernels.kernelFor(std::min(rows, kernels.most())))).status());
+  return Status::ok();
+}
+
 // All kernels come up here: whatever can be missing is missing before anything is written.
 Status Step::openKernels() {
-  bool decode = false, chunk = false, quantizeK = false, quantizeV = false;
+  bool quantizeK = false, quantizeV = false;
   for (const StepPart &part : parts_) {
-    decode |= part.newTokens % kChunkTokens == 1;
-    chunk |= part.newTokens > 1;
     const Frontier from = part.frontier, to = part.stateAt(cache_.config_.format, part.end());
     quantizeK |= to.k > from.k;
     quantizeV |= to.v > from.v;
   }
   const bool any = chunks_ > 0;
   const std::pair<CacheKernel, bool> needed[] = {
-      {CacheKernel::Append, any},    {CacheKernel::QuantizeK, quantizeK}, {CacheKernel::QuantizeV, quantizeV},
-      {CacheKernel::Decode, decode}, {CacheKernel::Chunk, chunk},         {CacheKernel::Merge, any}};
+      {CacheKernel::Append, any},
+      {CacheKernel::QuantizeK, quantizeK},
+      {CacheKernel::QuantizeV, quantizeV},
+      {CacheKernel::Merge, any}};
   for (const auto &[which, isNeeded] : needed)
     if (isNeeded)
       KVQ_RETURN_IF_ERROR(cache_.kernel(which).status());
+  for (const StepPart &part : parts_)
+    for (int tokens : {std::min(part.newTokens, kChunkTokens), part.newTokens % kChunkTokens})
+      KVQ_RETURN_IF_ERROR(openAttendKernels(tokens));
   return Status::ok();
 }
 

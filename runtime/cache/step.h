@@ -78,6 +78,7 @@ private:
   Status reserveBlocks();
   void takeBlocks(StepPart &part, const Reservation &reservation);
   void commitPart(const StepPart &part, const Reservation &reservation);
+  Status openAttendKernels(int tokens);
   void sizeWorkspace();
   void loadChunk(int index);
   Status checkOpen() const;
@@ -92,7 +93,8 @@ private:
   Status mergeChunk(int layer, const AttendBuffers &buffers, const Tensor &out);
   Status badValue(const Tensor &k, const Tensor &v) const;
   void fillOffsets(const Tensor &tensor, std::vector<int64_t> &offsets) const;
-  const Kernel &kernel(CacheKernel which) const { return *cache_.kernels_[static_cast<int>(which)]; }
+  const Kernel &kernel(int which) const { return *cache_.kernels_[which]; }
+  const Kernel &kernel(CacheKernel which) const { return kernel(static_cast<int>(which)); }
   int64_t offset(const Tensor &tensor, int query) const;
 
   Cache &cache_;

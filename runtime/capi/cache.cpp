@@ -64,8 +64,8 @@ kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *confi
     auto checked = toConfig(config);
     if (!checked.isOk())
       return checked.status();
-    for (int kernel = 0; kernel < kCacheKernels; ++kernel)
-      KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(checked.value(), static_cast<CacheKernel>(kernel))));
+    for (int kernel = 0; kernel < cacheKernels(checked.value()); ++kernel)
+      KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(checked.value(), kernel)));
     return Status::ok();
   });
 }

@@ -50,7 +50,7 @@ TEST(Programs, CoverEveryKeyOnce) {
     const Chunk chunk = planned(config, {partOf(config, 0, length)});
     std::map<std::tuple<int, int>, std::pair<int, int>> packed, raw; // by head and begin
     int64_t sum = 0;
-    for (const kvq_attend_item &item : chunk.decode) {
+    for (const kvq_attend_item &item : chunk.attend[0]) {
       sum += keys(item);
       if (item.packed_end > item.packed_begin)
         EXPECT_TRUE(packed.emplace(std::tuple(item.kv_head, item.packed_begin), std::pair(item.packed_end, 0)).second);
@@ -85,19 +85,43 @@ TEST(Programs, AreEnoughForManyThreadsAndNoMore) {
     const Chunk chunk = planned(config, {partOf(config, 0, one.length)});
     EXPECT_GE(chunk.maxSplits, one.least) << one.length << " tokens, " << one.kvHeads << " heads";
     EXPECT_LE(chunk.maxSplits, one.most) << one.length << " tokens, " << one.kvHeads << " heads";
-    EXPECT_EQ(chunk.decode.size(), size_t(chunk.maxSplits) * config.kvHeads);
+    EXPECT_EQ(chunk.attend[0].size(), size_t(chunk.maxSplits) * config.kvHeads);
+  }
+}
+
+TEST(Programs, HaveTheKernelWithTheFewestRowsThatHoldThem) {
+  for (int ratio : {1, 3, 4, 12, 64}) {
+    const AttendRows kernels(ratio);
+    ASSERT_LE(kernels.size(), AttendRows::kMost);
+    EXPECT_EQ(kernels.rows(0), ratio);
+    EXPECT_EQ(kernels.most(), std::max(32, ratio));
+    for (int rows = 1; rows <= kernels.most(); ++rows) {
+      const int kernel = kernels.kernelFor(rows);
+      EXPECT_GE(kernels.rows(kernel), rows);
+      EXPECT_TRUE(kernel == 0 || kernels.rows(kernel - 1) < rows);
+    }
+    for (int rows = ratio; rows <= 8; rows += ratio) // no row too many where it would cost most
+      EXPECT_EQ(kernels.rows(kernels.kernelFor(rows)), rows);
+  }
+  CacheConfig config = configOf();
+  config.qHeads = 4 * config.kvHeads;
+  for (const auto &[newTokens, rows, count] : {std::tuple(1, 4, 4), {2, 8, 8}, {3, 12, 12}, {7, 32, 28}, {20, 16, 16}}) {
+    const Chunk chunk = planned(config, {partOf(config, 0, 5000, newTokens)});
+    const auto &list = chunk.attend[AttendRows(4).kernelFor(rows)];
+    ASSERT_FALSE(list.empty()) << newTokens;
+    EXPECT_EQ(list.front().row_count, count) << newTokens;
   }
 }
 
 TEST(Programs, TheLongestComeFirst) {
   const CacheConfig config = configOf();
   const Chunk chunk = planned(config, {partOf(config, 0, 100), partOf(config, 1, 9000), partOf(config, 2, 2500)});
-  ASSERT_GT(chunk.decode.size(), 20u);
+  ASSERT_GT(chunk.attend[0].size(), 20u);
   const auto cost = [](const kvq_attend_item &item) {
     return item.packed_end - item.packed_begin + 4 * (item.raw_end - item.raw_begin);
   };
-  for (size_t i = 1; i < chunk.decode.size(); ++i)
-    EXPECT_GE(cost(chunk.decode[i - 1]), cost(chunk.decode[i])) << i;
+  for (size_t i = 1; i < chunk.attend[0].size(); ++i)
+    EXPECT_GE(cost(chunk.attend[0][i - 1]), cost(chunk.attend[0][i])) << i;
 }
 
 TEST(Programs, OfASequenceAreTheSameInAnyBatch) {
@@ -105,8 +129,8 @@ TEST(Programs, OfASequenceAreTheSameInAnyBatch) {
     const CacheConfig config = configOf(window);
     const auto programs = [](const Chunk &chunk, int slot) {
       std::map<std::tuple<int, int, int>, std::array<int, 5>> found;
-      for (const auto *list : {&chunk.decode, &chunk.chunk})
-        for (const kvq_attend_item &item : *list)
+      for (const auto &list : chunk.attend)
+        for (const kvq_attend_item &item : list)
           if (item.tail_slot == slot)
             found[{item.kv_head, item.row_begin, item.split}] = {item.packed_begin, item.packed_end, item.raw_begin,
                                                                  item.raw_end, item.v_raw_begin};
