@@ -20,7 +20,7 @@ def stream(setting):
 def measure(setting, prefix, tokens, threads, rotate, repeat=1):
     """One record <prefix>/<format>/<class>/<tokens>/<threads> for each format and class, all in turns."""
     context = setting.context(threads)
-    steps = {(text, name): Steps(context, text, [tokens], rotate=rotate, **setting.class_arguments(name))
+    steps = {(text, name): Steps(context, text, [tokens], rotate=rotate, accuracy=name)
              for text in FORMATS for name in setting.classes}
     contenders = {case: repeated(step.run, repeat) for case, step in steps.items()}
     contenders[STREAM] = setting.stream_contender(threads)

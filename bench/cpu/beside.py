@@ -4,7 +4,7 @@ import itertools
 import time
 
 import common
-from cpu.setting import D, FOUR_BITS
+from cpu.setting import D, FOUR_BITS, MAIN_CLASS
 from cpu.steps import Steps, add_step
 
 SIZE = 512           # rows and columns of the product
@@ -35,11 +35,11 @@ def torch(setting):
     """beside-torch/<format>/<class>/<tokens>/<threads>/torch<threads>-<busy or parked>, against one parked thread."""
     from torch import randn, set_num_threads
 
-    tokens, name = setting.size.shapes, setting.main_class
+    tokens, name = setting.size.shapes, MAIN_CLASS
     left, right = randn(SIZE, SIZE), randn(SIZE, SIZE)
     for threads in setting.size.threads:
         def one(threads=threads):
-            return Steps(setting.context(threads), FOUR_BITS, [tokens], rotate=0, **setting.class_arguments(name))
+            return Steps(setting.context(threads), FOUR_BITS, [tokens], rotate=0, accuracy=name)
 
         first = one()
         steps = [first] + [one() for _ in range(common.copies_for(setting.rotate, first.bytes) - 1)]

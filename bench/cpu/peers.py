@@ -6,7 +6,7 @@ from collections.abc import Callable
 import common
 from cpu import native
 from cpu.attend import STREAM
-from cpu.setting import AVX2, D, EIGHT_BITS, FOUR_BITS, KV_HEADS, Q_HEADS
+from cpu.setting import AVX2, D, EIGHT_BITS, FOUR_BITS, KV_HEADS, MAIN_CLASS, Q_HEADS
 from cpu.steps import Steps, add_step
 
 SCALE = D**-0.5
@@ -134,16 +134,16 @@ def kvq_contenders(setting, tokens):
     """{record name: (Steps, what the record says)}: the formats beside which peers stand, bf16, and forced to AVX2."""
     def case(text, name, dtype="float32", level=None):
         step = Steps(setting.context(1, level), text, [tokens], rotate=setting.rotate, dtype=dtype,
-                     **setting.class_arguments(name))
+                     accuracy=name)
         suffix = "".join(f"/{part}" for part in (dtype if dtype != "float32" else None, level) if part)
         about = {"format": text, "accuracy": name, "dtype": dtype, "level": level or setting.context(1).level}
         return f"attend/{text}/{name}/{tokens}/1{suffix}", (step, about)
 
     found = [case(text, name) for text in (EIGHT_BITS, FOUR_BITS) for name in setting.classes]
-    found.append(case(FOUR_BITS, setting.main_class, dtype="bfloat16"))
+    found.append(case(FOUR_BITS, MAIN_CLASS, dtype="bfloat16"))
     native_level = setting.context(1)
     if native_level.level != AVX2 and AVX2 in native_level.levels:
-        found += [case(text, setting.main_class, level=AVX2) for text in (EIGHT_BITS, FOUR_BITS)]
+        found += [case(text, MAIN_CLASS, level=AVX2) for text in (EIGHT_BITS, FOUR_BITS)]
     return dict(found)
 
 

@@ -5,7 +5,7 @@ A bar that depends on a kind of processor that this one is not, or that was not 
 """
 import dataclasses
 
-from cpu.setting import AVX2, CLASSES, D, EIGHT_BITS, FORMATS, FOUR_BITS, FULL
+from cpu.setting import AVX2, D, EIGHT_BITS, FORMATS, FOUR_BITS, FULL, MAIN_CLASS
 from cpu.shapes import HEAD_SIZES, QUERY_LENGTHS, RATIOS
 
 # Shares that hand-written kernels reached on a core with AVX-512 VNNI; the suite asks for OF_PROTOTYPE of them.
@@ -37,7 +37,6 @@ class Report:
         self.records, self.classes, self.size = records, classes, size
         self.vnni = VNNI in about["features"] and about["level"] == about["levels"][-1]
         self.level = about["level"]
-        self.main_class = "normal" if "normal" in classes else "exact"
 
     def find(self, prefix, **wanted):
         """Records whose name begins so and that have these values."""
@@ -55,10 +54,7 @@ class Report:
             return
         yield f"share of the stream rate, {tokens} tokens, 1 thread, level {self.level} (asked with AVX-512 VNNI)"
         yield " " * 8 + "".join(f"{text:>22}" for text in FORMATS)
-        for name in CLASSES:
-            if name not in self.classes:
-                yield f"{name:8}" + "not offered by this library"
-                continue
+        for name in self.classes:
             asked = PROTOTYPE.get(name, (None,) * len(FORMATS))
             cells = (percent(self.share(text, name)) + (f" ({percent(OF_PROTOTYPE * bar)})" if bar else "")
                      for text, bar in zip(FORMATS, asked))
@@ -90,8 +86,6 @@ class Report:
         asked = " ".join(percent(OF_PROTOTYPE * bar) for bar in PROTOTYPE[name])
         shares = [self.share(text, name) for text in FORMATS]
         got = " ".join(percent(share) for share in shares) if any(shares) else "-"
-        if name not in self.classes:
-            return Line(what, asked, "-", "this library does not offer the class")
         if None in shares or self.size.lengths != FULL.lengths:
             return Line(what, asked, got, f"not measured at {FULL.lengths[-1]} tokens")
         if not self.vnni:
@@ -147,9 +141,9 @@ class Report:
         return Line(what, asked, got, verdict(speedup >= 1.8 or share >= 0.9))
 
     def multiple_line(self, text, peer, asked):
-        what = f"{self.main_class}: {text} against {peer if peer[-1] != '-' else 'the fastest route of torch'}"
-        prefix, bar = f"attend/{text}/{self.main_class}/{self.size.peers}/1", f">= {asked}x"
-        found = [r for r in self.find(f"attend/{text}/{self.main_class}/", dtype="float32", level=self.level)
+        what = f"{MAIN_CLASS}: {text} against {peer if peer[-1] != '-' else 'the fastest route of torch'}"
+        prefix, bar = f"attend/{text}/{MAIN_CLASS}/{self.size.peers}/1", f">= {asked}x"
+        found = [r for r in self.find(f"attend/{text}/{MAIN_CLASS}/", dtype="float32", level=self.level)
                  if r["name"] == prefix and r["baseline"] and r["baseline"].startswith(f"peer/{peer}")]
         if not found:
             return Line(what, bar, "-", "not measured")
@@ -163,8 +157,8 @@ class Report:
         return Line(what, bar, f"{record['ratio']:.1f}x", verdict(record["ratio"] >= asked))
 
     def avx2_line(self, text, peer):
-        what, asked = f"{self.main_class}: {text} at {AVX2} against {peer} at its native level", ">= 5x"
-        found = [r for r in self.find(f"attend/{text}/{self.main_class}/", dtype="float32", level=AVX2)
+        what, asked = f"{MAIN_CLASS}: {text} at {AVX2} against {peer} at its native level", ">= 5x"
+        found = [r for r in self.find(f"attend/{text}/{MAIN_CLASS}/", dtype="float32", level=AVX2)
                  if r["baseline"] and r["baseline"].startswith(f"peer/{peer}/")]
         if not found:
             return Line(what, asked, "-", "not measured")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all parts of the suite share: sizes, contexts, the accuracy classes that the library offers, the stream rate."""
+"""What all parts of the suite share: sizes, contexts, the accuracy classes, the stream rate."""
 import dataclasses
 import functools
 import mmap
@@ -9,10 +9,10 @@ from cpu import native
 
 Q_HEADS, KV_HEADS, D = 32, 8, 128
 FORMATS = ("k8t128-v8t128", "k4c128-v4t128", "k4c32-v4t32", "k2c128-v2t128", "k4c128-v2t128")
-CLASSES = ("exact", "normal", "fast")
 FOUR_BITS, EIGHT_BITS = "k4c128-v4t128", "k8t128-v8t128"   # what stands for kvq where two formats have to do
 AVX2 = "x86-64-v3"
 MOST_ROUNDS = 80
+MAIN_CLASS = "normal"  # what stands for kvq where one class has to do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,22 +45,15 @@ class Setting:
         self.build_ggml = build_ggml
         self.records = common.Records("cpu")
         self.missing = {}   # peer: why it was not measured
-        self.classes = offered_classes(self.context(1))
+        from kvq import lowlevel
 
-    @property
-    def main_class(self):
-        """What stands for kvq where one class has to do: `normal` where it is offered."""
-        return "normal" if "normal" in self.classes else "exact"
+        self.classes = lowlevel.ACCURACY_CLASSES
 
     @functools.lru_cache(maxsize=8)
     def context(self, threads, level=None):
         from kvq import lowlevel
 
         return lowlevel.Context("cpu", level=level or self.level, threads=threads)
-
-    def class_arguments(self, name):
-        """Options of a cache of this class; a library without the option has `exact` alone."""
-        return {"accuracy": name} if self.classes != ["exact"] else {}
 
     @functools.cached_property
     def stream(self):
@@ -76,23 +69,6 @@ class Setting:
         """A turn of the best read loop, whose unit is the whole buffer."""
         loop = self.best_loop(threads)
         return lambda: self.stream.read(loop, threads)
-
-
-def offered_classes(context):
-    """The accuracy classes that the library takes, asked of the library itself."""
-    from kvq import errors, lowlevel
-
-    found = []
-    for name in CLASSES:
-        try:
-            lowlevel.query_support(context, FOUR_BITS, layers=1, q_heads=Q_HEADS, kv_heads=KV_HEADS, dk=D, dv=D,
-                                   accuracy=name)
-        except TypeError:
-            return ["exact"]
-        except errors.Error:
-            continue
-        found.append(name)
-    return found
 
 
 class StreamRate:

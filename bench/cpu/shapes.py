@@ -18,7 +18,7 @@ def turns(setting, steps):
 
 def each_class(setting, make, cases):
     """{(case, class): Steps} of make(case, class options)."""
-    return {(case, name): make(case, setting.class_arguments(name)) for case in cases for name in setting.classes}
+    return {(case, name): make(case, {"accuracy": name}) for case in cases for name in setting.classes}
 
 
 def heads(setting):
@@ -71,7 +71,7 @@ def window(setting):
     """window/<format>/<class>/<tokens>/1/w<window>: a window over a long cache against a cache that is as short."""
     seen, tokens = setting.size.window
     for name in setting.classes:
-        options = {"rotate": setting.rotate, **setting.class_arguments(name)}
+        options = {"rotate": setting.rotate, accuracy=name}
         steps = {"long": Steps(setting.context(1), FOUR_BITS, [tokens], window=seen, **options),
                  "short": Steps(setting.context(1), FOUR_BITS, [seen], **options)}
         times, medians = turns(setting, steps)
@@ -99,7 +99,7 @@ def prefill(setting):
         return 1
 
     steps = {name: Steps(setting.context(1), FOUR_BITS, [past], new=new, keep=False, rotate=0,
-                         **setting.class_arguments(name)) for name in setting.classes}
+                         accuracy=name) for name in setting.classes}
     baseline = f"peer/torch-sdpa-float32/{new}+{past}/1"
     times = common.interleave({baseline: dense, **{name: step.run for name, step in steps.items()}}, setting.rounds)
     for name, values in times.items():
@@ -118,7 +118,7 @@ def ragged(setting):
     lengths = [low + row * (high - low) // (RAGGED_ROWS - 1) for row in range(RAGGED_ROWS)]
     for name in setting.classes:
         steps = {threads: Steps(setting.context(threads), FOUR_BITS, lengths, rotate=setting.rotate,
-                                **setting.class_arguments(name)) for threads in setting.size.threads}
+                                accuracy=name) for threads in setting.size.threads}
         times, medians = turns(setting, steps)
         prefix = f"ragged/{FOUR_BITS}/{name}/{RAGGED_ROWS}x{low}-{high}"
         for threads, step in steps.items():

@@ -56,9 +56,9 @@ private:
 // unpacks the keys of its range once for all its rows; a kernel computes all the rows that it is made for.
 enum class CacheKernel { Append, QuantizeK, QuantizeV, Merge, DequantizeK, DequantizeV, Attend };
 
-// How many rows the attend kernels of a cache have, ascending: those of one query, of each number of queries up to 8 rows,
-// where a row too many would cost most, and 12, 16, 24 and 32. At 32 rows unpacking is a few hundredths of a program and
-// the rows' scores still lie in the cache.
+// How many rows the attend kernels of a cache have, ascending: those of one query, of each number of queries up to 8
+// rows, where a row too many would cost most, and 12, 16, 24 and 32. At 32 rows unpacking is a few hundredths of a
+// program and the rows' scores still lie in the cache.
 class AttendRows {
 public:
   static constexpr int kMost = 12;

@@ -38,9 +38,9 @@ struct Chunk {
   std::vector<int32_t> part, token; // index of its StepPart, and of the token among the part's new tokens
   std::vector<int32_t> positions, kFrontier, vFrontier, splits; // of the queries
   int maxSplits = 0;
-  std::vector<kvq_quantize_item> quantizeK, quantizeV; // brings the packed part to the state after the chunk
+  std::vector<kvq_quantize_item> quantizeK, quantizeV;    // brings the packed part to the state after the chunk
   std::vector<kvq_attend_item> attend[AttendRows::kMost]; // programs of each attend kernel, the longest first
-  int64_t quantizeTokens = 0, attendKeys = 0;          // tokens times heads, keys times programs: how much work it is
+  int64_t quantizeTokens = 0, attendKeys = 0; // tokens times heads, keys times programs: how much work it is
 
   int queries() const { return static_cast<int>(positions.size()); }
 

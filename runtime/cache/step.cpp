@@ -122,11 +122,10 @@ Status Step::openKernels() {
     quantizeV |= to.v > from.v;
   }
   const bool any = chunks_ > 0;
-  const std::pair<CacheKernel, bool> needed[] = {
-      {CacheKernel::Append, any},
-      {CacheKernel::QuantizeK, quantizeK},
-      {CacheKernel::QuantizeV, quantizeV},
-      {CacheKernel::Merge, any}};
+  const std::pair<CacheKernel, bool> needed[] = {{CacheKernel::Append, any},
+                                                 {CacheKernel::QuantizeK, quantizeK},
+                                                 {CacheKernel::QuantizeV, quantizeV},
+                                                 {CacheKernel::Merge, any}};
   for (const auto &[which, isNeeded] : needed)
     if (isNeeded)
       KVQ_RETURN_IF_ERROR(cache_.kernel(which).status());
