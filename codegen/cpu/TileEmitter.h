@@ -125,6 +125,7 @@ private:
   void emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out);
   void emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows, Value column,
                         int64_t vectors, Value firstStep);
+  void emitTransposingDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out);
   void emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out);
   Buffer scaleCoefficients(const Buffer &coeff, ArrayRef<float> pattern);
   Value coefficientSet(tile::DotOp op, Value column);
