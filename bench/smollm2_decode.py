@@ -4,12 +4,15 @@
 
 The prompt runs through the model once; its K and V are loaded into every cache. The ordinary caches decode with PyTorch's
 SDPA, kvq with its own attention; weights are shared. The requantization that QuantizedCache does every 128 tokens falls
-outside the timed steps; what kvq quantizes falls inside.
+outside the timed steps; what kvq quantizes falls inside. Then, of kvq and DynamicCache, where the time goes: the calls of
+each part are timed from outside in rounds of their own.
 """
 import argparse
+import contextlib
 import copy
 import itertools
 import pathlib
+import time
 
 import common
 
@@ -53,6 +56,59 @@ def decoder(model, cache, length, tokens):
     return work
 
 
+@contextlib.contextmanager
+def timed_calls(parts):
+    """Sums into `parts` the seconds spent in calls of each name's functions, [(owner, attribute), ..] in turn."""
+    spent, kept = dict.fromkeys(parts, 0.0), []
+
+    def timed(name, function):
+        def call(*args, **kwargs):
+            begin = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent[name] += time.perf_counter() - begin
+
+        return call
+
+    for name, places in parts.items():
+        for owner, attribute in places:
+            function = getattr(owner, attribute)
+            kept.append((owner, attribute, function))
+            setattr(owner, attribute, timed(name, function))
+    try:
+        yield spent
+    finally:
+        for owner, attribute, function in reversed(kept):
+            setattr(owner, attribute, function)
+
+
+def where_time_goes(records, prefix, contenders, options):
+    """<length> <cache>: <part>, in ms a token: attention and cache, matrix products of the layers, and the rest, which is
+    normalization, rotation, sampling and Python."""
+    import torch
+    from kvq.hf import batch
+    from transformers.cache_utils import DynamicLayer
+
+    parts = {
+        "matrix products": [(torch.nn.functional, "linear")],
+        "attention and cache": [(batch.PackedBatch, "forward"), (DynamicLayer, "update"),
+                                (torch.nn.functional, "scaled_dot_product_attention")],
+    }
+    for name, work in contenders.items():
+        rounds = {part: [] for part in (*parts, "the rest")}
+        for _ in range(options.rounds):
+            with timed_calls(parts) as spent:
+                begin = time.perf_counter()
+                tokens = work()
+                whole = time.perf_counter() - begin
+            for part, seconds in {**spent, "the rest": whole - sum(spent.values())}.items():
+                rounds[part].append(1e3 * seconds / tokens)
+        for part, values in rounds.items():
+            value, spread = common.median_and_spread(values)
+            records.add(f"{prefix} {name}: {part}", value, "ms/token", spread)
+
+
 def main(arguments=None):
     options = parse(arguments)
     common.tune_allocator()
@@ -84,6 +140,8 @@ def main(arguments=None):
             times = common.interleave(contenders, options.rounds)
             records.add_times(f"{length}", times, lambda name, _: [DYNAMIC, QUANTO] if name.startswith("kvq") else [],
                               "ms/token")
+            contenders.pop(QUANTO)
+            where_time_goes(records, f"{length}", contenders, options)
     if options.json:
         records.write(options.json, common.facts(context))
 
