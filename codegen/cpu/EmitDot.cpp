@@ -219,8 +219,8 @@ void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &o
     prefetch.firstStep += wordSteps(op);
 }
 
-// f32 rows contracted along their contiguous dimension, as many rows of x at a time as a vector has lanes: their sums are
-// brought into the lanes of one vector together, which costs less than a horizontal sum for each.
+// f32 rows contracted along their contiguous dimension, as many rows of x at a time as a vector has lanes: their sums
+// are brought into the lanes of one vector together, which costs less than a horizontal sum for each.
 void TileEmitter::emitTransposingDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out) {
   int64_t columns = x.shape[0], contracted = x.shape[1], rows = out.shape[0], lanes = level.lanes;
   loop(0, columns, lanes, [&](Value column) {
