@@ -14,10 +14,11 @@ F16_ROUNDOFF = 2.0**-11  # half an ulp of an 11-bit significand, relative; outpu
 BF16_ROUNDING_RMS = BF16_ROUNDOFF / 3**0.5
 F16_ROUNDING_RMS = F16_ROUNDOFF / 3**0.5
 
-CLASSES = ("exact", "normal", "fast")
+CLASSES = ("full", "exact", "normal", "fast")
 
 # By class and kind of values, for narrower widths of 8, of 4 and 3, and of 2 bits.
 _BUDGETS = {
+    "full": dict.fromkeys(("ordinary", "dominant", "outliers", "extreme"), (1e-4, 1e-4, 1e-4)),
     "exact": {
         "ordinary": (1e-3, 1e-3, 1e-3),
         "dominant": (1e-3, 1e-3, 1e-3),
@@ -44,6 +45,7 @@ def budget(accuracy, bits, values="ordinary"):
 
     bits: of the narrower of K and V. values: "ordinary"; "dominant", where one token outweighs the others of its tile;
     "outliers", some channels of K ten times larger and biased; "extreme", scores of tens.
+    - `full`: sums of some thousand terms in f32: 1e-6 to 1e-5.
     - `exact`: sums of some thousand terms in f32, and 16-bit coefficients, stay below 1e-4; a tenth of 8 bits' own
       error, 1.5e-2, is not to be seen. A coefficient is rounded in proportion to the largest of its set: with scores
       of tens, 2**-16 of the largest times sqrt(D) codes moves a score by 1e-3.
@@ -64,8 +66,8 @@ EXACT = budget("exact", 8)
 def over_rows(arithmetic, rows):
     """A budget for the rms over so few rows of attention. How much of its budget a row uses depends on its query: by the
     model of the arithmetic up to four times the mean of many rows, which falls with their root; from 16 rows on the
-    budget itself holds. `exact` uses a tenth of its budget and needs no room."""
-    return arithmetic if arithmetic == EXACT else arithmetic * max(1.0, 4 / rows**0.5)
+    budget itself holds. `full` and `exact` use a tenth of their budgets and need no room."""
+    return arithmetic if arithmetic <= EXACT else arithmetic * max(1.0, 4 / rows**0.5)
 
 
 _ROUNDING_RMS = {"f32": 0.0, "bf16": BF16_ROUNDING_RMS, "f16": F16_ROUNDING_RMS}

@@ -71,7 +71,7 @@ def window(setting):
     """window/<format>/<class>/<tokens>/1/w<window>: a window over a long cache against a cache that is as short."""
     seen, tokens = setting.size.window
     for name in setting.classes:
-        options = {"rotate": setting.rotate, accuracy=name}
+        options = {"rotate": setting.rotate, "accuracy": name}
         steps = {"long": Steps(setting.context(1), FOUR_BITS, [tokens], window=seen, **options),
                  "short": Steps(setting.context(1), FOUR_BITS, [seen], **options)}
         times, medians = turns(setting, steps)

@@ -18,7 +18,8 @@ def Kvq_Axis : Kvq_Enum<"Axis", "which values share a scale", [
 def Kvq_CodeMap : Kvq_Enum<"CodeMap", "what a code means", [I32EnumAttrCase<"Asymmetric", 0, "asymmetric">]>;
 def Kvq_ScaleType : Kvq_Enum<"ScaleType", "how scale and minimum are stored", [I32EnumAttrCase<"F16", 0, "f16">]>;
 def Kvq_Accuracy : Kvq_Enum<"Accuracy", "accuracy class", [
-    I32EnumAttrCase<"Exact", 0, "exact">, I32EnumAttrCase<"Normal", 1, "normal">, I32EnumAttrCase<"Fast", 2, "fast">]>;
+    I32EnumAttrCase<"Full", 0, "full">, I32EnumAttrCase<"Exact", 1, "exact">, I32EnumAttrCase<"Normal", 2, "normal">,
+    I32EnumAttrCase<"Fast", 3, "fast">]>;
 def Kvq_Profile : Kvq_Enum<"Profile", "layout profile", [
     I32EnumAttrCase<"Vnni", 0, "vnni">, I32EnumAttrCase<"Kivi", 1, "kivi">]>;
 def Kvq_KvSide : Kvq_Enum<"KvSide", "K or V", [I32EnumAttrCase<"K", 0, "k">, I32EnumAttrCase<"V", 1, "v">]>;

@@ -62,7 +62,8 @@ private:
   std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool whole);
   Value withinWindow(Value visible, Value number, int64_t count);
   Value maskedScores(Value scores, Value visible, Value token);
-  unsigned queryBits() const;
+  TypeAttr queryRounding();
+  TypeAttr weightRounding();
   Value advanceSoftmax(Value scores, Softmax &state);
   void storeResults(const Softmax &state);
 
@@ -205,10 +206,19 @@ std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage,
   return {select(written, scale, f32(0)), select(written, min, f32(0))};
 }
 
-// accuracy_c1: bits of q times K's scale.
-unsigned AttendEmitter::queryBits() const {
+// accuracy_c1: of q times K's scale; null for f32.
+TypeAttr AttendEmitter::queryRounding() {
+  if (request.accuracy == ::kvq::Accuracy::Full)
+    return {};
   bool narrow = request.accuracy == ::kvq::Accuracy::Normal && k.format.bits <= 4;
-  return request.accuracy == ::kvq::Accuracy::Fast || narrow ? 8 : 16;
+  return rounding(request.accuracy == ::kvq::Accuracy::Fast || narrow ? 8 : 16, /*isSigned=*/true);
+}
+
+// accuracy_c1: of probabilities times V's scale.
+TypeAttr AttendEmitter::weightRounding() {
+  if (request.accuracy == ::kvq::Accuracy::Full)
+    return {};
+  return rounding(request.accuracy == ::kvq::Accuracy::Fast ? 8 : 16, /*isSigned=*/false);
 }
 
 // Scores in base 2, -3e38 where not visible; all are where `visible` is null.
@@ -245,7 +255,7 @@ Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
 Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state) {
   Value kTile =
       k.dequantize(k.codes(page, inPage, tokens), k.scales(page, inPage, tokens), k.minima(page, inPage, tokens));
-  Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1, rounding(queryBits(), /*isSigned=*/true));
+  Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1, queryRounding());
   Value number = perToken(tokenTile(token, tokens), tokens), visible;
   if (!whole)
     visible = withinWindow(less(number, perRow(packedLimit, tokens)), number, tokens);
@@ -253,10 +263,9 @@ Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bo
 
   auto [scale, min] = committedParams(page, inPage, token, whole);
   Value vTile = v.dequantize(v.codes(page, inPage, tokens), scale, min);
-  TypeAttr weightRounding = rounding(request.accuracy == ::kvq::Accuracy::Fast ? 8 : 16, /*isSigned=*/false);
   bool lagging = !whole && request.lag;
   Value packed = lagging ? select(less(number, perRow(vFrontier, tokens)), weights, f32(0)) : weights;
-  state.out = dot(vTile, packed, state.out, 0, weightRounding);
+  state.out = dot(vTile, packed, state.out, 0, weightRounding());
   if (lagging)
     state.out = addLaggingV(token, sub(weights, packed), state.out);
   return state;

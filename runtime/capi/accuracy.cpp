@@ -7,9 +7,10 @@ using namespace kvq;
 using namespace kvq::capi;
 
 // KVQ_ACCURACY_DEFAULT is 0 and the classes follow in the order of Accuracy.
-static_assert(KVQ_ACCURACY_EXACT == static_cast<int>(Accuracy::Exact) + 1 &&
+static_assert(KVQ_ACCURACY_FULL == static_cast<int>(Accuracy::Full) + 1 &&
+              KVQ_ACCURACY_EXACT == static_cast<int>(Accuracy::Exact) + 1 &&
               KVQ_ACCURACY_NORMAL == static_cast<int>(Accuracy::Normal) + 1 &&
-              KVQ_ACCURACY_FAST == static_cast<int>(Accuracy::Fast) + 1 && std::size(kAllAccuracies) == 3);
+              KVQ_ACCURACY_FAST == static_cast<int>(Accuracy::Fast) + 1 && std::size(kAllAccuracies) == 4);
 
 namespace kvq::capi {
 
@@ -24,7 +25,7 @@ Result<Accuracy> toAccuracy(const std::string &name, const kvq_accuracy &accurac
   const int number = enumValue(accuracy);
   if (number == KVQ_ACCURACY_DEFAULT)
     return kDefaultAccuracy;
-  if (number < KVQ_ACCURACY_EXACT || number > KVQ_ACCURACY_FAST)
+  if (number < KVQ_ACCURACY_FULL || number > KVQ_ACCURACY_FAST)
     return Status(Code::InvalidArgument, name + " has the unknown accuracy " + std::to_string(number) +
                                              ": use KVQ_ACCURACY_DEFAULT or the constant of one of " +
                                              classNames(", "));

@@ -31,7 +31,8 @@ static constexpr std::array<std::pair<ElementType, std::string_view>, 3> kTypes 
     {ElementType::F16, "f16"},
 }};
 
-static constexpr std::array<std::pair<Accuracy, std::string_view>, 3> kAccuracies = {{
+static constexpr std::array<std::pair<Accuracy, std::string_view>, 4> kAccuracies = {{
+    {Accuracy::Full, "full"},
     {Accuracy::Exact, "exact"},
     {Accuracy::Normal, "normal"},
     {Accuracy::Fast, "fast"},

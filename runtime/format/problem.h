@@ -14,8 +14,8 @@ enum class ElementType { F32, BF16, F16 };
 inline int byteSize(ElementType t) { return t == ElementType::F32 ? 4 : 2; }
 // How far a kernel's arithmetic may be from the exact answer (attention_c4): a budget, not a method; accuracy_c1 says
 // which arithmetic keeps it.
-enum class Accuracy { Exact, Normal, Fast };
-inline constexpr Accuracy kAllAccuracies[] = {Accuracy::Exact, Accuracy::Normal, Accuracy::Fast};
+enum class Accuracy { Full, Exact, Normal, Fast };
+inline constexpr Accuracy kAllAccuracies[] = {Accuracy::Full, Accuracy::Exact, Accuracy::Normal, Accuracy::Fast};
 inline constexpr Accuracy kDefaultAccuracy = Accuracy::Exact; // of a cache for which none is asked
 
 struct KernelRequest {

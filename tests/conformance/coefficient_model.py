@@ -11,8 +11,11 @@ import numpy as np
 
 from kvq_oracle import attention, text
 
-Q_BITS = {"exact": lambda bits: 16, "normal": lambda bits: 8 if bits <= 4 else 16, "fast": lambda bits: 8}
-P_BITS = {"exact": 16, "normal": 16, "fast": 8}
+Q_BITS = {
+    "full": lambda bits: 32, "exact": lambda bits: 16, "normal": lambda bits: 8 if bits <= 4 else 16,
+    "fast": lambda bits: 8,
+}  # fmt: skip
+P_BITS = {"full": 32, "exact": 16, "normal": 16, "fast": 8}
 
 MISTAKES = (
     "correction from unrounded coefficients of q",

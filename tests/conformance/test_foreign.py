@@ -8,7 +8,7 @@ step by step, compiled for this host (codegen/cpu/Target.h); what this leaves ou
 import numpy as np
 import pytest
 
-import test_kernels
+import checks
 from attend_kernel import AttendCase, ragged_sequences
 from foreign_kernel import ForeignKernel, missing_tools
 from kernels import Shape
@@ -25,33 +25,33 @@ SHAPES = {
 
 @pytest.fixture
 def on_arm(monkeypatch, tmp_path_factory):
-    """test_kernels' kernels of device cpu come from QEMU where the level is one of Arm."""
+    """checks' kernels of device cpu come from QEMU where the level is one of Arm."""
     missing = missing_tools()
     assert not missing, f"{', '.join(missing)} not found: run ./dev setup and ./dev build"
-    native = test_kernels.kernel
+    native = checks.kernel
 
     def kernel(device, level, request):
         if device != "cpu" or level not in ARM_LEVELS:
             return native(device, level, request)
         return ForeignKernel(request, level, tmp_path_factory.mktemp("kernel"))
 
-    monkeypatch.setattr(test_kernels, "kernel", kernel)
+    monkeypatch.setattr(checks, "kernel", kernel)
 
 
 @pytest.mark.parametrize("level", ARM_LEVELS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_attend_under_an_emulator(on_arm, shape, level):
-    test_kernels.check_attend(AttendCase(shape, ragged_sequences(shape)), level)
+    checks.check_attend(AttendCase(shape, ragged_sequences(shape)), level)
 
 
 @pytest.mark.parametrize("level", ARM_LEVELS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_pages_and_append_under_an_emulator(on_arm, shape, level):
-    test_kernels.check_append(shape, level)
-    test_kernels.check_pages(shape, level)
+    checks.check_append(shape, level)
+    checks.check_pages(shape, level)
 
 
 @pytest.mark.parametrize("level", SPELLED_OUT)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_attend_in_plain_ir(shape, level):
-    test_kernels.check_attend(AttendCase(shape, ragged_sequences(shape)), level)
+    checks.check_attend(AttendCase(shape, ragged_sequences(shape)), level)

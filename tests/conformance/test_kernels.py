@@ -33,7 +33,7 @@ PARAMETERS = {
     "lag": [False, True],
     "window": [False, True],
     "cap": [False, True],
-    "accuracy": ["exact", "normal", "fast"],
+    "accuracy": ["full", "exact", "normal", "fast"],
 }
 
 

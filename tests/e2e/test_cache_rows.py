@@ -142,7 +142,7 @@ def test_a_saved_cache_goes_on_where_it_was(pair, formats, tmp_path):
     cache.crop(-2)
     mask = torch.cat([mask[:, :-2], torch.ones(2, 4, dtype=torch.long)], dim=1)
     assert cache.save(tmp_path / "a.kvq") == (tmp_path / "a.kvq").stat().st_size
-    opened = KVQCache.open(tmp_path / "a.kvq", pair.model.config, context=pair.context)
+    opened = KVQCache.open(tmp_path / "a.kvq", pair.model.config, accuracy="full", context=pair.context)
     assert opened.lengths == cache.lengths and opened.format == cache.format
     assert opened.report()["bytes_used"] == cache.report()["bytes_used"]
     assert torch.equal(*(forward(pair.model, c, ids[:, -4:], mask) for c in (cache, opened)))
@@ -260,7 +260,7 @@ def test_generate_calls_that_take_turns_on_one_cache_are_refused(pair):
 def test_a_cache_without_a_config_learns_the_model(pair, formats):
     ids, mask = padded((70, 31))
     expected, _ = pair.caches(formats)
-    unknown = KVQCache(None, formats, accuracy="exact", context=pair.context)
+    unknown = KVQCache(None, formats, accuracy="full", context=pair.context)
     for start, end in ((0, 60), (60, 61), (61, 70)):
         a, b = (forward(pair.model, c, ids[:, start:end], mask[:, :end]) for c in (expected, unknown))
         assert torch.equal(a, b)
@@ -269,14 +269,14 @@ def test_a_cache_without_a_config_learns_the_model(pair, formats):
     dense.set_attn_implementation("sdpa")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        caches = [KVQCache(config, formats, accuracy="exact", context=pair.context) for config in (dense.config, None)]
+        caches = [KVQCache(config, formats, accuracy="full", context=pair.context) for config in (dense.config, None)]
         for start, end in ((0, 60), (60, 61), (61, 70)):
             a, b = (forward(dense, c, ids[:, start:end], mask[:, :end]) for c in caches)
             assert torch.equal(a, b)
     assert sum("KVQCache" in str(warning.message) for warning in caught) == 2  # once for each cache
     assert caches[1].lengths == [70, 70]
     with pytest.raises(kvq.InvalidArgument, match="3 entries where the model has 2"):
-        forward(pair.model, KVQCache(None, [FORMATS["block"]] * 3, accuracy="exact", context=pair.context), ids)
+        forward(pair.model, KVQCache(None, [FORMATS["block"]] * 3, accuracy="full", context=pair.context), ids)
 
 
 # -- windows ----------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_sliding_layers_never_hold_more_than_their_window(context, tokens):
     """Pages behind the window are dropped: after a long prompt, and while decoding (format-spec window_c2)."""
     model = mistral()
     model.set_attn_implementation("kvq")
-    cache = KVQCache(model.config, "k4c32-v4t16/w32,block", accuracy="exact", context=context)
+    cache = KVQCache(model.config, "k4c32-v4t16/w32,block", accuracy="full", context=context)
     forward(model, cache, padded((tokens,))[0])
     cap, page, window = 96, 64, 40
     most = -(-(max(cap, window) + 63) // page) + 1
@@ -305,7 +305,7 @@ def test_a_crop_that_one_group_refuses_changes_no_group(context):
     """Both layers slide. The first could go back to 3 tokens, all of which it keeps; the second dropped what it needs."""
     model = mistral()
     model.set_attn_implementation("kvq")
-    cache = KVQCache(model.config, ["k4c32-v4t16/w32,keep4,block", "k4c32-v4t16/w32,block"], accuracy="exact", context=context)
+    cache = KVQCache(model.config, ["k4c32-v4t16/w32,keep4,block", "k4c32-v4t16/w32,block"], accuracy="full", context=context)
     ids = padded((300,))[0]
     forward(model, cache, ids)
     before = cache.fork()
@@ -327,12 +327,12 @@ def test_a_compiled_model_does_not_recompile_with_every_token(context):
     model = llama(head_dim=32)
     model.set_attn_implementation("kvq")
     ids = padded((40,))[0]
-    plain = KVQCache(model.config, FORMATS["block"], accuracy="exact", context=context)
+    plain = KVQCache(model.config, FORMATS["block"], accuracy="full", context=context)
     expected = [forward(model, plain, ids)] + [forward(model, plain, ids[:, t : t + 1]) for t in range(12)]
     torch._dynamo.reset()
     counters.clear()
     compiled = torch.compile(model, backend="eager")
-    cache = KVQCache(model.config, FORMATS["block"], accuracy="exact", context=context)
+    cache = KVQCache(model.config, FORMATS["block"], accuracy="full", context=context)
     found, graphs = [forward(compiled, cache, ids)], []
     for t in range(12):
         found.append(forward(compiled, cache, ids[:, t : t + 1]))

@@ -53,7 +53,7 @@ class Pair:
 
     def caches(self, formats, prefill="stored", **options):
         return (
-            KVQCache(self.model.config, formats, prefill=prefill, accuracy="exact", context=self.context, **options),
+            KVQCache(self.model.config, formats, prefill=prefill, accuracy="full", context=self.context, **options),
             OracleCache(self.oracle.config, formats, prefill=prefill),
         )
 

@@ -38,7 +38,7 @@ def no_gradient():
 
 @pytest.fixture
 def new_cache(model, context):
-    return lambda text=EIGHT, config=None: KVQCache(config or model.config, text, accuracy="exact", context=context)
+    return lambda text=EIGHT, config=None: KVQCache(config or model.config, text, accuracy="full", context=context)
 
 
 def random_ids(rows, tokens, seed=0):
@@ -137,7 +137,7 @@ def test_a_prepared_cache_takes_any_batch(model, new_cache):
 def test_memory_grows_with_the_prompt(model, context):
     config = copy.deepcopy(model.config)
     config.max_position_embeddings = 64  # the model itself does not care
-    ids, cache = random_ids(1, 700), KVQCache(config, EIGHT, accuracy="exact", context=context)
+    ids, cache = random_ids(1, 700), KVQCache(config, EIGHT, accuracy="full", context=context)
     logits_of(model, cache, ids[:, :100])
     small = cache.report()["blocks_capacity"]
     got = logits_of(model, cache, ids[:, 100:])
@@ -152,7 +152,7 @@ def test_memory_grows_with_the_prompt(model, context):
 def test_bfloat16(context):
     model = evaluate.tiny(dtype=torch.bfloat16).model
     ids = random_ids(1, 100)
-    cache = KVQCache(model.config, EIGHT, accuracy="exact", context=context)
+    cache = KVQCache(model.config, EIGHT, accuracy="full", context=context)
     got = logits_of(model, cache, ids, (90, 95))
     expected = logits_of(model, DynamicCache(config=model.config), ids, (90, 95))
     assert got.dtype == torch.bfloat16
@@ -354,11 +354,11 @@ def test_what_cannot_be_done_is_named(model, new_cache):
     with pytest.raises(kvq.Unsupported, match="chunked_attention.*DynamicCache"):
         KVQCache(chunked)
     with pytest.raises(kvq.InvalidArgument, match="page_tokens is 48"):
-        KVQCache(model.config, EIGHT, page_tokens=48, accuracy="exact", context=cache.context)
+        KVQCache(model.config, EIGHT, page_tokens=48, accuracy="full", context=cache.context)
     with pytest.raises(kvq.InvalidArgument, match="kiwi-4.*did you mean kivi-4"):
         new_cache("kiwi-4")
     with pytest.raises(kvq.InvalidArgument, match="prefill is 'cooked'"):
-        KVQCache(model.config, EIGHT, prefill="cooked", accuracy="exact", context=cache.context)
+        KVQCache(model.config, EIGHT, prefill="cooked", accuracy="full", context=cache.context)
     module = SimpleNamespace(training=False, is_causal=True)
     k, v = cache.update(*(torch.randn(1, 2, 1, 16) for _ in range(2)), 0)
     with pytest.raises(kvq.FailedPrecondition, match="adds a position bias"):
@@ -369,7 +369,7 @@ def test_what_cannot_be_done_is_named(model, new_cache):
 
 def test_lists_and_files_of_formats(model, context, tmp_path):
     def new(spec, **options):
-        return KVQCache(model.config, spec, accuracy="exact", context=context, **options)
+        return KVQCache(model.config, spec, accuracy="full", context=context, **options)
 
     two = [EIGHT, "k4c32-v4t16/w32"]
     canonical = [EIGHT, "k4c32-v4t16/w32,block"]
@@ -470,7 +470,7 @@ def test_load_of_padded_rows_is_what_the_model_stores(model, new_cache):
 
 def test_an_empty_cache_takes_another_dtype(model, context):
     half = evaluate.tiny(dtype=torch.bfloat16).model
-    cache = KVQCache(half.config, EIGHT, accuracy="exact", context=context)
+    cache = KVQCache(half.config, EIGHT, accuracy="full", context=context)
     cache.prepare(torch.float32)
     half(random_ids(1, 4), past_key_values=cache)
     with pytest.raises(kvq.InvalidArgument, match="float32 where the cache holds torch.bfloat16"):
@@ -481,10 +481,10 @@ def test_an_empty_cache_takes_another_dtype(model, context):
     for config_dtype, expected in ((torch.bfloat16, "bf16"), (torch.float16, "f16"), (None, "f32")):
         config = copy.deepcopy(model.config)
         config.dtype = config_dtype
-        prepared = KVQCache(config, EIGHT, accuracy="exact", context=context)
+        prepared = KVQCache(config, EIGHT, accuracy="full", context=context)
         kernels = []
         prepared.prepare(progress=lambda kernel: kernels.append(kernel["name"]))
-        assert len(kernels) == 8 and all(f":{expected}:" in name for name in kernels)
+        assert len(kernels) == 12 and all(f":{expected}:" in name for name in kernels)
 
 
 def test_a_refused_first_forward_binds_no_batch(model, new_cache):
@@ -521,7 +521,7 @@ def test_other_attention_functions_get_dense_tensors_and_one_warning(model, cont
     dense.set_attn_implementation("sdpa")
     ids, mask = padded_batch((90, 61))
     cuts = (80, *range(81, 90))
-    cache = KVQCache(dense.config, EIGHT, accuracy="exact", context=context)
+    cache = KVQCache(dense.config, EIGHT, accuracy="full", context=context)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         got = logits_of(dense, cache, ids, cuts, mask)

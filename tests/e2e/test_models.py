@@ -69,7 +69,7 @@ def test_in_place(entry, context, monkeypatch):
     model, (ids, mask) = entry.make(), prompt()
     reference = copy.deepcopy(model)
     model.set_attn_implementation("kvq")
-    cache = KVQCache(model.config, entry.format, accuracy="exact", context=context)
+    cache = KVQCache(model.config, entry.format, accuracy="full", context=context)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*KVQCache.*")
         got = model.generate(ids, attention_mask=mask, past_key_values=of_decoder(model, cache), **OPTIONS)
@@ -94,7 +94,7 @@ def test_falls_back(entry, context):
     start = 1 if model.config.is_encoder_decoder else ids.shape[1]
     model.set_attn_implementation("kvq")
     for text, same in ((entry.format.replace("w32", "w4096"), OPTIONS["max_new_tokens"]), (entry.format, 2)):
-        cache = KVQCache(model.config, text, accuracy="exact", context=context)
+        cache = KVQCache(model.config, text, accuracy="full", context=context)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             got = model.generate(ids, attention_mask=mask, past_key_values=of_decoder(model, cache), **OPTIONS)
@@ -109,14 +109,14 @@ def test_falls_back(entry, context):
 @entries(REFUSED)
 def test_refused(entry, context):
     with pytest.raises(kvq.Unsupported, match="use transformers.DynamicCache for this model"):
-        KVQCache(entry.make().config, entry.format, accuracy="exact", context=context)
+        KVQCache(entry.make().config, entry.format, accuracy="full", context=context)
 
 
 def test_an_encoder_is_not_taken_for_a_decoder(context):
     """A bare KVQCache would also get K and V of the encoder."""
     model = next(entry for entry in ZOO if entry.name == "BART").make()
     model.set_attn_implementation("kvq")
-    cache = KVQCache(model.config, "k8c32-v8t16", accuracy="exact", context=context)
+    cache = KVQCache(model.config, "k8c32-v8t16", accuracy="full", context=context)
     with pytest.raises(kvq.Unsupported, match="EncoderDecoderCache"):
         model.generate(prompt()[0], past_key_values=cache, **OPTIONS)
 

@@ -40,11 +40,11 @@ class Case:
     attention_window: int = 0
     score_cap: float = 0.0
     sinks: bool = False
-    accuracy: str = "exact"
+    accuracy: str = "full"
 
     def __str__(self):
         window = f"-window{self.attention_window}" if self.attention_window else ""
-        accuracy = f"-{self.accuracy}" if self.accuracy != "exact" else ""
+        accuracy = f"-{self.accuracy}" if self.accuracy != "full" else ""
         return f"{self.format}-{self.dtype}{window}{accuracy}"
 
 
@@ -277,7 +277,7 @@ class Twins:
         pair, accuracy = self.model.cache.pair, self.case.accuracy
         # Hundreds of steps, each looked at alone, some of one query over a few keys: the worst of them, where a budget
         # of integers is a mean.
-        values = "ordinary" if accuracy == "exact" else "extreme"
+        values = "ordinary" if accuracy in ("full", "exact") else "extreme"
         arithmetic = budget(accuracy, min(pair.k.bits, pair.v.bits), values)
         rms = (merged_rms if self.raw else attention_rms)(self.case.dtype, arithmetic)
         for (o, lse), (got_o, got_lse) in zip(expected, got, strict=True):

@@ -19,7 +19,7 @@ import common  # noqa: E402
 from cpu import native, report, setting, shapes  # noqa: E402
 
 QUICK = setting.QUICK
-CLASSES = ("exact", "normal", "fast")
+CLASSES = ("full", "exact", "normal", "fast")
 
 
 @pytest.fixture(name="run", scope="module")

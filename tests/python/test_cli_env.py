@@ -23,7 +23,7 @@ def facts(capsys):
 
 def test_json_has_what_a_bug_report_needs(facts):
     assert set(facts) == {"kvq", "compiler", "processor", "memory", "kernel store", "python", "system", "environment"}
-    assert facts["kvq"]["accuracy classes"] == ["exact", "normal", "fast"]
+    assert facts["kvq"]["accuracy classes"] == ["full", "exact", "normal", "fast"]
     assert facts["kvq"]["default accuracy class"] == kvq.lowlevel.DEFAULT_ACCURACY
     assert facts["kvq"]["version"] == kvq.__version__ and facts["kvq"]["kernel ABI"] >= 1
     context = kvq.lowlevel.shared_context()

@@ -135,8 +135,9 @@ TEST(Config, EachFieldIsChecked) {
   refused([](C &c) { c.score_cap = -0.5f; }, KVQ_INVALID_ARGUMENT, "score_cap is -0.5");
   refused([](C &c) { c.score_cap = NAN; }, KVQ_INVALID_ARGUMENT, "score_cap is nan");
   refused([](C &c) { c.score_cap = INFINITY; }, KVQ_INVALID_ARGUMENT, "score_cap is inf");
-  refused([](C &c) { c.accuracy = static_cast<kvq_accuracy>(4); }, KVQ_INVALID_ARGUMENT,
-          "config has the unknown accuracy 4: use KVQ_ACCURACY_DEFAULT or the constant of one of exact, normal, fast");
+  refused([](C &c) { c.accuracy = static_cast<kvq_accuracy>(5); }, KVQ_INVALID_ARGUMENT,
+          "config has the unknown accuracy 5: use KVQ_ACCURACY_DEFAULT or the constant of one of full, exact, normal, "
+          "fast");
   refused([](C &c) { c.accuracy = static_cast<kvq_accuracy>(-1); }, KVQ_INVALID_ARGUMENT, "unknown accuracy -1");
   refused([](C &c) { c.format = "k4c32-v4t16/w40,flush"; }, KVQ_INVALID_ARGUMENT, "w40,flush");
   refused([](C &c) { c.blocks = 2000000000, c.layers = 65536, c.q_heads = c.kv_heads = 65536, c.dk = c.dv = 256; },
@@ -156,19 +157,20 @@ TEST(Config, EachFieldIsChecked) {
 // ---- accuracy classes ----
 
 TEST(Accuracy, ClassesAreListed) {
-  EXPECT_STREQ(kvq_accuracy_classes(), "exact normal fast");
+  EXPECT_STREQ(kvq_accuracy_classes(), "full exact normal fast");
   EXPECT_STREQ(kvq_accuracy_name(KVQ_ACCURACY_EXACT), "exact");
   EXPECT_STREQ(kvq_accuracy_name(KVQ_ACCURACY_NORMAL), "normal");
   EXPECT_STREQ(kvq_accuracy_name(KVQ_ACCURACY_FAST), "fast");
   EXPECT_STREQ(kvq_accuracy_name(KVQ_ACCURACY_DEFAULT), std::string(kvq::toText(kvq::kDefaultAccuracy)).c_str());
-  EXPECT_EQ(kvq_accuracy_name(static_cast<kvq_accuracy>(4)), nullptr);
+  EXPECT_EQ(kvq_accuracy_name(static_cast<kvq_accuracy>(5)), nullptr);
   EXPECT_EQ(kvq_accuracy_name(static_cast<kvq_accuracy>(-1)), nullptr);
 }
 
 // The class stands in the request of attend alone, and the report says which it is.
 TEST(Accuracy, ACacheKeepsToItsClass) {
   Harness harness(basic());
-  for (kvq_accuracy given : {KVQ_ACCURACY_DEFAULT, KVQ_ACCURACY_EXACT, KVQ_ACCURACY_NORMAL, KVQ_ACCURACY_FAST}) {
+  for (kvq_accuracy given :
+       {KVQ_ACCURACY_DEFAULT, KVQ_ACCURACY_FULL, KVQ_ACCURACY_EXACT, KVQ_ACCURACY_NORMAL, KVQ_ACCURACY_FAST}) {
     kvq_cache_config config = harness.config();
     config.accuracy = given;
     Memory memory(harness.memory->size());
@@ -190,9 +192,9 @@ TEST(Accuracy, ACacheKeepsToItsClass) {
     EXPECT_EQ(kvq_accuracy_name(report.accuracy), kvq_accuracy_name(given));
     EXPECT_NE(report.accuracy, KVQ_ACCURACY_DEFAULT);
     report.struct_size = offsetof(kvq_cache_report, accuracy);
-    report.accuracy = static_cast<kvq_accuracy>(77); // behind an older header's struct
+    report.accuracy = static_cast<kvq_accuracy>(7); // behind an older header's struct
     KVQ_EXPECT_OK(kvq_report(cache, &report));
-    EXPECT_EQ(static_cast<int>(report.accuracy), 77);
+    EXPECT_EQ(static_cast<int>(report.accuracy), 7);
     kvq_cache_destroy(cache);
   }
 }

@@ -93,7 +93,7 @@ TEST(KernelRequest, refusals) {
   EXPECT_EQ(refusal(with("lag0", "lag2")), "field 'lag2' is not legal: write lag and a number from 0 to 1");
   EXPECT_EQ(refusal(with("win0", "win")), "field 'win' is not legal: write win and a number from 0 to 1");
   EXPECT_EQ(refusal(with("cap0", "win0")), "field 'win0' is not legal: write cap and a number from 0 to 1");
-  EXPECT_EQ(refusal(with("exact", "quick")), "accuracy class 'quick' is unknown: use one of exact, normal, fast");
+  EXPECT_EQ(refusal(with("exact", "quick")), "accuracy class 'quick' is unknown: use one of full, exact, normal, fast");
   EXPECT_EQ(refusal(with("p64", "p48")), "page size 48 is not legal for k4c32-v4t32: use one of 32, 64, 96, 128, 160, "
                                          "192, 224, 256 tokens");
   EXPECT_EQ(refusal(with("dv64", "dv80")), "V's head size 80 is not a multiple of its per-token group of 32 channels: "

@@ -54,7 +54,7 @@ class KVQCache(Cache):
             list with one for each layer, a file of such a list (.json, .txt), or a function (layer, dk, dv) -> text.
         prefill: "stored": each query sees what decoding would have shown it, however a prompt is cut into calls.
             "raw": tokens of one call see each other in full precision, as in the methods' papers (format-spec section 9).
-        accuracy: how exact the arithmetic of attention is, "exact", "normal" or "fast" (format-spec attention_c4); None:
+        accuracy: how exact the arithmetic of attention is, "full", "exact", "normal" or "fast" (format-spec attention_c4); None:
             the default class. What is stored does not depend on it.
         keep_first: tokens at the begin that stay in full precision; None leaves it to the format's `keepS`.
         device: "cpu" (kernels generated for this CPU) or "ref" (the scalar reference: slow, for debugging).

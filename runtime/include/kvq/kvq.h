@@ -85,12 +85,13 @@ KVQ_API kvq_error *kvq_format_frontier(const char *format, int64_t tokens, int64
  * method. Codes, pages and snapshots are the same in every class. */
 typedef enum kvq_accuracy {
   KVQ_ACCURACY_DEFAULT = 0, /* what kvq_accuracy_name says of it */
-  KVQ_ACCURACY_EXACT = 1,   /* as far as f32 is */
-  KVQ_ACCURACY_NORMAL = 2,  /* a tenth of the error that quantizing itself makes */
-  KVQ_ACCURACY_FAST = 3     /* the fastest arithmetic that there is; one dominant token may cost more than in others */
+  KVQ_ACCURACY_FULL = 1,    /* f32 throughout: for comparing token by token; the slowest */
+  KVQ_ACCURACY_EXACT = 2,   /* 16-bit coefficients: a relative error of about 1e-4 */
+  KVQ_ACCURACY_NORMAL = 3,  /* a tenth of the error that quantizing itself makes */
+  KVQ_ACCURACY_FAST = 4     /* the fastest arithmetic that there is; one dominant token may cost more than in others */
 } kvq_accuracy;
-/* Space-separated names of the classes, the most accurate first: "exact normal fast". The name at index i is that of
- * the enumerator i + 1. */
+/* Space-separated names of the classes, the most accurate first: "full exact normal fast". The name at index i is that
+ * of the enumerator i + 1. */
 KVQ_API const char *kvq_accuracy_classes(void);
 /* Name of a class; of KVQ_ACCURACY_DEFAULT the name of the class that it stands for. NULL: there is no such class. */
 KVQ_API const char *kvq_accuracy_name(kvq_accuracy accuracy);
