@@ -123,11 +123,11 @@ def test_picture_and_tables(run):
 
 
 # ---- the report over made-up records --------------------------------------------------------------------------------
-ABOUT = {"features": ["avx512_vnni"], "level": "x86-64-v4", "levels": ["x86-64-v3", "x86-64-v4"]}
+ABOUT = {"features": ["avx512_vnni"], "level": "x86-64-v4-vnni", "levels": ["x86-64-v3", "x86-64-v4-vnni"]}
 
 
 def lines_of(records, about=ABOUT, size=setting.FULL):
-    lines = report.Report(records, about, ["exact"], size).lines()
+    lines = report.Report(records, about, ["exact", "fast"], size).lines()
     return {line.what: line for line in lines}
 
 
@@ -147,37 +147,37 @@ def test_bar_of_another_processor_is_never_passed():
     for about in (ABOUT | {"features": ["avx2"]}, ABOUT | {"level": "x86-64-v3"}):
         line = lines_of(records, about)["exact: shares of the stream"]
         assert line.verdict.startswith("cannot be shown here")
-    assert lines_of(records)["fast: shares of the stream"].verdict == "this library does not offer the class"
+    assert lines_of(records)["fast: shares of the stream"].verdict == "not measured at 131072 tokens"
 
 
 def test_nothing_measured_is_nothing_shown():
     assert not {line.verdict for line in lines_of([]).values()} & {"holds", "misses"}
 
 
-def against(ratio, share, text=setting.FOUR_BITS, peer="ggml-q4_0", suffix="", level="x86-64-v4"):
-    return {"name": f"attend/{text}/exact/32768/1{suffix}", "baseline": f"peer/{peer}/32768/1", "ratio": ratio,
+def against(ratio, share, text=setting.FOUR_BITS, peer="ggml-q4_0", suffix="", level="x86-64-v4-vnni"):
+    return {"name": f"attend/{text}/normal/32768/1{suffix}", "baseline": f"peer/{peer}/32768/1", "ratio": ratio,
             "stream_share": share, "dtype": "float32", "level": level, "value": 1.0}
 
 
 @pytest.mark.parametrize("ratio, share, verdict", [(36, 0.5, "holds"), (34, 0.5, "misses"), (20, 0.71, "holds"),
                                                    (20, 0.69, "misses")])
 def test_multiple_gives_way_to_the_share_on_slow_memory(ratio, share, verdict):
-    line = lines_of([against(ratio, share)])["exact: k4c128-v4t128 against ggml-q4_0"]
+    line = lines_of([against(ratio, share)])["normal: k4c128-v4t128 against ggml-q4_0"]
     assert line.verdict == verdict
     assert ("of the stream" in line.asked) == (ratio == 20)
 
 
 def test_fastest_route_of_torch_is_the_baseline():
     line = lines_of([against(9, 0.1, peer="torch-sdpa-float32"), against(7, 0.1, peer="torch-sdpa-bfloat16")])[
-        "exact: k4c128-v4t128 against the fastest route of torch"]
+        "normal: k4c128-v4t128 against the fastest route of torch"]
     assert (line.got, line.verdict) == ("7.0x", "misses")
 
 
 def test_forced_level_is_its_own_case():
     records = [against(40, 0.5), against(4, 0.1, suffix="/x86-64-v3", level="x86-64-v3")]
     lines = lines_of(records)
-    assert lines["exact: k4c128-v4t128 against ggml-q4_0"].got == "40.0x"
-    assert lines["exact: k4c128-v4t128 at x86-64-v3 against ggml-q4_0 at its native level"].verdict == "misses"
+    assert lines["normal: k4c128-v4t128 against ggml-q4_0"].got == "40.0x"
+    assert lines["normal: k4c128-v4t128 at x86-64-v3 against ggml-q4_0 at its native level"].verdict == "misses"
 
 
 def ratio_record(ratio, element, query_head):
