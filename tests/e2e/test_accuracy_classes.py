@@ -123,7 +123,7 @@ def test_the_default_is_one_of_the_classes(models, context):
 
 
 def test_refusals_name_the_classes(models, context):
-    sentence = "use one of \"exact\", \"normal\", \"fast\""
+    sentence = "use one of \"full\", \"exact\", \"normal\", \"fast\""
     with pytest.raises(kvq.InvalidArgument, match=sentence):
         KVQCache(models[0].config, "kvq-4", accuracy="quick", context=context)
     with pytest.raises(kvq.InvalidArgument, match=sentence):

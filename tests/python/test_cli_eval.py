@@ -156,7 +156,7 @@ def test_one_class_needs_no_column(run, capsys):
 
 def test_an_unknown_class_is_refused(command, capsys):
     assert main(command(EIGHT, "--accuracy", "exact,quick")) == 2
-    assert "accuracy is 'quick': use one of \"exact\", \"normal\", \"fast\"" in capsys.readouterr().err
+    assert "accuracy is 'quick': use one of \"full\", \"exact\", \"normal\", \"fast\"" in capsys.readouterr().err
 
 
 def test_dynamic_is_full_precision(run):
