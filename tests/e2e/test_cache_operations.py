@@ -33,7 +33,7 @@ CASES = [
     Case("k4c32-v4t16/w32,sliding", 0, 1, 3, 1, 16, 16, "f32", accuracy="normal"),
     Case("k8t16-v8t16/w20,keep5,flush", 0, 1, 2, 1, 32, 16, "bf16", accuracy="fast"),
 ]
-SEQUENCES = 2000
+SEQUENCES = 3000
 EVERYTHING = {
     "committed", "aborted", "bad value", "forward", "attend", "raw", "plan refused", "fork", "fork refused", "restore",
     "damage", "crop", "crop beyond the length",
@@ -162,7 +162,7 @@ def test_operations_are_the_models(context, case, pytestconfig):
     life()
     assert lived >= examples
     assert seen >= {"committed", "fork", "crop"}
-    if not fast:
+    if not fast and case.accuracy == "full":  # the other classes differ in their answers alone
         if case.attention_window:
             # There is seldom anything to thaw that is not dropped, and a few blocks are always enough.
             assert seen >= EVERYTHING - {"plan refused"} | {"crop behind dropped pages"}

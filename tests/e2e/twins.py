@@ -284,7 +284,9 @@ class Twins:
         for (o, lse), (got_o, got_lse) in zip(expected, got, strict=True):
             if o.shape[1]:
                 assert relative_rms(got_o, o) <= rms
-                assert (np.abs(got_lse - lse) <= lse_tolerance(lse, arithmetic)).all()
+            # Integers move a score in proportion to it, and lse is as large as the largest score.
+            room = 1 if accuracy == "full" else np.maximum(1, np.abs(lse) / 16)
+            assert (np.abs(got_lse - lse) <= room * lse_tolerance(lse, arithmetic)).all()
 
     # -- comparing ---------------------------------------------------------------------------------------------------
 
