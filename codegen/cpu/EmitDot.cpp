@@ -66,13 +66,6 @@ FailureOr<WordForm> wordForm(const ::kvq::Layout &layout, int64_t bits) {
   return form;
 }
 
-int64_t largestDivisor(int64_t of, int64_t limit) {
-  for (int64_t d = std::min(of, limit); d > 1; --d)
-    if (of % d == 0)
-      return d;
-  return 1;
-}
-
 } // namespace
 
 // Coefficients with a pattern of factors along the contracted dimension, which the pattern's length divides.

@@ -28,10 +28,6 @@ struct TileEmitter::IntegerPanel {
   Value origin(::kvq::Dim dim) const { return dim == ::kvq::Dim::Token ? codes.token : codes.channel; }
 };
 
-// Codes of a lane in one step: those of a word of the widest plane. Narrower planes have more in a word, of which a
-// step takes its part.
-static int64_t stepCodes(ArrayRef<int64_t> planeBits) { return 32 / *llvm::max_element(planeBits); }
-
 // Whether address bits of a plane are, from the lowest: what selects a byte's part in a step (contracted bits 2 ..),
 // what selects the step's part of a byte, the byte (contracted bits 0, 1), the lane (result bits 0 to 3).
 static bool hasByteParts(const ::kvq::Layout &map, int64_t bits, int64_t codes, ::kvq::Dim contracted) {
@@ -67,8 +63,13 @@ bool TileEmitter::isOverByteParts(tile::DotOp op) {
          });
 }
 
+// Codes of a lane in one step: those of a word of the widest plane. Narrower planes have more in a word, of which a
+// step takes its part.
 int64_t TileEmitter::codesPerStep(ArrayRef<PackedPlane> planes) {
-  return stepCodes(llvm::map_to_vector(planes, [](const PackedPlane &plane) { return plane.bits; }));
+  int64_t widest = 1;
+  for (const PackedPlane &plane : planes)
+    widest = std::max(widest, plane.bits);
+  return 32 / widest;
 }
 
 // Operand number `index` of a vector's words, one of each plane.
@@ -159,7 +160,7 @@ public:
   void run(SmallVectorImpl<Value> &sums, Value begin, int64_t words, int64_t limb, Value firstStep) {
     bool halves = panel.coeff.form.kind == IntegerDot::Halves;
     // As many words as halves can be summed for without overflow.
-    int64_t count = halves ? divisor(words, panel.coeff.form.halvesRun / panel.operandsPerStep()) : 1;
+    int64_t count = halves ? largestDivisor(words, panel.coeff.form.halvesRun / panel.operandsPerStep()) : 1;
     carry(sums, begin, words, count, /*unroll=*/1, [&](SmallVectorImpl<Value> &carried, Value step) {
       if (!halves)
         return advance(carried, step, limb, firstStep);
@@ -173,13 +174,6 @@ public:
   }
 
 private:
-  static int64_t divisor(int64_t of, int64_t limit) {
-    int64_t d = std::max<int64_t>(1, std::min(of, limit));
-    while (of % d != 0)
-      --d;
-    return d;
-  }
-
   // A loop over [begin, begin + count) by `step` that carries `values`; straight code where it has at most `unroll`
   // turns.
   void carry(SmallVectorImpl<Value> &values, Value begin, int64_t count, int64_t step, int64_t unroll,

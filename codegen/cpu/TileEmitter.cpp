@@ -405,6 +405,13 @@ int64_t TileEmitter::lanesFor(int64_t extent) {
   return lanes;
 }
 
+int64_t TileEmitter::largestDivisor(int64_t of, int64_t limit) {
+  int64_t divisor = std::max<int64_t>(1, std::min(of, limit));
+  while (of % divisor != 0)
+    --divisor;
+  return divisor;
+}
+
 int64_t TileEmitter::wideLanesFor(int64_t extent) {
   int64_t lanes = lanesFor(extent);
   return lanes == level.lanes ? unrolled(extent, lanes) : lanes;

@@ -206,6 +206,8 @@ private:
   void loop(Value begin, Value end, function_ref<void(Value)> body);
   // Calls body(index, lanes) for every vector of a tile of that shape; `unroll`: a few times in each turn of the loop.
   void forEachVector(ArrayRef<int64_t> shape, bool unroll, function_ref<void(ArrayRef<Value>, int64_t)> body);
+  // The largest divisor up to a limit.
+  static int64_t largestDivisor(int64_t of, int64_t limit);
   // Elements of one turn of a loop over so many: up to four vectors that divide it.
   static int64_t unrolled(int64_t count, int64_t lanes) {
     return lanes * (count % (4 * lanes) == 0 ? 4 : count % (2 * lanes) == 0 ? 2 : 1);

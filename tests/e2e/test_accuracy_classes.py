@@ -20,14 +20,7 @@ FORMATS = {"k8t32-v8t32/w32,flush": 8, "k4c32-v4t32/w32,block": 4, "k2c32-v2t32/
 STEPS = 24
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two threads wait for each other longer than these tiny products take."""
-    hf_cache.register()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

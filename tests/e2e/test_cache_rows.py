@@ -10,10 +10,12 @@ import warnings
 import pytest
 import torch
 from model_zoo import llama, mistral
-from test_generate import FORMATS, Pair, no_gradient, padded, registered  # noqa: F401  (fixtures)
+from test_generate import FORMATS, Pair, no_gradient, padded  # noqa: F401  (fixtures)
 
 import kvq
 from kvq.hf import KVQCache
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,7 @@ FORMATS = {
 OPTIONS = dict(do_sample=False, max_new_tokens=40, pad_token_id=0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def registered():
-    """One thread: more of them wait for each other longer than these tiny products take."""
-    hf_cache.register()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,8 @@ README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
 PLACE = re.compile(r"(<!-- models: .*? -->\n).*?(<!-- end of models -->)", re.DOTALL)
 OPTIONS = dict(do_sample=False, max_new_tokens=24)
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def table():
     lines = ["| model | special for a cache | kvq |", "|---|---|---|"]
@@ -45,15 +47,6 @@ def prompt():
 
 def entries(outcome):
     return pytest.mark.parametrize("entry", [e for e in ZOO if e.outcome == outcome], ids=lambda entry: entry.name)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    hf_cache.register()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def of_decoder(model, cache):
