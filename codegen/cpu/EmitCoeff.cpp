@@ -19,17 +19,25 @@ static constexpr double kSmallestCoefficient = 1e-30;
 static constexpr double kRounder = 12582912.0; // 1.5 * 2^23: adding it leaves the rounded number in the low bits
 static constexpr int64_t kRounderBits = 0x4B400000;
 
-// The dot that takes op's integers, or null: its only user, whose codes lie in words as such dots want them.
+// A dot that takes op's integers, or null. All users have to be such dots, over codes of the same type that lie in
+// words as such dots want them, and with as many groups: attention has one over whole tiles and one over those at the
+// boundary.
 tile::DotOp TileEmitter::integerDotOf(tile::CoeffOp op) {
-  if (!op.getRound() || !op->hasOneUse())
+  if (!op.getRound() || op->use_empty())
     return {};
-  auto dot = dyn_cast<tile::DotOp>(*op->user_begin());
-  return dot && dot.getCoeff() == op.getResult() && isOverByteParts(dot) ? dot : tile::DotOp();
+  auto first = dyn_cast<tile::DotOp>(*op->user_begin());
+  bool all = first && llvm::all_of(op->getUsers(), [&](Operation *user) {
+               auto dot = dyn_cast<tile::DotOp>(user);
+               return dot && dot.getCoeff() == op.getResult() && isOverByteParts(dot) &&
+                      dot.getX().getType() == first.getX().getType() && dot.getCenter() == first.getCenter() &&
+                      scaleGroups(dot) == scaleGroups(first);
+             });
+  return all ? first : tile::DotOp();
 }
 
 bool TileEmitter::takesIntegers(tile::DotOp op) {
   auto coeff = op.getCoeff().getDefiningOp<tile::CoeffOp>();
-  return coeff && integerDotOf(coeff) == op;
+  return coeff && integerDotOf(coeff);
 }
 
 void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
@@ -38,7 +46,7 @@ void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
   coeff.form = integerForm(level, cast<IntegerType>(*op.getRound()),
                            getElementTypeOrSelf(dot.getX().getType()).getIntOrFloatBitWidth());
   coeff.rows = shape[1];
-  coeff.groups = dot.getScale() ? cast<RankedTensorType>(dot.getScale().getType()).getDimSize(0) : 1;
+  coeff.groups = scaleGroups(dot);
   coeff.words = shape[2] / coeff.form.codesPerOperand();
   coeff.integers = allocate({shape[0] * shape[1] * coeff.form.limbs * coeff.words}, b.getI32Type());
   coeff.factors = allocate({shape[0], shape[1]}, b.getF32Type());

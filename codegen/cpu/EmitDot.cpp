@@ -101,7 +101,7 @@ void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buf
                                    Value column, int64_t vectors, Value firstStep) {
   int64_t lanes = panel.lanes;
   Type type = vectorOf(b.getF32Type(), lanes);
-  int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
+  int64_t groups = scaleGroups(op);
   SmallVector<Value> columns, columnAddresses, sets, rowIndex;
   for (int64_t v = 0; v < vectors; ++v) {
     columns.push_back(add(column, constant(v * lanes)));
@@ -171,6 +171,11 @@ void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buf
     Value linear = add(mul(rowIndex[i / vectors], out.shape[1]), columns[i % vectors]);
     storeVector(totals[i], address(out.ptr, out.element, linear));
   }
+}
+
+// Groups of the contracted dimension that have a scale of their own.
+int64_t TileEmitter::scaleGroups(tile::DotOp op) {
+  return op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
 }
 
 // A vector of results lies in one set of coefficients.
@@ -247,7 +252,7 @@ void TileEmitter::emitTransposingDot(tile::DotOp op, const Buffer &x, const Buff
 // a time, so that x is read once for them and their sums do not wait for each other.
 void TileEmitter::emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out) {
   int64_t columns = x.shape[0], contracted = x.shape[1], rows = out.shape[0];
-  int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
+  int64_t groups = scaleGroups(op);
   int64_t length = contracted / groups, lanes = lanesFor(length), tile = largestDivisor(rows, 4);
   loop(0, columns, 1, [&](Value column) {
     Value set = mul(coefficientSet(op, column), rows), xBegin = mul(column, contracted);
@@ -383,7 +388,7 @@ bool TileEmitter::isOverWords(tile::DotOp op) {
     return false;
   int64_t bits = x.getElementTypeBitWidth(), length = x.getDimSize(op.getContract());
   FailureOr<WordForm> form = wordForm(tile::parseLayoutAttr(tile::getLayout(x)), bits);
-  int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
+  int64_t groups = scaleGroups(op);
   ::kvq::Dim contractDim = op.getContract() == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
   return succeeded(form) && form->fieldDim == contractDim && (length / groups) % (32 / bits) == 0;
 }

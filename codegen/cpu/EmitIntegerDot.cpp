@@ -55,7 +55,7 @@ bool TileEmitter::isOverByteParts(tile::DotOp op) {
     return false;
   SmallVector<PackedPlane> planes =
       packedPlanes(tile::parseSectionAttr(tile::getLayout(x), x.getElementTypeBitWidth()));
-  int64_t groups = op.getScale() ? cast<RankedTensorType>(op.getScale().getType()).getDimSize(0) : 1;
+  int64_t groups = scaleGroups(op);
   int64_t codes = codesPerStep(planes);
   ::kvq::Dim contracted = op.getContract() == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
   return (x.getDimSize(op.getContract()) / groups) % codes == 0 && llvm::all_of(planes, [&](const PackedPlane &plane) {

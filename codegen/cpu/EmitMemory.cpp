@@ -155,11 +155,9 @@ void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
       steps += wordSteps(dot);
     else if (auto store = dyn_cast<tile::StoreCodesOp>(next))
       steps += packSteps(store);
-  if (steps > 0) {
-    prefetch = {base, static_cast<int64_t>(llvm::divideCeil(lines, steps)), 0};
-    return;
-  }
-  loop(0, op.getBytes(), 64, [&](Value i) {
+  int64_t perStep = steps > 0 ? lines / steps : 0, spread = perStep * steps;
+  prefetch = {base, perStep, 0};
+  loop(spread * 64, lines * 64, 64, [&](Value i) {
     // read, keep in all levels, data cache
     b.create<LLVM::Prefetch>(address(base, b.getI8Type(), i), 0, 3, 1);
   });

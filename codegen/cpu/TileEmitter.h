@@ -115,6 +115,7 @@ private:
   // EmitDot.cpp
   LogicalResult emitDot(tile::DotOp op);
   int64_t dotLanes(tile::DotOp op);
+  static int64_t scaleGroups(tile::DotOp op);
   std::pair<int64_t, int64_t> registerTile(tile::DotOp op);
   int64_t wordSteps(tile::DotOp op);
   void prefetchShare(Value step);
