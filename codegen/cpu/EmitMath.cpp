@@ -22,16 +22,21 @@ static Type withElement(Type type, Type element) {
   return element;
 }
 
-// 2^x = 2^n 2^f, n = round(x), f in [-1/2, 1/2]; 2^f by the polynomial of degree 6 with the least relative
-// error, 1.9e-9 before rounding (Remez), so that 2^0 is 1. Adding 1.5 * 2^23 rounds x and leaves n in the low bits.
-// Below -124.5 the result is 0, so that a masked score weighs nothing; above 128 it is infinity. A select of a
-// comparison is one instruction where minnum is three, and keeps a NaN.
+// 2^f, f in [-1/2, 1/2]: the polynomial of degree 6 with the least relative error, 1.9e-9 before rounding (Remez), so
+// that 2^0 is 1.
+static constexpr double kExp2Polynomial[] = {1.0000000005541663,   0.693147205737269,    0.24022646890634677,
+                                             0.05550328776963366,  0.009618488957046853, 0.0013399931219749573,
+                                             0.0001534581202176796};
+// Below it 2^x is 0, so that a masked score weighs nothing.
+static constexpr double kSmallestExponent = -124.5;
+
+// 2^x = 2^n 2^f, n = round(x). Adding 1.5 * 2^23 rounds x and leaves n in the low bits. Above 128 the result is
+// infinite. A select of a comparison is one instruction where minnum is three, and keeps a NaN.
 Value TileEmitter::emitExp2(Value x) {
-  static constexpr double kPolynomial[] = {1.0000000005541663,   0.693147205737269,    0.24022646890634677,
-                                           0.05550328776963366,  0.009618488957046853, 0.0013399931219749573,
-                                           0.0001534581202176796};
+  if (Value scaled = emitExp2ByScale(x))
+    return scaled;
   Type type = x.getType(), ints = withElement(type, b.getI32Type());
-  Value low = splat(type, -124.5), high = splat(type, 128.0), magic = splat(type, 12582912.0);
+  Value low = splat(type, kSmallestExponent), high = splat(type, 128.0), magic = splat(type, 12582912.0);
   Value above = b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, x, high);
   Value clamped = b.create<arith::SelectOp>(above, high, x);
   Value below = b.create<arith::CmpFOp>(arith::CmpFPredicate::OLT, clamped, low);
@@ -39,14 +44,40 @@ Value TileEmitter::emitExp2(Value x) {
   Value shifted = b.create<arith::AddFOp>(clamped, magic);
   Value f = b.create<arith::SubFOp>(clamped, b.create<arith::SubFOp>(shifted, magic));
   // Half of 2^f, doubled after the exponent's shift, so that n = 128 becomes infinity and not a negative number.
-  Value p = splat(type, 0.5 * kPolynomial[6]);
-  for (int i = 5; i >= 0; --i)
-    p = multiplyAdd(p, f, splat(type, 0.5 * kPolynomial[i]));
+  Value p = emitPolynomial(f, kExp2Polynomial, 0.5);
   Value bits = b.create<arith::ShLIOp>(b.create<arith::BitcastOp>(ints, shifted), splatInt(ints, 23));
   Value result = b.create<arith::BitcastOp>(type, b.create<arith::AddIOp>(b.create<arith::BitcastOp>(ints, p), bits));
   result = b.create<arith::AddFOp>(result, result);
   Value tiny = b.create<arith::CmpFOp>(arith::CmpFPredicate::OLE, x, low);
   return b.create<arith::SelectOp>(tiny, splat(type, 0.0), result);
+}
+
+// The same by AVX-512's vscalefps, which takes any n: half as many instructions. An infinite x makes f a NaN, and the
+// instruction gives 0 or infinity for a NaN scaled by an infinite n. Null where the level or the number of lanes has
+// no such instruction.
+Value TileEmitter::emitExp2ByScale(Value x) {
+  auto type = dyn_cast<VectorType>(x.getType());
+  int64_t lanes = type ? type.getDimSize(0) : 1;
+  if (!level.hasScale || level.spelledOut || (lanes != 4 && lanes != 8 && lanes != 16))
+    return {};
+  Value n = b.create<math::RoundEvenOp>(x);
+  Value p = emitPolynomial(b.create<arith::SubFOp>(x, n), kExp2Polynomial, 1);
+  Value zero = splat(type, 0.0);
+  SmallVector<Value> operands = {p, n, zero, splatInt(b.getIntegerType(lanes == 16 ? 16 : 8), -1)};
+  if (lanes == 16)
+    operands.push_back(splatInt(b.getI32Type(), 4)); // rounding as everywhere
+  auto name = b.getStringAttr("llvm.x86.avx512.mask.scalef.ps." + std::to_string(lanes * 32));
+  Value result = b.create<LLVM::CallIntrinsicOp>(type, name, operands).getResult(0);
+  Value matters = b.create<arith::CmpFOp>(arith::CmpFPredicate::UGT, x, splat(type, kSmallestExponent));
+  return b.create<arith::SelectOp>(matters, result, zero);
+}
+
+// factor * (c0 + c1 x + ..).
+Value TileEmitter::emitPolynomial(Value x, ArrayRef<double> coefficients, double factor) {
+  Value p = splat(x.getType(), factor * coefficients.back());
+  for (double coefficient : llvm::reverse(coefficients.drop_back()))
+    p = multiplyAdd(p, x, splat(x.getType(), factor * coefficient));
+  return p;
 }
 
 // log2(x) for positive normal x: exponent plus 2/ln2 atanh((m-1)/(m+1)), m in [sqrt(1/2), sqrt(2)), to the 9th power:

@@ -15,14 +15,16 @@ using namespace mlir::kvq::cpu;
 
 // accumulators: half of the registers; the rest hold packed words, unpacked codes and broadcast coefficients.
 static const CpuLevel kLevels[] = {
-    {"x86-64", Arch::X86, "x86-64", "", "sse2", 4, 8, false, false, IntegerDot::Pairs},
-    {"x86-64-v3", Arch::X86, "x86-64-v3", "", KVQ_V3, 8, 8, true, true, IntegerDot::Halves},
-    {"x86-64-v3-vnni", Arch::X86, "x86-64-v3", "+avxvnni", KVQ_V3 " avxvnni", 8, 8, true, true, IntegerDot::Bytes},
-    {"x86-64-v4", Arch::X86, "x86-64-v4", "", KVQ_V4, 16, 16, true, true, IntegerDot::Halves},
-    {"x86-64-v4-vnni", Arch::X86, "x86-64-v4", "+avx512vnni", KVQ_V4 " avx512vnni", 16, 16, true, true,
+    {"x86-64", Arch::X86, "x86-64", "", "sse2", 4, 8, false, false, false, IntegerDot::Pairs},
+    {"x86-64-v3", Arch::X86, "x86-64-v3", "", KVQ_V3, 8, 8, true, true, false, IntegerDot::Halves},
+    {"x86-64-v3-vnni", Arch::X86, "x86-64-v3", "+avxvnni", KVQ_V3 " avxvnni", 8, 8, true, true, false,
      IntegerDot::Bytes},
-    {"aarch64", Arch::AArch64, "generic", "", "neon", 4, 16, true, true, IntegerDot::Pairs},
-    {"aarch64-dotprod", Arch::AArch64, "generic", "+dotprod", "neon dotprod", 4, 16, true, true, IntegerDot::SameSigns},
+    {"x86-64-v4", Arch::X86, "x86-64-v4", "", KVQ_V4, 16, 16, true, true, true, IntegerDot::Halves},
+    {"x86-64-v4-vnni", Arch::X86, "x86-64-v4", "+avx512vnni", KVQ_V4 " avx512vnni", 16, 16, true, true, true,
+     IntegerDot::Bytes},
+    {"aarch64", Arch::AArch64, "generic", "", "neon", 4, 16, true, true, false, IntegerDot::Pairs},
+    {"aarch64-dotprod", Arch::AArch64, "generic", "+dotprod", "neon dotprod", 4, 16, true, true, false,
+     IntegerDot::SameSigns},
 };
 
 llvm::ArrayRef<CpuLevel> mlir::kvq::cpu::allLevels() { return kLevels; }

@@ -35,6 +35,7 @@ struct CpuLevel {
   int64_t accumulators = 8;       // vector registers that a register tile may use for its results
   bool hasHalfConversion = false; // F16C
   bool hasRound = false;          // SSE4.1 roundps
+  bool hasScale = false;          // AVX-512's vscalefps
   IntegerDot integers = IntegerDot::Pairs;
   bool spelledOut = false; // @host
 };

@@ -180,6 +180,8 @@ private:
 
   // EmitMath.cpp: functions that LLVM would turn into calls, on a scalar or a vector.
   Value emitExp2(Value x);
+  Value emitExp2ByScale(Value x);
+  Value emitPolynomial(Value x, ArrayRef<double> coefficients, double factor);
   Value emitLog2(Value x);
   Value emitExtend(Value bits, bool bfloat);
   Value emitTruncate(Value x, bool bfloat);
