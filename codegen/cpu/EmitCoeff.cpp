@@ -40,6 +40,10 @@ bool TileEmitter::takesIntegers(tile::DotOp op) {
   return coeff && integerDotOf(coeff);
 }
 
+// Rows whose largest magnitudes and sums are found together: a horizontal operation for all of them, and chains of
+// additions that do not wait for each other.
+static constexpr int64_t kRowsAtOnce = 4;
+
 void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
   ArrayRef<int64_t> shape = cast<RankedTensorType>(op.getType()).getShape();
   RoundedCoeff coeff;
@@ -48,68 +52,132 @@ void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
   coeff.rows = shape[1];
   coeff.groups = scaleGroups(dot);
   coeff.words = shape[2] / coeff.form.codesPerOperand();
+  coeff.center = dot.getCenter().convertToFloat() - (coeff.form.movedCodes ? 128 : 0);
   coeff.integers = allocate({shape[0] * shape[1] * coeff.form.limbs * coeff.words}, b.getI32Type());
   coeff.factors = allocate({shape[0], shape[1]}, b.getF32Type());
-  coeff.offsets = allocate({shape[0], shape[1], coeff.groups}, b.getF32Type());
-  Buffer values = allocate({shape[2]}, b.getF32Type());
+  coeff.offsets = allocate({shape[0], coeff.groups, shape[1]}, b.getF32Type());
+  Buffer values = allocate({std::min(coeff.rows, kRowsAtOnce), shape[2]}, b.getF32Type());
+  int64_t rest = coeff.rows % kRowsAtOnce;
   loop(0, shape[0], 1, [&](Value set) {
-    loop(0, shape[1], 1, [&](Value row) {
-      Value line = add(mul(set, coeff.rows), row);
-      Value largest = largestCoefficient(op, set, row, values);
-      Type f32 = b.getF32Type();
-      Value matters = b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, largest, splat(f32, kSmallestCoefficient));
-      Value perUnit = b.create<arith::DivFOp>(splat(f32, coeff.form.limit), largest);
-      perUnit = b.create<arith::SelectOp>(matters, perUnit, splat(f32, 0.0));
-      storeVector(b.create<arith::MulFOp>(largest, splat(f32, 1.0 / coeff.form.limit)),
-                  address(coeff.factors.ptr, f32, line));
-      double center = dot.getCenter().convertToFloat() - (coeff.form.movedCodes ? 128 : 0);
-      int64_t length = shape[2] / coeff.groups;
-      loop(0, coeff.groups, 1, [&](Value group) {
-        Value sum = roundCoefficients(coeff, values, line, mul(group, length), length, perUnit);
-        storeVector(b.create<arith::MulFOp>(b.create<arith::SIToFPOp>(f32, sum), splat(f32, -center)),
-                    address(coeff.offsets.ptr, f32, add(mul(line, coeff.groups), group)));
-      });
-    });
+    loop(0, coeff.rows - rest, kRowsAtOnce, [&](Value row) { roundRows(op, coeff, values, set, row, kRowsAtOnce); });
+    if (rest > 0)
+      roundRows(op, coeff, values, set, constant(coeff.rows - rest), rest);
   });
   rounded[op.getResult()] = coeff;
 }
 
-// Puts the values of a set and row into `values`; gives the largest magnitude. A NaN counts as nothing: its set is one
-// of groups that no query sees.
-Value TileEmitter::largestCoefficient(tile::CoeffOp op, Value set, Value row, const Buffer &values) {
-  int64_t count = values.shape[0], lanes = wideLanesFor(count);
+// `count` rows of a set from `row` on.
+void TileEmitter::roundRows(tile::CoeffOp op, const RoundedCoeff &coeff, const Buffer &values, Value set, Value row,
+                            int64_t count) {
+  Value largest = largestCoefficients(op, set, row, count, values);
+  Type floats = largest.getType();
+  Value matters = b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, largest, splat(floats, kSmallestCoefficient));
+  Value perUnit = b.create<arith::DivFOp>(splat(floats, coeff.form.limit), largest);
+  perUnit = b.create<arith::SelectOp>(matters, perUnit, splat(floats, 0.0));
+  Value line = add(mul(set, coeff.rows), row);
+  storeFirst(b.create<arith::MulFOp>(largest, splat(floats, 1.0 / coeff.form.limit)), count,
+             address(coeff.factors.ptr, coeff.factors.element, line));
+  int64_t length = values.shape[1] / coeff.groups;
+  loop(0, coeff.groups, 1, [&](Value group) {
+    Value sums = roundCoefficients(coeff, values, line, mul(group, length), length, perUnit, count);
+    Value offsets = b.create<arith::MulFOp>(b.create<arith::SIToFPOp>(floats, sums), splat(floats, -coeff.center));
+    Value at = add(mul(add(mul(set, coeff.groups), group), coeff.rows), row);
+    storeFirst(offsets, count, address(coeff.offsets.ptr, coeff.offsets.element, at));
+  });
+}
+
+// The first `count` lanes.
+void TileEmitter::storeFirst(Value vector, int64_t count, Value ptr) {
+  if (count < cast<VectorType>(vector.getType()).getDimSize(0))
+    vector = b.create<vector::ExtractStridedSliceOp>(vector, ArrayRef<int64_t>{0}, ArrayRef<int64_t>{count},
+                                                     ArrayRef<int64_t>{1});
+  storeVector(vector, ptr);
+}
+
+// Each of up to four vectors combined across its lanes: results in the first lanes of a vector, one for each.
+Value TileEmitter::combineLanes(ArrayRef<Value> vectors, function_ref<Value(Value, Value)> combine) {
+  SmallVector<Value> left(vectors);
+  while (!llvm::isPowerOf2_64(left.size()))
+    left.push_back(left.back());
+  int64_t lanes = cast<VectorType>(left[0].getType()).getDimSize(0), parts = 1; // lanes i mod parts belong together
+  // Two vectors become one: in each run of four lanes first 32-bit unpacks, then 64-bit ones.
+  for (; left.size() > 1; parts *= 2) {
+    SmallVector<Value> next;
+    for (size_t pair = 0; pair < left.size(); pair += 2) {
+      SmallVector<int64_t> low, high;
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        int64_t in = lane % 4, from = lane - in;
+        from += parts == 1 ? in / 2 + in % 2 * lanes : in % 2 + in / 2 * lanes;
+        low.push_back(from);
+        high.push_back(from + 2);
+      }
+      next.push_back(combine(b.create<vector::ShuffleOp>(left[pair], left[pair + 1], low),
+                             b.create<vector::ShuffleOp>(left[pair], left[pair + 1], high)));
+    }
+    left = next;
+  }
+  Value result = left[0];
+  for (int64_t width = lanes / 2; width >= parts; width /= 2) {
+    auto half = [&](int64_t begin) {
+      return b.create<vector::ExtractStridedSliceOp>(result, ArrayRef<int64_t>{begin}, ArrayRef<int64_t>{width},
+                                                     ArrayRef<int64_t>{1});
+    };
+    Value low = half(0), high = half(width);
+    result = combine(low, high);
+  }
+  return result;
+}
+
+// Puts the values of `count` rows into `values`; gives their largest magnitudes. A NaN counts as nothing: its set is
+// one of groups that no query sees.
+Value TileEmitter::largestCoefficients(tile::CoeffOp op, Value set, Value row, int64_t count, const Buffer &values) {
+  int64_t length = values.shape[1], lanes = lanesFor(length);
   Type type = vectorOf(b.getF32Type(), lanes);
-  auto steps = b.create<scf::ForOp>(constant(0), constant(count), constant(lanes), ValueRange{splat(type, 0.0)});
+  auto larger = [&](Value x, Value y) -> Value {
+    return b.create<arith::SelectOp>(b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, x, y), x, y);
+  };
+  SmallVector<Value> largest(count, splat(type, 0.0));
+  auto steps = b.create<scf::ForOp>(constant(0), constant(length), constant(lanes), largest);
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(steps.getBody());
-    Value at = steps.getInductionVar(), value = evalCoeff(op, {set, row, at}, lanes);
-    storeVector(value, address(values.ptr, values.element, at));
-    Value size = b.create<math::AbsFOp>(value), largest = steps.getRegionIterArg(0);
-    Value larger = b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, size, largest);
-    b.create<scf::YieldOp>(b.create<arith::SelectOp>(larger, size, largest).getResult());
+    Value at = steps.getInductionVar();
+    for (auto [r, size] : llvm::enumerate(largest)) {
+      Value index = constant(static_cast<int64_t>(r)), value = evalCoeff(op, {set, add(row, index), at}, lanes);
+      storeVector(value, address(values.ptr, values.element, add(mul(index, length), at)));
+      size = larger(b.create<math::AbsFOp>(value), steps.getRegionIterArg(r));
+    }
+    b.create<scf::YieldOp>(largest);
   }
-  return b.create<vector::ReductionOp>(vector::CombiningKind::MAXNUMF, steps.getResult(0), arith::FastMathFlags::nnan);
+  return combineLanes(SmallVector<Value>(steps.getResults()), larger);
 }
 
-// values[begin ..] as integers; gives their sum.
+// values[.., begin ..] of `count` rows as integers; gives their sums.
 Value TileEmitter::roundCoefficients(const RoundedCoeff &coeff, const Buffer &values, Value line, Value begin,
-                                     int64_t length, Value perUnit) {
-  int64_t lanes = wideLanesFor(length);
+                                     int64_t length, Value perUnit, int64_t count) {
+  int64_t lanes = lanesFor(length);
   Type floats = vectorOf(b.getF32Type(), lanes), ints = vectorOf(b.getI32Type(), lanes);
-  Value scale = b.create<vector::BroadcastOp>(floats, perUnit);
-  auto steps = b.create<scf::ForOp>(constant(0), constant(length), constant(lanes), ValueRange{splatInt(ints, 0)});
+  SmallVector<Value> sums(count, splatInt(ints, 0)), scales;
+  for (int64_t r = 0; r < count; ++r)
+    scales.push_back(b.create<vector::BroadcastOp>(floats, b.create<vector::ExtractOp>(perUnit, r)));
+  auto steps = b.create<scf::ForOp>(constant(0), constant(length), constant(lanes), sums);
   {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(steps.getBody());
     Value at = add(begin, steps.getInductionVar());
-    Value value = loadVector(address(values.ptr, values.element, at), values.element, lanes);
-    Value shifted = multiplyAdd(value, scale, splat(floats, kRounder));
-    Value integer = b.create<arith::SubIOp>(b.create<arith::BitcastOp>(ints, shifted), splatInt(ints, kRounderBits));
-    storeCoefficients(coeff, integer, line, at);
-    b.create<scf::YieldOp>(b.create<arith::AddIOp>(steps.getRegionIterArg(0), integer).getResult());
+    for (auto [r, sum] : llvm::enumerate(sums)) {
+      Value index = constant(static_cast<int64_t>(r));
+      Value from = add(mul(index, values.shape[1]), at);
+      Value value = loadVector(address(values.ptr, values.element, from), values.element, lanes);
+      Value shifted = multiplyAdd(value, scales[r], splat(floats, kRounder));
+      Value integer = b.create<arith::SubIOp>(b.create<arith::BitcastOp>(ints, shifted), splatInt(ints, kRounderBits));
+      storeCoefficients(coeff, integer, add(line, index), at);
+      sum = b.create<arith::AddIOp>(steps.getRegionIterArg(r), integer);
+    }
+    b.create<scf::YieldOp>(sums);
   }
-  return b.create<vector::ReductionOp>(vector::CombiningKind::ADD, steps.getResult(0));
+  return combineLanes(SmallVector<Value>(steps.getResults()),
+                      [&](Value x, Value y) { return b.create<arith::AddIOp>(x, y); });
 }
 
 // A vector of integers, those of contracted index `at` on, into coefficient words.

@@ -267,16 +267,23 @@ void TileEmitter::emitIntegerTile(tile::DotOp op, const IntegerPanel &panel, con
   }
   SmallVector<SmallVector<Value>> addresses = columnAddresses(panel, column);
   IntegerSteps steps(*this, panel, row, sets, addresses);
-  auto perRow = [&](const Buffer &of, int64_t i, Value group) { // a number of row and set, in all lanes
-    Value set = sets[shared ? 0 : i % vectors], line = add(mul(set, panel.coeff.rows), add(row, constant(i / vectors)));
-    Value at = group ? add(mul(line, groups), group) : line;
+  auto inAllLanes = [&](const Buffer &of, Value at) {
     return b.create<vector::BroadcastOp>(floats, loadVector(address(of.ptr, of.element, at), of.element, 1));
+  };
+  auto setOf = [&](int64_t i) { return sets[shared ? 0 : i % vectors]; };
+  auto rowOf = [&](int64_t i) { return add(row, constant(i / vectors)); };
+  auto offset = [&](int64_t i, Value group) {
+    Value line = add(mul(setOf(i), groups), group);
+    return inAllLanes(panel.coeff.offsets, add(mul(line, panel.coeff.rows), rowOf(i)));
+  };
+  auto factor = [&](int64_t i) {
+    return inAllLanes(panel.coeff.factors, add(mul(setOf(i), panel.coeff.rows), rowOf(i)));
   };
   auto groupTotals = [&](Value group, ArrayRef<Value> totals) {
     SmallVector<Value> sums = integerGroup(panel, steps, group, firstStep);
     for (auto [i, sum] : llvm::enumerate(sums)) {
       Value value = b.create<arith::SIToFPOp>(floats, sum);
-      value = b.create<arith::AddFOp>(value, perRow(panel.coeff.offsets, i, group));
+      value = b.create<arith::AddFOp>(value, offset(i, group));
       if (op.getScale())
         value = multiplyAdd(value, eval(op.getScale(), {group, columns[i % vectors]}, lanes), totals[i]);
       sum = value;
@@ -295,8 +302,8 @@ void TileEmitter::emitIntegerTile(tile::DotOp op, const IntegerPanel &panel, con
     totals.assign(rolled.result_begin(), rolled.result_end());
   }
   for (auto [i, total] : llvm::enumerate(totals)) {
-    Value at = add(row, constant(i / vectors)), to = columns[i % vectors];
-    Value result = multiplyAdd(total, perRow(panel.coeff.factors, i, {}), eval(op.getAcc(), {at, to}, lanes));
+    Value at = rowOf(i), to = columns[i % vectors];
+    Value result = multiplyAdd(total, factor(i), eval(op.getAcc(), {at, to}, lanes));
     storeVector(result, address(out.ptr, out.element, add(mul(at, out.shape[1]), to)));
   }
 }

@@ -71,7 +71,8 @@ private:
   struct RoundedCoeff {
     IntegerForm form;
     int64_t rows, groups, words;
-    Buffer integers, factors, offsets;
+    double center;                     // of the codes as the multiplication sees them
+    Buffer integers, factors, offsets; // offsets: [set][group][row]
   };
   // What a register tile of kvq_tile.dot needs to know of its packed or float operand; see EmitDot.cpp.
   struct Panel;
@@ -135,9 +136,13 @@ private:
   tile::DotOp integerDotOf(tile::CoeffOp op);
   bool takesIntegers(tile::DotOp op);
   void emitRounded(tile::CoeffOp op, tile::DotOp dot);
-  Value largestCoefficient(tile::CoeffOp op, Value set, Value row, const Buffer &values);
+  void roundRows(tile::CoeffOp op, const RoundedCoeff &coeff, const Buffer &values, Value set, Value row,
+                 int64_t count);
+  Value largestCoefficients(tile::CoeffOp op, Value set, Value row, int64_t count, const Buffer &values);
   Value roundCoefficients(const RoundedCoeff &coeff, const Buffer &values, Value line, Value begin, int64_t length,
-                          Value perUnit);
+                          Value perUnit, int64_t count);
+  Value combineLanes(ArrayRef<Value> vectors, function_ref<Value(Value, Value)> combine);
+  void storeFirst(Value vector, int64_t count, Value ptr);
   void storeCoefficients(const RoundedCoeff &coeff, Value integers, Value line, Value at);
 
   // EmitIntegerDot.cpp
