@@ -40,15 +40,16 @@ bool TileEmitter::takesIntegers(tile::DotOp op) {
   return coeff && integerDotOf(coeff);
 }
 
-// Rows whose largest magnitudes and sums are found together: a horizontal operation for all of them, and chains of
-// additions that do not wait for each other.
-static constexpr int64_t kRowsAtOnce = 4;
+IntegerForm TileEmitter::integerFormOf(tile::DotOp op) {
+  auto coeff = op.getCoeff().getDefiningOp<tile::CoeffOp>();
+  return integerForm(level, cast<IntegerType>(*coeff.getRound()),
+                     getElementTypeOrSelf(op.getX().getType()).getIntOrFloatBitWidth());
+}
 
 void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
   ArrayRef<int64_t> shape = cast<RankedTensorType>(op.getType()).getShape();
   RoundedCoeff coeff;
-  coeff.form = integerForm(level, cast<IntegerType>(*op.getRound()),
-                           getElementTypeOrSelf(dot.getX().getType()).getIntOrFloatBitWidth());
+  coeff.form = integerFormOf(dot);
   coeff.rows = shape[1];
   coeff.groups = scaleGroups(dot);
   coeff.words = shape[2] / coeff.form.codesPerOperand();
@@ -69,7 +70,10 @@ void TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
 // `count` rows of a set from `row` on.
 void TileEmitter::roundRows(tile::CoeffOp op, const RoundedCoeff &coeff, const Buffer &values, Value set, Value row,
                             int64_t count) {
-  Value largest = largestCoefficients(op, set, row, count, values);
+  int64_t length = values.shape[1] / coeff.groups, steps = values.shape[1] / lanesFor(length);
+  int64_t rowTiles = llvm::divideCeil(coeff.rows, kRowsAtOnce);
+  Value turn = mul(add(mul(set, rowTiles), div(row, kRowsAtOnce)), 2 * steps);
+  Value largest = largestCoefficients(op, set, row, count, values, length, turn);
   Type floats = largest.getType();
   Value matters = b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, largest, splat(floats, kSmallestCoefficient));
   Value perUnit = b.create<arith::DivFOp>(splat(floats, coeff.form.limit), largest);
@@ -77,9 +81,9 @@ void TileEmitter::roundRows(tile::CoeffOp op, const RoundedCoeff &coeff, const B
   Value line = add(mul(set, coeff.rows), row);
   storeFirst(b.create<arith::MulFOp>(largest, splat(floats, 1.0 / coeff.form.limit)), count,
              address(coeff.factors.ptr, coeff.factors.element, line));
-  int64_t length = values.shape[1] / coeff.groups;
   loop(0, coeff.groups, 1, [&](Value group) {
-    Value sums = roundCoefficients(coeff, values, line, mul(group, length), length, perUnit, count);
+    Value sums = roundCoefficients(op, coeff, values, line, mul(group, length), length, perUnit, count,
+                                   add(turn, constant(steps)));
     Value offsets = b.create<arith::MulFOp>(b.create<arith::SIToFPOp>(floats, sums), splat(floats, -coeff.center));
     Value at = add(mul(add(mul(set, coeff.groups), group), coeff.rows), row);
     storeFirst(offsets, count, address(coeff.offsets.ptr, coeff.offsets.element, at));
@@ -130,8 +134,9 @@ Value TileEmitter::combineLanes(ArrayRef<Value> vectors, function_ref<Value(Valu
 
 // Puts the values of `count` rows into `values`; gives their largest magnitudes. A NaN counts as nothing: its set is
 // one of groups that no query sees.
-Value TileEmitter::largestCoefficients(tile::CoeffOp op, Value set, Value row, int64_t count, const Buffer &values) {
-  int64_t length = values.shape[1], lanes = lanesFor(length);
+Value TileEmitter::largestCoefficients(tile::CoeffOp op, Value set, Value row, int64_t count, const Buffer &values,
+                                       int64_t groupLength, Value firstTurn) {
+  int64_t length = values.shape[1], lanes = lanesFor(groupLength);
   Type type = vectorOf(b.getF32Type(), lanes);
   auto larger = [&](Value x, Value y) -> Value {
     return b.create<arith::SelectOp>(b.create<arith::CmpFOp>(arith::CmpFPredicate::OGT, x, y), x, y);
@@ -142,6 +147,7 @@ Value TileEmitter::largestCoefficients(tile::CoeffOp op, Value set, Value row, i
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(steps.getBody());
     Value at = steps.getInductionVar();
+    prefetchTurn(op, add(firstTurn, div(at, lanes)));
     for (auto [r, size] : llvm::enumerate(largest)) {
       Value index = constant(static_cast<int64_t>(r)), value = evalCoeff(op, {set, add(row, index), at}, lanes);
       storeVector(value, address(values.ptr, values.element, add(mul(index, length), at)));
@@ -153,8 +159,8 @@ Value TileEmitter::largestCoefficients(tile::CoeffOp op, Value set, Value row, i
 }
 
 // values[.., begin ..] of `count` rows as integers; gives their sums.
-Value TileEmitter::roundCoefficients(const RoundedCoeff &coeff, const Buffer &values, Value line, Value begin,
-                                     int64_t length, Value perUnit, int64_t count) {
+Value TileEmitter::roundCoefficients(tile::CoeffOp op, const RoundedCoeff &coeff, const Buffer &values, Value line,
+                                     Value begin, int64_t length, Value perUnit, int64_t count, Value firstTurn) {
   int64_t lanes = lanesFor(length);
   Type floats = vectorOf(b.getF32Type(), lanes), ints = vectorOf(b.getI32Type(), lanes);
   SmallVector<Value> sums(count, splatInt(ints, 0)), scales;
@@ -165,6 +171,7 @@ Value TileEmitter::roundCoefficients(const RoundedCoeff &coeff, const Buffer &va
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(steps.getBody());
     Value at = add(begin, steps.getInductionVar());
+    prefetchTurn(op, add(firstTurn, div(at, lanes)));
     for (auto [r, sum] : llvm::enumerate(sums)) {
       Value index = constant(static_cast<int64_t>(r));
       Value from = add(mul(index, values.shape[1]), at);

@@ -96,9 +96,9 @@ Value TileEmitter::coefficientSet(tile::DotOp op, Value column) {
 }
 
 // Rows row.., vectors of columns column..: accumulators in registers over the whole contracted dimension.
-// firstStep: number of the first step among all of this dot's, or null where nothing is prefetched on the way.
+// firstTurn: of this dot's turns of a prefetch, or null where it has none.
 void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows,
-                                   Value column, int64_t vectors, Value firstStep) {
+                                   Value column, int64_t vectors, Value firstTurn) {
   int64_t lanes = panel.lanes;
   Type type = vectorOf(b.getF32Type(), lanes);
   int64_t groups = scaleGroups(op);
@@ -132,8 +132,8 @@ void TileEmitter::emitRegisterTile(tile::DotOp op, const Panel &panel, const Buf
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPointToStart(steps.getBody());
       Value begin = steps.getInductionVar(), stepAddress = panel.stepAddress(begin);
-      if (firstStep)
-        prefetchShare(add(firstStep, div(begin, panel.step)));
+      if (firstTurn)
+        prefetchTurn(op, add(firstTurn, div(begin, panel.step)));
       SmallVector<Value> sums(steps.getRegionIterArgs()), loaded;
       for (int64_t v = 0; v < vectors; ++v)
         loaded.push_back(panel.load(add(stepAddress, columnAddresses[v])));
@@ -206,15 +206,13 @@ std::pair<int64_t, int64_t> TileEmitter::registerTile(tile::DotOp op) {
 void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out) {
   int64_t rows = out.shape[0], lanes = panel.lanes, steps = panel.contracted / panel.step;
   auto [tileRows, tileVectors] = registerTile(op);
-  bool prefetches = prefetch.linesPerStep > 0 && panel.step > 1;
   loop(0, panel.results, tileVectors * lanes, [&](Value column) {
     loop(0, rows, tileRows, [&](Value row) {
       Value number = add(mul(div(column, tileVectors * lanes), rows / tileRows), div(row, tileRows));
-      emitRegisterTile(op, panel, out, row, tileRows, column, tileVectors, prefetches ? mul(number, steps) : Value());
+      emitRegisterTile(op, panel, out, row, tileRows, column, tileVectors,
+                       panel.step > 1 ? mul(number, steps) : Value());
     });
   });
-  if (prefetches)
-    prefetch.firstStep += wordSteps(op);
 }
 
 // f32 rows contracted along their contiguous dimension, as many rows of x at a time as a vector has lanes: their sums
@@ -391,20 +389,6 @@ bool TileEmitter::isOverWords(tile::DotOp op) {
   int64_t groups = scaleGroups(op);
   ::kvq::Dim contractDim = op.getContract() == 0 ? ::kvq::Dim::Token : ::kvq::Dim::Channel;
   return succeeded(form) && form->fieldDim == contractDim && (length / groups) % (32 / bits) == 0;
-}
-
-// Steps of a dot's register tiles over words, with which a prefetch may be spread; 0 where it goes another way.
-int64_t TileEmitter::wordSteps(tile::DotOp op) {
-  auto x = cast<RankedTensorType>(op.getX().getType()), result = cast<RankedTensorType>(op.getType());
-  auto [tileRows, tileVectors] = registerTile(op);
-  int64_t columnTiles = result.getDimSize(1) / (tileVectors * dotLanes(op)), length = x.getDimSize(op.getContract());
-  if (takesIntegers(op)) { // the first tile of rows, or the cutting before all of them
-    auto planes = packedPlanes(tile::parseSectionAttr(tile::getLayout(x), x.getElementTypeBitWidth()));
-    return columnTiles * (length / codesPerStep(planes));
-  }
-  if (!isOverWords(op))
-    return 0;
-  return result.getDimSize(0) / tileRows * columnTiles * (length / (32 / x.getElementTypeBitWidth()));
 }
 
 LogicalResult TileEmitter::emitDot(tile::DotOp op) {

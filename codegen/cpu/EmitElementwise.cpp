@@ -173,10 +173,11 @@ Value TileEmitter::evalOp(Operation &op, ArrayRef<Value> operands, int64_t lanes
 void TileEmitter::writeInto(Value tile, const Buffer &target) {
   bool conversion = isa_and_present<arith::ExtFOp>(tile.getDefiningOp()); // less work than the loop around it
   forEachVector(target.shape, conversion, [&](ArrayRef<Value> index, int64_t lanes) {
-    Value value = eval(tile, index, lanes);
     Value linear = constant(0);
     for (auto [i, extent] : llvm::enumerate(target.shape))
       linear = i == 0 ? index[0] : add(mul(linear, extent), index[i]);
+    prefetchTurn(tile.getDefiningOp(), div(linear, lanes));
+    Value value = eval(tile, index, lanes);
     storeVector(value, address(target.ptr, target.element, linear));
   });
 }

@@ -126,11 +126,10 @@ SmallVector<SmallVector<Value>> TileEmitter::columnAddresses(const IntegerPanel 
   return addresses;
 }
 
-void TileEmitter::cutColumnPanel(const IntegerPanel &panel, Value column, Value firstStep) {
+void TileEmitter::cutColumnPanel(tile::DotOp op, const IntegerPanel &panel, Value column, Value firstTurn) {
   SmallVector<SmallVector<Value>> addresses = columnAddresses(panel, column);
   loop(0, panel.steps(), 1, [&](Value step) {
-    if (firstStep)
-      prefetchShare(add(firstStep, step));
+    prefetchTurn(op, add(firstTurn, step));
     SmallVector<SmallVector<Value>> words = loadWords(panel, mul(step, panel.codesPerStep), addresses);
     for (int64_t index = 0; index < panel.operandsPerStep(); ++index)
       for (int64_t v = 0; v < panel.tileVectors; ++v) {
@@ -144,9 +143,10 @@ void TileEmitter::cutColumnPanel(const IntegerPanel &panel, Value column, Value 
 // The multiplications of one register tile. Steps count words from contracted index 0.
 class TileEmitter::IntegerSteps {
 public:
-  IntegerSteps(TileEmitter &emitter, const IntegerPanel &panel, Value row, ArrayRef<Value> sets,
+  IntegerSteps(TileEmitter &emitter, tile::DotOp op, const IntegerPanel &panel, Value row, ArrayRef<Value> sets,
                ArrayRef<SmallVector<Value>> addresses)
-      : e(emitter), b(emitter.b), panel(panel), addresses(addresses), math(emitter.b, emitter.level, panel.coeff.form) {
+      : e(emitter), op(op), b(emitter.b), panel(panel), addresses(addresses),
+        math(emitter.b, emitter.level, panel.coeff.form) {
     // Where the coefficients of a row begin; one place for all vectors where they share a set.
     for (int64_t r = 0; r < panel.tileRows; ++r)
       for (Value set : sets) {
@@ -157,17 +157,17 @@ public:
   }
 
   // Sums over `count` steps from `begin` on, for one limb of the coefficients, onto `sums`.
-  void run(SmallVectorImpl<Value> &sums, Value begin, int64_t words, int64_t limb, Value firstStep) {
+  void run(SmallVectorImpl<Value> &sums, Value begin, int64_t words, int64_t limb, Value firstTurn) {
     bool halves = panel.coeff.form.kind == IntegerDot::Halves;
     // As many words as halves can be summed for without overflow.
     int64_t count = halves ? largestDivisor(words, panel.coeff.form.halvesRun / panel.operandsPerStep()) : 1;
     carry(sums, begin, words, count, /*unroll=*/1, [&](SmallVectorImpl<Value> &carried, Value step) {
       if (!halves)
-        return advance(carried, step, limb, firstStep);
+        return advance(carried, step, limb, firstTurn);
       Type type = VectorType::get({2 * panel.lanes}, b.getI16Type());
       SmallVector<Value> parts(carried.size(), e.splatInt(type, 0));
       carry(parts, step, count, 1, /*unroll=*/4,
-            [&](SmallVectorImpl<Value> &inner, Value word) { advance(inner, word, limb, firstStep); });
+            [&](SmallVectorImpl<Value> &inner, Value word) { advance(inner, word, limb, firstTurn); });
       for (auto [sum, part] : llvm::zip(carried, parts))
         sum = math.addHalves(sum, part);
     });
@@ -193,9 +193,9 @@ private:
   }
 
   // One word of every vector.
-  void advance(SmallVectorImpl<Value> &sums, Value step, int64_t limb, Value firstStep) {
-    if (firstStep)
-      e.prefetchShare(e.add(firstStep, step));
+  void advance(SmallVectorImpl<Value> &sums, Value step, int64_t limb, Value firstTurn) {
+    if (firstTurn)
+      e.prefetchTurn(op, e.add(firstTurn, step));
     SmallVector<SmallVector<Value>> words;
     if (!panel.cut.ptr)
       words = e.loadWords(panel, e.mul(step, panel.codesPerStep), addresses);
@@ -230,6 +230,7 @@ private:
   }
 
   TileEmitter &e;
+  tile::DotOp op;
   ImplicitLocOpBuilder &b;
   const IntegerPanel &panel;
   ArrayRef<SmallVector<Value>> addresses;
@@ -240,7 +241,7 @@ private:
 
 // Sums over group number `group` of the contracted dimension.
 SmallVector<Value> TileEmitter::integerGroup(const IntegerPanel &panel, IntegerSteps &steps, Value group,
-                                             Value firstStep) {
+                                             Value firstTurn) {
   int64_t words = panel.steps() / panel.coeff.groups;
   Type ints = vectorOf(b.getI32Type(), panel.lanes);
   SmallVector<Value> sums(panel.tileRows * panel.tileVectors, splatInt(ints, 0));
@@ -248,14 +249,18 @@ SmallVector<Value> TileEmitter::integerGroup(const IntegerPanel &panel, IntegerS
     if (limb > 0)
       for (Value &sum : sums)
         sum = b.create<arith::ShLIOp>(sum, splatInt(ints, 8));
-    steps.run(sums, mul(group, words), words, limb, limb == 0 ? firstStep : Value());
+    // Turns in the order of the passes; a step's number begins with its group.
+    Value turn;
+    if (firstTurn)
+      turn = add(firstTurn, add(mul(group, words * (panel.coeff.form.limbs - 1)), constant(limb * words)));
+    steps.run(sums, mul(group, words), words, limb, turn);
   }
   return sums;
 }
 
 // Rows row.., vectors of columns column...
 void TileEmitter::emitIntegerTile(tile::DotOp op, const IntegerPanel &panel, const Buffer &out, Value row, Value column,
-                                  Value firstStep) {
+                                  Value firstTurn) {
   int64_t lanes = panel.lanes, vectors = panel.tileVectors, groups = panel.coeff.groups;
   Type floats = vectorOf(b.getF32Type(), lanes);
   bool shared = panel.coeff.factors.shape[0] == 1;
@@ -266,7 +271,7 @@ void TileEmitter::emitIntegerTile(tile::DotOp op, const IntegerPanel &panel, con
       sets.push_back(coefficientSet(op, columns[v]));
   }
   SmallVector<SmallVector<Value>> addresses = columnAddresses(panel, column);
-  IntegerSteps steps(*this, panel, row, sets, addresses);
+  IntegerSteps steps(*this, op, panel, row, sets, addresses);
   auto inAllLanes = [&](const Buffer &of, Value at) {
     return b.create<vector::BroadcastOp>(floats, loadVector(address(of.ptr, of.element, at), of.element, 1));
   };
@@ -280,7 +285,7 @@ void TileEmitter::emitIntegerTile(tile::DotOp op, const IntegerPanel &panel, con
     return inAllLanes(panel.coeff.factors, add(mul(setOf(i), panel.coeff.rows), rowOf(i)));
   };
   auto groupTotals = [&](Value group, ArrayRef<Value> totals) {
-    SmallVector<Value> sums = integerGroup(panel, steps, group, firstStep);
+    SmallVector<Value> sums = integerGroup(panel, steps, group, firstTurn);
     for (auto [i, sum] : llvm::enumerate(sums)) {
       Value value = b.create<arith::SIToFPOp>(floats, sum);
       value = b.create<arith::AddFOp>(value, offset(i, group));
@@ -321,14 +326,12 @@ void TileEmitter::emitIntegerDot(tile::DotOp op, const Packed &codes, const Roun
   bool cutOnce = rowTiles > 1;
   if (cutOnce)
     panel.cut = allocate({steps * panel.operandsPerStep() * panel.tileVectors * panel.lanes}, b.getI32Type());
-  bool prefetches = prefetch.linesPerStep > 0;
   loop(0, out.shape[1], panel.tileVectors * panel.lanes, [&](Value column) {
-    Value firstStep = prefetches ? mul(div(column, panel.tileVectors * panel.lanes), steps) : Value();
+    int64_t turns = cutOnce ? steps : steps * coeff.form.limbs;
+    Value firstTurn = mul(div(column, panel.tileVectors * panel.lanes), turns);
     if (cutOnce)
-      cutColumnPanel(panel, column, firstStep);
+      cutColumnPanel(op, panel, column, firstTurn);
     loop(0, rows, panel.tileRows,
-         [&](Value row) { emitIntegerTile(op, panel, out, row, column, cutOnce ? Value() : firstStep); });
+         [&](Value row) { emitIntegerTile(op, panel, out, row, column, cutOnce ? Value() : firstTurn); });
   });
-  if (prefetches)
-    prefetch.firstStep += wordSteps(op);
 }

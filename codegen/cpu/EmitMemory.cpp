@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Loads, stores and prefetches of tile programs.
+// Loads and stores of tile programs.
 
 #include "codegen/cpu/TileEmitter.h"
 
@@ -142,30 +142,4 @@ LogicalResult TileEmitter::emitStore(tile::StoreOp op) {
     storeRow(row);
   });
   return success();
-}
-
-// All lines at once would fill the processor's line buffers and hold up the loads behind them (measured: 15 % of a
-// decode step in one such stall); the dots of packed codes and the store_codes that follow in the block have steps to
-// spread them over.
-void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
-  Value base = scalars.lookup(op.getBase());
-  int64_t steps = 0, lines = llvm::divideCeil(op.getBytes(), 64);
-  for (Operation *next = op->getNextNode(); next && !isa<tile::PrefetchOp>(next); next = next->getNextNode())
-    if (auto dot = dyn_cast<tile::DotOp>(next))
-      steps += wordSteps(dot);
-    else if (auto store = dyn_cast<tile::StoreCodesOp>(next))
-      steps += packSteps(store);
-  int64_t perStep = steps > 0 ? lines / steps : 0, spread = perStep * steps;
-  prefetch = {base, perStep, 0};
-  loop(spread * 64, lines * 64, 64, [&](Value i) {
-    // read, keep in all levels, data cache
-    b.create<LLVM::Prefetch>(address(base, b.getI8Type(), i), 0, 3, 1);
-  });
-}
-
-// The lines that fall to one step of a dot or of a store_codes.
-void TileEmitter::prefetchShare(Value step) {
-  Value first = mul(add(step, constant(prefetch.firstStep)), prefetch.linesPerStep * 64);
-  for (int64_t i = 0; i < prefetch.linesPerStep; ++i)
-    b.create<LLVM::Prefetch>(address(prefetch.base, b.getI8Type(), add(first, constant(i * 64))), 0, 3, 1);
 }

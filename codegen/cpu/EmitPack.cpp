@@ -243,11 +243,11 @@ int64_t TileEmitter::packSteps(tile::StoreCodesOp op) {
 
 // Where every row is stored, parameters of channels stay in registers over the rows: channels are the outer loop. Else
 // which bits are stored does, over the channels.
-void TileEmitter::packBlocks(const PackJob &job, std::array<int64_t, 2> step, function_ref<void(Value, Value)> body) {
-  int64_t rows = job.shape[0] / step[0], columns = job.shape[1] / step[1];
+void TileEmitter::packBlocks(tile::StoreCodesOp op, const PackJob &job, std::array<int64_t, 2> step,
+                             function_ref<void(Value, Value)> body) {
+  int64_t rows = job.shape[0] / step[0];
   auto at = [&](Value row, Value channel) {
-    if (prefetch.linesPerStep > 0)
-      prefetchShare(add(mul(div(channel, step[1]), rows), div(row, step[0])));
+    prefetchTurn(op, add(mul(div(channel, step[1]), rows), div(row, step[0])));
     body(row, channel);
   };
   if (job.whole)
@@ -256,7 +256,6 @@ void TileEmitter::packBlocks(const PackJob &job, std::array<int64_t, 2> step, fu
   else
     loop(0, job.shape[0], step[0],
          [&](Value row) { loop(0, job.shape[1], step[1], [&](Value channel) { at(row, channel); }); });
-  prefetch.firstStep += rows * columns;
 }
 
 LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
@@ -279,7 +278,7 @@ LogicalResult TileEmitter::emitStoreCodes(tile::StoreCodesOp op) {
     return success();
   }
   std::vector<WordBlock> blocks = *WordBlock::of(planes);
-  packBlocks(job, *step, [&](Value row, Value channel) {
+  packBlocks(op, job, *step, [&](Value row, Value channel) {
     if (blocks.front().acrossTokens)
       return packAcrossTokens(job, blocks, op.getBits(), row, channel, (*step)[0], (*step)[1]);
     for (int64_t c = 0; c < (*step)[1]; c += level.lanes)

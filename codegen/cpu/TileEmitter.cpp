@@ -46,7 +46,7 @@ FailureOr<func::FuncOp> TileEmitter::emit() {
 }
 
 LogicalResult TileEmitter::emitBlock(Block &block) {
-  auto outer = std::exchange(prefetch, {}); // a prefetch is spread within its own block
+  auto outer = std::exchange(prefetch, Prefetch()); // a prefetch is spread within its own block
   for (Operation &op : block.without_terminator()) {
     b.setLoc(op.getLoc());
     if (failed(emitOp(op)))
@@ -65,7 +65,7 @@ static bool isCheap(Value tile) {
          cast<RankedTensorType>(tile.getType()).getElementType().isInteger(1);
 }
 
-static bool isElementwise(Operation *op) {
+bool TileEmitter::isElementwiseOp(Operation *op) {
   return OpTrait::hasElementwiseMappableTraits(op) ||
          isa<arith::ConstantOp, tensor::SplatOp, tile::IotaOp, tile::BroadcastOp, tile::DequantizeOp, tile::CoeffOp>(
              op);
@@ -73,7 +73,7 @@ static bool isElementwise(Operation *op) {
 
 bool TileEmitter::isLazy(Value tile) {
   Operation *op = tile.getDefiningOp();
-  if (!op || !isElementwise(op))
+  if (!op || !isElementwiseOp(op))
     return false;
   if (isCheap(tile))
     return true;
@@ -149,7 +149,7 @@ LogicalResult TileEmitter::emitOp(Operation &op) {
     if (auto dense = dyn_cast<DenseElementsAttr>(constantOp.getValue()); dense && !dense.isSplat())
       return emitConstant(constantOp), success();
   if (op.getNumResults() == 1 && isa<RankedTensorType>(op.getResult(0).getType())) {
-    if (!isElementwise(&op))
+    if (!isElementwiseOp(&op))
       return op.emitOpError("has no lowering to CPU code");
     return isLazy(op.getResult(0)) ? success() : materialize(op.getResult(0));
   }

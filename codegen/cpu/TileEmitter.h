@@ -89,15 +89,27 @@ private:
   LogicalResult emitYield(Block &body, ArrayRef<Buffer> targets, SmallVectorImpl<Value> &scalars);
   LogicalResult emitScalar(Operation &op);
   void planInPlace(scf::ForOp op, ArrayRef<Buffer> buffers);
+  static bool isElementwiseOp(Operation *op);
   bool isLazy(Value tile);
 
   // EmitMemory.cpp
   LogicalResult emitLoad(tile::LoadOp op);
   LogicalResult emitStore(tile::StoreOp op);
-  void emitPrefetch(tile::PrefetchOp op);
   bool canAlias(tile::LoadOp op);
   void copyRun(Value from, Value to, Type element, int64_t count);
   void zeroRun(Value to, Type element, int64_t count);
+
+  // EmitPrefetch.cpp
+  struct PrefetchTurns {
+    int64_t count = 0;
+    double cost = 0; // of one, in instructions that do the work
+  };
+  PrefetchTurns prefetchTurns(Operation *op);
+  PrefetchTurns prefetchTurns(tile::DotOp op);
+  double evaluationCost(Value tile);
+  void emitPrefetch(tile::PrefetchOp op);
+  void prefetchLine(Value line);
+  void prefetchTurn(Operation *op, Value turn);
 
   // EmitElementwise.cpp
   Value eval(Value tile, ArrayRef<Value> index, int64_t lanes);
@@ -118,29 +130,32 @@ private:
   int64_t dotLanes(tile::DotOp op);
   static int64_t scaleGroups(tile::DotOp op);
   std::pair<int64_t, int64_t> registerTile(tile::DotOp op);
-  int64_t wordSteps(tile::DotOp op);
-  void prefetchShare(Value step);
   Panel packedPanel(tile::DotOp op, const Packed &codes, ArrayRef<int64_t> position, const Buffer &coeff);
   Panel floatPanel(tile::DotOp op, const Buffer &values, const Buffer &coeff);
   FailureOr<Buffer> floatOperand(tile::DotOp op);
   bool isOverWords(tile::DotOp op);
   void emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out);
   void emitRegisterTile(tile::DotOp op, const Panel &panel, const Buffer &out, Value row, int64_t rows, Value column,
-                        int64_t vectors, Value firstStep);
+                        int64_t vectors, Value firstTurn);
   void emitTransposingDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out);
   void emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out);
   Buffer scaleCoefficients(const Buffer &coeff, ArrayRef<float> pattern);
   Value coefficientSet(tile::DotOp op, Value column);
 
   // EmitCoeff.cpp
+  // Rows whose largest magnitudes and sums are found together: a horizontal operation for all of them, and chains of
+  // additions that do not wait for each other.
+  static constexpr int64_t kRowsAtOnce = 4;
+  IntegerForm integerFormOf(tile::DotOp op);
   tile::DotOp integerDotOf(tile::CoeffOp op);
   bool takesIntegers(tile::DotOp op);
   void emitRounded(tile::CoeffOp op, tile::DotOp dot);
   void roundRows(tile::CoeffOp op, const RoundedCoeff &coeff, const Buffer &values, Value set, Value row,
                  int64_t count);
-  Value largestCoefficients(tile::CoeffOp op, Value set, Value row, int64_t count, const Buffer &values);
-  Value roundCoefficients(const RoundedCoeff &coeff, const Buffer &values, Value line, Value begin, int64_t length,
-                          Value perUnit, int64_t count);
+  Value largestCoefficients(tile::CoeffOp op, Value set, Value row, int64_t count, const Buffer &values,
+                            int64_t groupLength, Value firstTurn);
+  Value roundCoefficients(tile::CoeffOp op, const RoundedCoeff &coeff, const Buffer &values, Value line, Value begin,
+                          int64_t length, Value perUnit, int64_t count, Value firstTurn);
   Value combineLanes(ArrayRef<Value> vectors, function_ref<Value(Value, Value)> combine);
   void storeFirst(Value vector, int64_t count, Value ptr);
   void storeCoefficients(const RoundedCoeff &coeff, Value integers, Value line, Value at);
@@ -148,9 +163,9 @@ private:
   // EmitIntegerDot.cpp
   void emitIntegerDot(tile::DotOp op, const Packed &codes, const RoundedCoeff &coeff, const Buffer &out);
   void emitIntegerTile(tile::DotOp op, const IntegerPanel &panel, const Buffer &out, Value row, Value column,
-                       Value firstStep);
-  SmallVector<Value> integerGroup(const IntegerPanel &panel, IntegerSteps &steps, Value group, Value firstStep);
-  void cutColumnPanel(const IntegerPanel &panel, Value column, Value firstStep);
+                       Value firstTurn);
+  SmallVector<Value> integerGroup(const IntegerPanel &panel, IntegerSteps &steps, Value group, Value firstTurn);
+  void cutColumnPanel(tile::DotOp op, const IntegerPanel &panel, Value column, Value firstTurn);
   Value cutOperand(const IntegerPanel &panel, ArrayRef<Value> words, int64_t index);
   SmallVector<SmallVector<Value>> loadWords(const IntegerPanel &panel, Value begin,
                                             ArrayRef<SmallVector<Value>> columnAddresses);
@@ -180,7 +195,8 @@ private:
   void packOneByOne(const PackJob &job, ArrayRef<PackedPlane> planes, int64_t codeBits);
   std::optional<std::array<int64_t, 2>> packStep(tile::StoreCodesOp op);
   int64_t packSteps(tile::StoreCodesOp op);
-  void packBlocks(const PackJob &job, std::array<int64_t, 2> step, function_ref<void(Value, Value)> body);
+  void packBlocks(tile::StoreCodesOp op, const PackJob &job, std::array<int64_t, 2> step,
+                  function_ref<void(Value, Value)> body);
   SmallVector<Value> combineRuns(ArrayRef<Value> rows, int64_t run, function_ref<Value(Value, Value)> combine);
 
   // EmitMath.cpp: functions that LLVM would turn into calls, on a scalar or a vector.
@@ -239,11 +255,12 @@ private:
   };
   SmallVector<Scratch> scratchInUse, scratchFree;
   int64_t scratchBytes = 0; // of all
-  // A prefetch that the dots and store_codes after it carry out, a few lines with each of their steps.
+  // What the operations after a prefetch bring in of it: the first line of each and the lines of one turn.
   struct Prefetch {
     Value base;
-    int64_t linesPerStep = 0, firstStep = 0;
+    DenseMap<Operation *, std::pair<int64_t, int64_t>> lines;
   } prefetch;
+  static constexpr int64_t kFewestTurns = 8; // of an operation that takes part
 };
 
 } // namespace mlir::kvq::cpu
