@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Element-wise tile values: evaluation where they are used, materialization into buffers, reductions.
+// Element-wise tile values: evaluation where they are used, materialization into buffers.
 
 #include "codegen/cpu/TileEmitter.h"
 
@@ -187,7 +187,10 @@ LogicalResult TileEmitter::materialize(Value tile) {
   if (type.getElementType().isInteger(1))
     return emitError(b.getLoc(), "a mask cannot be kept as a tile; keep the values it is computed from");
   Buffer buffer = allocate(type.getShape(), type.getElementType());
-  writeInto(tile, buffer);
+  if (tile::ReduceOp reduce = reductionBesides(tile))
+    writeReduced(tile, buffer, reduce);
+  else
+    writeInto(tile, buffer);
   buffers[tile] = buffer;
   return success();
 }
@@ -199,123 +202,4 @@ void TileEmitter::emitConstant(arith::ConstantOp op) {
   for (auto [i, value] : llvm::enumerate(cast<DenseElementsAttr>(op.getValue()).getValues<TypedAttr>()))
     storeVector(b.create<arith::ConstantOp>(scalarConstant(value)), address(buffer.ptr, buffer.element, constant(i)));
   buffers[op.getResult()] = buffer;
-}
-
-namespace {
-
-vector::CombiningKind combiningKind(tile::ReduceKind kind, bool isFloat) {
-  switch (kind) {
-  case tile::ReduceKind::Max:
-    return isFloat ? vector::CombiningKind::MAXNUMF : vector::CombiningKind::MAXSI;
-  case tile::ReduceKind::Min:
-    return isFloat ? vector::CombiningKind::MINNUMF : vector::CombiningKind::MINSI;
-  case tile::ReduceKind::Add:
-    return vector::CombiningKind::ADD;
-  }
-  llvm_unreachable("all kinds handled");
-}
-
-// NaN is the caller's business (reduce's description): nnan keeps a maximum one instruction.
-Value combine(ImplicitLocOpBuilder &b, tile::ReduceKind kind, Value x, Value y) {
-  bool isFloat = isa<FloatType>(getElementTypeOrSelf(x.getType()));
-  auto nnan = arith::FastMathFlagsAttr::get(b.getContext(), arith::FastMathFlags::nnan);
-  if (kind == tile::ReduceKind::Max)
-    return isFloat ? b.create<arith::MaxNumFOp>(x, y, nnan).getResult() : b.create<arith::MaxSIOp>(x, y).getResult();
-  if (kind == tile::ReduceKind::Min)
-    return isFloat ? b.create<arith::MinNumFOp>(x, y, nnan).getResult() : b.create<arith::MinSIOp>(x, y).getResult();
-  return isFloat ? b.create<arith::AddFOp>(x, y).getResult() : b.create<arith::AddIOp>(x, y).getResult();
-}
-
-} // namespace
-
-// Vectors of the source, one for each of `at`, reduced along `dim` in one loop: as many chains of operations as
-// vectors.
-SmallVector<Value> TileEmitter::reduceVectors(tile::ReduceOp op, ArrayRef<SmallVector<Value>> at, int64_t lanes,
-                                              int64_t step) {
-  int64_t dim = op.getDim(), extent = cast<RankedTensorType>(op.getSource().getType()).getDimSize(dim);
-  auto load = [&](Value i) {
-    SmallVector<Value> vectors;
-    for (SmallVector<Value> index : at) {
-      index[dim] = i;
-      vectors.push_back(eval(op.getSource(), index, lanes));
-    }
-    return vectors;
-  };
-  SmallVector<Value> first = load(constant(0));
-  if (extent <= step)
-    return first;
-  auto inner = b.create<scf::ForOp>(constant(step), constant(extent), constant(step), first);
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(inner.getBody());
-  SmallVector<Value> next = load(inner.getInductionVar());
-  for (auto [vector, carried] : llvm::zip(next, inner.getRegionIterArgs()))
-    vector = combine(b, op.getKind(), carried, vector);
-  b.create<scf::YieldOp>(next);
-  return SmallVector<Value>(inner.getResults());
-}
-
-// [rows, columns] along rows, or along columns: several vectors at a time, so that neither the latency of an operation
-// nor a horizontal one for each row is in the way.
-void TileEmitter::reduceMatrix(tile::ReduceOp op, const Buffer &target, int64_t lanes) {
-  bool alongRow = op.getDim() == 1;
-  int64_t count = target.shape[0];
-  int64_t step = alongRow ? lanes : unrolled(count, lanes);
-  loop(0, count, step, [&](Value begin) {
-    SmallVector<SmallVector<Value>> at;
-    for (int64_t i = 0; i < step; i += alongRow ? 1 : lanes) {
-      Value index = add(begin, constant(i));
-      at.push_back(alongRow ? SmallVector<Value>{index, Value()} : SmallVector<Value>{Value(), index});
-    }
-    SmallVector<Value> vectors = reduceVectors(op, at, lanes, alongRow ? lanes : 1);
-    if (alongRow)
-      vectors = combineRuns(vectors, lanes, [&](Value x, Value y) { return combine(b, op.getKind(), x, y); });
-    for (auto [i, vector] : llvm::enumerate(vectors))
-      storeVector(vector, address(target.ptr, target.element, add(begin, constant(i * lanes))));
-  });
-}
-
-// The result's elements in loops; inside, the source's dimension in a loop that carries vectors.
-LogicalResult TileEmitter::emitReduce(tile::ReduceOp op) {
-  auto source = cast<RankedTensorType>(op.getSource().getType());
-  int64_t dim = op.getDim(), rank = source.getRank();
-  bool horizontal = dim == rank - 1;
-  int64_t native = lanesFor(source.getShape().back());
-  int64_t lanes = horizontal ? wideLanesFor(source.getShape().back()) : native, step = horizontal ? lanes : 1;
-  auto reduceAt = [&](const SmallVector<Value> &index) -> Value { // index of the source without its entry `dim`
-    Value vector = reduceVectors(op, index, lanes, step).front();
-    if (!horizontal || lanes == 1)
-      return vector;
-    bool isFloat = isa<FloatType>(source.getElementType());
-    bool ordered = isFloat && op.getKind() != tile::ReduceKind::Add;
-    return b.create<vector::ReductionOp>(combiningKind(op.getKind(), isFloat), vector,
-                                         ordered ? arith::FastMathFlags::nnan : arith::FastMathFlags::none);
-  };
-  if (rank == 1) {
-    scalars.map(op.getResult(), reduceAt({Value()}));
-    return success();
-  }
-  auto type = cast<RankedTensorType>(op.getType());
-  Buffer buffer = allocate(type.getShape(), type.getElementType());
-  buffers[op.getResult()] = buffer;
-  if (rank == 2 && native == level.lanes && (!horizontal || type.getDimSize(0) % native == 0)) {
-    reduceMatrix(op, buffer, native);
-    return success();
-  }
-  SmallVector<Value> index;
-  std::function<void(int64_t, Value)> nest = [&](int64_t outer, Value linear) {
-    if (outer == type.getRank()) {
-      SmallVector<Value> at(index);
-      at.insert(at.begin() + dim, Value());
-      storeVector(reduceAt(at), address(buffer.ptr, buffer.element, linear));
-      return;
-    }
-    bool vectors = !horizontal && outer + 1 == type.getRank();
-    loop(0, type.getDimSize(outer), vectors ? lanes : 1, [&](Value i) {
-      index.push_back(i);
-      nest(outer + 1, outer == 0 ? i : add(mul(linear, type.getDimSize(outer)), i));
-      index.pop_back();
-    });
-  };
-  nest(0, constant(0));
-  return success();
 }

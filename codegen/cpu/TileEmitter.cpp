@@ -144,7 +144,7 @@ LogicalResult TileEmitter::emitOp(Operation &op) {
   }
   if (auto coeff = dyn_cast<tile::CoeffOp>(op))
     if (tile::DotOp dot = integerDotOf(coeff))
-      return emitRounded(coeff, dot), success();
+      return emitRounded(coeff, dot);
   if (auto constantOp = dyn_cast<arith::ConstantOp>(op))
     if (auto dense = dyn_cast<DenseElementsAttr>(constantOp.getValue()); dense && !dense.isSplat())
       return emitConstant(constantOp), success();

@@ -120,10 +120,24 @@ private:
   Value evalOp(Operation &op, ArrayRef<Value> operands, int64_t lanes);
   LogicalResult materialize(Value tile);
   void writeInto(Value tile, const Buffer &target);
+  void emitConstant(arith::ConstantOp op);
+
+  // EmitReduce.cpp
+  // Rows of a tile that are reduced together: a horizontal operation for all of them, and chains of operations that do
+  // not wait for each other.
+  static constexpr int64_t kRowsAtOnce = 4;
   LogicalResult emitReduce(tile::ReduceOp op);
   SmallVector<Value> reduceVectors(tile::ReduceOp op, ArrayRef<SmallVector<Value>> at, int64_t lanes, int64_t step);
   void reduceMatrix(tile::ReduceOp op, const Buffer &target, int64_t lanes);
-  void emitConstant(arith::ConstantOp op);
+  void reduceRows(tile::ReduceOp op, const Buffer &target);
+  bool hasRowsOfVectors(Value tile);
+  tile::ReduceOp reductionBesides(Value tile);
+  void writeReduced(Value tile, const Buffer &target, tile::ReduceOp op);
+  void forRowTiles(int64_t rows, function_ref<void(Value, int64_t)> body);
+  SmallVector<Value> accumulate(int64_t begin, int64_t end, int64_t step, ArrayRef<Value> initial,
+                                function_ref<void(Value, MutableArrayRef<Value>)> body);
+  Value combineLanes(ArrayRef<Value> vectors, function_ref<Value(Value, Value)> combine);
+  void storeFirst(Value vector, int64_t count, Value ptr);
 
   // EmitDot.cpp
   LogicalResult emitDot(tile::DotOp op);
@@ -143,21 +157,12 @@ private:
   Value coefficientSet(tile::DotOp op, Value column);
 
   // EmitCoeff.cpp
-  // Rows whose largest magnitudes and sums are found together: a horizontal operation for all of them, and chains of
-  // additions that do not wait for each other.
-  static constexpr int64_t kRowsAtOnce = 4;
   IntegerForm integerFormOf(tile::DotOp op);
   tile::DotOp integerDotOf(tile::CoeffOp op);
   bool takesIntegers(tile::DotOp op);
-  void emitRounded(tile::CoeffOp op, tile::DotOp dot);
-  void roundRows(tile::CoeffOp op, const RoundedCoeff &coeff, const Buffer &values, Value set, Value row,
-                 int64_t count);
-  Value largestCoefficients(tile::CoeffOp op, Value set, Value row, int64_t count, const Buffer &values,
-                            int64_t groupLength, Value firstTurn);
-  Value roundCoefficients(tile::CoeffOp op, const RoundedCoeff &coeff, const Buffer &values, Value line, Value begin,
-                          int64_t length, Value perUnit, int64_t count, Value firstTurn);
-  Value combineLanes(ArrayRef<Value> vectors, function_ref<Value(Value, Value)> combine);
-  void storeFirst(Value vector, int64_t count, Value ptr);
+  LogicalResult emitRounded(tile::CoeffOp op, tile::DotOp dot);
+  void roundRows(tile::CoeffOp op, const RoundedCoeff &coeff, Value set, Value row, int64_t count);
+  Value roundVector(Value values, Value perUnit);
   void storeCoefficients(const RoundedCoeff &coeff, Value integers, Value line, Value at);
 
   // EmitIntegerDot.cpp
