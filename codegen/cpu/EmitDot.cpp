@@ -246,45 +246,41 @@ void TileEmitter::emitTransposingDot(tile::DotOp op, const Buffer &x, const Buff
   });
 }
 
-// f32 rows contracted along their contiguous dimension: one horizontal sum per result, several rows of coefficients at
-// a time, so that x is read once for them and their sums do not wait for each other.
+// f32 rows contracted along their contiguous dimension: horizontal sums, several rows of coefficients at a time, so
+// that x is read once for them.
 void TileEmitter::emitHorizontalDot(tile::DotOp op, const Buffer &x, const Buffer &coeff, const Buffer &out) {
   int64_t columns = x.shape[0], contracted = x.shape[1], rows = out.shape[0];
-  int64_t groups = scaleGroups(op);
-  int64_t length = contracted / groups, lanes = lanesFor(length), tile = largestDivisor(rows, 4);
+  int64_t length = contracted / scaleGroups(op), lanes = lanesFor(length);
+  Value none = splat(vectorOf(b.getF32Type(), lanes), 0.0);
+  auto plus = [&](Value y, Value z) { return b.create<arith::AddFOp>(y, z).getResult(); };
   loop(0, columns, 1, [&](Value column) {
     Value set = mul(coefficientSet(op, column), rows), xBegin = mul(column, contracted);
-    loop(0, rows, tile, [&](Value row) {
+    forRowTiles(rows, [&](Value row, int64_t count) {
       SmallVector<Value> totals, begins;
-      for (int64_t r = 0; r < tile; ++r) {
+      for (int64_t r = 0; r < count; ++r) {
         Value at = add(row, constant(r));
         totals.push_back(eval(op.getAcc(), {at, column}, 1));
         begins.push_back(mul(add(set, at), contracted));
       }
-      for (int64_t group = 0; group < groups; ++group) {
-        SmallVector<Value> sums(tile, splat(vectorOf(b.getF32Type(), lanes), 0.0));
-        auto inner =
-            b.create<scf::ForOp>(constant(group * length), constant((group + 1) * length), constant(lanes), sums);
-        {
-          OpBuilder::InsertionGuard guard(b);
-          b.setInsertionPointToStart(inner.getBody());
-          Value i = inner.getInductionVar();
+      for (int64_t group = 0; group < scaleGroups(op); ++group) {
+        SmallVector<Value> zeros(count, none);
+        auto sums = accumulate(group * length, (group + 1) * length, lanes, zeros, [&](Value i, auto carried) {
           Value value = loadVector(address(x.ptr, x.element, add(xBegin, i)), x.element, lanes);
-          for (int64_t r = 0; r < tile; ++r) {
+          for (auto [r, sum] : llvm::enumerate(carried)) {
             Value factor = loadVector(address(coeff.ptr, coeff.element, add(begins[r], i)), coeff.element, lanes);
-            sums[r] = multiplyAdd(value, factor, inner.getRegionIterArg(r));
+            sum = multiplyAdd(value, factor, sum);
           }
-          b.create<scf::YieldOp>(sums);
+        });
+        if (lanes > 1) {
+          Value together = combineLanes(sums, plus);
+          for (auto [r, sum] : llvm::enumerate(sums))
+            sum = b.create<vector::ExtractOp>(together, r);
         }
         Value scale = op.getScale() ? eval(op.getScale(), {constant(group), column}, 1) : Value();
-        for (int64_t r = 0; r < tile; ++r) {
-          Value sum = inner.getResult(r);
-          if (lanes > 1)
-            sum = b.create<vector::ReductionOp>(vector::CombiningKind::ADD, sum);
-          totals[r] = scale ? multiplyAdd(sum, scale, totals[r]) : b.create<arith::AddFOp>(sum, totals[r]).getResult();
-        }
+        for (auto [sum, total] : llvm::zip(sums, totals))
+          total = scale ? multiplyAdd(sum, scale, total) : plus(sum, total);
       }
-      for (int64_t r = 0; r < tile; ++r)
+      for (int64_t r = 0; r < count; ++r)
         storeVector(totals[r], address(out.ptr, out.element, add(mul(add(row, constant(r)), columns), column)));
     });
   });
