@@ -11,6 +11,8 @@
 
 #include "mlir/Dialect/Math/IR/Math.h"
 
+#include <cmath>
+
 using namespace mlir;
 using namespace mlir::kvq;
 using namespace mlir::kvq::cpu;
@@ -76,7 +78,8 @@ void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
     Operation *op;
     PrefetchTurns turns;
     double wanted; // lines a turn
-    int64_t lines;
+    int64_t lines; // of all turns: whole numbers of lines a turn, or less than one
+    double lacks() const { return wanted - static_cast<double>(lines) / static_cast<double>(turns.count); }
   };
   SmallVector<Share> shares;
   double work = 0;
@@ -86,30 +89,30 @@ void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
       work += static_cast<double>(turns.count) * turns.cost;
     }
   int64_t left = llvm::divideCeil(op.getBytes(), 64);
-  const auto lines = static_cast<double>(left);
+  const auto all = static_cast<double>(left);
   for (Share &share : shares) {
-    share.wanted = lines * share.turns.cost / work;
-    share.lines = static_cast<int64_t>(share.wanted);
-    left -= share.lines * share.turns.count;
+    share.wanted = all * share.turns.cost / work;
+    double turns = share.wanted < 1 ? share.wanted * static_cast<double>(share.turns.count) : std::floor(share.wanted);
+    share.lines = static_cast<int64_t>(turns) * (share.wanted < 1 ? 1 : share.turns.count);
+    left -= share.lines;
   }
-  // Whole lines: what is left goes to those that lack most of what they want.
+  // What is left goes to those that lack most of what they want.
   SmallVector<Share *> order(llvm::make_pointer_range(shares));
   llvm::sort(order, [](const Share *a, const Share *b) {
-    double lackA = a->wanted - static_cast<double>(a->lines), lackB = b->wanted - static_cast<double>(b->lines);
-    return lackA != lackB ? lackA > lackB : a < b; // the earlier one first
+    return a->lacks() != b->lacks() ? a->lacks() > b->lacks() : a < b; // the earlier one first
   });
   for (Share *share : order)
-    if (share->turns.count <= left) {
-      ++share->lines;
+    if (share->turns.count <= left && share->lines >= share->turns.count) {
+      share->lines += share->turns.count;
       left -= share->turns.count;
     }
   prefetch.base = scalars.lookup(op.getBase());
-  prefetch.lines.clear();
+  prefetch.shares.clear();
   loop(0, left, 1, [&](Value line) { prefetchLine(line); });
   int64_t first = left;
   for (const Share &share : shares) { // in the order of the lines, which the processor's own prefetcher follows
-    prefetch.lines[share.op] = {first, share.lines};
-    first += share.lines * share.turns.count;
+    prefetch.shares[share.op] = {first, share.lines, share.turns.count};
+    first += share.lines;
   }
 }
 
@@ -118,9 +121,14 @@ void TileEmitter::prefetchLine(Value line) {
   b.create<LLVM::Prefetch>(address(prefetch.base, b.getI8Type(), mul(line, 64)), 0, 3, 1);
 }
 
-// The lines that fall to one turn of an operation.
+// The lines that fall to one turn of an operation. Where turns are more than lines, several name the same one.
 void TileEmitter::prefetchTurn(Operation *op, Value turn) {
-  auto [first, lines] = prefetch.lines.lookup(op);
-  for (int64_t i = 0; i < lines; ++i)
-    prefetchLine(add(mul(turn, lines), constant(first + i)));
+  auto it = prefetch.shares.find(op);
+  if (it == prefetch.shares.end() || it->second.lines == 0)
+    return;
+  auto [first, lines, turns] = it->second;
+  if (lines < turns)
+    return prefetchLine(add(div(mul(turn, lines), turns), constant(first)));
+  for (int64_t i = 0; i < lines / turns; ++i)
+    prefetchLine(add(mul(turn, lines / turns), constant(first + i)));
 }

@@ -260,10 +260,13 @@ private:
   };
   SmallVector<Scratch> scratchInUse, scratchFree;
   int64_t scratchBytes = 0; // of all
-  // What the operations after a prefetch bring in of it: the first line of each and the lines of one turn.
+  // What the operations after a prefetch bring in of it.
+  struct PrefetchShare {
+    int64_t first = 0, lines = 0, turns = 0;
+  };
   struct Prefetch {
     Value base;
-    DenseMap<Operation *, std::pair<int64_t, int64_t>> lines;
+    DenseMap<Operation *, PrefetchShare> shares;
   } prefetch;
   static constexpr int64_t kFewestTurns = 8; // of an operation that takes part
 };

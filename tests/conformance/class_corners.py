@@ -131,7 +131,7 @@ CORNERS = {
     "subnormal scales": _case(rows_of=kernels.subnormal_rows, q_size=2.0**18),
     "finite garbage in dead places": _case(poison=0x7B),
     "window": lambda shape: _case(window=45)(replace(shape, window=True)),
-    "score cap": lambda shape: _case(q_size=6.0, cap=2.0)(replace(shape, cap=True)),
+    "score cap": lambda shape: _case(q_size=4.0, cap=2.0)(replace(shape, cap=True)),
     "ranges that fit each program": _case(exact_ranges=True),
 }
 """By name, a function of the shape. The last three and the garbage have values as in most tests."""
