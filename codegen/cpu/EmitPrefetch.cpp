@@ -73,7 +73,26 @@ TileEmitter::PrefetchTurns TileEmitter::prefetchTurns(Operation *op) {
   return {type.getNumElements() / lanesFor(type.getShape().back()), evaluationCost(op->getResult(0))};
 }
 
+// Prefetches with no work between them are one, of several pieces of memory.
 void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
+  int64_t lines = llvm::divideCeil(op.getBytes(), 64);
+  if (!std::exchange(prefetch.open, true)) {
+    prefetch.pieces.clear();
+    prefetch.shares.clear();
+  }
+  int64_t before = prefetch.pieces.empty() ? 0 : prefetch.pieces.back().end;
+  prefetch.pieces.push_back(
+      {address(scalars.lookup(op.getBase()), b.getI8Type(), constant(-64 * before)), before + lines});
+  for (Operation *next = op->getNextNode(); next && prefetchTurns(next).count < kFewestTurns;
+       next = next->getNextNode())
+    if (isa<tile::PrefetchOp>(next))
+      return;
+  prefetch.open = false;
+  sharePrefetch(op);
+}
+
+// Divides the lines among the operations behind op.
+void TileEmitter::sharePrefetch(tile::PrefetchOp op) {
   struct Share {
     Operation *op;
     PrefetchTurns turns;
@@ -88,7 +107,7 @@ void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
       shares.push_back({next, turns, 0, 0});
       work += static_cast<double>(turns.count) * turns.cost;
     }
-  int64_t left = llvm::divideCeil(op.getBytes(), 64);
+  int64_t left = prefetch.pieces.back().end;
   const auto all = static_cast<double>(left);
   for (Share &share : shares) {
     share.wanted = all * share.turns.cost / work;
@@ -106,9 +125,7 @@ void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
       share->lines += share->turns.count;
       left -= share->turns.count;
     }
-  prefetch.base = scalars.lookup(op.getBase());
-  prefetch.shares.clear();
-  loop(0, left, 1, [&](Value line) { prefetchLine(line); });
+  loop(0, left, 1, [&](Value line) { prefetchLine(line, 0, left); });
   int64_t first = left;
   for (const Share &share : shares) { // in the order of the lines, which the processor's own prefetcher follows
     prefetch.shares[share.op] = {first, share.lines, share.turns.count};
@@ -116,9 +133,22 @@ void TileEmitter::emitPrefetch(tile::PrefetchOp op) {
   }
 }
 
-void TileEmitter::prefetchLine(Value line) {
+// line: one of those from `begin` to `end`.
+void TileEmitter::prefetchLine(Value line, int64_t begin, int64_t end) {
+  Value base;
+  for (const PrefetchPiece &piece : llvm::reverse(prefetch.pieces)) {
+    int64_t pieceBegin = &piece == prefetch.pieces.begin() ? 0 : (&piece - 1)->end;
+    if (pieceBegin >= end || piece.end <= begin)
+      continue;
+    if (!base) {
+      base = piece.base;
+      continue;
+    }
+    Value here = b.create<arith::CmpIOp>(arith::CmpIPredicate::slt, line, constant(piece.end));
+    base = b.create<arith::SelectOp>(here, piece.base, base);
+  }
   // read, keep in all levels, data cache
-  b.create<LLVM::Prefetch>(address(prefetch.base, b.getI8Type(), mul(line, 64)), 0, 3, 1);
+  b.create<LLVM::Prefetch>(address(base, b.getI8Type(), mul(line, 64)), 0, 3, 1);
 }
 
 // The lines that fall to one turn of an operation. Where turns are more than lines, several name the same one.
@@ -127,8 +157,9 @@ void TileEmitter::prefetchTurn(Operation *op, Value turn) {
   if (it == prefetch.shares.end() || it->second.lines == 0)
     return;
   auto [first, lines, turns] = it->second;
+  auto line = [&](Value ofShare) { prefetchLine(add(ofShare, constant(first)), first, first + lines); };
   if (lines < turns)
-    return prefetchLine(add(div(mul(turn, lines), turns), constant(first)));
+    return line(div(mul(turn, lines), turns));
   for (int64_t i = 0; i < lines / turns; ++i)
-    prefetchLine(add(mul(turn, lines / turns), constant(first + i)));
+    line(add(mul(turn, lines / turns), constant(i)));
 }

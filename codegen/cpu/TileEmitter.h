@@ -108,7 +108,8 @@ private:
   PrefetchTurns prefetchTurns(tile::DotOp op);
   double evaluationCost(Value tile);
   void emitPrefetch(tile::PrefetchOp op);
-  void prefetchLine(Value line);
+  void sharePrefetch(tile::PrefetchOp op);
+  void prefetchLine(Value line, int64_t begin, int64_t end);
   void prefetchTurn(Operation *op, Value turn);
 
   // EmitElementwise.cpp
@@ -264,8 +265,13 @@ private:
   struct PrefetchShare {
     int64_t first = 0, lines = 0, turns = 0;
   };
+  struct PrefetchPiece {
+    Value base;  // where line 0 would be
+    int64_t end; // behind its last line
+  };
   struct Prefetch {
-    Value base;
+    SmallVector<PrefetchPiece> pieces;
+    bool open = false; // more pieces follow
     DenseMap<Operation *, PrefetchShare> shares;
   } prefetch;
   static constexpr int64_t kFewestTurns = 8; // of an operation that takes part
