@@ -137,7 +137,7 @@ def KvqExpand : Pass<"kvq-expand"> {
     }
     ==>
     func.func @dequantize_v(%items: !kvq_tile.ptr<i8>, %pages: !kvq_tile.ptr<i8>, %block_stride: i64,
-                            %out: !kvq_tile.ptr<f32>, %token_stride: i64) attributes {kvq_tile.kernel, ..} {
+                            %head_stride: i64, %out: !kvq_tile.ptr<f32>, %token_stride: i64) attributes {kvq_tile.kernel, ..} {
       %program = kvq_tile.program_id 0
       ..
       scf.for %step = %first to %end step %c16 {

@@ -40,10 +40,10 @@ def launcher(setting, text, op, dtype):
     for index in range(len(items)):
         slot, head = divmod(index, KV_HEADS)
         items[index] = (slot, head, slot, 0, PAGE, 0)
-    stride = KV_HEADS * lowlevel.format_page_bytes(text, D, D, PAGE)
-    pages = numpy.zeros((SLOTS, stride), numpy.uint8)
+    size = lowlevel.format_page_bytes(text, D, D, PAGE)
+    pages = numpy.zeros((KV_HEADS, SLOTS, size), numpy.uint8)  # one run of a cache
     tail = numpy.random.default_rng(1).standard_normal((SLOTS, KV_HEADS, PAGE, D)).astype(dtype)
-    arguments = [items.view(numpy.uint8), pages, stride, tail, PAGE, PAGE, KV_HEADS]
+    arguments = [items.view(numpy.uint8), pages, size, SLOTS * size, tail, PAGE, PAGE, KV_HEADS]
 
     def work():
         for _ in range(REPEAT):

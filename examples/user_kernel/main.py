@@ -38,7 +38,7 @@ def main():
     table = np.array(cache.block_table(sequence), dtype=np.int32)
     out = np.empty((len(table), HEADS), dtype=np.float32)
     kernel.launch(
-        [q, pages, table, pages.shape[1], pages.shape[1] // HEADS, HEADS, committed, out],
+        [q, pages, table, pages.strides[2], pages.strides[1], HEADS, committed, out],
         grid=(len(table), HEADS, 1),
     )
 

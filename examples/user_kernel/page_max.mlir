@@ -6,21 +6,21 @@
 //   out[page, head] = max over the page's committed tokens t of sum_c q[head, c] * K'[t, c]
 //
 // A K section of 64 x 64 codes of 4 bits takes 2048 bytes; its scales [2 groups][64 channels] in f16 take 256 and
-// begin there, its minima follow at 2304 (docs/format-spec.md section 4). `head_bytes` is the size of one head's page.
+// begin there, its minima follow at 2304; where the pages lie: page_c4 (docs/format-spec.md section 4).
 
 func.func @page_max(%q: !kvq_tile.ptr<f32>, %pages: !kvq_tile.ptr<i8>, %table: !kvq_tile.ptr<i32>,
-                    %block_stride: i64, %head_bytes: i64, %heads: i64, %committed: i64, %out: !kvq_tile.ptr<f32>)
+                    %block_stride: i64, %head_stride: i64, %heads: i64, %committed: i64, %out: !kvq_tile.ptr<f32>)
     attributes {kvq_tile.kernel} {
   %c0 = arith.constant 0 : index
   %c64 = arith.constant 64 : index
   %page = kvq_tile.program_id 0
   %head = kvq_tile.program_id 1
 
-  // Where this head's part of the page lies.
+  // Where this head's page lies.
   %stride = arith.index_cast %block_stride : i64 to index
-  %bytes = arith.index_cast %head_bytes : i64 to index
+  %head_step = arith.index_cast %head_stride : i64 to index
   %block = kvq_tile.page %pages, %table[%page], %stride : !kvq_tile.ptr<i8>, !kvq_tile.ptr<i32>
-  %head_offset = arith.muli %head, %bytes : index
+  %head_offset = arith.muli %head, %head_step : index
   %base = kvq_tile.advance %block, %head_offset : !kvq_tile.ptr<i8> -> !kvq_tile.ptr<i8>
 
   // K of the page: codes, scales, minima.

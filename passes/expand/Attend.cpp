@@ -58,7 +58,7 @@ private:
   Softmax visitTail(Softmax state);
   Softmax visitRawTile(Value step, Softmax state);
   void prefetchPart(Value entry, Value page, Value inPage);
-  Value blockAt(Value entry);
+  Value pageAt(Value entry); // of the item's KV head
   std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool whole);
   Value withinWindow(Value visible, Value number, int64_t count);
   Value maskedScores(Value scores, Value visible, Value token);
@@ -161,7 +161,7 @@ static constexpr int64_t kNearBytes = 16384;
 void AttendEmitter::prefetchPart(Value entry, Value page, Value inPage) {
   Value last = add(tableBase, div(sub(packedEnd, index(1)), index(request.pageTokens)));
   Value next = min(add(entry, index(schedule.getPrefetch())), last);
-  Value nextPage = advance(blockAt(next), mul(kvHead, index(pages.bytes)), getI8Type());
+  Value nextPage = pageAt(next);
   int64_t tiles = request.pageTokens / tokens, part = llvm::alignTo(llvm::divideCeil(pages.bytes, tiles), 64);
   if (tiles == 1 && schedule.getPrefetch() == 1 && part > kNearBytes) {
     tile::PrefetchOp::create(*this, advance(page, index(kNearBytes), getI8Type()), part - kNearBytes);
@@ -172,9 +172,10 @@ void AttendEmitter::prefetchPart(Value entry, Value page, Value inPage) {
   tile::PrefetchOp::create(*this, advance(nextPage, begin, getI8Type()), part);
 }
 
-Value AttendEmitter::blockAt(Value entry) {
-  return tile::PageOp::create(*this, arg(KVQ_ATTEND_PAGES), arg(KVQ_ATTEND_BLOCK_TABLE), entry,
-                              indexArg(KVQ_ATTEND_BLOCK_STRIDE));
+Value AttendEmitter::pageAt(Value entry) {
+  Value block = tile::PageOp::create(*this, arg(KVQ_ATTEND_PAGES), arg(KVQ_ATTEND_BLOCK_TABLE), entry,
+                                     indexArg(KVQ_ATTEND_BLOCK_STRIDE));
+  return advance(block, mul(kvHead, indexArg(KVQ_ATTEND_HEAD_STRIDE)), getI8Type());
 }
 
 // First the tiles that every row sees whole and whose V is packed, then the others: the common tile pays nothing for
@@ -196,7 +197,7 @@ Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool whole, Soft
   return Softmax::from(loop(begin, end, tokens, state.values(), [&](Value token, ValueRange carried) {
     Value entry = add(tableBase, div(token, index(request.pageTokens)));
     Value inPage = rem(token, index(request.pageTokens));
-    Value page = advance(blockAt(entry), mul(kvHead, index(pages.bytes)), getI8Type());
+    Value page = pageAt(entry);
     if (schedule.getPrefetch() > 0)
       prefetchPart(entry, page, inPage);
     return visitPackedTile(page, inPage, token, whole, Softmax::from(carried)).values();

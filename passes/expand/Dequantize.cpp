@@ -20,8 +20,8 @@ void mlir::kvq::buildDequantize(func::FuncOp kernel, const ::kvq::KernelRequest 
   Value head = b.member(item, offsetof(kvq_dequantize_item, kv_head));
   Value first = b.member(item, offsetof(kvq_dequantize_item, first));
   Value end = b.add(first, b.member(item, offsetof(kvq_dequantize_item, count)));
-  int64_t pageBytes = ::kvq::pageMap(request.pair, request.pageTokens, request.dk, request.dv).bytes;
-  Value bytes = b.add(b.mul(block, b.indexArg(KVQ_DEQUANTIZE_BLOCK_STRIDE)), b.mul(head, b.index(pageBytes)));
+  Value bytes =
+      b.add(b.mul(block, b.indexArg(KVQ_DEQUANTIZE_BLOCK_STRIDE)), b.mul(head, b.indexArg(KVQ_DEQUANTIZE_HEAD_STRIDE)));
   Value page = b.advance(b.arg(KVQ_DEQUANTIZE_PAGES), bytes, b.getI8Type());
 
   b.loop(b.alignDown(first, kTokens), end, kTokens, {}, [&](Value step, ValueRange) -> SmallVector<Value> {

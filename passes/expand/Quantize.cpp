@@ -64,7 +64,7 @@ void QuantizeEmitter::loadItem() {
   position = member(at, offsetof(kvq_quantize_item, position));
   count = member(at, offsetof(kvq_quantize_item, count));
   inPage = rem(position, index(request.pageTokens));
-  Value bytes = add(mul(block, indexArg(KVQ_QUANTIZE_BLOCK_STRIDE)), mul(head, index(pages.bytes)));
+  Value bytes = add(mul(block, indexArg(KVQ_QUANTIZE_BLOCK_STRIDE)), mul(head, indexArg(KVQ_QUANTIZE_HEAD_STRIDE)));
   page = advance(arg(KVQ_QUANTIZE_PAGES), bytes, getI8Type());
   tail = {
       arg(KVQ_QUANTIZE_TAIL),           slot,       indexArg(KVQ_QUANTIZE_HEADS), head, indexArg(KVQ_QUANTIZE_TAIL_CAP),

@@ -256,16 +256,19 @@ static void leave(Step &self, bool raised) {
     self.abort();
 }
 
-// The packed bytes of a layer, [blocks, block stride], without a copy; they live as long as the array, though the cache
-// moves on to other memory when it grows.
+// The packed bytes of a layer without a copy, by runs (format-spec page_c4); they live as long as the array, though the
+// cache moves on to other memory when it grows.
 static nb::ndarray<nb::numpy, uint8_t> pages(Cache &self, int layer) {
   void *data = nullptr;
-  int64_t stride = 0;
-  check(kvq_layer_pages(self.state->handle, layer, &data, &stride));
+  int64_t blockStride = 0, headStride = 0;
+  check(kvq_layer_pages(self.state->handle, layer, &data, &blockStride, &headStride));
+  const kvq_cache_config &config = self.state->config;
+  const int64_t run = headStride / blockStride, runs = (config.blocks + run - 1) / run;
   auto *memory = new std::shared_ptr<Memory>(self.state->memory);
   nb::capsule owner(memory, [](void *p) noexcept { delete static_cast<std::shared_ptr<Memory> *>(p); });
-  size_t shape[2] = {static_cast<size_t>(self.state->config.blocks), static_cast<size_t>(stride)};
-  return nb::ndarray<nb::numpy, uint8_t>(data, 2, shape, owner);
+  size_t shape[4] = {static_cast<size_t>(runs), static_cast<size_t>(config.kv_heads), static_cast<size_t>(run),
+                     static_cast<size_t>(blockStride)};
+  return nb::ndarray<nb::numpy, uint8_t>(data, 4, shape, owner);
 }
 
 static void bindStep(nb::module_ &m) {
@@ -310,8 +313,10 @@ void bindCache(nb::module_ &m) {
            "Opens a step. new_tokens: tokens that each sequence appends; first_tokens: where they begin along T. "
            "past_only: attention sees the tokens before the step alone and comes before append, for raw prefill.")
       .def("plan_blocks", planBlocks, "sequences"_a, "new_tokens"_a, "Blocks that such a step takes from the pool.")
-      .def("pages", pages, "layer"_a,
-           "Packed bytes of a layer as uint8 [blocks, block stride], in place, for user kernels. Valid until grow.")
+      .def(
+          "pages", pages, "layer"_a,
+          "Packed bytes of a layer as uint8 [runs, kv_heads, blocks of a run, page bytes], in place, for user kernels: "
+          "a page begins at strides[2] times the block's number and strides[1] times its head. Valid until grow.")
       .def_prop_ro("config", configOf,
                    "What the cache was made with, its accuracy class by name, and its present blocks and sequences.")
       .def_prop_ro("blocks", [](const Cache &self) { return self.state->config.blocks; })

@@ -26,7 +26,8 @@ static Status checkMemory(const Geometry &geometry, const void *memory, size_t b
 
 Cache::Cache(std::shared_ptr<Device> device, const CacheConfig &config, void *memory)
     : device_(std::move(device)), config_(config), geometry_(config), memory_(static_cast<uint8_t *>(memory)),
-      sequences_(config.sequences), pool_(config.blocks), tables_(config.blocks, config.sequences),
+      sequences_(config.sequences), pool_(config.blocks, geometry_.runBlocks, config.kvHeads),
+      tables_(config.blocks, config.sequences),
       sinks_(int64_t(config.layers) * config.qHeads, -std::numeric_limits<float>::infinity()),
       step_(std::make_unique<Step>(*this)) {}
 
@@ -41,13 +42,14 @@ Result<std::unique_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, con
 
 void Cache::clearBlock(int32_t block) {
   for (int layer = 0; layer < config_.layers; ++layer)
-    std::memset(pages(layer) + block * geometry_.blockStride, 0, geometry_.blockStride);
+    for (int head = 0; head < config_.kvHeads; ++head)
+      std::memset(page(layer, block, head), 0, geometry_.pageBytes);
 }
 
 void Cache::copyBlock(int32_t from, int32_t to) {
   for (int layer = 0; layer < config_.layers; ++layer)
-    std::memcpy(pages(layer) + to * geometry_.blockStride, pages(layer) + from * geometry_.blockStride,
-                geometry_.blockStride);
+    for (int head = 0; head < config_.kvHeads; ++head)
+      std::memcpy(page(layer, to, head), page(layer, from, head), geometry_.pageBytes);
 }
 
 void Cache::clearTail(int slot) {
@@ -69,7 +71,7 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
   config.blocks = blocks;
   config.sequences = sequences;
   KVQ_RETURN_IF_ERROR(checkConfig(config));
-  const Geometry larger(config);
+  const Geometry larger(config, geometry_.runBlocks);
   KVQ_RETURN_IF_ERROR(checkMemory(larger, memory, bytes));
   auto *target = static_cast<uint8_t *>(memory);
   if (target < memory_ + geometry_.bytes && memory_ < target + larger.bytes)
@@ -79,10 +81,11 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
   tables_.grow(blocks, sequences);
   // Only what is in use: memory that was never touched costs its owner nothing.
   for (int layer = 0; layer < config_.layers; ++layer) {
-    for (int64_t block = 0; block < config_.blocks; ++block)
-      if (pool_.isUsed(static_cast<int32_t>(block)))
-        std::memcpy(target + larger.pageOffset(layer) + block * geometry_.blockStride,
-                    pages(layer) + block * geometry_.blockStride, geometry_.blockStride);
+    for (int64_t index = 0; index < config_.blocks; ++index)
+      if (const int32_t block = pool_.numberOf(index); pool_.isUsed(block))
+        for (int head = 0; head < config_.kvHeads; ++head)
+          std::memcpy(target + larger.pageOffset(layer) + larger.pageOffset(block, head), page(layer, block, head),
+                      geometry_.pageBytes);
     for (int slot = 0; slot < config_.sequences; ++slot) {
       if (!sequences_[slot].live)
         continue;
@@ -203,10 +206,10 @@ CacheReport Cache::report() const {
   }
   report.blocksCapacity = config_.blocks;
   report.blocksUsed = pool_.used();
-  report.pageBytesUsed = report.blocksUsed * config_.layers * geometry_.blockStride;
+  report.pageBytesUsed = report.blocksUsed * config_.layers * geometry_.blockBytes;
   report.tailBytesUsed = report.sequences * config_.layers * (geometry_.tailKBytes + geometry_.tailVBytes);
   report.bytesReserved = geometry_.bytes;
-  report.bytesTouched = config_.layers * (pool_.touched() * geometry_.blockStride +
+  report.bytesTouched = config_.layers * (pool_.touched() * geometry_.blockBytes +
                                           slotsTouched_ * (geometry_.tailKBytes + geometry_.tailVBytes));
   if (report.tokens > 0) {
     const double elements =

@@ -77,8 +77,9 @@ public:
   Step &step() { return *step_; }
   const Step &step() const { return *step_; }
 
-  // The packed data itself: blocks of a layer.
+  // The packed data itself: a layer's pages, and the one of a block and KV head.
   uint8_t *pages(int layer) const { return memory_ + geometry_.pageOffset(layer); }
+  uint8_t *page(int layer, int32_t block, int head) const { return pages(layer) + geometry_.pageOffset(block, head); }
 
   const CacheConfig &config() const { return config_; }
   const Geometry &geometry() const { return geometry_; }

@@ -31,15 +31,21 @@ Status checkConfig(const CacheConfig &config);
 // V (format-spec tail_c1, tail_c2).
 struct Geometry {
   explicit Geometry(const CacheConfig &config);
-  int64_t pageBytes, blockStride, poolBytes; // poolBytes: one layer's pages
-  int cap, rows;                             // of the ring; of a tail, with kept tokens (tail_c1)
-  int64_t tailKBytes, tailVBytes;            // of one slot in one layer
-  int64_t layerTailKBytes, layerTailVBytes;  // of all slots
-  int64_t bytes;                             // in all
-  int64_t splitTokens;                       // packed tokens of one work item; a multiple of the page
+  // Of a cache that grew to this config: its runs stay as long as they are.
+  Geometry(const CacheConfig &config, int64_t runBlocks);
+  int64_t runBlocks; // page_c4: E, a power of two
+  int64_t pageBytes, blockStride, headStride;
+  int64_t blockBytes, poolBytes;            // of a block's pages; of one layer's pages, whole runs
+  int cap, rows;                            // of the ring; of a tail, with kept tokens (tail_c1)
+  int64_t tailKBytes, tailVBytes;           // of one slot in one layer
+  int64_t layerTailKBytes, layerTailVBytes; // of all slots
+  int64_t bytes;                            // in all
+  int64_t splitTokens;                      // packed tokens of one work item; a multiple of the page
   int64_t windowPages; // pages that a sequence needs at once under an attention window (window_c2); else no limit
 
   int64_t pageOffset(int layer) const { return layer * poolBytes; }
+  // Of the page of a block and KV head in its layer (page_c4).
+  int64_t pageOffset(int32_t block, int head) const { return block * blockStride + head * headStride; }
   int64_t tailKOffset(int layer) const { return layers * poolBytes + layer * (layerTailKBytes + layerTailVBytes); }
   int64_t tailVOffset(int layer) const { return tailKOffset(layer) + layerTailKBytes; }
   // Row of a body token in its head's part of a tail; a negative one is kept (tail_c1).

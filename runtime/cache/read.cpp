@@ -30,6 +30,7 @@ Status Cache::dequantize(int sequence, int64_t from, int64_t to, bool isK, int l
   args[KVQ_DEQUANTIZE_ITEMS] = word(items.data());
   args[KVQ_DEQUANTIZE_PAGES] = word(pages(layer));
   args[KVQ_DEQUANTIZE_BLOCK_STRIDE] = word(geometry_.blockStride);
+  args[KVQ_DEQUANTIZE_HEAD_STRIDE] = word(geometry_.headStride);
   args[KVQ_DEQUANTIZE_OUT] = word(out.data);
   args[KVQ_DEQUANTIZE_OUT_TOKEN_STRIDE] = word(out.tokenStride);
   return device_->launch(*found.value(), args, static_cast<int64_t>(items.size()), Spread::Parallel);

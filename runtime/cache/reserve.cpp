@@ -80,17 +80,20 @@ Status Step::reserveBlocks() {
 void Step::takeBlocks(StepPart &part, const Reservation &reservation) {
   const int64_t firstPage = cache_.sequences_[part.sequence].firstPage;
   BlockTables &tables = cache_.tables_;
+  const auto blockBefore = [&](int64_t index) {
+    return index > 0 ? tables.at(part.sequence, index - 1) : BlockPool::kNone;
+  };
   part.tableBase = static_cast<int>(tables.begin(part.sequence) - firstPage);
   forSharedPages(cache_, part, [&](int64_t index) {
     int32_t &entry = tables.at(part.sequence, index);
     copies_.push_back({part.sequence, index, entry});
-    reserved_.push_back(cache_.pool_.take());
+    reserved_.push_back(cache_.pool_.take(blockBefore(index)));
     cache_.copyBlock(entry, reserved_.back());
     entry = reserved_.back();
   });
   const size_t firstFresh = reserved_.size();
   for (int64_t i = 0; i < reservation.fresh; ++i) {
-    reserved_.push_back(cache_.pool_.take());
+    reserved_.push_back(cache_.pool_.take(i > 0 ? reserved_.back() : blockBefore(reservation.begin - firstPage)));
     cache_.clearBlock(reserved_.back());
   }
   for (int64_t page = reservation.begin; page < reservation.end; ++page)

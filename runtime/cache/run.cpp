@@ -62,6 +62,7 @@ Status Step::quantizeChunk(int layer) {
     args[KVQ_QUANTIZE_ITEMS] = word(items.data());
     args[KVQ_QUANTIZE_PAGES] = word(cache_.pages(layer));
     args[KVQ_QUANTIZE_BLOCK_STRIDE] = word(cache_.geometry_.blockStride);
+    args[KVQ_QUANTIZE_HEAD_STRIDE] = word(cache_.geometry_.headStride);
     args[KVQ_QUANTIZE_TAIL] = word(isK ? cache_.tailK(layer) : cache_.tailV(layer));
     args[KVQ_QUANTIZE_TAIL_CAP] = word(int64_t(cache_.geometry_.cap));
     args[KVQ_QUANTIZE_TAIL_ROWS] = word(int64_t(cache_.geometry_.rows));
@@ -107,6 +108,7 @@ Status Step::attendChunk(int layer, const Tensor &q, float scale, const AttendBu
   args[KVQ_ATTEND_Q_HEAD_STRIDE] = word(q.headStride);
   args[KVQ_ATTEND_PAGES] = word(cache_.pages(layer));
   args[KVQ_ATTEND_BLOCK_STRIDE] = word(cache_.geometry_.blockStride);
+  args[KVQ_ATTEND_HEAD_STRIDE] = word(cache_.geometry_.headStride);
   args[KVQ_ATTEND_BLOCK_TABLE] = word(cache_.tables_.data());
   args[KVQ_ATTEND_TAIL_K] = word(cache_.tailK(layer));
   args[KVQ_ATTEND_TAIL_V] = word(cache_.tailV(layer));

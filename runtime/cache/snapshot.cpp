@@ -7,7 +7,7 @@
 //     32 bytes   SHA-256 of what follows
 //     4 bytes    length of the text, the text: for which cache the snapshot is
 //     7 x 8      length, FK, FV, rK, rV, first page, number of blocks
-//     per layer  the blocks, the tail of K, the tail of V
+//     per layer  the blocks, each the pages of its KV heads in order, the tail of K, the tail of V
 #include "runtime/cache/cache.h"
 #include "runtime/format/sha256.h"
 
@@ -30,7 +30,7 @@ std::string Cache::snapshotText() const {
 }
 
 int64_t Cache::snapshotPayload(size_t blocks) const {
-  const int64_t layer = int64_t(blocks) * geometry_.blockStride + geometry_.tailKBytes + geometry_.tailVBytes;
+  const int64_t layer = int64_t(blocks) * geometry_.blockBytes + geometry_.tailKBytes + geometry_.tailVBytes;
   return 4 + static_cast<int64_t>(snapshotText().size()) + kNumbers * 8 + config_.layers * layer;
 }
 
@@ -65,7 +65,8 @@ Status Cache::snapshot(int id, std::span<uint8_t> out) const {
   put(numbers, sizeof(numbers));
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (int32_t block : blocks)
-      put(pages(layer) + block * geometry_.blockStride, geometry_.blockStride);
+      for (int head = 0; head < config_.kvHeads; ++head)
+        put(page(layer, block, head), geometry_.pageBytes);
     put(tailSlot(layer, true, id), geometry_.tailKBytes);
     put(tailSlot(layer, false, id), geometry_.tailVBytes);
   }
@@ -152,7 +153,7 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
   sequence.ring = {numbers[3], numbers[4]};
   sequence.firstPage = numbers[5];
   const int64_t blocks = numbers[6];
-  if (blocks < 0 || blocks > static_cast<int64_t>(body.size()) / geometry_.blockStride ||
+  if (blocks < 0 || blocks > static_cast<int64_t>(body.size()) / geometry_.blockBytes ||
       static_cast<int64_t>(body.size()) != snapshotPayload(blocks) ||
       !isConsistent(sequence, blocks, config_, geometry_))
     return corrupt("holds numbers that contradict each other");
@@ -165,7 +166,7 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
                                                " are free: remove sequences or kvq_cache_grow");
   KVQ_RETURN_IF_ERROR(tables_.reserve(id.value(), blocks));
   for (int64_t i = 0; i < blocks; ++i)
-    tables_.at(id.value(), i) = pool_.take();
+    tables_.at(id.value(), i) = pool_.take(i > 0 ? tables_.at(id.value(), i - 1) : BlockPool::kNone);
   tables_.resize(id.value(), blocks);
   const auto get = [&at](void *to, int64_t bytes) {
     std::memcpy(to, at, bytes);
@@ -173,7 +174,8 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
   };
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (int32_t block : tables_.of(id.value()))
-      get(pages(layer) + block * geometry_.blockStride, geometry_.blockStride);
+      for (int head = 0; head < config_.kvHeads; ++head)
+        get(page(layer, block, head), geometry_.pageBytes);
     get(tailSlot(layer, true, id.value()), geometry_.tailKBytes);
     get(tailSlot(layer, false, id.value()), geometry_.tailVBytes);
   }

@@ -143,14 +143,17 @@ kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report) {
   });
 }
 
-kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride) {
+kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride,
+                           int64_t *head_stride) {
   return guarded([&]() -> Status {
     KVQ_REQUIRE(cache);
     KVQ_REQUIRE(pages);
     KVQ_REQUIRE(block_stride);
+    KVQ_REQUIRE(head_stride);
     KVQ_RETURN_IF_ERROR(checkLayer(cache->cache->config(), layer));
     *pages = cache->cache->pages(layer);
     *block_stride = cache->cache->geometry().blockStride;
+    *head_stride = cache->cache->geometry().headStride;
     return Status::ok();
   });
 }

@@ -46,15 +46,15 @@ std::string builtinSignature(const KernelRequest &request) {
     return "ptr<i8> " + data + " i64 " + data + " i64 " + data + " " + data + " i64 i64 i64 ptr<i32>";
   case KernelOp::QuantizeK:
   case KernelOp::QuantizeV:
-    return "ptr<i8> ptr<i8> i64 " + data + " i64 i64 i64";
+    return "ptr<i8> ptr<i8> i64 i64 " + data + " i64 i64 i64";
   case KernelOp::Attend:
-    return "ptr<i8> " + data + " ptr<i64> i64 ptr<i8> i64 ptr<i32> " + data + " " + data +
+    return "ptr<i8> " + data + " ptr<i64> i64 ptr<i8> i64 i64 ptr<i32> " + data + " " + data +
            " i64 i64 i64 ptr<i32> ptr<i32> ptr<i32> f32 i64 f32 ptr<f32> ptr<f32> i64";
   case KernelOp::Merge:
     return "ptr<f32> ptr<f32> i64 i64 ptr<i32> " + data + " ptr<i64> i64 ptr<f32> ptr<f32>";
   case KernelOp::DequantizeK:
   case KernelOp::DequantizeV:
-    return "ptr<i8> ptr<i8> i64 " + data + " i64";
+    return "ptr<i8> ptr<i8> i64 i64 " + data + " i64";
   }
   return "";
 }

@@ -25,6 +25,7 @@ public:
   SideRows(const KernelRequest &request, Side side, const uint64_t *args, const kvq_attend_item &item)
       : view_(request, side), type_(request.type), item_(item), row_(view_.headDim),
         pool_(pointer<uint8_t>(args, KVQ_ATTEND_PAGES)), blockStride_(integer(args, KVQ_ATTEND_BLOCK_STRIDE)),
+        headStride_(integer(args, KVQ_ATTEND_HEAD_STRIDE)),
         table_(pointer<const int32_t>(args, KVQ_ATTEND_BLOCK_TABLE)),
         data_(pointer<const void>(args, side == Side::K ? KVQ_ATTEND_TAIL_K : KVQ_ATTEND_TAIL_V)),
         tail_{integer(args, KVQ_ATTEND_KV_HEADS), integer(args, KVQ_ATTEND_TAIL_CAP),
@@ -32,7 +33,7 @@ public:
 
   const std::vector<float> &packed(int64_t token) {
     const int64_t block = table_[item_.table_base + token / view_.pageTokens];
-    const uint8_t *page = view_.page(pool_, blockStride_, block, item_.kv_head);
+    const uint8_t *page = view_.page(pool_, blockStride_, headStride_, block, item_.kv_head);
     for (int c = 0; c < view_.headDim; ++c)
       row_[c] = view_.value(page, token % view_.pageTokens, c);
     return row_;
@@ -50,7 +51,7 @@ private:
   const kvq_attend_item &item_;
   std::vector<float> row_;
   uint8_t *pool_;
-  int64_t blockStride_;
+  int64_t blockStride_, headStride_;
   const int32_t *table_;
   const void *data_;
   TailView tail_;

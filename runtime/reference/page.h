@@ -68,7 +68,7 @@ struct PlaneView {
 struct SideView {
   SideFormat format;
   int pageTokens, headDim;
-  int64_t pageBytes, codes, scales, minima;
+  int64_t codes, scales, minima;
   std::vector<PlaneView> planes;
 
   SideView(const KernelRequest &request, Side side)
@@ -78,15 +78,14 @@ struct SideView {
     for (size_t plane = 0; plane < layout.planes.size(); ++plane)
       planes.emplace_back(layout, plane);
     const PageMap map = pageMap(request.pair, pageTokens, request.dk, request.dv);
-    pageBytes = map.bytes;
     codes = side == Side::K ? map.kCodes : map.vCodes;
     scales = side == Side::K ? map.kScale : map.vScale;
     minima = side == Side::K ? map.kMin : map.vMin;
   }
 
   // page_c4.
-  uint8_t *page(uint8_t *pool, int64_t blockStride, int64_t block, int64_t head) const {
-    return pool + block * blockStride + head * pageBytes;
+  static uint8_t *page(uint8_t *pool, int64_t blockStride, int64_t headStride, int64_t block, int64_t head) {
+    return pool + block * blockStride + head * headStride;
   }
 
   int code(const uint8_t *page, int64_t token, int64_t channel) const {

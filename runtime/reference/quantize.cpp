@@ -70,7 +70,7 @@ int32_t quantize(const KernelRequest &request, Side side, const uint64_t *args, 
   const kvq_quantize_item &item = pointer<const kvq_quantize_item>(args, KVQ_QUANTIZE_ITEMS)[programId[0]];
   const SideView view(request, side);
   uint8_t *page = view.page(pointer<uint8_t>(args, KVQ_QUANTIZE_PAGES), integer(args, KVQ_QUANTIZE_BLOCK_STRIDE),
-                            item.block, item.kv_head);
+                            integer(args, KVQ_QUANTIZE_HEAD_STRIDE), item.block, item.kv_head);
   const TailView tail{integer(args, KVQ_QUANTIZE_HEADS), integer(args, KVQ_QUANTIZE_TAIL_CAP),
                       integer(args, KVQ_QUANTIZE_TAIL_ROWS), view.headDim};
   const bool perChannel = view.format.perChannel();
@@ -99,8 +99,9 @@ int32_t quantize(const KernelRequest &request, Side side, const uint64_t *args, 
 int32_t dequantize(const KernelRequest &request, Side side, const uint64_t *args, const int64_t *programId) {
   const kvq_dequantize_item &item = pointer<const kvq_dequantize_item>(args, KVQ_DEQUANTIZE_ITEMS)[programId[0]];
   const SideView view(request, side);
-  const uint8_t *page = view.page(pointer<uint8_t>(args, KVQ_DEQUANTIZE_PAGES),
-                                  integer(args, KVQ_DEQUANTIZE_BLOCK_STRIDE), item.block, item.kv_head);
+  const uint8_t *page =
+      view.page(pointer<uint8_t>(args, KVQ_DEQUANTIZE_PAGES), integer(args, KVQ_DEQUANTIZE_BLOCK_STRIDE),
+                integer(args, KVQ_DEQUANTIZE_HEAD_STRIDE), item.block, item.kv_head);
   const int64_t stride = integer(args, KVQ_DEQUANTIZE_OUT_TOKEN_STRIDE);
   for (int t = 0; t < item.count; ++t)
     for (int c = 0; c < view.headDim; ++c)

@@ -11,7 +11,7 @@ import numpy as np
 
 import tolerances
 from kernels import (
-    KV_HEADS, POISON, SCRATCH, Launch, fill_tail, page_of, poisoned_tail, random_pool, random_rows,
+    KV_HEADS, LAYOUTS, POISON, SCRATCH, Launch, Pool, fill_tail, poisoned_tail, random_rows,
 )  # fmt: skip
 from kvq_oracle import attention
 from kvq_oracle.quantize import Quantized, dequantize
@@ -101,9 +101,9 @@ def _pages(rng, case, rows):
     shape = case.shape
     owned = [case.pages(sequence) for sequence in case.sequences]
     blocks = sum(map(len, owned)) + 2
-    numbers = iter(rng.permutation(blocks))
-    pool = random_pool(rng, shape, blocks)
-    pool[...] = case.poison
+    pool = Pool.of(shape, blocks, LAYOUTS[0])
+    pool.data[...] = case.poison
+    numbers = iter(rng.permutation(pool.numbers))
     table, bases = [], []
     for sequence, pages, values in zip(case.sequences, owned, rows):
         bases.append(len(table) - pages.start)
@@ -114,7 +114,7 @@ def _pages(rng, case, rows):
                 body = values[which][:, sequence.keep :]
                 part = body[:, begin : min(begin + shape.page, end)]
                 for head in range(KV_HEADS if part.shape[1] else 0):
-                    page_of(shape, pool, block, head).write(which, 0, part[head])
+                    pool.page(block, head).write(which, 0, part[head])
     # One entry beyond the last, so that an empty table is an array too; nobody may follow it.
     return pool, np.array(table + [-1], np.int32), bases
 
@@ -127,7 +127,7 @@ def _packed_rows(case, sequence, pool, table, base):
         parts = Quantized(np.zeros(size, np.uint8), *(np.full(size, np.nan, np.float16) for _ in "sm"))
         for page in pages:
             for head in range(KV_HEADS):
-                found = page_of(shape, pool, table[base + page], head).read_quantized(which)
+                found = pool.page(table[base + page], head).read_quantized(which)
                 for name in "qsm":
                     getattr(parts, name)[head, page * shape.page :][: shape.page] = getattr(found, name)
         packed[which] = parts
@@ -286,7 +286,7 @@ def prepare_attend(rng, case):
     args = [
         memory.put("items", items), memory.put("q", encode(q_tensor, shape.dtype)),
         memory.put("q offsets", order.astype(np.int64) * shape.dk), (queries + 3) * shape.dk,
-        memory.put("page pool", pool), pool.shape[1], memory.put("block table", table),
+        memory.put("page pool", pool.data), *pool.strides, memory.put("block table", table),
         memory.put("tail of K", tails["K"]), memory.put("tail of V", tails["V"]), cap, tails["K"].shape[2], KV_HEADS,
         memory.put("K frontiers", fronts[:, 0]), memory.put("V frontiers", fronts[:, 1]),
         memory.put("positions", positions), case.scale, case.window if shape.window else 1,
@@ -304,4 +304,16 @@ def prepare_attend(rng, case):
         "splits": np.repeat([s.splits for s in case.sequences], counts).astype(np.int32),
         "sequence": np.repeat(range(len(case.sequences)), counts),
     }
-    return Launch(args, (len(items), 1, 1), memory, outputs, expected)
+    return Launch(args, (len(items), 1, 1), memory, outputs, expected, pool)
+
+
+def laid_out(launch, layout):
+    """The launch over the same pages in another order, as before it first ran; it has the same outputs."""
+    forget(launch)
+    pool = launch.pool.laid_out(layout)
+    renumbered = dict(zip(launch.pool.numbers, pool.numbers)) | {-1: -1}
+    before, (_, _, _, table), after = launch.args[:4], launch.args[4:8], launch.args[8:]
+    table = np.array([renumbered[number] for number in table], np.int32)
+    put = launch.memory.put
+    args = [*before, put("page pool", pool.data), *pool.strides, put("block table", table), *after]
+    return replace(launch, args=args, pool=pool)

@@ -8,7 +8,7 @@ import numpy as np
 
 import kernels
 import tolerances
-from attend_kernel import prepare_attend
+from attend_kernel import laid_out, prepare_attend
 from kvq import lowlevel
 from kvq_oracle import attention
 from memory import decode
@@ -66,9 +66,10 @@ def check_pages(shape, level, rows_of=None):
             ("dequantize", kernels.prepare_dequantize, "out"),
         ):
             request = f"{op}_{which.lower()}"
-            launch, cpu, ref = run_everywhere(level, request, shape, prepare, shape, which, rows_of)
-            assert_same_bits(ref[name], launch.expected[name], f"ref: {request}")
-            assert_same_bits(cpu[name], launch.expected[name], f"cpu: {request}")
+            for layout in kernels.LAYOUTS:
+                launch, cpu, ref = run_everywhere(level, request, shape, prepare, shape, which, rows_of, layout)
+                assert_same_bits(ref[name], launch.expected[name], f"ref: {request}, {layout}")
+                assert_same_bits(cpu[name], launch.expected[name], f"cpu: {request}, {layout}")
 
 
 # ---- attend, merge: within the accuracy class -----------------------------------------------------------------------
@@ -107,6 +108,16 @@ def check_attend(case, level):
     launch, cpu, ref = run_everywhere(level, "attend", case.shape, prepare_attend, case)
     compare_partials(ref, launch, "ref")
     compare_attend(case, level, launch, cpu, ref)
+    check_layouts(level, case.shape, launch)
+
+
+def check_layouts(level, shape, launch):
+    """Where the pages lie changes no bit of what has just come out."""
+    before = {name: output.copy() for name, output in launch.outputs.items()}
+    for layout in kernels.LAYOUTS[1:]:
+        outputs = laid_out(launch, layout).run(kernel("cpu", level, shape.request("attend")))
+        for name, output in outputs.items():
+            assert_same_bits(output, before[name], f"cpu: {name} of pages in {layout}")
 
 
 def compare_attend(case, level, launch, cpu, ref):

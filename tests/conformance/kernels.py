@@ -5,7 +5,7 @@
 same launch can be made anew for each device. Expected values come from the oracle only. attend is in attend_kernel.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -123,6 +123,7 @@ class Launch:
     memory: Memory
     outputs: dict
     expected: dict
+    pool: "Pool | None" = None  # as it was when the launch was made
 
     def run(self, kernel):
         kernel.launch([as_dlpack(arg) for arg in self.args], grid=self.grid)
@@ -142,15 +143,58 @@ def new_page(shape, data):
     return Page(shape.pair, shape.page, shape.dk, shape.dv, "vnni", data)
 
 
-def random_pool(rng, shape, blocks):
-    """uint8 [blocks, block_stride]: pages of all heads, then 64 bytes that belong to nobody."""
-    page_bytes = text.page_bytes(text.parse_pair(shape.pair), shape.page, shape.dk, shape.dv)
-    return rng.integers(0, 256, (blocks, KV_HEADS * page_bytes + 64), np.uint8)
+LAYOUTS = ("runs", "blocks")  # of a pool
+RUN = 4  # blocks
 
 
-def page_of(shape, pool, block, head):
-    size = (pool.shape[1] - 64) // KV_HEADS
-    return new_page(shape, pool[block, head * size : (head + 1) * size])
+@dataclass
+class Pool:
+    """The pages of one layer (page_c4): in runs of RUN blocks, as a cache has them, or block by block with 64 bytes
+    behind each that belong to nobody, as kernels take them too."""
+
+    shape: Shape
+    layout: str
+    data: np.ndarray  # uint8
+    numbers: list  # of its blocks
+
+    @classmethod
+    def of(cls, shape, blocks, layout):
+        size = page_bytes(shape)
+        if layout == "blocks":
+            return cls(shape, layout, np.zeros(blocks * (KV_HEADS * size + 64), np.uint8), list(range(blocks)))
+        numbers = [i // RUN * RUN * KV_HEADS + i % RUN for i in range(blocks)]
+        return cls(shape, layout, np.zeros(-(-blocks // RUN) * RUN * KV_HEADS * size, np.uint8), numbers)
+
+    @property
+    def strides(self):
+        """(block_stride, head_stride)"""
+        size = page_bytes(self.shape)
+        return (size, RUN * size) if self.layout == "runs" else (KV_HEADS * size + 64, size)
+
+    def page(self, number, head):
+        begin = number * self.strides[0] + head * self.strides[1]
+        return new_page(self.shape, self.data[begin : begin + page_bytes(self.shape)])
+
+    def copy(self):
+        return replace(self, data=self.data.copy())
+
+    def laid_out(self, layout):
+        """The same pages in another order."""
+        other = Pool.of(self.shape, len(self.numbers), layout)
+        for here, there in zip(self.numbers, other.numbers):
+            for head in range(KV_HEADS):
+                other.page(there, head).data[...] = self.page(here, head).data
+        return other
+
+
+def page_bytes(shape):
+    return text.page_bytes(text.parse_pair(shape.pair), shape.page, shape.dk, shape.dv)
+
+
+def random_pool(rng, shape, blocks, layout):
+    pool = Pool.of(shape, blocks, layout)
+    pool.data[...] = rng.integers(0, 256, pool.data.shape, np.uint8)
+    return pool
 
 
 def poisoned_tail(shape, which, slots, cap, keep=KEEP_ROWS, poison=POISON):
@@ -218,11 +262,11 @@ def quantize_pieces(shape, which):
     return [(4, 0, 0, page), (4, 1, 5, 3), (1, 0, page - 1, 1), (2, 1, 15, page - 16), (0, 0, 0, 1), (0, 1, 0, 17)]
 
 
-def prepare_quantize(rng, shape, which, rows_of=None):
+def prepare_quantize(rng, shape, which, rows_of=None, layout=LAYOUTS[0]):
     rows_of = rows_of or random_rows
     slots, cap, memory = 2, shape.page + 80, Memory()
     head_dim = shape.head_dim[which]
-    pool = random_pool(rng, shape, 5)
+    pool = random_pool(rng, shape, 5, layout)
     expected = pool.copy()
     pieces = quantize_pieces(shape, which)
     items = np.zeros(len(pieces), QUANTIZE_ITEM)
@@ -231,35 +275,35 @@ def prepare_quantize(rng, shape, which, rows_of=None):
         # Positions whose slots wrap around the ring's end inside the piece for some of the pieces.
         position = shape.page * (index + 1) + first
         launches.append((position, count, rows_of(rng, shape, which, count)))
-        items[index] = (block, head, 0, position, count, 0)
-        page_of(shape, expected, block, head).write(which, first, launches[-1][2][head])
+        items[index] = (pool.numbers[block], head, 0, position, count, 0)
+        expected.page(pool.numbers[block], head).write(which, first, launches[-1][2][head])
     # Each piece has a slot of its own: their positions would collide in one ring.
     tails = poisoned_tail(shape, which, slots * len(pieces), cap)
     for index, (position, count, rows) in enumerate(launches):
         items[index]["tail_slot"] = slots * index + 1
         fill_tail(shape, tails, cap, slots * index + 1, range(position, position + count), rows)
-    outputs = {"pool": memory.copied("page pool", pool)}
-    args = [memory.put("items", items), outputs["pool"], pool.shape[1], memory.put("tail", tails), cap]
+    outputs = {"pool": memory.copied("page pool", pool.data)}
+    args = [memory.put("items", items), outputs["pool"], *pool.strides, memory.put("tail", tails), cap]
     args += [cap + KEEP_ROWS, KV_HEADS]
     assert tails.shape[3] == head_dim
-    return Launch(args, (len(items), 1, 1), memory, outputs, {"pool": expected})
+    return Launch(args, (len(items), 1, 1), memory, outputs, {"pool": expected.data})
 
 
-def prepare_dequantize(rng, shape, which, rows_of=None):
+def prepare_dequantize(rng, shape, which, rows_of=None, layout=LAYOUTS[0]):
     rows_of = rows_of or random_rows
     memory, page, head_dim = Memory(), shape.page, shape.head_dim[which]
-    pool = random_pool(rng, shape, 3)
+    pool = random_pool(rng, shape, 3, layout)
     pieces = [(2, 0, 0, page), (0, 1, 3, page - 7), (1, 1, page - 1, 1), (1, 0, 0, 16), (0, 0, 17, 1)]
     stride, total = head_dim + 16, sum(piece[3] for piece in pieces)
     out = memory.filled("out", (total, stride), ELEMENT[shape.dtype], SCRATCH)
     expected, items, row = out.copy(), np.zeros(len(pieces), DEQUANTIZE_ITEM), 0
     for index, (block, head, first, count) in enumerate(pieces):
-        source = page_of(shape, pool, block, head)
+        source = pool.page(pool.numbers[block], head)
         source.write(which, 0, rows_of(rng, shape, which, page)[head])
-        items[index] = (row * stride, block, head, first, count)
+        items[index] = (row * stride, pool.numbers[block], head, first, count)
         expected[row : row + count, :head_dim] = encode(source.read(which, first, count), shape.dtype)
         row += count
-    args = [memory.put("items", items), memory.put("page pool", pool), pool.shape[1], out, stride]
+    args = [memory.put("items", items), memory.put("page pool", pool.data), *pool.strides, out, stride]
     return Launch(args, (len(items), 1, 1), memory, {"out": out}, {"out": expected})
 
 

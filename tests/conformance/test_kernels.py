@@ -290,7 +290,7 @@ def with_field(**changes):
 
 def overrun(args):
     """One element written past the end of partial o."""
-    o = args[18]
+    o = args[19]
     np.lib.stride_tricks.as_strided(o.reshape(-1), (o.size + 1,), (4,))[-1] = 0.0
 
 
@@ -319,7 +319,7 @@ def test_planted_fault_in_a_page_is_seen():
     launch = kernels.prepare_quantize(np.random.default_rng(5), shape, "K")
 
     def nudge(args):
-        args[1][4, 77] ^= 1
+        args[1][77] ^= 1
 
     outputs = launch.run(Faulty(kernel("ref", None, shape.request("quantize_k")), after=nudge))
     with pytest.raises(AssertionError, match="1 bytes differ"):

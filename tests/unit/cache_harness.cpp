@@ -323,6 +323,19 @@ std::vector<int32_t> Harness::blocks(int32_t sequence) {
   return blocks;
 }
 
+const uint8_t *Harness::page(int layer, int32_t block, int head) const {
+  void *pages = nullptr;
+  int64_t blockStride = 0, headStride = 0;
+  KVQ_EXPECT_OK(kvq_layer_pages(cache, layer, &pages, &blockStride, &headStride));
+  return static_cast<const uint8_t *>(pages) + block * blockStride + head * headStride;
+}
+
+int64_t Harness::pageBytes() const {
+  int64_t bytes = 0;
+  KVQ_EXPECT_OK(kvq_format_page_bytes(setup.text.c_str(), pageTokens(), setup.dk, setup.dv, &bytes));
+  return bytes;
+}
+
 std::vector<float> Harness::readAll(int32_t sequence) {
   std::vector<float> all;
   const int64_t begin = firstReadable(sequence);

@@ -196,6 +196,9 @@ public:
   void checkRead(int32_t sequence);
   // K and V of every layer, from the first token on that was not dropped.
   std::vector<float> readAll(int32_t sequence);
+  // page_c4: of one KV head and block, by its number.
+  const uint8_t *page(int layer, int32_t block, int head) const;
+  int64_t pageBytes() const;
   int64_t length(int32_t sequence);
   int64_t firstReadable(int32_t sequence);
   kvq_sequence_state state(int32_t sequence);

@@ -75,7 +75,7 @@ struct Layer {
 
   Layer(std::string_view text, int64_t cap, uint32_t seed, int64_t keep = 0)
       : req(request(text)), cap(cap), rows(cap + keep) {
-    pages.assign(kBlocks * blockStride(), 0xa5);
+    pages.assign(kBlocks * kHeads * pageBytes(), 0xa5);
     std::mt19937 random(seed);
     k = makeSide(Side::K, req.pair.k, req.dk, random);
     v = makeSide(Side::V, req.pair.v, req.dv, random);
@@ -91,8 +91,10 @@ struct Layer {
 
   const SideData &at(Side side) const { return side == Side::K ? k : v; }
   int64_t pageBytes() const { return pageMap(req.pair, req.pageTokens, req.dk, req.dv).bytes; }
-  int64_t blockStride() const { return kHeads * pageBytes(); }
-  uint8_t *page(int block, int head) { return pages.data() + block * blockStride() + head * pageBytes(); }
+  // page_c4: one run. Blocks 0 to 3 have these numbers.
+  int64_t blockStride() const { return pageBytes(); }
+  int64_t headStride() const { return kBlocks * pageBytes(); }
+  uint8_t *page(int block, int head) { return pages.data() + block * blockStride() + head * headStride(); }
 
   float raw(Side side, int slot, int head, int64_t token, int channel) const {
     const SideData &data = at(side);
@@ -137,9 +139,9 @@ struct Layer {
   void quantize(Side side, const kvq_quantize_item &item) {
     req.op = side == Side::K ? KernelOp::QuantizeK : KernelOp::QuantizeV;
     std::vector<kvq_quantize_item> items = {{}, item};
-    const std::vector<uint64_t> args = {word(items.data()),         word(pages.data()), word(blockStride()),
-                                        word(at(side).tail.data()), word(cap),          word(rows),
-                                        word(int64_t{kHeads})};
+    const std::vector<uint64_t> args = {word(items.data()), word(pages.data()),         word(blockStride()),
+                                        word(headStride()), word(at(side).tail.data()), word(cap),
+                                        word(rows),         word(int64_t{kHeads})};
     const int64_t program[3] = {1, 0, 0};
     EXPECT_EQ(runReference(req, args.data(), program), 0);
   }
@@ -250,8 +252,9 @@ TEST(ReferenceDequantize, layout_c3_unpack_gives_back_what_was_packed) {
         const int stride = headDim + 5, first = 7, count = 20;
         std::vector<uint8_t> out(encoded(std::vector<float>(3 + 64 * stride, -1.0f), layer.req.type));
         const kvq_dequantize_item item = {3, 3, 1, first, count};
-        const std::vector<uint64_t> args = {word(&item), word(layer.pages.data()), word(layer.blockStride()),
-                                            word(out.data()), word(int64_t{stride})};
+        const std::vector<uint64_t> args = {
+            word(&item),      word(layer.pages.data()), word(layer.blockStride()), word(layer.headStride()),
+            word(out.data()), word(int64_t{stride})};
         layer.req.op = side == Side::K ? KernelOp::DequantizeK : KernelOp::DequantizeV;
         const int64_t program[3] = {0, 0, 0};
         EXPECT_EQ(runReference(layer.req, args.data(), program), 0);
@@ -353,6 +356,7 @@ struct AttendCase {
                                         word(qHeadStride),
                                         word(layer.pages.data()),
                                         word(layer.blockStride()),
+                                        word(layer.headStride()),
                                         word(table.data()),
                                         word(layer.k.tail.data()),
                                         word(layer.v.tail.data()),

@@ -179,12 +179,10 @@ TEST_P(Snapshot, NumbersThatContradictEachOtherAreRefused) {
   contradiction(kBlocks, number(data, kBlocks) - 1);
   contradiction(kBlocks, number(data, kBlocks) + 1);
   // A first page and a number of blocks that fit each other, with one block less in each of the two layers.
-  void *pages = nullptr;
-  int64_t stride = 0;
-  KVQ_ASSERT_OK(kvq_layer_pages(harness.cache, 0, &pages, &stride));
+  const int64_t blockBytes = harness.setup.kvHeads * harness.pageBytes();
   Bytes dropped = withNumber(data, kFirstPage, 1);
   const auto first = dropped.begin() + numbersAt(data) + 7 * 8;
-  dropped.erase(first, first + 2 * stride);
+  dropped.erase(first, first + 2 * blockBytes);
   refused(harness, withNumber(dropped, kBlocks, number(data, kBlocks) - 1), KVQ_CORRUPT, "contradict each other");
 }
 
@@ -221,16 +219,14 @@ TEST(SnapshotOf, AWindowHasTheFirstPageThatItNeeds) {
   const Bytes data = harness.snapshot(a);
   ASSERT_EQ(number(data, kFirstPage), 6);
   ASSERT_EQ(number(data, kBlocks), 2); // frontier 256
-  void *pages = nullptr;
-  int64_t stride = 0;
-  KVQ_ASSERT_OK(kvq_layer_pages(harness.cache, 0, &pages, &stride));
+  const int64_t blockBytes = harness.setup.kvHeads * harness.pageBytes();
   const auto movedTo = [&](int64_t page) { // with as many blocks as that leaves
     Bytes moved = data;
     const auto first = moved.begin() + numbersAt(moved) + 7 * 8;
     if (page > 6)
-      moved.erase(first, first + (page - 6) * stride);
+      moved.erase(first, first + (page - 6) * blockBytes);
     else
-      moved.insert(first, (6 - page) * stride, 0);
+      moved.insert(first, (6 - page) * blockBytes, 0);
     return withNumber(withNumber(moved, kFirstPage, page), kBlocks, 8 - page);
   };
   EXPECT_EQ(movedTo(6), data);

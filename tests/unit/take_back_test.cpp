@@ -186,15 +186,12 @@ std::vector<uint8_t> wholePages(Harness &harness, int32_t sequence) {
   const kvq_sequence_state state = harness.state(sequence);
   const std::vector<int32_t> blocks = harness.blocks(sequence);
   const int64_t whole = std::min(state.k_frontier, state.v_frontier) / harness.pageTokens();
-  for (int layer = 0; layer < harness.setup.layers; ++layer) {
-    void *pages = nullptr;
-    int64_t stride = 0;
-    KVQ_EXPECT_OK(kvq_layer_pages(harness.cache, layer, &pages, &stride));
-    for (int64_t page = 0; page < whole; ++page) {
-      const auto *block = static_cast<const uint8_t *>(pages) + blocks[page] * stride;
-      bytes.insert(bytes.end(), block, block + stride);
-    }
-  }
+  for (int layer = 0; layer < harness.setup.layers; ++layer)
+    for (int64_t page = 0; page < whole; ++page)
+      for (int head = 0; head < harness.setup.kvHeads; ++head) {
+        const uint8_t *at = harness.page(layer, blocks[page], head);
+        bytes.insert(bytes.end(), at, at + harness.pageBytes());
+      }
   return bytes;
 }
 

@@ -18,6 +18,9 @@
  * A tail is [slot][KV head][rows][D] with rows = cap + keep: body token p >= 0 is in row p mod cap, kept token p < 0 in
  * row rows + p.
  *
+ * The page of block n and KV head h begins at PAGES + n * BLOCK_STRIDE + h * HEAD_STRIDE (format-spec page_c4),
+ * whatever the two strides are, as long as no two pages overlap and each begins at a multiple of 64 bytes.
+ *
  * The argument lists of the built-in kernels follow. A table entry of 32 bits is an int32_t.
  */
 #ifndef KVQ_KERNEL_ABI_H
@@ -25,7 +28,7 @@
 
 #include <stdint.h>
 
-#define KVQ_KERNEL_ABI_VERSION 2
+#define KVQ_KERNEL_ABI_VERSION 3
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,11 +66,12 @@ enum kvq_quantize_arg {
   KVQ_QUANTIZE_ITEMS = 0,        /* const kvq_quantize_item * */
   KVQ_QUANTIZE_PAGES = 1,        /* this layer's page pool */
   KVQ_QUANTIZE_BLOCK_STRIDE = 2, /* bytes */
-  KVQ_QUANTIZE_TAIL = 3,         /* this layer's K or V tail */
-  KVQ_QUANTIZE_TAIL_CAP = 4,
-  KVQ_QUANTIZE_TAIL_ROWS = 5,
-  KVQ_QUANTIZE_HEADS = 6, /* Hkv */
-  KVQ_QUANTIZE_ARGS = 7
+  KVQ_QUANTIZE_HEAD_STRIDE = 3,  /* bytes */
+  KVQ_QUANTIZE_TAIL = 4,         /* this layer's K or V tail */
+  KVQ_QUANTIZE_TAIL_CAP = 5,
+  KVQ_QUANTIZE_TAIL_ROWS = 6,
+  KVQ_QUANTIZE_HEADS = 7, /* Hkv */
+  KVQ_QUANTIZE_ARGS = 8
 };
 typedef struct kvq_quantize_item {
   int32_t block; /* block number in the pool */
@@ -88,22 +92,23 @@ enum kvq_attend_arg {
   KVQ_ATTEND_Q_HEAD_STRIDE = 3,
   KVQ_ATTEND_PAGES = 4,        /* this layer's page pool */
   KVQ_ATTEND_BLOCK_STRIDE = 5, /* bytes */
-  KVQ_ATTEND_BLOCK_TABLE = 6,  /* const int32_t * */
-  KVQ_ATTEND_TAIL_K = 7,
-  KVQ_ATTEND_TAIL_V = 8,
-  KVQ_ATTEND_TAIL_CAP = 9,
-  KVQ_ATTEND_TAIL_ROWS = 10,
-  KVQ_ATTEND_KV_HEADS = 11,    /* Hkv */
-  KVQ_ATTEND_K_FRONTIER = 12,  /* const int32_t[queries]: fK of the query's position, body tokens */
-  KVQ_ATTEND_V_FRONTIER = 13,  /* const int32_t[queries]: fV of the query's position */
-  KVQ_ATTEND_POSITIONS = 14,   /* const int32_t[queries]: body index of the query */
-  KVQ_ATTEND_SCALE = 15,       /* f32, natural units */
-  KVQ_ATTEND_WINDOW = 16,      /* i64, at least 1: keys a query sees, itself included (`win1`; ignored otherwise) */
-  KVQ_ATTEND_SCORE_CAP = 17,   /* f32 > 0: format-spec attention_c11 (`cap1`; ignored otherwise) */
-  KVQ_ATTEND_PARTIAL_O = 18,   /* float[splits][queries][Hq][Dv] */
-  KVQ_ATTEND_PARTIAL_LSE = 19, /* float[splits][queries][Hq], natural logarithm, -inf where no key was seen */
-  KVQ_ATTEND_QUERIES = 20,     /* number of queries in the plan */
-  KVQ_ATTEND_ARGS = 21         /* captures of a score region follow */
+  KVQ_ATTEND_HEAD_STRIDE = 6,  /* bytes */
+  KVQ_ATTEND_BLOCK_TABLE = 7,  /* const int32_t * */
+  KVQ_ATTEND_TAIL_K = 8,
+  KVQ_ATTEND_TAIL_V = 9,
+  KVQ_ATTEND_TAIL_CAP = 10,
+  KVQ_ATTEND_TAIL_ROWS = 11,
+  KVQ_ATTEND_KV_HEADS = 12,    /* Hkv */
+  KVQ_ATTEND_K_FRONTIER = 13,  /* const int32_t[queries]: fK of the query's position, body tokens */
+  KVQ_ATTEND_V_FRONTIER = 14,  /* const int32_t[queries]: fV of the query's position */
+  KVQ_ATTEND_POSITIONS = 15,   /* const int32_t[queries]: body index of the query */
+  KVQ_ATTEND_SCALE = 16,       /* f32, natural units */
+  KVQ_ATTEND_WINDOW = 17,      /* i64, at least 1: keys a query sees, itself included (`win1`; ignored otherwise) */
+  KVQ_ATTEND_SCORE_CAP = 18,   /* f32 > 0: format-spec attention_c11 (`cap1`; ignored otherwise) */
+  KVQ_ATTEND_PARTIAL_O = 19,   /* float[splits][queries][Hq][Dv] */
+  KVQ_ATTEND_PARTIAL_LSE = 20, /* float[splits][queries][Hq], natural logarithm, -inf where no key was seen */
+  KVQ_ATTEND_QUERIES = 21,     /* number of queries in the plan */
+  KVQ_ATTEND_ARGS = 22         /* captures of a score region follow */
 };
 typedef struct kvq_attend_item {
   int32_t kv_head;
@@ -142,9 +147,10 @@ enum kvq_dequantize_arg {
   KVQ_DEQUANTIZE_ITEMS = 0, /* const kvq_dequantize_item * */
   KVQ_DEQUANTIZE_PAGES = 1,
   KVQ_DEQUANTIZE_BLOCK_STRIDE = 2, /* bytes */
-  KVQ_DEQUANTIZE_OUT = 3,
-  KVQ_DEQUANTIZE_OUT_TOKEN_STRIDE = 4,
-  KVQ_DEQUANTIZE_ARGS = 5
+  KVQ_DEQUANTIZE_HEAD_STRIDE = 3,  /* bytes */
+  KVQ_DEQUANTIZE_OUT = 4,
+  KVQ_DEQUANTIZE_OUT_TOKEN_STRIDE = 5,
+  KVQ_DEQUANTIZE_ARGS = 6
 };
 typedef struct kvq_dequantize_item {
   int64_t out_offset; /* elements from OUT to the row of token `first` */

@@ -253,11 +253,13 @@ KVQ_API kvq_error *kvq_read(kvq_cache *cache, int32_t sequence, int32_t layer, c
 KVQ_API kvq_error *kvq_read_from(kvq_cache *cache, int32_t sequence, int32_t layer, int64_t first, const kvq_tensor *k,
                                  const kvq_tensor *v);
 
-/* Packed data in place, for user kernels: where a layer's blocks begin and how many bytes apart they are; a block holds
- * the page of every KV head in turn, each kvq_format_page_bytes long. Valid until kvq_cache_grow. */
-KVQ_API kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride);
+/* Packed data in place, for user kernels (page_c4): the page of KV head h of the block with number n, of
+ * kvq_format_page_bytes, is at pages + n * block_stride + h * head_stride, strides in bytes. Valid until
+ * kvq_cache_grow. Before kernel ABI 3 there was no head_stride: it was the size of a page. */
+KVQ_API kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride,
+                                   int64_t *head_stride);
 /* Numbers of the blocks of a sequence, in order, from its first_block on: up to `capacity` into `blocks`, how many it
- * owns into `count`. */
+ * owns into `count`. Numbers have gaps: not each below a cache's blocks is one, and some are above (page_c4). */
 KVQ_API kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence, size_t capacity, int32_t *blocks,
                                        size_t *count);
 
