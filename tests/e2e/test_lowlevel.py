@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python face of the C API: arrays without copies, exceptions, steps as transactions."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +143,64 @@ def test_pages_outlive_growing(cache):
     assert np.array_equal(cache.pages(0)[: len(before)], before)
 
 
+def test_page_c4_pages_by_run_head_and_block(context):
+    """Against a snapshot, which has block after block and in each the pages of its heads."""
+    cache = lowlevel.Cache(context, FORMAT, layers=1, q_heads=2, kv_heads=2, dk=16, dv=16, blocks=20, sequences=2)
+    page_bytes = lowlevel.format_page_bytes(FORMAT, 16, 16, 64)
+    pages = cache.pages(0)
+    assert pages.shape == (2, 2, 16, page_bytes)  # runs, heads, blocks
+    a, b = cache.add(), cache.add()
+    for _ in range(3):  # in turns
+        for sequence in (a, b):
+            with cache.plan([sequence], [70]) as step:
+                step.append(0, *states(70, seed=sequence))
+    assert cache.block_table(a) == [0, 1, 2] and cache.block_table(b) == [32, 33, 34]
+    for sequence in (a, b):
+        data = cache.snapshot(sequence)
+        tail = 2 * 2 * 96 * 16 * 4  # K and V, heads, tail_c1, channels, sizeof float
+        packed = data[len(data) - tail - 3 * 2 * page_bytes : len(data) - tail]
+        at = lambda number, head: number * pages.strides[2] + head * pages.strides[1]
+        flat = pages.reshape(-1)
+        found = [flat[at(n, h) : at(n, h) + page_bytes] for n in cache.block_table(sequence) for h in range(2)]
+        assert np.concatenate(found).tobytes() == packed
+
+
+@pytest.mark.parametrize(
+    "text, digest",
+    [
+        ("k4c32-v4t32/w32,block", "88a566b9cdf445847135a37e3c9be9ec076060b2bfb41b8d4b79df1e2950648f"),
+        ("k2c32-v2t32/w32,sliding", "9281b2d7d3b69582b1fd7770595aebf9c074d9c1ac69e2c69a7458e848e2e0d0"),
+        ("k4t16-v4t16/w32,keep4,flush", "7c5780c858e64d2d685e6d589489e8a87487a1044592b939e6c4552ed625e439"),
+    ],
+)
+def test_snapshot_c2_the_bytes_are_those_of_version_1(context, text, digest):
+    """Digests of snapshots from when the pages of a block lay behind each other: those files stay readable."""
+    cache = lowlevel.Cache(context, text, layers=2, q_heads=3, kv_heads=3, dk=32, dv=32, blocks=20, sequences=2)
+    ids = [cache.add(), cache.add()]
+    for number, tokens in enumerate((90, 33, 70)):
+        values = (np.arange(3 * tokens * 32).reshape(1, 3, tokens, 32) * (number + 7919) % 2003 - 1001) / np.float32(64)
+        k = np.repeat(values.astype(np.float32), 2, axis=0)
+        with cache.plan(ids, [tokens, tokens - 7]) as step:
+            for layer in range(2):
+                step.append(layer, k + layer, -k)
+    assert hashlib.sha256(b"".join(cache.snapshot(sequence) for sequence in ids)).hexdigest() == digest
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not HUGE_PAGES.exists(), reason="this system has no huge pages to refuse")
+def test_a_pool_is_not_of_huge_pages(cache):
+    address, flags = cache.pages(0).ctypes.data, ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        begin, _, end = line.split()[0].partition("-")
+        if end:
+            inside = int(begin, 16) <= address < int(end, 16)
+        elif begin == "VmFlags:" and inside:
+            flags = line
+    assert "nh" in flags.split()
+
+
 def test_a_full_pool_says_so_and_grows(cache):
     k, v = states(4 * 64 + 100)
     sequence = cache.add()
@@ -194,8 +255,8 @@ def test_kernel_checks_its_arguments(context):
     request = "dequantize_k:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact"
     kernel = lowlevel.open_kernel(context, request)
     words = kernel.signature.split()
-    assert len(words) == 5
-    with pytest.raises(kvq.InvalidArgument, match="takes 5"):
+    assert len(words) == 6
+    with pytest.raises(kvq.InvalidArgument, match="takes 6"):
         kernel.launch([1, 2], grid=(1, 1, 1))
     index = next(i for i, word in enumerate(words) if word in ("i64", "i32"))
     arguments = [None if word.startswith("ptr") else 0 for word in words]
