@@ -11,7 +11,7 @@ import numpy as np
 
 import tolerances
 from kernels import (
-    KV_HEADS, LAYOUTS, POISON, SCRATCH, Launch, Pool, fill_tail, poisoned_tail, random_rows,
+    KV_HEADS, LAYOUTS, POISON, SCRATCH, Launch, fill_tail, poisoned_tail, random_pool, random_rows,
 )  # fmt: skip
 from kvq_oracle import attention
 from kvq_oracle.quantize import Quantized, dequantize
@@ -101,9 +101,10 @@ def _pages(rng, case, rows):
     shape = case.shape
     owned = [case.pages(sequence) for sequence in case.sequences]
     blocks = sum(map(len, owned)) + 2
-    pool = Pool.of(shape, blocks, LAYOUTS[0])
+    places = rng.permutation(blocks)
+    pool = random_pool(rng, shape, blocks, LAYOUTS[0])
     pool.data[...] = case.poison
-    numbers = iter(rng.permutation(pool.numbers))
+    numbers = iter([pool.numbers[place] for place in places])
     table, bases = [], []
     for sequence, pages, values in zip(case.sequences, owned, rows):
         bases.append(len(table) - pages.start)

@@ -143,14 +143,14 @@ def new_page(shape, data):
     return Page(shape.pair, shape.page, shape.dk, shape.dv, "vnni", data)
 
 
-LAYOUTS = ("runs", "blocks")  # of a pool
+LAYOUTS = ("blocks", "runs")  # of a pool
 RUN = 4  # blocks
 
 
 @dataclass
 class Pool:
-    """The pages of one layer (page_c4): in runs of RUN blocks, as a cache has them, or block by block with 64 bytes
-    behind each that belong to nobody, as kernels take them too."""
+    """The pages of one layer (page_c4): block by block with 64 bytes behind each that belong to nobody, or in runs of RUN
+    blocks, as a cache has them."""
 
     shape: Shape
     layout: str
