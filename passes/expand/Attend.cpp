@@ -58,7 +58,7 @@ private:
   Softmax visitTail(Softmax state);
   Softmax visitRawTile(Value step, Softmax state);
   void prefetchPart(Value entry, Value page, Value inPage);
-  Value pageAt(Value entry); // of the item's KV head
+  Value pageAt(Value entry, Value head);
   std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool whole);
   Value withinWindow(Value visible, Value number, int64_t count);
   Value maskedScores(Value scores, Value visible, Value token);
@@ -88,7 +88,7 @@ private:
 
   // The item.
   Value kvHead, queryBase, rowBegin, rowCount, packedBegin, packedEnd, rawBegin, rawEnd, vRawBegin, tableBase, tailSlot,
-      split, kept;
+      split, kept, nextEntry, nextHead;
   // Per row: does it exist, index of its query and head, its coefficients, its bounds (i32).
   Value valid, query, head, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
   Value keptEnd;    // kept tokens below this body index exist for some row
@@ -111,6 +111,8 @@ void AttendEmitter::loadItem() {
   tailSlot = member(at, offsetof(kvq_attend_item, tail_slot));
   split = member(at, offsetof(kvq_attend_item, split));
   kept = member(at, offsetof(kvq_attend_item, kept));
+  nextEntry = member(at, offsetof(kvq_attend_item, next_entry));
+  nextHead = member(at, offsetof(kvq_attend_item, next_head));
 }
 
 void AttendEmitter::loadRows() {
@@ -157,11 +159,13 @@ Value AttendEmitter::withinWindow(Value visible, Value number, int64_t count) {
 static constexpr int64_t kNearBytes = 16384;
 
 // Brings in what the next tiles read: the share of the page `schedule.prefetch` entries ahead that the current tile is
-// of its own page. Of a long page that is one tile, the lines kNearBytes ahead.
+// of its own page. Of a long page that is one tile, the lines kNearBytes ahead. Behind the last page comes the first
+// one of the program that the thread is likely to run next (measured: a program that finds nothing takes 1.6 us
+// longer).
 void AttendEmitter::prefetchPart(Value entry, Value page, Value inPage) {
   Value last = add(tableBase, div(sub(packedEnd, index(1)), index(request.pageTokens)));
-  Value next = min(add(entry, index(schedule.getPrefetch())), last);
-  Value nextPage = pageAt(next);
+  Value ahead = add(entry, index(schedule.getPrefetch())), isOwn = lessEqual(ahead, last);
+  Value nextPage = pageAt(select(isOwn, ahead, nextEntry), select(isOwn, kvHead, nextHead));
   int64_t tiles = request.pageTokens / tokens, part = llvm::alignTo(llvm::divideCeil(pages.bytes, tiles), 64);
   if (tiles == 1 && schedule.getPrefetch() == 1 && part > kNearBytes) {
     tile::PrefetchOp::create(*this, advance(page, index(kNearBytes), getI8Type()), part - kNearBytes);
@@ -172,10 +176,10 @@ void AttendEmitter::prefetchPart(Value entry, Value page, Value inPage) {
   tile::PrefetchOp::create(*this, advance(nextPage, begin, getI8Type()), part);
 }
 
-Value AttendEmitter::pageAt(Value entry) {
+Value AttendEmitter::pageAt(Value entry, Value head) {
   Value block = tile::PageOp::create(*this, arg(KVQ_ATTEND_PAGES), arg(KVQ_ATTEND_BLOCK_TABLE), entry,
                                      indexArg(KVQ_ATTEND_BLOCK_STRIDE));
-  return advance(block, mul(kvHead, indexArg(KVQ_ATTEND_HEAD_STRIDE)), getI8Type());
+  return advance(block, mul(head, indexArg(KVQ_ATTEND_HEAD_STRIDE)), getI8Type());
 }
 
 // First the tiles that every row sees whole and whose V is packed, then the others: the common tile pays nothing for
@@ -197,7 +201,7 @@ Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool whole, Soft
   return Softmax::from(loop(begin, end, tokens, state.values(), [&](Value token, ValueRange carried) {
     Value entry = add(tableBase, div(token, index(request.pageTokens)));
     Value inPage = rem(token, index(request.pageTokens));
-    Value page = pageAt(entry);
+    Value page = pageAt(entry, kvHead);
     if (schedule.getPrefetch() > 0)
       prefetchPart(entry, page, inPage);
     return visitPackedTile(page, inPage, token, whole, Softmax::from(carried)).values();

@@ -32,9 +32,9 @@ public:
 
   // Giving blocks back needs no memory afterwards.
   void grow(int64_t blocks);
-  // A free block, which there must be, for one owner (page_c6): the one behind `previous` in its run; or the first of a run that
-  // nobody uses, so that what comes next has room behind it; or any, the lowest. What was never used stays untouched as
-  // long as the lower ones suffice.
+  // A free block, which there must be, for one owner (page_c6): the one behind `previous` in its run; or the first of a
+  // run that nobody uses, so that what comes next has room behind it; or any, the lowest. What was never used stays
+  // untouched as long as the lower ones suffice.
   int32_t take(int32_t previous = kNone);
   void share(int32_t block) { ++owners_[indexOf(block)]; }
   void release(int32_t block);

@@ -84,6 +84,8 @@ kvq_attend_item Planner::attendItem(const Queries &queries, const Splits &splits
           queries.part.sequence,
           split,
           kept,
+          0,
+          0,
           0};
 }
 
@@ -114,6 +116,20 @@ void Planner::listPrograms(Chunk &chunk) const {
     kvq_attend_item &item = group.item;
     for (item.kv_head = 0; item.kv_head < config_.kvHeads; ++item.kv_head)
       chunk.attend[group.kernel].push_back(item);
+  }
+  for (auto &items : chunk.attend)
+    linkPrograms(items);
+}
+
+// Each program brings in the first page of the one that its thread is likely to take next, or its own where that one
+// has none. A program without pages reads neither.
+void Planner::linkPrograms(std::vector<kvq_attend_item> &items) const {
+  const auto count = static_cast<int64_t>(items.size());
+  for (int64_t i = 0; i < count; ++i) {
+    const kvq_attend_item &follower = i + stride_ < count ? items[i + stride_] : items[i];
+    const kvq_attend_item &next = follower.packed_begin < follower.packed_end ? follower : items[i];
+    items[i].next_entry = static_cast<int32_t>(next.table_base + next.packed_begin / config_.pageTokens);
+    items[i].next_head = next.kv_head;
   }
 }
 

@@ -55,8 +55,9 @@ struct Chunk {
 class Planner {
 public:
   // pastOnly: queries see the tokens before the step alone, in the state at its begin (prefill_c2).
-  Planner(const CacheConfig &config, const Geometry &geometry)
-      : config_(config), geometry_(geometry), kernels_(config.ratio()) {}
+  // stride: of the device's ParallelFor.
+  Planner(const CacheConfig &config, const Geometry &geometry, int stride)
+      : config_(config), geometry_(geometry), kernels_(config.ratio()), stride_(stride) {}
   void setPastOnly(bool pastOnly) { pastOnly_ = pastOnly; }
   // Fills `chunk` with chunk `index` of the step. `table` holds the block tables of all parts.
   void plan(std::span<const StepPart> parts, const int32_t *table, int index, Chunk &chunk) const;
@@ -97,10 +98,12 @@ private:
   kvq_attend_item attendItem(const Queries &queries, const Splits &splits, int row, int rowCount, int split) const;
   void reservePrograms(std::span<const StepPart> parts, int index, Chunk &chunk) const;
   void listPrograms(Chunk &chunk) const;
+  void linkPrograms(std::vector<kvq_attend_item> &items) const;
 
   const CacheConfig &config_;
   const Geometry &geometry_;
   const AttendRows kernels_;
+  const int stride_;
   bool pastOnly_ = false;
 };
 

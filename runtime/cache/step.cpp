@@ -17,8 +17,8 @@ static Status invalid(const std::string &message) { return {Code::InvalidArgumen
 // ---- planning ----
 
 Step::Step(Cache &cache)
-    : cache_(cache), planner_(cache.config_, cache.geometry_), undo_(cache.config_, cache.geometry_),
-      appended_(cache.config_.layers, 0) {}
+    : cache_(cache), planner_(cache.config_, cache.geometry_, cache.device_->parallel().stride()),
+      undo_(cache.config_, cache.geometry_), appended_(cache.config_.layers, 0) {}
 
 static std::string nameOf(int sequence) { return "sequence " + std::to_string(sequence); }
 

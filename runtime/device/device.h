@@ -41,6 +41,8 @@ class ParallelFor {
 public:
   virtual ~ParallelFor() = default;
   virtual void run(int64_t count, ParallelTask task, void *data) = 0;
+  // Where equal tasks are in work, index i + stride() comes after index i on a thread, as far as is known.
+  virtual int stride() const { return 1; }
 };
 
 enum class Spread { Serial, Parallel };

@@ -22,7 +22,7 @@ ATTEND_ITEM = np.dtype(
         (name, "<i4")
         for name in (
             "kv_head", "query_base", "row_begin", "row_count", "packed_begin", "packed_end", "raw_begin", "raw_end",
-            "v_raw_begin", "table_base", "tail_slot", "split", "kept", "reserved",
+            "v_raw_begin", "table_base", "tail_slot", "split", "kept", "next_entry", "next_head", "reserved",
         )
     ]
 )  # fmt: skip
@@ -165,8 +165,10 @@ def _programs(case, query_bases, table_bases):
             ranges, v_raw_begin = _ranges(case, sequence, touched)
             for split, keys in enumerate(ranges):
                 kept = sequence.keep if split == 0 else 0
-                place = (v_raw_begin, table_bases[index], index, split, kept, 0)
-                items += [(head, query_bases[index], begin, count, *keys, *place) for head in range(KV_HEADS)]
+                place = (v_raw_begin, table_bases[index], index, split, kept, table_bases[index] + keys[0] // shape.page)
+                for head in range(KV_HEADS):
+                    following = (head + 1) % KV_HEADS
+                    items.append((head, query_bases[index], begin, count, *keys, *place, following, 0))
     return np.array(items, ATTEND_ITEM)
 
 

@@ -422,7 +422,7 @@ TEST(ReferenceAttend, attention_c1_pages_below_the_frontier_tail_above) {
     SCOPED_TRACE(text);
     AttendCase test(text, 21);
     const int ratio = test.ratio;
-    test.run({1, 1, 0, 3 * ratio, 0, 64, 64, 93, 64, 1, 1, 0, 0, 0});
+    test.run({1, 1, 0, 3 * ratio, 0, 64, 64, 93, 64, 1, 1, 0, 0, 0, 0, 0});
     for (int query = 1; query <= 3; ++query)
       for (int head = ratio; head < 2 * ratio; ++head)
         test.check(0, query, head, test.expected(query, head, 0, 93));
@@ -438,7 +438,7 @@ TEST(ReferenceAttend, commit_c4_each_query_is_answered_in_its_own_state) {
   test.vFrontier = {0, 26, 27, 28};
   test.positions[3] = 96;
   // Generous ranges: K of tokens 64 .. 95 is in both, and each query takes it from one. Rows 5 .. 8 of KV head 0.
-  test.run({0, 1, 5, 4, 0, 96, 64, 97, 26, 1, 1, 0, 0, 0});
+  test.run({0, 1, 5, 4, 0, 96, 64, 97, 26, 1, 1, 0, 0, 0, 0, 0});
   for (int row = 5; row < 9; ++row)
     test.check(0, 1 + row / 3, row % 3, test.expected(1 + row / 3, row % 3, 0, 97));
   EXPECT_EQ(test.lse[6 * 2 + 1], -99.0f); // row 4
@@ -448,7 +448,7 @@ TEST(ReferenceAttend, commit_c4_each_query_is_answered_in_its_own_state) {
 TEST(ReferenceAttend, attention_c1_no_key_after_the_position_inside_a_page) {
   AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact", 25);
   test.positions[1] = 30;
-  test.run({1, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0});
+  test.run({1, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0, 0, 0});
   test.check(0, 1, 1, test.expected(1, 1, 0, 31));
 }
 
@@ -458,12 +458,12 @@ TEST(ReferenceAttend, commit_c7_kept_tokens_are_seen_as_they_came) {
   AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows9:lag0:win0:cap0:exact", 26, 16);
   test.positions = {4, -3, 0, 92};
   test.kFrontier = test.vFrontier = {0, 0, 0, 64};
-  test.run({0, 1, 0, 9, 0, 64, 0, 93, 0, 1, 1, 0, 5, 0});
+  test.run({0, 1, 0, 9, 0, 64, 0, 93, 0, 1, 1, 0, 5, 0, 0, 0});
   for (int query = 1; query <= 3; ++query)
     for (int head = 0; head < 3; ++head)
       test.check(0, query, head, test.expected(query, head, -5, 93));
   // Another program's range: none of them.
-  test.run({0, 1, 6, 3, 0, 64, 64, 93, 64, 1, 1, 1, 0, 0});
+  test.run({0, 1, 6, 3, 0, 64, 64, 93, 64, 1, 1, 1, 0, 0, 0, 0});
   test.check(1, 3, 2, test.expected(3, 2, 0, 93));
 }
 
@@ -472,34 +472,34 @@ TEST(ReferenceAttend, window_c1_the_newest_keys_only) {
   for (auto [window, first] : {std::pair(1, 92), {10, 83}, {60, 33}, {93, 0}, {95, -2}, {97, -4}, {1 << 30, -4}}) {
     SCOPED_TRACE(window);
     test.window = window;
-    test.run({0, 1, 2, 1, 0, 64, 64, 93, 64, 1, 1, 0, 4, 0});
+    test.run({0, 1, 2, 1, 0, 64, 64, 93, 64, 1, 1, 0, 4, 0, 0, 0});
     test.check(0, 3, 0, test.expected(3, 0, first, 93));
   }
   // Without `win1` the argument is not looked at.
   test.layer.req.window = false;
   test.window = 1;
-  test.run({0, 1, 2, 1, 0, 64, 64, 93, 64, 1, 1, 0, 4, 0});
+  test.run({0, 1, 2, 1, 0, 64, 64, 93, 64, 1, 1, 0, 4, 0, 0, 0});
   test.check(0, 3, 0, test.expected(3, 0, -4, 93));
 }
 
 TEST(ReferenceAttend, attention_c11_capped_scores) {
   AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap1:exact", 28);
   test.scoreCap = 1.5f; // of scores up to some 10
-  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0});
+  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0, 0, 0});
   test.check(0, 1, 0, test.expected(1, 0, 0, 91));
 }
 
 TEST(ReferenceAttend, attention_c2_scale_and_lse_are_natural) {
   AttendCase test("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact", 23);
   test.scale = 0.0f;
-  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0});
+  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0, 0, 0});
   EXPECT_FLOAT_EQ(test.lse[2], std::log(91.0f));
   double mean = 0;
   for (int token = 0; token < 91; ++token)
     mean += test.value(Side::V, 1, 0, token, 5) / 91;
   EXPECT_NEAR(test.o[2 * 64 + 5], mean, 1e-6);
   test.scale = 30.0f; // scores of some hundreds: no overflow, the largest one wins
-  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0});
+  test.run({0, 1, 0, 1, 0, 64, 64, 91, 64, 1, 1, 0, 0, 0, 0, 0});
   EXPECT_TRUE(std::isfinite(test.lse[2]));
 }
 
@@ -508,9 +508,9 @@ TEST(ReferenceMerge, merge_c1_parts_give_the_whole) {
     AttendCase test(std::string("attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:") + type + ":rows3:lag0:win0:cap0:exact",
                     24);
     for (int head = 0; head < 2; ++head) {
-      test.run({head, 1, 0, 3, 0, 64, 64, 64, 64, 1, 1, 0, 0, 0});
-      test.run({head, 1, 0, 3, 64, 64, 64, 93, 64, 1, 1, 1, 0, 0});
-      test.run({head, 1, 0, 3, 64, 64, 93, 93, 64, 1, 1, 2, 0, 0}); // an empty range
+      test.run({head, 1, 0, 3, 0, 64, 64, 64, 64, 1, 1, 0, 0, 0, 0, 0});
+      test.run({head, 1, 0, 3, 64, 64, 64, 93, 64, 1, 1, 1, 0, 0, 0, 0});
+      test.run({head, 1, 0, 3, 64, 64, 93, 93, 64, 1, 1, 2, 0, 0, 0, 0}); // an empty range
     }
     const int heads = 6;
     for (int head = 0; head < heads; ++head) {

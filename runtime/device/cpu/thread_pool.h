@@ -23,6 +23,7 @@ public:
   // itself: two callers never wait for each other.
   void run(int64_t count, ParallelTask task, void *data) override;
   int threads() const { return static_cast<int>(state_->workers.size()) + 1; }
+  int stride() const override { return threads(); }
 
 private:
   struct State {

@@ -122,10 +122,12 @@ typedef struct kvq_attend_item {
   int32_t v_raw_begin; /* below it no row of this program needs V from the tail */
   int32_t table_base;  /* index of page 0's entry in the block table; negative where only later pages have one */
   int32_t tail_slot;
-  int32_t split;    /* which partial this program writes */
-  int32_t kept;     /* kept tokens to visit: all body indices -kept .. -1; 0: none */
-  int32_t reserved; /* 0 */
-} kvq_attend_item;  /* 56 bytes; masks come from the frontier and position tables, so ranges may be generous */
+  int32_t split;      /* which partial this program writes */
+  int32_t kept;       /* kept tokens to visit: all body indices -kept .. -1; 0: none */
+  int32_t next_entry; /* where the program that the same thread is likely to run next begins: an index into the block */
+  int32_t next_head; /* table and a KV head, of a page that exists; it is brought in while the last tile is worked on */
+  int32_t reserved;  /* 0 */
+} kvq_attend_item;   /* 64 bytes; masks come from the frontier and position tables, so ranges may be generous */
 
 /* merge: one program combines the partial results of one query, all heads. */
 enum kvq_merge_arg {
@@ -164,7 +166,7 @@ typedef struct kvq_dequantize_item {
 } /* extern "C" */
 static_assert(sizeof(kvq_append_item) == 24, "schema");
 static_assert(sizeof(kvq_quantize_item) == 24, "schema");
-static_assert(sizeof(kvq_attend_item) == 56, "schema");
+static_assert(sizeof(kvq_attend_item) == 64, "schema");
 static_assert(sizeof(kvq_dequantize_item) == 24, "schema");
 #endif
 

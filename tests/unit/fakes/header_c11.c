@@ -7,7 +7,7 @@
 #include <kvq/compiler_plugin.h>
 #include <kvq/kernel_abi.h>
 
-_Static_assert(sizeof(kvq_append_item) == 24 && sizeof(kvq_quantize_item) == 24 && sizeof(kvq_attend_item) == 56 &&
+_Static_assert(sizeof(kvq_append_item) == 24 && sizeof(kvq_quantize_item) == 24 && sizeof(kvq_attend_item) == 64 &&
                    sizeof(kvq_dequantize_item) == 24,
                "the items' sizes are part of the kernel ABI");
 
