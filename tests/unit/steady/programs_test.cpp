@@ -31,11 +31,11 @@ StepPart partOf(const CacheConfig &config, int sequence, int64_t length, int new
   return part;
 }
 
-Chunk planned(const CacheConfig &config, const std::vector<StepPart> &parts) {
+Chunk planned(const CacheConfig &config, const std::vector<StepPart> &parts, int stride = 1) {
   const Geometry geometry(config);
   const std::vector<int32_t> table(1 << 16);
   Chunk chunk;
-  Planner planner(config, geometry);
+  Planner planner(config, geometry, stride);
   planner.plan(parts, table.data(), 0, chunk);
   return chunk;
 }
@@ -63,6 +63,27 @@ TEST(Programs, CoverEveryKeyOnce) {
         at = found->second.first;
       EXPECT_EQ(at, partOf(config, 0, length + 1).frontier.k) << length;
     }
+  }
+}
+
+TEST(Programs, BringInWhatTheirThreadReadsNext) {
+  const CacheConfig config = configOf();
+  std::vector<StepPart> parts = {partOf(config, 0, 5000), partOf(config, 1, 100), partOf(config, 2, 40000)};
+  parts[1].tableBase = 50, parts[2].tableBase = 100;
+  for (int stride : {1, 2, 7}) {
+    const std::vector<kvq_attend_item> items = planned(config, parts, stride).attend[0];
+    ASSERT_GT(items.size(), 20u);
+    int others = 0;
+    for (size_t i = 0; i < items.size(); ++i) {
+      const kvq_attend_item &item = items[i], &follower = items[std::min(i + stride, items.size() - 1)];
+      // A program of tail tokens alone has no page.
+      const bool other = i + stride < items.size() && follower.packed_begin < follower.packed_end;
+      const kvq_attend_item &next = other ? follower : item;
+      EXPECT_EQ(item.next_entry, next.table_base + next.packed_begin / config.pageTokens) << i;
+      EXPECT_EQ(item.next_head, next.kv_head) << i;
+      others += other;
+    }
+    EXPECT_GT(others, 10);
   }
 }
 
