@@ -185,16 +185,26 @@ int64_t TileEmitter::dotLanes(tile::DotOp op) {
   return lanesFor(cast<RankedTensorType>(op.getType()).getDimSize(1) / sets);
 }
 
+// Whether operands are cut out of the words once for several tiles of rows: where that takes more than an instruction.
+bool TileEmitter::cutsOnce(tile::DotOp op) {
+  int64_t bits = cast<RankedTensorType>(op.getX().getType()).getElementTypeBitWidth();
+  return takesIntegers(op) && (bits < 8 || integerFormOf(op).usesPairs());
+}
+
 // Rows and vectors of a register tile: divisors, so that no tile is cut. Per step a tile broadcasts a coefficient for
-// each row and takes a field out of each vector, which costs about half as much again; the best shape has the least of
-// that for one product.
+// each row and takes an operand out of each vector; the best shape has the least of that for one product.
 std::pair<int64_t, int64_t> TileEmitter::registerTile(tile::DotOp op) {
   auto result = cast<RankedTensorType>(op.getType());
   int64_t rows = result.getDimSize(0), columns = result.getDimSize(1) / dotLanes(op);
   int64_t rowLimit = schedule ? schedule.getRows() : 8, vectorLimit = schedule ? schedule.getVectors() : 8;
   std::pair<int64_t, int64_t> best = {1, 1};
-  auto cost = [](std::pair<int64_t, int64_t> shape) {
-    return (shape.first + 1.5 * shape.second) / (shape.first * shape.second);
+  bool cuts = cutsOnce(op);
+  auto cost = [&](std::pair<int64_t, int64_t> shape) {
+    auto [r, v] = shape;
+    bool cut = cuts && r < rows;
+    // A shift and a mask, where it is not cut already; cutting also stores.
+    double products = static_cast<double>(r * v), operands = (cut ? 1.0 : 1.5) * static_cast<double>(v);
+    return (static_cast<double>(r) + operands) / products + (cut ? 3.0 / static_cast<double>(rows) : 0.0);
   };
   for (int64_t r = 1; r <= std::min({rows, rowLimit, level.accumulators}); ++r)
     for (int64_t v = 1; rows % r == 0 && v <= std::min({columns, vectorLimit, level.accumulators / r}); ++v)

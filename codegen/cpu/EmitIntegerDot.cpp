@@ -323,15 +323,18 @@ void TileEmitter::emitIntegerDot(tile::DotOp op, const Packed &codes, const Roun
   panel.codesPerStep = codesPerStep(codes.planes);
   std::tie(panel.tileRows, panel.tileVectors) = registerTile(op);
   int64_t rows = out.shape[0], rowTiles = rows / panel.tileRows, steps = panel.steps();
-  bool cutOnce = rowTiles > 1;
+  bool cutOnce = rowTiles > 1 && cutsOnce(op);
   if (cutOnce)
     panel.cut = allocate({steps * panel.operandsPerStep() * panel.tileVectors * panel.lanes}, b.getI32Type());
   loop(0, out.shape[1], panel.tileVectors * panel.lanes, [&](Value column) {
     int64_t turns = cutOnce ? steps : steps * coeff.form.limbs;
-    Value firstTurn = mul(div(column, panel.tileVectors * panel.lanes), turns);
+    int64_t perColumn = cutOnce ? turns : turns * rowTiles;
+    Value firstTurn = mul(div(column, panel.tileVectors * panel.lanes), perColumn);
     if (cutOnce)
       cutColumnPanel(op, panel, column, firstTurn);
-    loop(0, rows, panel.tileRows,
-         [&](Value row) { emitIntegerTile(op, panel, out, row, column, cutOnce ? Value() : firstTurn); });
+    loop(0, rows, panel.tileRows, [&](Value row) {
+      Value turn = add(firstTurn, mul(div(row, panel.tileRows), turns));
+      emitIntegerTile(op, panel, out, row, column, cutOnce ? Value() : turn);
+    });
   });
 }

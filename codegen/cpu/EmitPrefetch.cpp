@@ -40,10 +40,11 @@ TileEmitter::PrefetchTurns TileEmitter::prefetchTurns(tile::DotOp op) {
   PrefetchTurns turns;
   double multiplications = static_cast<double>(rows * vectors * length);
   if (takesIntegers(op)) {
-    // Every pass over a word; or the cutting, which comes before several tiles of rows.
+    // Every pass over a word; or the cutting, which comes before all of them.
     IntegerForm form = integerFormOf(op);
     auto planes = packedPlanes(tile::parseSectionAttr(tile::getLayout(x), x.getElementTypeBitWidth()));
-    turns.count = columnTiles * (length / codesPerStep(planes)) * (rowTiles > 1 ? 1 : form.limbs);
+    turns.count =
+        columnTiles * (length / codesPerStep(planes)) * (rowTiles > 1 && cutsOnce(op) ? 1 : rowTiles * form.limbs);
     multiplications *= static_cast<double>(form.limbs) / static_cast<double>(form.codesPerOperand());
   } else if (isOverWords(op)) {
     turns.count = rowTiles * columnTiles * (length / (32 / x.getElementTypeBitWidth()));

@@ -144,6 +144,7 @@ private:
   LogicalResult emitDot(tile::DotOp op);
   int64_t dotLanes(tile::DotOp op);
   static int64_t scaleGroups(tile::DotOp op);
+  bool cutsOnce(tile::DotOp op);
   std::pair<int64_t, int64_t> registerTile(tile::DotOp op);
   Panel packedPanel(tile::DotOp op, const Packed &codes, ArrayRef<int64_t> position, const Buffer &coeff);
   Panel floatPanel(tile::DotOp op, const Buffer &values, const Buffer &coeff);
