@@ -13,15 +13,15 @@ using namespace mlir::kvq::cpu;
 #define KVQ_V3 "avx2 fma f16c bmi2"
 #define KVQ_V4 KVQ_V3 " avx512f avx512bw avx512vl avx512dq avx512cd"
 
-// accumulators: half of the registers, of 32 on x86 three quarters; the rest hold packed words, operands and broadcast
-// coefficients.
+// accumulators: half of the registers (with VNNI 20 of 32: 24 spill); the rest hold packed words, operands and
+// broadcast coefficients.
 static const CpuLevel kLevels[] = {
     {"x86-64", Arch::X86, "x86-64", "", "sse2", 4, 8, false, false, false, IntegerDot::Pairs},
     {"x86-64-v3", Arch::X86, "x86-64-v3", "", KVQ_V3, 8, 8, true, true, false, IntegerDot::Halves},
     {"x86-64-v3-vnni", Arch::X86, "x86-64-v3", "+avxvnni", KVQ_V3 " avxvnni", 8, 8, true, true, false,
      IntegerDot::Bytes},
-    {"x86-64-v4", Arch::X86, "x86-64-v4", "", KVQ_V4, 16, 24, true, true, true, IntegerDot::Halves},
-    {"x86-64-v4-vnni", Arch::X86, "x86-64-v4", "+avx512vnni", KVQ_V4 " avx512vnni", 16, 24, true, true, true,
+    {"x86-64-v4", Arch::X86, "x86-64-v4", "", KVQ_V4, 16, 16, true, true, true, IntegerDot::Halves},
+    {"x86-64-v4-vnni", Arch::X86, "x86-64-v4", "+avx512vnni", KVQ_V4 " avx512vnni", 16, 20, true, true, true,
      IntegerDot::Bytes},
     {"aarch64", Arch::AArch64, "generic", "", "neon", 4, 16, true, true, false, IntegerDot::Pairs},
     {"aarch64-dotprod", Arch::AArch64, "generic", "+dotprod", "neon dotprod", 4, 16, true, true, false,
