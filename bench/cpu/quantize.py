@@ -36,18 +36,15 @@ def launcher(setting, text, op, dtype):
     from kvq import lowlevel
 
     kernel = kernel_of(setting, text, op, dtype)
-    items = numpy.zeros(SLOTS * KV_HEADS, ITEM)
-    for index in range(len(items)):
-        slot, head = divmod(index, KV_HEADS)
-        items[index] = (slot, head, slot, 0, PAGE, 0)
+    places = [divmod(index, KV_HEADS) for index in range(SLOTS * KV_HEADS)]
+    items = numpy.array([(slot, head, slot, 0, PAGE, 0) for slot, head in places] * REPEAT, ITEM)
     size = lowlevel.format_page_bytes(text, D, D, PAGE)
     pages = numpy.zeros((KV_HEADS, SLOTS, size), numpy.uint8)  # one run of a cache
     tail = numpy.random.default_rng(1).standard_normal((SLOTS, KV_HEADS, PAGE, D)).astype(dtype)
     arguments = [items.view(numpy.uint8), pages, size, SLOTS * size, tail, PAGE, PAGE, KV_HEADS]
 
     def work():
-        for _ in range(REPEAT):
-            kernel.launch(arguments, grid=(len(items), 1, 1))
+        kernel.launch(arguments, grid=(len(items), 1, 1))
         return REPEAT
 
     return work

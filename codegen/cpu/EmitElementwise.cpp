@@ -187,8 +187,9 @@ LogicalResult TileEmitter::materialize(Value tile) {
   if (type.getElementType().isInteger(1))
     return emitError(b.getLoc(), "a mask cannot be kept as a tile; keep the values it is computed from");
   Buffer buffer = allocate(type.getShape(), type.getElementType());
-  if (tile::ReduceOp reduce = reductionBesides(tile))
-    writeReduced(tile, buffer, reduce);
+  if (auto reductions = reductionsBesides(tile); !reductions.empty())
+    writeReduced(tile, buffer, reductions,
+                 [&](Value row, Value column, int64_t lanes) { return eval(tile, {row, column}, lanes); });
   else
     writeInto(tile, buffer);
   buffers[tile] = buffer;

@@ -87,13 +87,22 @@ LogicalResult TileEmitter::emitLoad(tile::LoadOp op) {
     return success();
   }
   // Rows that are only converted to f32 are read where they lie.
-  auto offsetBuffer = offsets ? buffers.find(op.getOffset()) : buffers.end();
   bool converted = llvm::all_of(op->getUsers(), llvm::IsaPred<arith::ExtFOp>);
-  if (offsetBuffer != buffers.end() && type.getRank() == 2 && !op.getMask() && converted && canAlias(op)) {
-    buffers[op.getResult()] = {ptr, SmallVector<int64_t>(type.getShape()), element, offsetBuffer->second.ptr};
+  if (offsets && type.getRank() == 2 && !op.getMask() && converted && canAlias(op)) {
+    if (!buffers.contains(op.getOffset()) && failed(materialize(op.getOffset())))
+      return failure();
+    Value places = buffers.lookup(op.getOffset()).ptr;
+    buffers[op.getResult()] = {ptr, SmallVector<int64_t>(type.getShape()), element, places};
     return success();
   }
   Buffer buffer = allocate(type.getShape(), element);
+  buffers[op.getResult()] = buffer;
+  if (auto reductions = reductionsBesides(op.getResult()); !reductions.empty() && offsets && !op.getMask()) {
+    writeReduced(op.getResult(), buffer, reductions, [&](Value row, Value column, int64_t lanes) {
+      return loadVector(address(ptr, element, add(offsetOf(row), column)), element, lanes);
+    });
+    return success();
+  }
   loop(0, rows, 1, [&](Value row) {
     Value to = address(buffer.ptr, element, mul(row, run));
     if (!op.getMask())
@@ -106,7 +115,6 @@ LogicalResult TileEmitter::emitLoad(tile::LoadOp op) {
     b.setInsertionPointToStart(&branch.getElseRegion().front());
     zeroRun(to, element, run);
   });
-  buffers[op.getResult()] = buffer;
   return success();
 }
 

@@ -173,34 +173,79 @@ bool TileEmitter::hasRowsOfVectors(Value tile) {
   return type.getRank() == 2 && type.getElementType().isF32() && lanesFor(type.getDimSize(1)) >= 4;
 }
 
-// A reduction along the rows of a tile that is about to be written: both are done in one loop.
-tile::ReduceOp TileEmitter::reductionBesides(Value tile) {
+// Reductions of a tile that is about to be written, all along the same dimension: they are done in the same loop. Short
+// rows are left to reduceMatrix, which has one horizontal operation for more of them.
+SmallVector<tile::ReduceOp> TileEmitter::reductionsBesides(Value tile) {
+  SmallVector<tile::ReduceOp> found;
+  if (!hasRowsOfVectors(tile))
+    return found;
+  auto type = cast<RankedTensorType>(tile.getType());
+  bool shortRows = type.getDimSize(0) % level.lanes == 0 && type.getDimSize(1) <= 2 * level.lanes;
   for (Operation *user : tile.getUsers())
     if (auto reduce = dyn_cast<tile::ReduceOp>(user);
-        reduce && reduce.getDim() == 1 && reduce->getBlock() == tile.getParentBlock() && hasRowsOfVectors(tile))
-      return reduce;
-  return {};
+        reduce && reduce->getBlock() == tile.getParentBlock() && !(shortRows && reduce.getDim() == 1))
+      if (found.empty() || found.front().getDim() == reduce.getDim())
+        found.push_back(reduce);
+  return found;
 }
 
-void TileEmitter::writeReduced(Value tile, const Buffer &target, tile::ReduceOp op) {
+// Writes a tile, of which value(row, column, lanes) gives a vector, and what the reductions make of it.
+void TileEmitter::writeReduced(Value tile, const Buffer &target, MutableArrayRef<tile::ReduceOp> ops,
+                               function_ref<Value(Value, Value, int64_t)> value) {
   int64_t rows = target.shape[0], columns = target.shape[1], lanes = lanesFor(columns);
-  Buffer result = allocate({rows}, target.element);
-  Value initial = splat(vectorOf(target.element, lanes), identityOf(op.getKind()));
-  auto combineTwo = [&](Value x, Value y) { return combine(b, op.getKind(), x, y); };
-  forRowTiles(rows, [&](Value row, int64_t count) {
-    auto body = [&](Value at, MutableArrayRef<Value> carried) {
-      for (auto [r, vector] : llvm::enumerate(carried)) {
-        Value index = add(row, constant(static_cast<int64_t>(r))), linear = add(mul(index, columns), at);
-        prefetchTurn(tile.getDefiningOp(), div(linear, lanes));
-        Value value = eval(tile, {index, at}, lanes);
-        storeVector(value, address(target.ptr, target.element, linear));
-        vector = combineTwo(vector, value);
+  bool alongRow = ops.front().getDim() == 1;
+  SmallVector<Buffer> results;
+  for (tile::ReduceOp op : ops)
+    buffers[op.getResult()] = results.emplace_back(allocate({alongRow ? rows : columns}, target.element));
+  // A vector of the tile, which is written, and its chain in each reduction.
+  auto step = [&](Value row, Value column, int64_t chain, MutableArrayRef<Value> carried) {
+    Value linear = add(mul(row, columns), column);
+    prefetchTurn(tile.getDefiningOp(), div(linear, lanes));
+    Value vector = value(row, column, lanes);
+    storeVector(vector, address(target.ptr, target.element, linear));
+    for (auto [i, op] : llvm::enumerate(ops)) {
+      Value &sum = carried[chain * ops.size() + i];
+      sum = combine(b, op.getKind(), sum, vector);
+    }
+  };
+  auto initial = [&](int64_t chains) {
+    SmallVector<Value> values;
+    for (int64_t chain = 0; chain < chains; ++chain)
+      for (tile::ReduceOp op : ops)
+        values.push_back(splat(vectorOf(target.element, lanes), identityOf(op.getKind())));
+    return values;
+  };
+  // What becomes of one reduction's chains.
+  auto chainsOf = [&](ArrayRef<Value> carried, size_t op) {
+    SmallVector<Value> chains;
+    for (size_t i = op; i < carried.size(); i += ops.size())
+      chains.push_back(carried[i]);
+    return chains;
+  };
+  if (alongRow) {
+    forRowTiles(rows, [&](Value row, int64_t count) {
+      auto carried = accumulate(0, columns, lanes, initial(count), [&](Value at, MutableArrayRef<Value> sums) {
+        for (int64_t r = 0; r < count; ++r)
+          step(add(row, constant(r)), at, r, sums);
+      });
+      for (auto [i, op] : llvm::enumerate(ops)) {
+        auto two = [&](Value x, Value y) { return combine(b, op.getKind(), x, y); };
+        storeFirst(combineLanes(chainsOf(carried, i), two), count, address(results[i].ptr, target.element, row));
       }
-    };
-    SmallVector<Value> vectors = accumulate(0, columns, lanes, SmallVector<Value>(count, initial), body);
-    storeFirst(combineLanes(vectors, combineTwo), count, address(result.ptr, result.element, row));
+    });
+    return;
+  }
+  int64_t width = unrolled(columns, lanes);
+  loop(0, columns, width, [&](Value begin) {
+    auto carried = accumulate(0, rows, 1, initial(width / lanes), [&](Value row, MutableArrayRef<Value> sums) {
+      for (int64_t v = 0; v < width / lanes; ++v)
+        step(row, add(begin, constant(v * lanes)), v, sums);
+    });
+    for (size_t i = 0; i < ops.size(); ++i)
+      for (auto [v, chain] : llvm::enumerate(chainsOf(carried, i)))
+        storeVector(chain,
+                    address(results[i].ptr, target.element, add(begin, constant(static_cast<int64_t>(v) * lanes))));
   });
-  buffers[op.getResult()] = result;
 }
 
 // The result's elements in loops; inside, the source's dimension in a loop that carries vectors.

@@ -132,8 +132,9 @@ private:
   void reduceMatrix(tile::ReduceOp op, const Buffer &target, int64_t lanes);
   void reduceRows(tile::ReduceOp op, const Buffer &target);
   bool hasRowsOfVectors(Value tile);
-  tile::ReduceOp reductionBesides(Value tile);
-  void writeReduced(Value tile, const Buffer &target, tile::ReduceOp op);
+  SmallVector<tile::ReduceOp> reductionsBesides(Value tile);
+  void writeReduced(Value tile, const Buffer &target, MutableArrayRef<tile::ReduceOp> ops,
+                    function_ref<Value(Value, Value, int64_t)> value);
   void forRowTiles(int64_t rows, function_ref<void(Value, int64_t)> body);
   SmallVector<Value> accumulate(int64_t begin, int64_t end, int64_t step, ArrayRef<Value> initial,
                                 function_ref<void(Value, MutableArrayRef<Value>)> body);
