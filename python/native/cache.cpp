@@ -261,7 +261,7 @@ static void leave(Step &self, bool raised) {
 static nb::ndarray<nb::numpy, uint8_t> pages(Cache &self, int layer) {
   void *data = nullptr;
   int64_t blockStride = 0, headStride = 0;
-  check(kvq_layer_pages(self.state->handle, layer, &data, &blockStride, &headStride));
+  check(kvq_layer_page_strides(self.state->handle, layer, &data, &blockStride, &headStride));
   const kvq_cache_config &config = self.state->config;
   const int64_t run = headStride / blockStride, runs = (config.blocks + run - 1) / run;
   auto *memory = new std::shared_ptr<Memory>(self.state->memory);

@@ -120,7 +120,7 @@ int64_t Geometry::firstPage(int64_t bodyTokens, const Frontier &packed) const {
 AttendRows::AttendRows(int ratio) {
   for (int rows = ratio; rows <= std::max(8, ratio); rows += ratio)
     rows_[size_++] = rows;
-  for (int rows : {12, 16, 24, 32})
+  for (int rows : {12, 16, 20, 24, 28, 32})
     if (rows > rows_[size_ - 1])
       rows_[size_++] = rows;
 }

@@ -63,11 +63,11 @@ private:
 enum class CacheKernel { Append, QuantizeK, QuantizeV, Merge, DequantizeK, DequantizeV, Attend };
 
 // How many rows the attend kernels of a cache have, ascending: those of one query, of each number of queries up to 8
-// rows, where a row too many would cost most, and 12, 16, 24 and 32. At 32 rows unpacking is a few hundredths of a
-// program and the rows' scores still lie in the cache.
+// rows, where a row too many would cost most, and multiples of 4 up to 32. At 32 rows unpacking is a few hundredths of
+// a program and the rows' scores still lie in the cache.
 class AttendRows {
 public:
-  static constexpr int kMost = 12;
+  static constexpr int kMost = 14;
   explicit AttendRows(int ratio);
   int size() const { return size_; }
   int rows(int kernel) const { return rows_[kernel]; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvq_cache_*, kvq_report, kvq_read, kvq_layer_pages, kvq_query_support.
+// kvq_cache_*, kvq_report, kvq_read, kvq_layer_page*, kvq_query_support.
 #include "runtime/capi/handles.h"
 
 #include <cstddef>
@@ -143,8 +143,8 @@ kvq_error *kvq_report(const kvq_cache *cache, kvq_cache_report *report) {
   });
 }
 
-kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride,
-                           int64_t *head_stride) {
+kvq_error *kvq_layer_page_strides(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride,
+                                  int64_t *head_stride) {
   return guarded([&]() -> Status {
     KVQ_REQUIRE(cache);
     KVQ_REQUIRE(pages);
@@ -156,6 +156,18 @@ kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, 
     *head_stride = cache->cache->geometry().headStride;
     return Status::ok();
   });
+}
+
+kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride) {
+  const int heads = cache ? cache->cache->config().kvHeads : 1;
+  if (heads > 1)
+    return guarded([&]() -> Status {
+      return {Code::Unsupported, "the cache has " + std::to_string(heads) +
+                                     " KV heads, whose pages do not lie together in a block: use "
+                                     "kvq_layer_page_strides"};
+    });
+  int64_t headStride;
+  return kvq_layer_page_strides(cache, layer, pages, block_stride, &headStride);
 }
 
 kvq_error *kvq_cache_set_sinks(kvq_cache *cache, int32_t layer, const float *logits, int32_t count) {

@@ -326,7 +326,7 @@ std::vector<int32_t> Harness::blocks(int32_t sequence) {
 const uint8_t *Harness::page(int layer, int32_t block, int head) const {
   void *pages = nullptr;
   int64_t blockStride = 0, headStride = 0;
-  KVQ_EXPECT_OK(kvq_layer_pages(cache, layer, &pages, &blockStride, &headStride));
+  KVQ_EXPECT_OK(kvq_layer_page_strides(cache, layer, &pages, &blockStride, &headStride));
   return static_cast<const uint8_t *>(pages) + block * blockStride + head * headStride;
 }
 

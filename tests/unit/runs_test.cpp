@@ -20,7 +20,7 @@ CacheSetup pagesOf32(int blocks, int sequences = 4) {
 int64_t runBlocks(const Harness &harness) {
   void *pages = nullptr;
   int64_t blockStride = 0, headStride = 0;
-  KVQ_EXPECT_OK(kvq_layer_pages(harness.cache, 0, &pages, &blockStride, &headStride));
+  KVQ_EXPECT_OK(kvq_layer_page_strides(harness.cache, 0, &pages, &blockStride, &headStride));
   EXPECT_EQ(blockStride, harness.pageBytes());
   EXPECT_EQ(headStride % blockStride, 0);
   return headStride / blockStride;
@@ -177,17 +177,30 @@ TEST(Runs, HaveNumbersOf32Bits) {
   KVQ_EXPECT_ERROR(kvq_cache_memory_bytes(&config, &bytes), KVQ_INVALID_ARGUMENT, "at most 32752 with 65536 kv_heads");
 }
 
-TEST(Runs, AreNamedByKvqLayerPages) {
+TEST(Runs, AreNamedByKvqLayerPageStrides) {
   Harness harness(pagesOf32(16));
   void *pages = nullptr;
   int64_t blockStride = 0, headStride = 0;
-  KVQ_EXPECT_ERROR(kvq_layer_pages(harness.cache, 0, &pages, &blockStride, nullptr), KVQ_INVALID_ARGUMENT,
+  KVQ_EXPECT_ERROR(kvq_layer_page_strides(harness.cache, 0, &pages, &blockStride, nullptr), KVQ_INVALID_ARGUMENT,
                    "head_stride is NULL");
-  KVQ_EXPECT_ERROR(kvq_layer_pages(harness.cache, 2, &pages, &blockStride, &headStride), KVQ_INVALID_ARGUMENT,
+  KVQ_EXPECT_ERROR(kvq_layer_page_strides(harness.cache, 2, &pages, &blockStride, &headStride), KVQ_INVALID_ARGUMENT,
                    "layer 2 does not exist");
   EXPECT_EQ(pages, nullptr);
-  KVQ_ASSERT_OK(kvq_layer_pages(harness.cache, 1, &pages, &blockStride, &headStride));
+  KVQ_ASSERT_OK(kvq_layer_page_strides(harness.cache, 1, &pages, &blockStride, &headStride));
   EXPECT_EQ(pages, harness.memory->data() + 16 * 2 * harness.pageBytes());
+}
+
+TEST(Runs, AreBlocksAsBeforeWithOneHead) {
+  void *pages = nullptr;
+  int64_t stride = 0;
+  KVQ_EXPECT_ERROR(kvq_layer_pages(Harness(pagesOf32(16)).cache, 0, &pages, &stride), KVQ_UNSUPPORTED,
+                   "the cache has 2 KV heads, whose pages do not lie together in a block: use kvq_layer_page_strides");
+  CacheSetup setup = pagesOf32(16);
+  setup.kvHeads = setup.qHeads = 1;
+  Harness harness(setup);
+  KVQ_ASSERT_OK(kvq_layer_pages(harness.cache, 1, &pages, &stride));
+  EXPECT_EQ(pages, harness.memory->data() + 16 * harness.pageBytes());
+  EXPECT_EQ(stride, harness.pageBytes());
 }
 
 } // namespace

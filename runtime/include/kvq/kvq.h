@@ -255,9 +255,12 @@ KVQ_API kvq_error *kvq_read_from(kvq_cache *cache, int32_t sequence, int32_t lay
 
 /* Packed data in place, for user kernels (page_c4): the page of KV head h of the block with number n, of
  * kvq_format_page_bytes, is at pages + n * block_stride + h * head_stride, strides in bytes. Valid until
- * kvq_cache_grow. Before kernel ABI 3 there was no head_stride: it was the size of a page. */
-KVQ_API kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride,
-                                   int64_t *head_stride);
+ * kvq_cache_grow. Since 0.2. */
+KVQ_API kvq_error *kvq_layer_page_strides(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride,
+                                          int64_t *head_stride);
+/* The same for caches with one KV head. Until 0.1 a block held the pages of all heads one after the other; now it does
+ * not, and for more heads this is KVQ_UNSUPPORTED: use kvq_layer_page_strides. */
+KVQ_API kvq_error *kvq_layer_pages(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride);
 /* Numbers of the blocks of a sequence, in order, from its first_block on: up to `capacity` into `blocks`, how many it
  * owns into `count`. Numbers have gaps: not each below a cache's blocks is one, and some are above (page_c4). */
 KVQ_API kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence, size_t capacity, int32_t *blocks,

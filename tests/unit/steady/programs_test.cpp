@@ -127,7 +127,7 @@ TEST(Programs, HaveTheKernelWithTheFewestRowsThatHoldThem) {
   CacheConfig config = configOf();
   config.qHeads = 4 * config.kvHeads;
   for (const auto &[newTokens, rows, count] :
-       {std::tuple(1, 4, 4), {2, 8, 8}, {3, 12, 12}, {7, 32, 28}, {20, 16, 16}}) {
+       {std::tuple(1, 4, 4), {2, 8, 8}, {3, 12, 12}, {5, 20, 20}, {7, 28, 28}, {8, 32, 32}, {20, 16, 16}}) {
     const Chunk chunk = planned(config, {partOf(config, 0, 5000, newTokens)});
     const auto &list = chunk.attend[AttendRows(4).kernelFor(rows)];
     ASSERT_FALSE(list.empty()) << newTokens;
