@@ -34,7 +34,11 @@ public:
   Value bitAnd(Value a, Value b) { return binary<arith::AndIOp, arith::AndIOp>(a, b); }
   // value rounded down to a multiple of the constant.
   Value alignDown(Value value, int64_t multiple);
-  Value exp2(Value value) { return math::Exp2Op::create(*this, value); }
+  // approximate: some 1e-6 will do.
+  Value exp2(Value value, bool approximate = false) {
+    auto flags = approximate ? arith::FastMathFlags::afn : arith::FastMathFlags::none;
+    return math::Exp2Op::create(*this, value, flags);
+  }
   Value tanh(Value value) { return math::TanhOp::create(*this, value); }
   Value log2(Value value) { return math::Log2Op::create(*this, value); }
   Value roundEven(Value value) { return math::RoundEvenOp::create(*this, value); }

@@ -30,6 +30,16 @@ def kernel_of(setting, text, op, dtype):
     return lowlevel.open_kernel(context, request)
 
 
+def aligned(shape, dtype):
+    """An array that begins at a line of the cache, as a cache's memory does (kvq.h); numpy's own begin anywhere."""
+    import numpy
+
+    size = int(numpy.prod(shape)) * numpy.dtype(dtype).itemsize
+    memory = numpy.zeros(size + 64, numpy.uint8)
+    begin = -memory.ctypes.data % 64
+    return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
 def launcher(setting, text, op, dtype):
     """A turn that quantizes the 32 pages REPEAT times; how many times."""
     import numpy
@@ -39,8 +49,9 @@ def launcher(setting, text, op, dtype):
     places = [divmod(index, KV_HEADS) for index in range(SLOTS * KV_HEADS)]
     items = numpy.array([(slot, head, slot, 0, PAGE, 0) for slot, head in places] * REPEAT, ITEM)
     size = lowlevel.format_page_bytes(text, D, D, PAGE)
-    pages = numpy.zeros((KV_HEADS, SLOTS, size), numpy.uint8)  # one run of a cache
-    tail = numpy.random.default_rng(1).standard_normal((SLOTS, KV_HEADS, PAGE, D)).astype(dtype)
+    pages = aligned((KV_HEADS, SLOTS, size), numpy.uint8)  # one run of a cache
+    tail = aligned((SLOTS, KV_HEADS, PAGE, D), dtype)
+    tail[:] = numpy.random.default_rng(1).standard_normal(tail.shape)
     arguments = [items.view(numpy.uint8), pages, size, SLOTS * size, tail, PAGE, PAGE, KV_HEADS]
 
     def work():

@@ -151,8 +151,8 @@ Value TileEmitter::evalOp(Operation &op, ArrayRef<Value> operands, int64_t lanes
     return emitExtend(operands[0], getElementTypeOrSelf(extend.getIn().getType()).isBF16());
   if (isa<arith::TruncFOp>(op))
     return emitTruncate(operands[0], element.isBF16());
-  if (isa<math::Exp2Op>(op))
-    return emitExp2(operands[0]);
+  if (auto exp2 = dyn_cast<math::Exp2Op>(op))
+    return emitExp2(operands[0], arith::bitEnumContainsAny(exp2.getFastmath(), arith::FastMathFlags::afn));
   if (isa<math::Log2Op>(op))
     return emitLog2(operands[0]);
   if (isa<math::RoundEvenOp>(op) && !level.hasRound)

@@ -27,13 +27,19 @@ static Type withElement(Type type, Type element) {
 static constexpr double kExp2Polynomial[] = {1.0000000005541663,   0.693147205737269,    0.24022646890634677,
                                              0.05550328776963366,  0.009618488957046853, 0.0013399931219749573,
                                              0.0001534581202176796};
+// The one of degree 4 among those with 2^0 = 1, 2.8e-6: for approximate functions (fastmath afn).
+static constexpr double kShortExp2Polynomial[] = {1.0, 0.693124192915619, 0.24024098607872255, 0.055906428980010386,
+                                                  0.009582854759925773};
+static ArrayRef<double> exp2Polynomial(bool approximate) {
+  return approximate ? ArrayRef<double>(kShortExp2Polynomial) : ArrayRef<double>(kExp2Polynomial);
+}
 // Below it 2^x is 0, so that a masked score weighs nothing.
 static constexpr double kSmallestExponent = -124.5;
 
 // 2^x = 2^n 2^f, n = round(x). Adding 1.5 * 2^23 rounds x and leaves n in the low bits. Above 128 the result is
 // infinite. A select of a comparison is one instruction where minnum is three, and keeps a NaN.
-Value TileEmitter::emitExp2(Value x) {
-  if (Value scaled = emitExp2ByScale(x))
+Value TileEmitter::emitExp2(Value x, bool approximate) {
+  if (Value scaled = emitExp2ByScale(x, approximate))
     return scaled;
   Type type = x.getType(), ints = withElement(type, b.getI32Type());
   Value low = splat(type, kSmallestExponent), high = splat(type, 128.0), magic = splat(type, 12582912.0);
@@ -44,7 +50,7 @@ Value TileEmitter::emitExp2(Value x) {
   Value shifted = b.create<arith::AddFOp>(clamped, magic);
   Value f = b.create<arith::SubFOp>(clamped, b.create<arith::SubFOp>(shifted, magic));
   // Half of 2^f, doubled after the exponent's shift, so that n = 128 becomes infinity and not a negative number.
-  Value p = emitPolynomial(f, kExp2Polynomial, 0.5);
+  Value p = emitPolynomial(f, exp2Polynomial(approximate), 0.5);
   Value bits = b.create<arith::ShLIOp>(b.create<arith::BitcastOp>(ints, shifted), splatInt(ints, 23));
   Value result = b.create<arith::BitcastOp>(type, b.create<arith::AddIOp>(b.create<arith::BitcastOp>(ints, p), bits));
   result = b.create<arith::AddFOp>(result, result);
@@ -55,13 +61,13 @@ Value TileEmitter::emitExp2(Value x) {
 // The same by AVX-512's vscalefps, which takes any n: half as many instructions. An infinite x makes f a NaN, and the
 // instruction gives 0 or infinity for a NaN scaled by an infinite n. Null where the level or the number of lanes has
 // no such instruction.
-Value TileEmitter::emitExp2ByScale(Value x) {
+Value TileEmitter::emitExp2ByScale(Value x, bool approximate) {
   auto type = dyn_cast<VectorType>(x.getType());
   int64_t lanes = type ? type.getDimSize(0) : 1;
   if (!level.hasScale || level.spelledOut || (lanes != 4 && lanes != 8 && lanes != 16))
     return {};
   Value n = b.create<math::RoundEvenOp>(x);
-  Value p = emitPolynomial(b.create<arith::SubFOp>(x, n), kExp2Polynomial, 1);
+  Value p = emitPolynomial(b.create<arith::SubFOp>(x, n), exp2Polynomial(approximate), 1);
   Value zero = splat(type, 0.0);
   SmallVector<Value> operands = {p, n, zero, splatInt(b.getIntegerType(lanes == 16 ? 16 : 8), -1)};
   if (lanes == 16)

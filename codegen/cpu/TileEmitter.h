@@ -208,8 +208,8 @@ private:
   SmallVector<Value> combineRuns(ArrayRef<Value> rows, int64_t run, function_ref<Value(Value, Value)> combine);
 
   // EmitMath.cpp: functions that LLVM would turn into calls, on a scalar or a vector.
-  Value emitExp2(Value x);
-  Value emitExp2ByScale(Value x);
+  Value emitExp2(Value x, bool approximate);
+  Value emitExp2ByScale(Value x, bool approximate);
   Value emitPolynomial(Value x, ArrayRef<double> coefficients, double factor);
   Value emitLog2(Value x);
   Value emitExtend(Value bits, bool bfloat);

@@ -261,8 +261,9 @@ Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
 Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
   int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
   Value max = this->max(state.max, reduce(tile::ReduceKind::Max, scores, 1));
+  // Weights are rounded to 16 bits or fewer anyway, except under `full`; errors of shrinking would add up over tiles.
   Value shrink = exp2(sub(state.max, max));
-  Value weights = exp2(sub(scores, perRow(max, count)));
+  Value weights = exp2(sub(scores, perRow(max, count)), request.accuracy != ::kvq::Accuracy::Full);
   state.max = max;
   state.sum = add(mul(state.sum, shrink), reduce(tile::ReduceKind::Add, weights, 1));
   state.out = mul(state.out, perRow(shrink, v.dim));
