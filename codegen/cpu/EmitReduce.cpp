@@ -81,9 +81,19 @@ Value TileEmitter::combineLanes(ArrayRef<Value> vectors, function_ref<Value(Valu
                                        combineLanes(vectors.drop_front(4), combine), order);
   }
   SmallVector<Value> left(vectors);
+  int64_t lanes = cast<VectorType>(left[0].getType()).getDimSize(0), parts = 1; // lanes i mod parts belong together
+  if (lanes < 4) {                                                              // no run of four
+    for (Value &vector : left) {
+      Value all = b.create<vector::ExtractOp>(vector, 0);
+      for (int64_t lane = 1; lane < lanes; ++lane)
+        all = combine(all, b.create<vector::ExtractOp>(vector, lane));
+      vector = all;
+    }
+    auto type = VectorType::get({static_cast<int64_t>(left.size())}, left[0].getType());
+    return b.create<vector::FromElementsOp>(type, left);
+  }
   while (!llvm::isPowerOf2_64(left.size()))
     left.push_back(left.back());
-  int64_t lanes = cast<VectorType>(left[0].getType()).getDimSize(0), parts = 1; // lanes i mod parts belong together
   // Two vectors become one: in each run of four lanes first 32-bit unpacks, then 64-bit ones.
   for (; left.size() > 1; parts *= 2) {
     SmallVector<Value> next;

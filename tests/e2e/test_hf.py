@@ -484,7 +484,7 @@ def test_an_empty_cache_takes_another_dtype(model, context):
         prepared = KVQCache(config, EIGHT, accuracy="full", context=context)
         kernels = []
         prepared.prepare(progress=lambda kernel: kernels.append(kernel["name"]))
-        assert len(kernels) == 12 and all(f":{expected}:" in name for name in kernels)
+        assert len(kernels) == 14 and all(f":{expected}:" in name for name in kernels)
 
 
 def test_a_refused_first_forward_binds_no_batch(model, new_cache):

@@ -356,7 +356,7 @@ TEST_F(Store, SupportIsAnsweredWithoutCompiling) {
         EXPECT_EQ(std::string(info->key).size(), 64u);
       },
       &seen));
-  EXPECT_EQ(seen, 14); // six operations, and attend for 2, 4, 6, 8, 12, 16, 24 and 32 rows (AttendRows, ratio 2)
+  EXPECT_EQ(seen, 16); // six operations, and attend for 2, 4, 6, 8, 12, 16, 20, 24, 28 and 32 rows (AttendRows)
   KVQ_EXPECT_OK(kvq_query_support(frozen, &config));
   kvq_cache_destroy(cache);
   kvq_context_destroy(frozen);
