@@ -234,19 +234,13 @@ void TileEmitter::emitTransposingDot(tile::DotOp op, const Buffer &x, const Buff
       SmallVector<Value> sums(lanes, splat(vectorOf(b.getF32Type(), lanes), 0.0)), begins;
       for (int64_t i = 0; i < lanes; ++i)
         begins.push_back(mul(add(column, constant(i)), contracted));
-      auto steps = b.create<scf::ForOp>(constant(0), constant(contracted), constant(lanes), sums);
-      {
-        OpBuilder::InsertionGuard guard(b);
-        b.setInsertionPointToStart(steps.getBody());
-        Value i = steps.getInductionVar();
+      auto partial = accumulate(0, contracted, lanes, sums, [&](Value i, MutableArrayRef<Value> carried) {
         Value factor = loadVector(address(coeff.ptr, coeff.element, add(coeffBegin, i)), coeff.element, lanes);
-        for (int64_t lane = 0; lane < lanes; ++lane) {
-          Value value = loadVector(address(x.ptr, x.element, add(begins[lane], i)), x.element, lanes);
-          sums[lane] = multiplyAdd(value, factor, steps.getRegionIterArg(lane));
+        for (auto [begin, sum] : llvm::zip(begins, carried)) {
+          Value value = loadVector(address(x.ptr, x.element, add(begin, i)), x.element, lanes);
+          sum = multiplyAdd(value, factor, sum);
         }
-        b.create<scf::YieldOp>(sums);
-      }
-      SmallVector<Value> partial(steps.getResults());
+      });
       Value total = combineRuns(partial, lanes, [&](Value a, Value c) { return b.create<arith::AddFOp>(a, c); })[0];
       total = b.create<arith::AddFOp>(total, eval(op.getAcc(), {row, column}, lanes));
       storeVector(total, address(out.ptr, out.element, add(mul(row, columns), column)));

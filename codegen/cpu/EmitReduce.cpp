@@ -138,14 +138,10 @@ SmallVector<Value> TileEmitter::reduceVectors(tile::ReduceOp op, ArrayRef<SmallV
   SmallVector<Value> first = load(constant(0));
   if (extent <= step)
     return first;
-  auto inner = b.create<scf::ForOp>(constant(step), constant(extent), constant(step), first);
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(inner.getBody());
-  SmallVector<Value> next = load(inner.getInductionVar());
-  for (auto [vector, carried] : llvm::zip(next, inner.getRegionIterArgs()))
-    vector = combine(b, op.getKind(), carried, vector);
-  b.create<scf::YieldOp>(next);
-  return SmallVector<Value>(inner.getResults());
+  return accumulate(step, extent, step, first, [&](Value i, MutableArrayRef<Value> carried) {
+    for (auto [sum, vector] : llvm::zip(carried, load(i)))
+      sum = combine(b, op.getKind(), sum, vector);
+  });
 }
 
 // [rows, columns] along rows, or along columns: several vectors at a time, so that neither the latency of an operation
