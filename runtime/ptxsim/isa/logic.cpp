@@ -198,29 +198,27 @@ constexpr uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
   return d;
 }
 
+// One byte of the result, where all lanes have the same selector.
+struct PermutedByte {
+  const uint32_t *from;
+  uint32_t by, plain, sign;
+  PermutedByte(const uint32_t *a, const uint32_t *b, uint32_t nibble)
+      : from(nibble & 4 ? b : a), by((nibble & 3) * 8), plain(nibble & 8 ? 0 : 0xff), sign(nibble & 8 ? 1 : 0) {}
+  uint32_t operator[](int lane) const {
+    const uint32_t shifted = from[lane] >> by;
+    return (shifted & plain) | (-(shifted >> 7 & sign) & 0xff);
+  }
+};
+
 void prmt(Warp &warp, const Op &op, uint32_t mask) {
   const uint32_t *a = warp.at<uint32_t>(op.sources[0]), *b = warp.at<uint32_t>(op.sources[1]);
   const uint32_t *selector = warp.at<uint32_t>(op.sources[2]);
   uint32_t *d = warp.at<uint32_t>(op.results[0]);
   if (!uniform(selector))
-    return writeLanes(d, mask, [=](int lane) { return permute(a[lane], b[lane], selector[lane]); });
-  const uint32_t *source[4];
-  uint32_t by[4], plain[4], sign[4];
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t nibble = selector[0] >> 4 * i & 15;
-    source[i] = nibble & 4 ? b : a;
-    by[i] = (nibble & 3) * 8;
-    plain[i] = nibble & 8 ? 0 : 0xff;
-    sign[i] = nibble & 8 ? 1 : 0;
-  }
-  const uint32_t *s0 = source[0], *s1 = source[1], *s2 = source[2], *s3 = source[3];
-  const auto byte = [=](const uint32_t *from, int i, int lane) {
-    const uint32_t shifted = from[lane] >> by[i];
-    return (shifted & plain[i]) | (-(shifted >> 7 & sign[i]) & 0xff);
-  };
-  writeLanes(d, mask, [=](int lane) {
-    return byte(s0, 0, lane) | byte(s1, 1, lane) << 8 | byte(s2, 2, lane) << 16 | byte(s3, 3, lane) << 24;
-  });
+    return writeEachLane(d, mask, [=](int lane) { return permute(a[lane], b[lane], selector[lane]); });
+  const PermutedByte r0(a, b, selector[0]), r1(a, b, selector[0] >> 4);
+  const PermutedByte r2(a, b, selector[0] >> 8), r3(a, b, selector[0] >> 12);
+  writeLanes(d, mask, [=](int lane) { return r0[lane] | r1[lane] << 8 | r2[lane] << 16 | r3[lane] << 24; });
 }
 
 // The modes of prmt as a selector; by the low two bits of the third source (ISA prmt, table).
