@@ -18,6 +18,7 @@
 // or  addr   [base + offset]: one slot of op.addressBytes bytes a lane, and op.offset
 //     imm    an integer constant: op.immediate, no slot
 //     sym    the address of a variable, as a constant of 64 bits
+// Several forms may have one name and different operands (mov of a register or of a vector): the first that fits is taken.
 // A sink "_" as a result is a slot that nobody reads. An immediate where a register is allowed becomes a constant of the
 // operand's type: 0f3F800000 and 1.0 become f16, f32 or f64 as asked.
 #pragma once
@@ -25,6 +26,7 @@
 #include "runtime/ptxsim/decode/program.h"
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -51,6 +53,7 @@ public:
   Space space = Space::Generic;
   Handler handler = nullptr;
   int member = -1;
+  int tag = 0; // for whoever reads the form, as an enumeration of theirs
   bool propagates = false;
   bool ordersBlocks = false; // global atomics, fences, volatile: blocks must run one after the other
   bool has(const char *modifier) const; // one of the name's modifiers
@@ -65,17 +68,19 @@ public:
     std::vector<Form *> forms;
     Added &flow(Flow flow, int member = -1); // Collective, WarpSync: member is the index of the source with the mask
     Added &space(Space space);
+    Added &tag(int tag);
     Added &propagates();
     Added &ordersBlocks();
   };
   Added add(const char *pattern, const char *operands, OpClass opClass, Handler handler);
   Added add(const char *pattern, const char *operands, OpClass opClass, const Choose &choose);
-  const Form *find(const std::string &name) const;
+  // The forms of this name, in the order of their addition; empty: not implemented.
+  const std::vector<std::unique_ptr<Form>> &find(const std::string &name) const;
   std::vector<const Form *> formsOf(const std::string &opcode) const; // for error messages and for listing what is there
-  size_t size() const { return forms_.size(); }
+  size_t size() const { return forms_.size(); } // names
 
 private:
-  std::unordered_map<std::string, std::unique_ptr<Form>> forms_;
+  std::unordered_map<std::string, std::vector<std::unique_ptr<Form>>> forms_;
 };
 
 // All instructions; made once.
