@@ -34,6 +34,7 @@ enum class Flow : uint8_t {
   BranchTable,// brx.idx: sources[0] indexes `targets`
   Exit,       // exit, and ret of a kernel
   Trap,       // trap
+  Clock,      // reads %clock and its like, which are brought up to date first
   Barrier,    // bar.*, barrier.*: exec/barrier.cpp
   Collective, // waits until the lanes of its member mask are there, then the handler runs once for all of them
   WarpSync,   // bar.warp.sync: likewise, and the lanes may stand at different ones
@@ -48,6 +49,7 @@ struct Op {
   OpClass opClass = OpClass::Alu;
   Space space = Space::Generic;
   bool guarded = false, guardNegated = false;
+  bool auxiliary = false;  // made by the decoder, not counted: !%p as an operand
   bool propagates = false; // copies unwritten lanes instead of reading them: mov
   uint8_t width = 0;       // bytes of an access or of an element, where the handler wants it
   uint8_t vector = 1;      // registers of a vector operand

@@ -18,6 +18,7 @@
 // or  addr   [base + offset]: one slot of op.addressBytes bytes a lane, and op.offset
 //     imm    an integer constant: op.immediate, no slot
 //     sym    the address of a variable, as a constant of 64 bits
+// Several forms may have one name and different operands (mov of a register or of a vector): the first that fits is taken.
 // A sink "_" as a result is a slot that nobody reads. An immediate where a register is allowed becomes a constant of the
 // operand's type: 0f3F800000 and 1.0 become f16, f32 or f64 as asked.
 #pragma once
@@ -25,6 +26,7 @@
 #include "runtime/ptxsim/decode/program.h"
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -70,12 +72,13 @@ public:
   };
   Added add(const char *pattern, const char *operands, OpClass opClass, Handler handler);
   Added add(const char *pattern, const char *operands, OpClass opClass, const Choose &choose);
-  const Form *find(const std::string &name) const;
+  // The forms of this name, in the order of their addition; empty: not implemented.
+  const std::vector<std::unique_ptr<Form>> &find(const std::string &name) const;
   std::vector<const Form *> formsOf(const std::string &opcode) const; // for error messages and for listing what is there
-  size_t size() const { return forms_.size(); }
+  size_t size() const { return forms_.size(); } // names
 
 private:
-  std::unordered_map<std::string, std::unique_ptr<Form>> forms_;
+  std::unordered_map<std::string, std::vector<std::unique_ptr<Form>>> forms_;
 };
 
 // All instructions; made once.

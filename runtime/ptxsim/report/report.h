@@ -47,9 +47,9 @@ struct LineCount {
 };
 
 struct Report {
-  enum class End : uint8_t { Ok, Deadlock, Limit } end = End::Ok;
+  enum class End : uint8_t { Ok, Deadlock, Limit, Trap } end = End::Ok;
   std::string kernel;
-  std::string message; // Deadlock, Limit: where every warp stands
+  std::string message; // Deadlock, Limit: where every warp stands; Trap: who trapped
   std::vector<Finding> findings;
   uint64_t findingsTotal = 0; // with those beyond maxFindings and repeated ones
   Counters counters;
