@@ -9,6 +9,7 @@
 // write drops the list before it; what comes later is ordered after those through the write or conflicts with the write.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
