@@ -65,6 +65,7 @@ void FrameBuilder::finish(Kernel &kernel) {
     move(kernel.specials.back().slot);
   }
   kernel.frameBytes = masks + lanes_ - kLine;
+  kernel.maskBytes = masks;
 }
 
 } // namespace kvq::ptxsim

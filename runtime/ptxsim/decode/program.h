@@ -85,6 +85,7 @@ struct Kernel {
   std::vector<Constant> constants;
   std::vector<SpecialUse> specials;
   uint32_t frameBytes = 0;  // multiple of 64
+  uint32_t maskBytes = 0;   // of them, at the beginning: the masks of written lanes
   bool blocksIndependent = true; // no global atomics, fences or volatile accesses: blocks may run at once
   // Shared variables of the module and of the kernel, dynamic memory last.
   struct SharedVariable {

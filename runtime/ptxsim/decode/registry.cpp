@@ -156,6 +156,12 @@ Table::Added &Table::Added::space(Space space) {
   return *this;
 }
 
+Table::Added &Table::Added::tag(int tag) {
+  for (Form *form : forms)
+    form->tag = tag;
+  return *this;
+}
+
 Table::Added &Table::Added::propagates() {
   for (Form *form : forms)
     form->propagates = true;

@@ -53,6 +53,7 @@ public:
   Space space = Space::Generic;
   Handler handler = nullptr;
   int member = -1;
+  int tag = 0; // for whoever reads the form, as an enumeration of theirs
   bool propagates = false;
   bool ordersBlocks = false; // global atomics, fences, volatile: blocks must run one after the other
   bool has(const char *modifier) const; // one of the name's modifiers
@@ -67,6 +68,7 @@ public:
     std::vector<Form *> forms;
     Added &flow(Flow flow, int member = -1); // Collective, WarpSync: member is the index of the source with the mask
     Added &space(Space space);
+    Added &tag(int tag);
     Added &propagates();
     Added &ordersBlocks();
   };

@@ -11,16 +11,65 @@
 namespace kvq::ptxsim {
 
 // Types of registers, variables and parameters, and the types that instructions name as a modifier.
-enum class Type : uint8_t { None, Pred, B8, B16, B32, B64, U8, U16, U32, U64, S8, S16, S32, S64, F16, F16x2, BF16, BF16x2,
-                            F32, F64 };
+enum class Type : uint8_t {
+  None,
+  Pred,
+  B8,
+  B16,
+  B32,
+  B64,
+  U8,
+  U16,
+  U32,
+  U64,
+  S8,
+  S16,
+  S32,
+  S64,
+  F16,
+  F16x2,
+  BF16,
+  BF16x2,
+  F32,
+  F64
+};
 int bytesOf(Type type); // 4 for Pred: a mask of lanes
 
 enum class Space : uint8_t { Generic, Global, Shared, Local, Const, Param };
 
-enum class Special : uint8_t { TidX, TidY, TidZ, NtidX, NtidY, NtidZ, CtaidX, CtaidY, CtaidZ, NctaidX, NctaidY, NctaidZ,
-                               Laneid, Warpid, Nwarpid, LanemaskEq, LanemaskLe, LanemaskLt, LanemaskGe, LanemaskGt,
-                               DynamicSmemSize, TotalSmemSize, Gridid, Smid, Nsmid, Clock, Clock64, ClockHi, Globaltimer,
-                               GlobaltimerLo, GlobaltimerHi };
+enum class Special : uint8_t {
+  TidX,
+  TidY,
+  TidZ,
+  NtidX,
+  NtidY,
+  NtidZ,
+  CtaidX,
+  CtaidY,
+  CtaidZ,
+  NctaidX,
+  NctaidY,
+  NctaidZ,
+  Laneid,
+  Warpid,
+  Nwarpid,
+  LanemaskEq,
+  LanemaskLe,
+  LanemaskLt,
+  LanemaskGe,
+  LanemaskGt,
+  DynamicSmemSize,
+  TotalSmemSize,
+  Gridid,
+  Smid,
+  Nsmid,
+  Clock,
+  Clock64,
+  ClockHi,
+  Globaltimer,
+  GlobaltimerLo,
+  GlobaltimerHi
+};
 
 // A variable in memory or a parameter. `index` of Operand::Symbol names one of Function::variables or, with
 // `global` set, of Module::variables.
@@ -31,14 +80,15 @@ struct Variable {
   int64_t elements = 1; // all dimensions; 0: extern with open length (dynamic shared memory)
   int64_t align = 1;    // bytes
   bool isExtern = false;
-  bool initialised = false;        // has an initialiser; `bytes` is then whole, zeros included
+  bool initialised = false; // has an initialiser; `bytes` is then whole, zeros included
   std::vector<uint8_t> bytes;
-  struct Address {                 // bytes [offset, offset + 8) (or 4) hold the address of a variable of the module
+  struct Address { // bytes [offset, offset + 8) (or 4) hold the address of a variable of the module
     int64_t offset;
     int size;
-    uint32_t variable;             // index into Module::variables
+    uint32_t variable; // index into Module::variables, or with `function` into Module::functions
     int64_t addend;
-    bool generic;                  // generic(symbol)
+    bool generic; // generic(symbol)
+    bool function = false;
   };
   std::vector<Address> addresses;
   int line = 0;
@@ -69,8 +119,8 @@ struct Operand {
   bool negated = false;
   bool global = false; // Symbol: a variable of the module
   uint32_t index = 0;
-  uint64_t bits = 0;   // Immediate; an integer in two's complement
-  int64_t offset = 0;  // Symbol, Address
+  uint64_t bits = 0;  // Immediate; an integer in two's complement
+  int64_t offset = 0; // Symbol, Address
   std::vector<Operand> elements;
 };
 
@@ -80,8 +130,10 @@ struct Instruction {
   bool guardNegated = false;
   std::string opcode;                 // "mma"
   std::vector<std::string> modifiers; // "sync", "aligned", "m16n8k16", ...; "L2::128B" is one; hints are already gone
-  std::vector<Operand> operands;      // as written, results first
-  std::string name() const;           // "mma.sync.aligned.m16n8k16"
+  // As written, results first. Of call always: Vector of results, Function or Register, Vector of arguments (both
+  // perhaps empty), and of an indirect call the Label of its prototype.
+  std::vector<Operand> operands;
+  std::string name() const; // "mma.sync.aligned.m16n8k16"
 };
 
 struct Label {
@@ -95,6 +147,12 @@ struct BranchTargets { // .branchtargets, for brx.idx: an operand of kind Label 
   std::vector<uint32_t> labels;
 };
 
+struct Prototype { // .callprototype, for indirect calls: the fourth operand of call, of kind Label, names it by its
+                   // label
+  uint32_t label = 0;
+  std::vector<Variable> params, returns;
+};
+
 struct Function {
   std::string name;
   bool entry = false;
@@ -103,17 +161,18 @@ struct Function {
   std::vector<Variable> params;  // space Param; of an entry: laid out by kernelParamOffset
   std::vector<Variable> returns; // .func only; space Param
   std::vector<Register> registers;
-  std::vector<Variable> variables; // .shared, .local, .param (of calls) of the body; params first, then returns, so that
-                                   // a Symbol of the function always indexes this list
+  std::vector<Variable> variables; // .shared, .local, .param (of calls) of the body; params first, then returns, so
+                                   // that a Symbol of the function always indexes this list
   std::vector<Label> labels;
   std::vector<BranchTargets> branchTargets;
+  std::vector<Prototype> prototypes;
   std::vector<Instruction> instructions;
   uint32_t maxntid[3] = {0, 0, 0}, reqntid[3] = {0, 0, 0}; // 0: not given
   uint32_t minnctapersm = 0, maxnreg = 0;
 };
 
 struct Module {
-  std::string file;   // for messages
+  std::string file; // for messages
   int versionMajor = 0, versionMinor = 0;
   std::string target; // "sm_80"
   int addressSize = 64;

@@ -16,6 +16,7 @@ struct Finding {
   std::string kernel;
   int line = 0;
   uint32_t block[3] = {0, 0, 0};
+  uint64_t blockNumber = 0; // x + grid.x * (y + grid.y * z)
   int warp = 0, lane = 0;
   std::string space;       // "global", "shared", ...; empty: no address
   uint64_t address = 0;
