@@ -115,7 +115,7 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   const uint64_t blocks = launch.grid.count();
   // Blocks that talk to each other run one after the other: the order of their atomics would not be the same again.
   const int workers = kernel->blocksIndependent ? int(std::min<uint64_t>(blocks, std::clamp(options.threads, 1, 64))) : 1;
-  GlobalRaces races(memory, options, workers);
+  GlobalRaces races(options, workers);
   state.races = &races;
 
   const std::vector<uint64_t> order = blockOrder(blocks, options.seed);
@@ -153,7 +153,10 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   }
   collectFindings(runs, options.maxFindings, report);
   collectLines(*kernel, runs, report);
-  races.count(report.counters);
+  std::vector<const TouchedBytes *> touched;
+  for (const auto &run : runs)
+    touched.push_back(&run->worker().touched);
+  std::tie(report.counters.uniqueGlobalBytesRead, report.counters.uniqueGlobalBytesWritten) = TouchedBytes::count(touched);
   return report;
 }
 
