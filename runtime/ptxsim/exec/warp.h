@@ -32,6 +32,7 @@ struct Warp {
   int id = 0;            // in the block
   uint32_t alive = 0;    // lanes that exist and have not exited
   uint32_t existing = 0; // lanes that exist: a block of 40 threads has a second warp of 8
+  uint32_t carry = 0;    // the flag of add.cc and its like, a bit a lane
   LocalMemory *local = nullptr;
   WarpAsync *async = nullptr;
 
