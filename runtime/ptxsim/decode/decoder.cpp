@@ -112,6 +112,8 @@ private:
     op.offset = decoded.offset;
     op.immediate = decoded.immediate;
     op.addressBytes = uint8_t(decoded.addressBytes);
+    op.secondOffset = decoded.secondOffset;
+    op.secondAddressBytes = uint8_t(decoded.secondAddressBytes);
     op.width = uint8_t(decoded.width);
     op.vector = uint8_t(decoded.vector);
     setSlots(op, decoded.results, decoded.sources);

@@ -116,9 +116,8 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   const uint64_t blocks = launch.grid.count();
   // Blocks that talk to each other run one after the other: the order of their atomics would not be the same again.
   const int workers = kernel->blocksIndependent ? int(std::min<uint64_t>(blocks, std::clamp(options.threads, 1, 64))) : 1;
-  GlobalRaces races;
-  races.begin(workers > 1);
-  state.races = options.has(Check::GlobalRace) ? &races : nullptr;
+  GlobalRaces races(options, workers);
+  state.races = &races;
 
   const std::vector<uint64_t> order = blockOrder(blocks, options.seed);
   std::vector<std::unique_ptr<BlockRun>> runs;

@@ -9,9 +9,10 @@
 
 namespace kvq::ptxsim {
 
-void readAddresses(const Warp &warp, const Op &op, Slot base, uint32_t mask, Addresses &out) {
-  const uint64_t offset = uint64_t(op.offset);
-  if (op.addressBytes == 8) {
+void readAddresses(const Warp &warp, const Op &op, Slot base, uint32_t mask, Addresses &out,
+                   bool second) {
+  const uint64_t offset = uint64_t(second ? op.secondOffset : op.offset);
+  if ((second ? op.secondAddressBytes : op.addressBytes) == 8) {
     const uint64_t *from = warp.at<uint64_t>(base);
     for (int lane = 0; lane < kLanes; ++lane)
       out[lane] = from[lane] + offset;

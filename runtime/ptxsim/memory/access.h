@@ -41,8 +41,9 @@ struct Access {
 
 using Addresses = uint64_t[kLanes];
 
-// base + offset of the address operand whose slot is given. Lanes outside the mask get the address of one inside.
-void readAddresses(const Warp &warp, const Op &op, Slot base, uint32_t mask, Addresses &out);
+// The address operand whose slot is given. Lanes outside the mask get the address of one inside. `second`: it is the
+// instruction's second one.
+void readAddresses(const Warp &warp, const Op &op, Slot base, uint32_t mask, Addresses &out, bool second = false);
 
 // `bytes` is what one lane accesses: a power of two up to 32. The addresses are those of the space.
 void accessGlobal(Warp &warp, const Op &op, uint32_t mask, Addresses &addresses, uint32_t bytes, const Intent &intent,

@@ -110,8 +110,8 @@ struct GlobalAccess {
       written(allocation, mask, pattern, offsets, all);
     if (intent.writes)
       mark(allocation, mask, pattern, offsets, all);
-    if (warp.worker->launch->races)
-      races(allocation, mask, pattern, offsets, all);
+    if (const GlobalRaces *races = warp.worker->launch->races; races && races->checks())
+      checkRaces(allocation, mask, pattern, offsets, all);
     for (bool writes : {false, true}) {
       if (!(writes ? intent.writes : intent.reads))
         continue;
@@ -158,7 +158,7 @@ struct GlobalAccess {
       forLanes(mask, [&](int lane) { std::memset(flags + offsets[lane], 1, bytes); });
   }
 
-  void races(const Allocation &allocation, uint32_t mask, Pattern pattern, const uint64_t *offsets, uint64_t all) {
+  void checkRaces(const Allocation &allocation, uint32_t mask, Pattern pattern, const uint64_t *offsets, uint64_t all) {
     GlobalRaces &races = *warp.worker->launch->races;
     const GlobalRaces::Conflict conflict =
         pattern == Pattern::Any ? races.lanes(*warp.block, allocation, intent.kind, mask, offsets, bytes)

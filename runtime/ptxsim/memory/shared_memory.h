@@ -52,10 +52,11 @@ public:
   // membar and fence of any scope.
   void fence(int warp);
   // A strong store or an atomic: publishes what came before the last fence, or everything where it is a release itself.
-  // A store replaces what was published there before, an atomic adds to it.
-  void publish(int warp, uint32_t offset, bool isRelease, bool replaces);
+  // A store replaces what was published there before, an atomic adds to it. Addresses are generic: a flag in global memory
+  // orders the warps of a block as well.
+  void publish(int warp, uint64_t address, bool isRelease, bool replaces);
   // A strong load or an atomic has read there: the warp acquires at once, or with its next fence.
-  void observe(int warp, uint32_t offset, bool atOnce);
+  void observe(int warp, uint64_t address, bool atOnce);
   // bar.warp.sync, for Check::WarpRace.
   void warpSync(int warp);
 
@@ -100,7 +101,7 @@ private:
   std::array<std::array<uint32_t, 32>, 32> seen_{};
   bool anyFence_ = false;
   std::array<Token, 32> fenced_{}, pending_{};
-  std::unordered_map<uint32_t, Token> published_;
+  std::unordered_map<uint64_t, Token> published_;
   std::unique_ptr<LaneRaces> laneRaces_;
   std::unique_ptr<Mbarriers> mbarriers_;
 };
