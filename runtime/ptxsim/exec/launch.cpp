@@ -10,6 +10,7 @@
 #include <map>
 #include <numeric>
 #include <thread>
+#include <tuple>
 
 namespace kvq::ptxsim {
 
@@ -86,7 +87,7 @@ void collectFindings(const std::vector<std::unique_ptr<BlockRun>> &runs, int mos
       report.findings.push_back(finding);
   }
   // What several workers saw at one line counts once, as the one of the first block.
-  std::stable_sort(report.findings.begin(), report.findings.end(), [](const Finding &a, const Finding &b) {
+  std::sort(report.findings.begin(), report.findings.end(), [](const Finding &a, const Finding &b) {
     return std::tie(a.line, a.check, a.blockNumber) < std::tie(b.line, b.check, b.blockNumber);
   });
   const auto last = std::unique(report.findings.begin(), report.findings.end(), [](const Finding &a, const Finding &b) {
@@ -122,7 +123,8 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   std::vector<std::unique_ptr<BlockRun>> runs;
   for (int i = 0; i < workers; ++i)
     runs.push_back(std::make_unique<BlockRun>(state));
-  std::vector<BlockEnd> ends(size_t(workers));
+  std::vector<BlockEnd> ends;
+  ends.resize(size_t(workers));
   std::atomic<uint64_t> next{0}, budget{options.limit};
   std::atomic<bool> stop{false};
   auto work = [&](int worker) {
