@@ -124,7 +124,8 @@ std::string OperandDecoder::matchOne(int instance, const Operand &operand, const
   if (operand.kind == Operand::Kind::Pair) {
     if (spec.second == Type::None)
       return "must be one register, not two joined by a bar";
-    if (std::string why = matchValue(instance, operand.elements[1], spec, spec.second, result, out, second); !why.empty())
+    if (std::string why = matchValue(instance, operand.elements[1], spec, spec.second, result, out, second);
+        !why.empty())
       return why;
   }
   const Operand &first = operand.kind == Operand::Kind::Pair ? operand.elements[0] : operand;

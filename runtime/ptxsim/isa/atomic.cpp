@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// atom and red (PTX ISA, "Parallel Synchronization and Communication Instructions: atom, red"). The lanes of a warp take
-// their turns in order, or in a seeded order; so do the blocks of a kernel with atomics on global memory.
+// atom and red (PTX ISA, "Parallel Synchronization and Communication Instructions: atom, red"). The lanes of a warp
+// take their turns in order, or in a seeded order; so do the blocks of a kernel with atomics on global memory.
 #include "runtime/ptxsim/isa/half.h"
 #include "runtime/ptxsim/isa/ordering.h"
 #include "runtime/ptxsim/memory/address.h"
@@ -149,12 +149,13 @@ void add(Table &table, const std::string &where, const std::string &operation, c
   const std::string sources = " = addr " + registers + (swaps ? " " + type : "") + " b64?"; // a cache policy
   const std::string rest = "[.cta|.cluster|.gpu|.sys]" + where + "." + operation;
   const std::string atomName = "atom[.relaxed|.acquire|.release|.acq_rel]" + rest;
-  markStrong(table.add(atomName.c_str(), (registers + sources).c_str(), OpClass::Atomic,
-                       atomic<space, T, V, Operation, true>)
-                 .space(space));
+  markStrong(
+      table.add(atomName.c_str(), (registers + sources).c_str(), OpClass::Atomic, atomic<space, T, V, Operation, true>)
+          .space(space));
   if constexpr (!swaps && !exchanges)
-    markStrong(table.add(("red[.relaxed|.release]" + rest).c_str(), sources.c_str(), OpClass::Atomic,
-                         atomic<space, T, V, Operation, false>)
+    markStrong(table
+                   .add(("red[.relaxed|.release]" + rest).c_str(), sources.c_str(), OpClass::Atomic,
+                        atomic<space, T, V, Operation, false>)
                    .space(space));
 }
 
@@ -171,7 +172,8 @@ void addVector(Table &table, const char *where, const std::string &operation, co
   add<space, T, Operation, V>(table, where, vector + "." + operation, type);
 }
 
-template <Space space, typename One> void addHalves(Table &table, const char *where, const char *name, const std::string &type) {
+template <Space space, typename One>
+void addHalves(Table &table, const char *where, const char *name, const std::string &type) {
   const std::string operation = std::string(name) + ".noftz";
   addVector<space, 2, uint16_t, One>(table, where, operation, type);
   addVector<space, 4, uint16_t, One>(table, where, operation, type);
