@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Post-dominators by the iterative algorithm of Cooper, Harvey and Kennedy (A simple, fast dominance algorithm, 2001), on
-// basic blocks of the reversed graph, whose root is a block behind the last operation.
+// Post-dominators by the iterative algorithm of Cooper, Harvey and Kennedy (A simple, fast dominance algorithm, 2001),
+// on basic blocks of the reversed graph, whose root is a block behind the last operation.
 #include "runtime/ptxsim/decode/control_flow.h"
 
 #include <algorithm>

@@ -75,8 +75,8 @@ void FrameBuilder::findLifetimes(const Kernel &kernel) {
 }
 
 // Live at the edges of basic blocks, by the usual equations: in = uses | (out & ~kills), out = the union of the
-// successors' in. They hold for each lane by itself, so that it does not matter how lanes diverge; a guarded write kills
-// nothing.
+// successors' in. They hold for each lane by itself, so that it does not matter how lanes diverge; a guarded write
+// kills nothing.
 void FrameBuilder::extendOverBlocks(const Kernel &kernel) {
   const ControlFlowGraph graph = controlFlow(kernel.operations);
   const size_t blocks = graph.begins.size(), registers = places_.size();

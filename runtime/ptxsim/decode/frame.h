@@ -10,10 +10,10 @@
 
 namespace kvq::ptxsim {
 
-// Gives out slots with provisional places; finish() lays them out. Registers that are never live at the same time share a
-// place, which keeps the frames of a block in the caches: the PTX of a compiler is in single-assignment form and names
-// ten times as many registers as are live. Each keeps a mask of written lanes of its own, and a result never shares a
-// place with a source of the same operation, so that a handler may write before it has read everything.
+// Gives out slots with provisional places; finish() lays them out. Registers that are never live at the same time share
+// a place, which keeps the frames of a block in the caches: the PTX of a compiler is in single-assignment form and
+// names ten times as many registers as are live. Each keeps a mask of written lanes of its own, and a result never
+// shares a place with a source of the same operation, so that a handler may write before it has read everything.
 class FrameBuilder {
 public:
   // Lanes of bytesOf(type) each; predicates are one mask of 4 bytes.
@@ -26,8 +26,8 @@ public:
 
 private:
   struct Place {
-    uint32_t bytes = 0; // multiple of 64, or 4 of a predicate
-    bool pinned = false; // has contents from the start, or is a sink
+    uint32_t bytes = 0;            // multiple of 64, or 4 of a predicate
+    bool pinned = false;           // has contents from the start, or is a sink
     uint32_t begin = ~0u, end = 0; // operations between which it is live
     uint32_t offset = 0;
   };
