@@ -16,6 +16,7 @@ struct Finding {
   std::string kernel;
   int line = 0;
   uint32_t block[3] = {0, 0, 0};
+  uint64_t blockNumber = 0; // x + grid.x * (y + grid.y * z)
   int warp = 0, lane = 0;
   std::string space;       // "global", "shared", ...; empty: no address
   uint64_t address = 0;
@@ -47,9 +48,9 @@ struct LineCount {
 };
 
 struct Report {
-  enum class End : uint8_t { Ok, Deadlock, Limit } end = End::Ok;
+  enum class End : uint8_t { Ok, Deadlock, Limit, Trap } end = End::Ok;
   std::string kernel;
-  std::string message; // Deadlock, Limit: where every warp stands
+  std::string message; // Deadlock, Limit: where every warp stands; Trap: who trapped
   std::vector<Finding> findings;
   uint64_t findingsTotal = 0; // with those beyond maxFindings and repeated ones
   Counters counters;
