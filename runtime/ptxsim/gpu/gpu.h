@@ -56,6 +56,7 @@ public:
   Status synchronizeEvent(EventId event) { return finish(queue_.runEvent(event)); }
   Status synchronizeAll() { return finish(queue_.runAll()); }
   Status poll(StreamId stream) { return finish(queue_.step(stream)); }
+  Status pollEvent(EventId event) { return finish(queue_.stepEvent(event)); }
   Status state() const; // the failure as a Status
 
 private:

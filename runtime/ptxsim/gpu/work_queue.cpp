@@ -101,6 +101,11 @@ Status WorkQueue::step(StreamId stream) {
   return one.items.empty() ? Status::ok() : runTo({stream, one.executed + 1});
 }
 
+Status WorkQueue::stepEvent(EventId event) {
+  const Mark mark = events_.at(event);
+  return reached(mark) ? Status::ok() : step(mark.stream);
+}
+
 StreamId WorkQueue::choose() {
   std::vector<StreamId> ready;
   for (const auto &[id, stream] : streams_)

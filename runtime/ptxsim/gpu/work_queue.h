@@ -42,6 +42,7 @@ public:
   Status run(StreamId stream);
   Status runEvent(EventId event);
   Status runAll();
+  Status stepEvent(EventId event); // of the stream where it was recorded
   Status step(StreamId stream); // one piece of work of the stream, and what it waits for: what a poll finds done later
 
 private:
