@@ -73,7 +73,7 @@ def test_bfi(width):
     compare(body, [a, b, position, length], lambda *x: bits.bfi(*x, width), f"b{width}")
 
 
-@pytest.mark.parametrize("direction,mode", product("lr", ["clamp", "wrap"]))
+@pytest.mark.parametrize("direction,mode", list(product("lr", ["clamp", "wrap"])))
 def test_shf(direction, mode):
     rng = np.random.default_rng(6)
     c = np.concatenate([np.arange(70), [95, 96, 255, 256, 1 << 31, (1 << 32) - 1]]).astype(np.uint32)
@@ -82,7 +82,7 @@ def test_shf(direction, mode):
     compare(body, [a, b, c], lambda *x: bits.shf(direction, mode, *x))
 
 
-@pytest.mark.parametrize("a_kind,b_kind", product(["u32", "s32"], repeat=2))
+@pytest.mark.parametrize("a_kind,b_kind", list(product(["u32", "s32"], repeat=2)))
 def test_dot_products(a_kind, b_kind):
     rng = np.random.default_rng(7)
     arrays = [words(rng, 512) for _ in range(3)]
@@ -92,7 +92,7 @@ def test_dot_products(a_kind, b_kind):
         compare(f"dp2a.{half}.{types}", arrays, lambda *x, h=half: bits.dp2a(*x, a_kind, b_kind, h))
 
 
-# ---- conversions -------------------------------------------------------------------------------------------------------
+# ---- conversions ---------------------------------------------------------------------------------------------------
 def f32_codes(rng, form, count=3000):
     """Codes of f32: random ones, and those at which rounding to the format or its limits are decided."""
     exact = np.arange(min(1 << form.bits, 1 << 16), dtype=np.uint64)
@@ -208,7 +208,7 @@ def test_cvt_half_to_f32_all_codes(form):
     assert_same_numbers(F32, found, [convert.cvt(F32, int(x), form) for x in a])
 
 
-# ---- packed halves -----------------------------------------------------------------------------------------------------
+# ---- packed halves -------------------------------------------------------------------------------------------------
 def half_codes(rng, form, count=4000):
     """Triples: random codes, codes of near exponents, and triples at which a second rounding would show."""
     wild = rng.integers(0, 1 << 16, (count, 3), dtype=np.uint32)

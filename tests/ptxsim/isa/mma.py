@@ -120,5 +120,3 @@ FP8_LATER = [
     for k, c in ((16, "f32"), (16, "f16"), (32, "f16"))
     for a in ("e4m3", "e5m2")
 ]
-# f16 products whose accumulators have different types.
-MIXED = [Mma(16, 8, k, d, "f16", "f16", c) for k in (8, 16) for d, c in (("f16", "f32"), ("f32", "f16"))]
