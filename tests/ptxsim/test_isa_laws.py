@@ -162,6 +162,8 @@ def test_fma_rounds_once():
     assert convert.fma(F16, 0x3E00, 0x3C01, 0x8001) == 0x3E01 and convert.fma(F16, 0x3E00, 0x3C01, 1) == 0x3E02
     assert convert.fma(F16, 0x8000, 0x3C00, 0x8000) == 0x8000 and convert.fma(F16, 0x8000, 0x3C00, 0) == 0
     assert convert.fma(F16, 0x7C00, 0, 0) == F16.nan and convert.add(F16, 0x7C00, 0xFC00) == F16.nan
+    assert convert.fma(F16, 0x4000, 0x3C00, 0, "sat") == 0x3C00 and convert.fma(F16, F16.nan, 0, 0, "sat") == 0
+    assert convert.fma(F16, 0xC000, 0x3C00, 0, "relu") == 0 and convert.fma(F16, F16.nan, 0, 0, "relu") == F16.nan
     rng = random.Random(3)
     for _ in range(2000):
         a, b, c = (rng.randrange(1 << 16) for _ in range(3))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instructions of one thread in the simulator against isa/: bits, dot products, conversions, one rounding."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -106,7 +107,7 @@ def f32_codes(rng, form, count=3000):
 
 
 def check_cvt(body, arrays, form, reference, kind, relu=False, nan_payload=False, **options):
-    """Packed results, half by half. Under .relu the manual leaves the sign of a zero open."""
+    """Packed results, half by half. Under .relu and .sat the manual leaves the sign of a zero open."""
     (found,) = run_lanes(body, arrays, [(kind, 1)], block=128, **options)
     expected = np.array([reference(*(int(v) for v in row)) for row in zip(*arrays, strict=True)], dtype=np.uint64)
     if nan_payload and not relu:
@@ -123,7 +124,7 @@ PACKS = [
 ]
 
 
-@pytest.mark.parametrize("form,mode,relu,satfinite", PACKS, ids=str)
+@pytest.mark.parametrize("form,mode,relu,satfinite", PACKS, ids=lambda v: getattr(v, "name", str(v)))
 def test_cvt_pairs_of_halves(form, mode, relu, satfinite):
     rng = np.random.default_rng(8)
     a = f32_codes(rng, form)
@@ -224,16 +225,23 @@ def half_codes(rng, form, count=4000):
     return np.concatenate([wild, near, middle, np.array(list(product(edges, repeat=3)), dtype=np.uint32)])
 
 
-@pytest.mark.parametrize("form", [F16, BF16], ids=lambda f: f.name)
-@pytest.mark.parametrize("name,operands,function", [
-    ("fma.rn", 3, convert.fma), ("mul.rn", 2, convert.mul), ("add.rn", 2, convert.add)
-], ids=["fma", "mul", "add"])
+ARITHMETIC = [
+    *((form, "fma.rn", 3, convert.fma) for form in (F16, BF16)),
+    *((form, "mul.rn", 2, convert.mul) for form in (F16, BF16)),
+    *((form, "add.rn", 2, convert.add) for form in (F16, BF16)),
+    *((form, "fma.rn.relu", 3, partial(convert.fma, limit="relu")) for form in (F16, BF16)),
+    (F16, "fma.rn.sat", 3, partial(convert.fma, limit="sat")),
+]
+
+
+@pytest.mark.parametrize("form,name,operands,function", ARITHMETIC, ids=[f"{n}.{f.name}x2" for f, n, *_ in ARITHMETIC])
 def test_packed_arithmetic_rounds_once(form, name, operands, function):
     rng = np.random.default_rng(13)
     low = half_codes(rng, form)
     high = rng.permutation(low, axis=0)
     arrays = [np.ascontiguousarray(high[:, i] << 16 | low[:, i]) for i in range(operands)]
-    names = ", ".join(f"%x{i}_0" for i in range(operands))
+    registers = ", ".join(f"%x{i}_0" for i in range(operands))
     check_cvt(
-        f"{name}.{form.name}x2 %y0_0, {names};", arrays, form, lambda *x: convert.halves(function, form, *x), "b32"
+        f"{name}.{form.name}x2 %y0_0, {registers};", arrays, form, lambda *x: convert.halves(function, form, *x), "b32",
+        relu="relu" in name or "sat" in name,
     )

@@ -53,8 +53,17 @@ def fused(a, b, c):
     return Real("finite", total < 0, total)
 
 
-def fma(form, a, b, c):
-    return encode(form, fused(decode(form, a), decode(form, b), decode(form, c)))
+def fma(form, a, b, c, limit=""):
+    """PTX ISA, "Half Precision Floating Point Instructions: fma".
+
+    limit is "", "sat", which clamps to [0, 1] and makes NaN +0, or "relu", which makes negative results 0.
+    """
+    result = fused(decode(form, a), decode(form, b), decode(form, c))
+    if limit == "sat" and result.kind == "nan" or limit and result.kind != "nan" and result.negative:
+        result = Real("finite", False)
+    if limit == "sat" and (result.kind == "inf" or result.value > 1):
+        result = Real("finite", False, Fraction(1))
+    return encode(form, result)
 
 
 def mul(form, a, b):
