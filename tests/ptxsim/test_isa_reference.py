@@ -13,7 +13,7 @@ from isa_run import assert_codes, assert_same_numbers, run_lanes, split, words
 from ptx_run import needs_ptx_run
 
 pytestmark = needs_ptx_run
-LENGTHS = (0, 1, 2, 7, 8, 31, 32, 33, 40, 63, 64, 65, 127, 128, 255, 256, 300)
+LENGTHS = (0, 1, 2, 7, 8, 31, 32, 33, 40, 63, 64, 65, 127, 128, 255)
 
 
 def compare(body, arrays, reference, kind="b32", **options):
@@ -54,6 +54,9 @@ def test_prmt_modes(mode):
 
 def _fields(rng, width):
     places = np.array(list(product(LENGTHS, LENGTHS)), dtype=np.uint32)
+    if width == 32:
+        # Beyond the 255 that the manual allows a GPU takes the low byte in 32-bit forms, in 64-bit ones it does not.
+        places = np.concatenate([places, places + 256])
     places = np.concatenate([places, rng.integers(0, width + 1, (400, 2), dtype=np.uint32)])
     return words(rng, len(places), width), np.ascontiguousarray(places[:, 0]), np.ascontiguousarray(places[:, 1])
 

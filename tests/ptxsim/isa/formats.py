@@ -52,8 +52,8 @@ class Format:
 
     @property
     def nan(self):
-        """The canonical NaN: all ones but the sign."""
-        return (1 << (self.bits - 1)) - 1
+        """The canonical NaN: all ones but the sign and the padding."""
+        return ((1 << (self.exponent + self.fraction)) - 1) << self.padding
 
 
 F16 = Format("f16", 5, 10)
