@@ -31,7 +31,10 @@ def decode(element, bits):
     if element == "f64":
         return bits.view(np.float64)
     if element in ("f32", "tf32", "bf16"):
-        return (bits.astype(np.uint32) << np.uint32(16 if element == "bf16" else 0)).view(np.float32).astype(np.float64)
+        # A signalling NaN is as good as another.
+        with np.errstate(invalid="ignore"):
+            single = bits.astype(np.uint32) << np.uint32(16 if element == "bf16" else 0)
+            return single.view(np.float32).astype(np.float64)
     return table(element)[bits.astype(np.int64)]
 
 

@@ -9,6 +9,7 @@ import compare
 import forms
 import golden_file
 import mma_bound
+import mma_model
 import ptx_run
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
@@ -48,6 +49,15 @@ def test_mma_modes(file, name, mode, tmp_path):
     got = ptx_run.execute(form, tmp_path, "--mma", mode)
     found = compare.differences(form, got, expected, inputs)
     assert not len(found), compare.describe(form, found, got, expected, inputs)
+
+
+@pytest.mark.parametrize("file, name", [case for case in CASES if FORMS[case[1]].check[0] == "mma"])
+def test_mma_model(file, name):
+    """mma_model.hopper is the GPU, bit for bit (docs/ptxsim.md has the table of what each mode of the simulator reaches)."""
+    form, expected = golden(file, name)
+    target, got = mma_bound.result(form, expected), mma_model.hopper(form, form.inputs())
+    equal = (got == target) & (np.signbit(got) == np.signbit(target)) | np.isnan(got) & np.isnan(target)
+    assert equal.all(), f"{(~equal).sum()} of {equal.size} differ"
 
 
 @pytest.mark.skipif(not FILES, reason="no golden file: nothing was recorded on a GPU")
