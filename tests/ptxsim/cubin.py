@@ -8,7 +8,12 @@ import struct
 
 # The low 12 bits of an instruction.
 MOVE_IMMEDIATE, MOVE_REGISTER, ADD_MOVE_IMMEDIATE, ADD_MOVE_REGISTER = 0x802, 0x202, 0x424, 0x224
-HALF_IMMEDIATE, ZERO_PAIR, STORE, STORE_UNIFORM, EXIT = 0x435, 0x805, 0x986, 0x387, 0x94D
+HALF_IMMEDIATE, ZERO_PAIR, STORE, EXIT = 0x435, 0x805, 0x986, 0x94D
+# Bits 72 to 95 of a move: modifiers. With others, IMAD adds a carry, for one.
+PLAIN = {MOVE_IMMEDIATE: 0x00000F, MOVE_REGISTER: 0x00000F, ADD_MOVE_IMMEDIATE: 0x078E00, ADD_MOVE_REGISTER: 0x078E00,
+         HALF_IMMEDIATE: 0x000001, ZERO_PAIR: 0x0001FF}
+# Branches, calls, returns, and the marks of where paths meet: the kernel is not a straight line.
+BRANCHES = (0x947, 0x944, 0x943, 0x950, 0x949, 0x945, 0x941, 0x942)
 ZERO = 255  # the register that reads as zero
 STORE_WORDS = {4: 1, 5: 2, 6: 4}
 # Registers that other instructions of such kernels write: loads of parameters (a move, IMAD.MOV, a load of one or two
@@ -45,9 +50,7 @@ def stored_constants(code):
         operation, target = field(word, 0, 12), field(word, 16, 8)
         if operation == EXIT:
             break
-        if field(word, 12, 4) != 7:  # under a predicate
-            registers.clear()
-            stored.clear()
+        if field(word, 12, 4) != 7 or operation in BRANCHES:
             return {}
         if operation == STORE:
             store(word, registers, stored)
@@ -72,6 +75,8 @@ def store(word, registers, stored):
 def move(operation, word, target, registers):
     immediate, a, c = field(word, 32, 32), field(word, 24, 8), field(word, 64, 8)
     value = None
+    if field(word, 72, 24) != PLAIN.get(operation):
+        operation = 0
     if operation == MOVE_IMMEDIATE:
         value = immediate
     elif operation == MOVE_REGISTER:
@@ -82,11 +87,11 @@ def move(operation, word, target, registers):
         value = read(registers, c)
     elif operation == HALF_IMMEDIATE and a == ZERO and c == ZERO:
         value = immediate
-    elif operation == ZERO_PAIR and field(word, 72, 8) == ZERO:
+    elif operation == ZERO_PAIR:
         registers[target] = registers[target + 1] = 0
         return
     if value is None:
-        for part in range(WRITTEN.get(operation, UNKNOWN_WRITES)):
+        for part in range(WRITTEN.get(field(word, 0, 12), UNKNOWN_WRITES)):
             registers.pop(target + part, None)
     else:
         registers[target] = value

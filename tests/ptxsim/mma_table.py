@@ -26,9 +26,8 @@ PROFILES = ("about one", "wide", "subnormal", "special", "cancelling", "accumula
 def golden_products():
     """(form, golden words, inputs) of every float product that a golden file holds."""
     table = {form.name: form for form in forms.all_forms()}
-    for file in sorted((pathlib.Path(__file__).parent / "golden").glob("*.golden")):
-        header, results = golden_file.read(file)
-        print(f"{header['device']}, driver {header['driver']}, {file.name}\n")
+    for file, (header, results) in golden_file.load(pathlib.Path(__file__).parent / "golden").items():
+        print(f"{header['device']}, driver {header['driver']}, {file}\n")
         for name, (digest, packed) in results.items():
             form = table.get(name)
             if form and form.check[0] == "mma" and digest == forms.digest(form):

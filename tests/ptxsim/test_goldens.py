@@ -13,10 +13,10 @@ import mma_model
 import ptx_run
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
-FILES = sorted(FOLDER.glob("*.golden"))
+GOLDENS = golden_file.load(FOLDER)
 FORMS = {form.name: form for form in forms.all_forms()}
-GOLDENS = {file.name: golden_file.read(file) for file in FILES}
-CASES = [(file.name, name) for file in FILES for name in GOLDENS[file.name][1]]
+CASES = [(file, name) for file in GOLDENS for name in GOLDENS[file][1]]
+needs_golden = pytest.mark.skipif(not GOLDENS, reason="no golden file: nothing was recorded on a GPU")
 
 
 def golden(file, name):
@@ -27,7 +27,7 @@ def golden(file, name):
     return form, np.array(golden_file.unpack(form, packed), np.uint64)
 
 
-@pytest.mark.skipif(not FILES, reason="no golden file: nothing was recorded on a GPU")
+@needs_golden
 @ptx_run.needs_tool
 @pytest.mark.parametrize("file, name", CASES, ids=[f"{file}:{name}" for file, name in CASES])
 def test_form(file, name, tmp_path):
@@ -60,7 +60,7 @@ def test_mma_model(file, name):
     assert equal.all(), f"{(~equal).sum()} of {equal.size} differ"
 
 
-@pytest.mark.skipif(not FILES, reason="no golden file: nothing was recorded on a GPU")
+@needs_golden
 def test_enough_forms():
     for file, (header, results) in GOLDENS.items():
         assert len(results) >= 350, f"{file} holds {len(results)} forms"

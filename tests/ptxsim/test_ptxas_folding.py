@@ -3,14 +3,19 @@
 
 A result that ptxas left to the machine is counted and proves nothing.
 """
+import pathlib
+
 import numpy as np
 import pytest
 
 import compare
+import float_bits
 import folding
 import form_convert
+import form_draw
 import form_float
 import form_integer
+import golden_file
 import ptx_run
 
 PTXAS = folding.find_ptxas()
@@ -32,6 +37,18 @@ def folded(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope="module")
+def disputed(folded):
+    """{(form's name, result, index)} on which ptxas and a GPU do not agree: there the golden file decides."""
+    found = set()
+    for _, goldens in golden_file.load(pathlib.Path(__file__).parent / "golden").values():
+        for form in FORMS:
+            if form.name in goldens:
+                machine = np.array(golden_file.unpack(form, goldens[form.name][1]), np.uint64)
+                found |= {(form.name, *place) for place in mismatches(form, folded[form.name], machine)[0].tolist()}
+    return found
+
+
 def mismatches(form, known, got):
     """The places [(result, index)] where the simulator and ptxas do not agree."""
     expected = got.copy()
@@ -43,13 +60,14 @@ def mismatches(form, known, got):
 @needs_ptxas
 @ptx_run.needs_tool
 @pytest.mark.parametrize("group", range(len(GROUPS)), ids=[group[0].name for group in GROUPS])
-def test_folded_constants(group, folded, tmp_path):
+def test_folded_constants(group, folded, disputed, tmp_path):
     wrong = []
     for form in GROUPS[group]:
         if not folded[form.name]:
             continue
         got = ptx_run.execute(form, tmp_path)
-        found, expected = mismatches(form, folded[form.name], got)
+        known = {place: value for place, value in folded[form.name].items() if (form.name, *place) not in disputed}
+        found, expected = mismatches(form, known, got)
         if len(found):
             wrong.append(compare.describe(form, found, got, expected, form.inputs(), "ptxas"))
     assert not wrong, "\n".join(wrong)
@@ -61,6 +79,21 @@ def test_enough_is_folded(folded):
     cases, known = sum(folding.INPUTS * len(form.outs) for form in FORMS), sum(map(len, folded.values()))
     print(f"{len(whole)} of {len(FORMS)} forms computed whole by ptxas; {known} of {cases} results")
     assert len(whole) >= 60
+
+
+@needs_ptxas
+def test_ptxas_agrees_with_the_gpu(folded, disputed):
+    """Apart from payloads of NaN it does but once: cvt.rni.s32.f64 of -0.5000000000000001, where ptxas 13.0 folds to 0."""
+    table = {form.name: form for form in FORMS}
+    other = [place for place in disputed if not is_nan(table[place[0]], folded[place[0]][place[1:]])]
+    assert set(other) <= {("cvt.rni.s32.f64", 0, 26)}
+    assert len(disputed) <= 40
+
+
+def is_nan(form, value):
+    element, parts = float_bits.elements(form.outs[0])
+    return element in form_draw.FLOATS and any(
+        np.isnan(float_bits.decode(element, float_bits.part(element, value, part))) for part in range(parts))
 
 
 @needs_ptxas
