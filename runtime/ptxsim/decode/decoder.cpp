@@ -7,6 +7,7 @@
 #include "runtime/ptxsim/decode/memory_map.h"
 #include "runtime/ptxsim/decode/operands.h"
 #include "runtime/ptxsim/decode/registry.h"
+#include "runtime/ptxsim/exec/warp.h"
 
 #include <algorithm>
 #include <set>
