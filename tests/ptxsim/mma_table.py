@@ -9,16 +9,14 @@
 import argparse
 import itertools
 import pathlib
-import tempfile
 
 import numpy as np
 
-import float_bits
+import form_run
 import forms
 import golden_file
 import mma_bound
 import mma_model
-import ptx_run
 
 PROFILES = ("about one", "wide", "subnormal", "special", "cancelling", "accumulator", "large", "any bits")
 
@@ -49,8 +47,7 @@ def simulated():
     print("|---|---|---|" + "---|" * len(PROFILES))
     for form, golden, inputs in golden_products():
         for mode in ("exact", "sequential", "truncate"):
-            with tempfile.TemporaryDirectory() as folder:
-                got = ptx_run.execute(form, folder, "--mma", mode)
+            got = form_run.execute(form, mma=mode)
             equal = (got == golden).reshape(len(form.outs), -1, 32).transpose(1, 0, 2).reshape(-1, len(form.outs) * 32)
             name = form.name.replace("mma.sync.aligned.", "").replace(".row.col", "")
             print(f"| {name} | {mode} | {100 * equal.mean():.1f} % | " + " | ".join(f"{x:.0f}" for x in shares(equal)) + " |")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import compare
+import form_run
 import forms
 import golden_file
 import mma_bound
@@ -28,11 +29,11 @@ def golden(file, name):
 
 
 @needs_golden
-@ptx_run.needs_tool
+@ptx_run.needs_ptx_run
 @pytest.mark.parametrize("file, name", CASES, ids=[f"{file}:{name}" for file, name in CASES])
-def test_form(file, name, tmp_path):
+def test_form(file, name):
     form, expected = golden(file, name)
-    got = ptx_run.execute(form, tmp_path)
+    got = form_run.execute(form)
     inputs = form.inputs()
     found = compare.differences(form, got, expected, inputs)
     assert not len(found), compare.describe(form, found, got, expected, inputs)
@@ -40,20 +41,20 @@ def test_form(file, name, tmp_path):
 
 @pytest.mark.parametrize("mode", ["exact", "sequential", "truncate"])
 @pytest.mark.parametrize("file, name", [case for case in CASES if FORMS[case[1]].check[0] == "mma"])
-@ptx_run.needs_tool
-def test_mma_modes(file, name, mode, tmp_path):
+@ptx_run.needs_ptx_run
+def test_mma_modes(file, name, mode):
     """Every way of accumulating stays within the bound; so does the GPU, or the bound would prove nothing."""
     form, expected = golden(file, name)
     inputs = form.inputs()
     assert mma_bound.within(form, expected, inputs).all(), f"{name}: the GPU is outside the bound"
-    got = ptx_run.execute(form, tmp_path, "--mma", mode)
+    got = form_run.execute(form, mma=mode)
     found = compare.differences(form, got, expected, inputs)
     assert not len(found), compare.describe(form, found, got, expected, inputs)
 
 
 @pytest.mark.parametrize("file, name", [case for case in CASES if FORMS[case[1]].check[0] == "mma"])
 def test_mma_model(file, name):
-    """mma_model.hopper is the GPU, bit for bit (docs/ptxsim.md has the table of what each mode of the simulator reaches)."""
+    """mma_model.hopper is the GPU, bit for bit (README.md has the table of what each mode of the simulator reaches)."""
     form, expected = golden(file, name)
     target, got = mma_bound.result(form, expected), mma_model.hopper(form, form.inputs())
     equal = (got == target) & (np.signbit(got) == np.signbit(target)) | np.isnan(got) & np.isnan(target)
@@ -67,10 +68,10 @@ def test_enough_forms():
         assert not [name for name, reason in header["refused"].items() if reason.startswith("failed")]
 
 
-@ptx_run.needs_tool
+@ptx_run.needs_ptx_run
 @pytest.mark.parametrize("name", [name for name, form in FORMS.items() if not form.gpu])
-def test_form_without_golden(name, tmp_path):
-    ptx_run.execute(FORMS[name], tmp_path)
+def test_form_without_golden(name):
+    form_run.execute(FORMS[name])
 
 
 def test_golden_file_keeps_words(tmp_path):

@@ -15,6 +15,7 @@ import form_convert
 import form_draw
 import form_float
 import form_integer
+import form_run
 import golden_file
 import ptx_run
 
@@ -58,14 +59,14 @@ def mismatches(form, known, got):
 
 
 @needs_ptxas
-@ptx_run.needs_tool
+@ptx_run.needs_ptx_run
 @pytest.mark.parametrize("group", range(len(GROUPS)), ids=[group[0].name for group in GROUPS])
-def test_folded_constants(group, folded, disputed, tmp_path):
+def test_folded_constants(group, folded, disputed):
     wrong = []
     for form in GROUPS[group]:
         if not folded[form.name]:
             continue
-        got = ptx_run.execute(form, tmp_path)
+        got = form_run.execute(form)
         known = {place: value for place, value in folded[form.name].items() if (form.name, *place) not in disputed}
         found, expected = mismatches(form, known, got)
         if len(found):
