@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A stand-in for libcuda.so.1 that executes nothing: it exercises the recorder's ways around refusals, faults and
-// hangs. A kernel's output is a checksum of its PTX; environment variables name texts in the PTX that make it
-// misbehave.
+// A stand-in for libcuda.so.1 that executes nothing: it exercises the recorder's ways around refusals, faults, hangs.
+// A kernel's output is a checksum of its PTX; environment variables name texts in the PTX that make it misbehave.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
