@@ -12,6 +12,10 @@ constexpr int WarpSize = 32;
 
 DEVICE int laneIndex() { return threadIdx.x % WarpSize; }
 DEVICE int warpIndex() { return threadIdx.x / WarpSize; }
+/// What this thread takes at its n-th turn of a loop that Threads threads share. A loop up to a constant number of
+/// turns is unrolled as a whole; one up to a bound of this index has a remainder that no thread ever enters.
+template <int Threads> DEVICE unsigned indexAt(int turn) { return threadIdx.x + turn * Threads; }
+
 DEVICE unsigned sharedAddress(const void *pointer) { return static_cast<unsigned>(__cvta_generic_to_shared(pointer)); }
 
 /// Copies Bytes (4, 8 or 16) to shared memory; of the source only `valid` bytes are read, the others become zeros.

@@ -78,9 +78,11 @@ DEVICE void widenTile(__half (&wide)[2][Tile * Stride], const Stage &stage) {
 #pragma unroll
   for (int which = 0; which < 2; ++which)
 #pragma unroll
-    for (int i = threadIdx.x; i < Tile * Words; i += Threads)
+    for (int turn = 0; turn < Tile * Words / Threads; ++turn) {
+      const unsigned i = indexAt<Threads>(turn);
       widenWord(wide[which] + i / Words * Stride + i % Words * 8, stage.words[which][i],
                 stage.parameters[which][i / Words]);
+    }
 }
 
 /// Scores of the warp's tokens in base 2; c[0], c[1]: token lane / 4, heads lane % 4 * 2 and + 1; c[2], c[3]: token

@@ -8,6 +8,7 @@ constexpr int Bins = 256;
 
 extern "C" __global__ void histogram(const unsigned char *values, int count, unsigned *counters) {
   __shared__ unsigned bins[Bins];
+#pragma unroll 1
   for (int bin = threadIdx.x; bin < Bins; bin += blockDim.x)
     bins[bin] = 0;
   __syncthreads();
@@ -22,6 +23,7 @@ extern "C" __global__ void histogram(const unsigned char *values, int count, uns
   if (first < count % 4)
     atomicAdd(bins + values[count / 4 * 4 + first], 1u);
   __syncthreads();
+#pragma unroll 1
   for (int bin = threadIdx.x; bin < Bins; bin += blockDim.x)
     if (bins[bin] != 0)
       atomicAdd(counters + bin, bins[bin]);

@@ -18,7 +18,8 @@ DEVICE int validBytes(int columns, int column, int bytes) { return min(max((colu
 
 DEVICE void fetch(Stage &stage, const float *a, const float *x, int rows, int columns, int stride, int row0, int k0) {
 #pragma unroll
-  for (int i = threadIdx.x; i < TileM * TileK / 4; i += Threads) {
+  for (int turn = 0; turn < TileM * TileK / 4 / Threads; ++turn) {
+    const unsigned i = indexAt<Threads>(turn);
     const int row = row0 + i / (TileK / 4), column = k0 + i % (TileK / 4) * 4;
     const int valid = row < rows ? validBytes(columns, column, 16) : 0;
     const float *from = a + (valid ? static_cast<long long>(row) * stride + column : 0);

@@ -12,7 +12,8 @@ DEVICE void loadTile(T *tile, const T *matrix, int rows, int columns, int row0, 
   static_assert(Rows * PerRow % Threads == 0 && Stride % Chunk == 0);
   const bool aligned = columns % Chunk == 0;
 #pragma unroll
-  for (int i = threadIdx.x; i < Rows * PerRow; i += Threads) {
+  for (int turn = 0; turn < Rows * PerRow / Threads; ++turn) {
+    const unsigned i = indexAt<Threads>(turn);
     const int row = row0 + i / PerRow, column = column0 + i % PerRow * Chunk;
     T *to = tile + i / PerRow * Stride + i % PerRow * Chunk;
     const T *from = matrix + static_cast<long long>(row) * columns + column;
