@@ -36,6 +36,7 @@ LAYERS = (
     Layer("runtime/device/cpu/", FLOOR + ABI[:1] + ("runtime/device/device.h", "runtime/jit/"), (), RUNTIME),
     Layer("runtime/device/ref/", FLOOR + ABI[:1] + ("runtime/device/device.h", "runtime/reference/"), (), RUNTIME),
     Layer("runtime/cache/", FLOOR + ABI[:1] + ("runtime/device/",), (), RUNTIME),
+    Layer("runtime/ptxsim/", FLOOR, (), RUNTIME),
     Layer("runtime/capi/", FLOOR + ("runtime/", PUBLIC), (), RUNTIME),
     Layer("dialect/", FLOOR, ("mlir/", "llvm/"), "the dialect stands on runtime/format alone"),
     Layer("dialect/tile/", FLOOR, ("mlir/", "llvm/"), "the tile level must build without the upper ops"),

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The table of instructions. A line of it names forms of one instruction by a pattern, says what its operands are, and
+// which handler executes it:
+//
+//     table.add("add[.rn|.rz|.rm|.rp][.ftz][.sat].f32", "f32 = f32 f32", OpClass::Fp32, chooseAddF32);
+//
+// In a pattern [.a|.b] is optional, {.a|.b} is a choice that must be made, everything else is literal; order matters, as
+// in the ISA. The pattern is expanded into every concrete name when the table is made, so that decoding is one look-up and
+// a name that is not in the table is an error.
+//
+// Operands: results = sources, separated by blanks. Each is TYPE, of Type's names in lower case (pred b16 b32 b64 u8 ..
+// f16 f16x2 bf16 bf16x2 f32 f64), then
+//     xN     a vector of N registers {a, b, ..}; the handler sees N slots
+//     *      the register may be wider than the type (ld, st, cvt)
+//     ?      may be missing (sources: at the end only; the handler compares op.sourceCount)
+//     |TYPE  a second result behind a bar, p|q, which may be missing; then its slot is a sink
+// or  addr   [base + offset]: one slot of op.addressBytes bytes a lane, and op.offset
+//     imm    an integer constant: op.immediate, no slot
+//     sym    the address of a variable, as a constant of 64 bits
+// Several forms may have one name and different operands (mov of a register or of a vector): the first that fits is taken.
+// A sink "_" as a result is a slot that nobody reads. An immediate where a register is allowed becomes a constant of the
+// operand's type: 0f3F800000 and 1.0 become f16, f32 or f64 as asked.
+#pragma once
+
+#include "runtime/ptxsim/decode/program.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace kvq::ptxsim {
+
+enum class OperandKind : uint8_t { Value, Address, Immediate, Symbol };
+struct OperandSpec {
+  OperandKind kind = OperandKind::Value;
+  Type type = Type::None;
+  int vector = 1;
+  bool wide = false, optional = false;
+  Type second = Type::None; // p|q
+};
+
+// One concrete name: which alternative each group of the pattern took, in order; -1: the optional group is absent.
+class Form {
+public:
+  std::string name;
+  std::vector<int> choice;
+  std::vector<OperandSpec> results, sources;
+  OpClass opClass = OpClass::Alu;
+  Flow flow = Flow::None;
+  Space space = Space::Generic;
+  Handler handler = nullptr;
+  int member = -1;
+  int tag = 0; // for whoever reads the form, as an enumeration of theirs
+  bool propagates = false;
+  bool ordersBlocks = false; // global atomics, fences, volatile: blocks must run one after the other
+  bool has(const char *modifier) const; // one of the name's modifiers
+};
+
+using Choose = std::function<Handler(const Form &)>;
+
+class Table {
+public:
+  // The handler may be null for Flow::Branch and its like. Returns the forms that were added, for further settings.
+  struct Added {
+    std::vector<Form *> forms;
+    Added &flow(Flow flow, int member = -1); // Collective, WarpSync: member is the index of the source with the mask
+    Added &space(Space space);
+    Added &tag(int tag);
+    Added &propagates();
+    Added &ordersBlocks();
+  };
+  Added add(const char *pattern, const char *operands, OpClass opClass, Handler handler);
+  Added add(const char *pattern, const char *operands, OpClass opClass, const Choose &choose);
+  // The forms of this name, in the order of their addition; empty: not implemented.
+  const std::vector<std::unique_ptr<Form>> &find(const std::string &name) const;
+  std::vector<const Form *> formsOf(const std::string &opcode) const; // for error messages and for listing what is there
+  size_t size() const { return forms_.size(); } // names
+
+private:
+  std::unordered_map<std::string, std::vector<std::unique_ptr<Form>>> forms_;
+};
+
+// All instructions; made once.
+const Table &instructions();
+
+// One function for each subject, in isa/.
+void addInteger(Table &);   // isa/integer.cpp: add sub mul mad mul24 div rem abs neg min max sad addc subc ...
+void addLogic(Table &);     // and or xor not cnot lop3 shl shr shf prmt bfi bfe bfind brev clz popc dp4a dp2a szext bmsk
+void addFloat(Table &);     // f32 and f64 arithmetic, div rcp sqrt, testp copysign
+void addApproximate(Table &); // ex2 lg2 rsqrt sin cos tanh rcp.approx div.approx/full sqrt.approx
+void addHalf(Table &);      // f16 f16x2 bf16 bf16x2
+void addConvert(Table &);   // cvt, cvt.pack
+void addCompare(Table &);   // setp set selp slct, of every type; predicate logic
+void addMove(Table &);      // mov of every kind, vectors packed and taken apart, cvta, isspacep, activemask
+void addMemory(Table &);    // ld st ldu prefetch discard membar fence, mbarrier
+void addAtomic(Table &);    // atom red
+void addAsyncCopy(Table &); // cp.async
+void addMatrixLoad(Table &); // ldmatrix stmatrix
+void addMatrix(Table &);    // mma
+void addWarp(Table &);      // shfl vote match redux elect movmatrix
+void addControl(Table &);   // bra brx ret exit trap bar barrier bar.warp nanosleep
+
+} // namespace kvq::ptxsim
