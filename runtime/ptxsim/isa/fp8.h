@@ -35,7 +35,7 @@ struct E2m1 {
   static constexpr uint32_t nan = 0x7;
 };
 
-template <typename Small> inline uint32_t toSmall(float value) {
+template <typename Small> KVQ_INLINE uint32_t toSmall(float value) {
   constexpr int dropped = 23 - Small::mantissa;
   const uint32_t largest = std::bit_cast<uint32_t>(Small::largest);
   const uint32_t bits = bitsOf(value), magnitude = bits & 0x7fffffff;
@@ -51,7 +51,7 @@ template <typename Small> inline uint32_t toSmall(float value) {
   return magnitude > 0x7f800000 ? Small::nan : result | sign;
 }
 
-template <typename Small> inline float fromSmall(uint32_t small) {
+template <typename Small> KVQ_INLINE float fromSmall(uint32_t small) {
   constexpr int width = Small::exponent + Small::mantissa;
   const uint32_t magnitude = small & ((1u << width) - 1), sign = (small >> width & 1) << 31;
   constexpr float scale = std::bit_cast<float>(uint32_t(127 + 127 - Small::bias) << 23);

@@ -12,25 +12,27 @@ namespace {
 
 // Each operation in float or double, so that one more rounding gives the result of rounding once.
 struct Fp16 {
-  static float widen(uint16_t a) { return halfToFloat(a); }
-  static uint16_t narrow(float a) { return floatToHalf(a); }
+  KVQ_INLINE static float widen(uint16_t a) { return halfToFloat(a); }
+  KVQ_INLINE static uint16_t narrow(float a) { return floatToHalf(a); }
   // 24 bits are 2 * 11 + 2, which is enough for a sum (Figueroa, 1995); a product has 22.
-  static float add(float a, float b) { return a + b; }
-  static float multiply(float a, float b) { return a * b; }
-  static float fma(float a, float b, float c) { return addToOdd(a * b, c); }
+  KVQ_INLINE static float add(float a, float b) { return a + b; }
+  KVQ_INLINE static float multiply(float a, float b) { return a * b; }
+  KVQ_INLINE static float fma(float a, float b, float c) { return addToOdd(a * b, c); }
 };
 struct Bf16 {
-  static float widen(uint16_t a) { return bfloatToFloat(a); }
-  static uint16_t narrow(float a) { return floatToBfloat(a); }
-  static float add(float a, float b) { return a + b; }
+  KVQ_INLINE static float widen(uint16_t a) { return bfloatToFloat(a); }
+  KVQ_INLINE static uint16_t narrow(float a) { return floatToBfloat(a); }
+  KVQ_INLINE static float add(float a, float b) { return a + b; }
   // A product may lie below what a float holds exactly.
-  static float multiply(float a, float b) { return doubleToOdd(double(a) * double(b)); }
-  static float fma(float a, float b, float c) { return doubleToOdd(addToOdd(double(a) * double(b), double(c))); }
+  KVQ_INLINE static float multiply(float a, float b) { return doubleToOdd(double(a) * double(b)); }
+  KVQ_INLINE static float fma(float a, float b, float c) {
+    return doubleToOdd(addToOdd(double(a) * double(b), double(c)));
+  }
 };
 
 // Bits of how: ftz, sat, relu.
-template <typename N, int how> float input(uint16_t a) { return N::widen((how & 1) ? flushHalf(a) : a); }
-template <typename N, int how> uint16_t finish(float value) {
+template <typename N, int how> KVQ_INLINE float input(uint16_t a) { return N::widen((how & 1) ? flushHalf(a) : a); }
+template <typename N, int how> KVQ_INLINE uint16_t finish(float value) {
   if constexpr ((how & 2) != 0) {
     const float low = value > 0 ? value : 0.0f; // +0 for NaN
     value = low < 1 ? low : 1.0f;
@@ -41,24 +43,28 @@ template <typename N, int how> uint16_t finish(float value) {
   return (how & 1) ? flushHalf(result) : result;
 }
 
-template <typename N, int how> uint16_t sum(uint16_t a, uint16_t b) {
+template <typename N, int how> KVQ_INLINE uint16_t sum(uint16_t a, uint16_t b) {
   return finish<N, how>(N::add(input<N, how>(a), input<N, how>(b)));
 }
-template <typename N, int how> uint16_t subtract(uint16_t a, uint16_t b) {
+template <typename N, int how> KVQ_INLINE uint16_t subtract(uint16_t a, uint16_t b) {
   return finish<N, how>(N::add(input<N, how>(a), -input<N, how>(b)));
 }
-template <typename N, int how> uint16_t multiply(uint16_t a, uint16_t b) {
+template <typename N, int how> KVQ_INLINE uint16_t multiply(uint16_t a, uint16_t b) {
   return finish<N, how>(N::multiply(input<N, how>(a), input<N, how>(b)));
 }
-template <typename N, int how> uint16_t fma(uint16_t a, uint16_t b, uint16_t c) {
+template <typename N, int how> KVQ_INLINE uint16_t fma(uint16_t a, uint16_t b, uint16_t c) {
   return finish<N, how>(N::fma(input<N, how>(a), input<N, how>(b), input<N, how>(c)));
 }
 
-template <typename N, int how> uint16_t absolute(uint16_t a) { return ((how & 1) ? flushHalf(a) : a) & 0x7fff; }
-template <typename N, int how> uint16_t negate(uint16_t a) { return ((how & 1) ? flushHalf(a) : a) ^ 0x8000; }
+template <typename N, int how> KVQ_INLINE uint16_t absolute(uint16_t a) {
+  return ((how & 1) ? flushHalf(a) : a) & 0x7fff;
+}
+template <typename N, int how> KVQ_INLINE uint16_t negate(uint16_t a) {
+  return ((how & 1) ? flushHalf(a) : a) ^ 0x8000;
+}
 
 // As min and max of f32. Bits of how: ftz, NaN, xorsign.abs, max.
-template <typename N, int how> uint16_t extremum(uint16_t a, uint16_t b) {
+template <typename N, int how> KVQ_INLINE uint16_t extremum(uint16_t a, uint16_t b) {
   constexpr bool isMax = how & 8, signs = how & 4, strict = how & 2;
   const uint32_t x = (how & 1) ? flushHalf(a) : a, y = (how & 1) ? flushHalf(b) : b;
   const uint32_t u = signs ? x & 0x7fff : x, v = signs ? y & 0x7fff : y, sign = signs ? (x ^ y) & 0x8000 : 0;
@@ -72,34 +78,34 @@ template <typename N, int how> uint16_t extremum(uint16_t a, uint16_t b) {
 }
 
 // In both halves of a register.
-template <auto function> uint32_t two(uint32_t a) {
+template <auto function> KVQ_INLINE uint32_t inTwo(uint32_t a) {
   return function(uint16_t(a)) | uint32_t(function(uint16_t(a >> 16))) << 16;
 }
-template <auto function> uint32_t two(uint32_t a, uint32_t b) {
+template <auto function> KVQ_INLINE uint32_t inTwo2(uint32_t a, uint32_t b) {
   return function(uint16_t(a), uint16_t(b)) | uint32_t(function(uint16_t(a >> 16), uint16_t(b >> 16))) << 16;
 }
-template <auto function> uint32_t two(uint32_t a, uint32_t b, uint32_t c) {
+template <auto function> KVQ_INLINE uint32_t inTwo3(uint32_t a, uint32_t b, uint32_t c) {
   return function(uint16_t(a), uint16_t(b), uint16_t(c)) |
          uint32_t(function(uint16_t(a >> 16), uint16_t(b >> 16), uint16_t(c >> 16))) << 16;
 }
 
 template <auto function, bool packed> constexpr Handler one() {
   if constexpr (packed)
-    return unary<uint32_t, uint32_t, [](uint32_t a) { return two<function>(a); }>;
+    return unary<uint32_t, uint32_t, inTwo<function>>;
   else
     return unary<uint16_t, uint16_t, function>;
 }
 template <auto function, bool packed> constexpr Handler pair() {
   using U = uint32_t;
   if constexpr (packed)
-    return binary<U, U, U, [](U a, U b) { return two<function>(a, b); }>;
+    return binary<U, U, U, inTwo2<function>>;
   else
     return binary<uint16_t, uint16_t, uint16_t, function>;
 }
 template <auto function, bool packed> constexpr Handler triple() {
   using U = uint32_t;
   if constexpr (packed)
-    return ternary<U, U, U, U, [](U a, U b, U c) { return two<function>(a, b, c); }>;
+    return ternary<U, U, U, U, inTwo3<function>>;
   else
     return ternary<uint16_t, uint16_t, uint16_t, uint16_t, function>;
 }

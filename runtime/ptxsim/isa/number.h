@@ -27,7 +27,7 @@ constexpr const char *nameOf(NumberType type) {
 inline constexpr int kRna = 4; // to nearest, ties away from zero: a Rounding of cvt.rna.tf32 only
 
 // To an integral value; the sign of zero stays. Adding 2^52 rounds to nearest and even.
-template <int rounding, typename F> inline F integralPart(F value) {
+template <int rounding, typename F> KVQ_INLINE F integralPart(F value) {
   constexpr F large = sizeof(F) == 8 ? F(0x1p52) : F(0x1p23);
   const F magnitude = value < 0 ? -value : value;
   const F near = magnitude < large ? magnitude + large - large : magnitude;
