@@ -7,6 +7,7 @@
 #include "runtime/ptxsim/decode/memory_map.h"
 #include "runtime/ptxsim/decode/operands.h"
 #include "runtime/ptxsim/decode/registry.h"
+#include "runtime/ptxsim/exec/warp.h"
 
 #include <algorithm>
 #include <set>
@@ -111,6 +112,8 @@ private:
     op.offset = decoded.offset;
     op.immediate = decoded.immediate;
     op.addressBytes = uint8_t(decoded.addressBytes);
+    op.secondOffset = decoded.secondOffset;
+    op.secondAddressBytes = uint8_t(decoded.secondAddressBytes);
     op.width = uint8_t(decoded.width);
     op.vector = uint8_t(decoded.vector);
     setSlots(op, decoded.results, decoded.sources);

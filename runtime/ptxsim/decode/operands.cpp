@@ -210,13 +210,14 @@ std::string OperandDecoder::matchAddress(int instance, const Operand &operand, D
   if (operand.kind != Operand::Kind::Address)
     return "must be an address in brackets";
   const Operand &base = operand.elements[0];
-  out.offset = operand.offset;
+  const bool second = out.addresses++ > 0;
+  (second ? out.secondOffset : out.offset) = operand.offset;
   switch (base.kind) {
   case Operand::Kind::Register: {
     const int bytes = bytesOf(typeOf(instance, base.index));
     if (typeOf(instance, base.index) == Type::Pred || bytes < 4)
       return "has a base that is not a register of 32 or 64 bits";
-    out.addressBytes = bytes;
+    (second ? out.secondAddressBytes : out.addressBytes) = bytes;
     out.sources.push_back(slotOf(instance, base.index));
     return "";
   }

@@ -13,9 +13,10 @@ namespace kvq::ptxsim {
 struct DecodedOperands {
   std::vector<Slot> results, sources;
   std::vector<std::pair<Slot, Slot>> inverted; // predicates that are used as !p: from, to
-  int64_t offset = 0;
+  int addresses = 0; // operands in brackets
+  int64_t offset = 0, secondOffset = 0;
   uint64_t immediate = 0;
-  int addressBytes = 8;
+  int addressBytes = 8, secondAddressBytes = 8;
   int width = 0;  // bytes of the register of the first value that may be wide
   int vector = 1; // registers of the vector operand
   bool readsClock = false;

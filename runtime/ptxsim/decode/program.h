@@ -54,12 +54,14 @@ struct Op {
   uint8_t width = 0;       // bytes of an access or of an element, where the handler wants it
   uint8_t vector = 1;      // registers of a vector operand
   uint8_t addressBytes = 8; // of the base register
+  uint8_t secondAddressBytes = 8; // of a second address, as cp.async has
   Slot guard;
   int32_t line = 0;
   uint32_t target = 0;     // Branch: operation
   uint32_t reconverge = 0; // Branch, BranchTable: immediate post-dominator; operations.size(): the end
   int member = -1;         // Collective, WarpSync: index of the source with the member mask; -1: all lanes (.aligned)
   int64_t offset = 0;      // of an address, in bytes
+  int64_t secondOffset = 0;
   uint64_t immediate = 0;  // the `imm` operand of a form
   const Form *form = nullptr;
   const std::vector<uint32_t> *targets = nullptr;

@@ -10,6 +10,7 @@
 #include <map>
 #include <numeric>
 #include <thread>
+#include <tuple>
 
 namespace kvq::ptxsim {
 
@@ -86,7 +87,7 @@ void collectFindings(const std::vector<std::unique_ptr<BlockRun>> &runs, int mos
       report.findings.push_back(finding);
   }
   // What several workers saw at one line counts once, as the one of the first block.
-  std::stable_sort(report.findings.begin(), report.findings.end(), [](const Finding &a, const Finding &b) {
+  std::sort(report.findings.begin(), report.findings.end(), [](const Finding &a, const Finding &b) {
     return std::tie(a.line, a.check, a.blockNumber) < std::tie(b.line, b.check, b.blockNumber);
   });
   const auto last = std::unique(report.findings.begin(), report.findings.end(), [](const Finding &a, const Finding &b) {
@@ -115,14 +116,15 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   const uint64_t blocks = launch.grid.count();
   // Blocks that talk to each other run one after the other: the order of their atomics would not be the same again.
   const int workers = kernel->blocksIndependent ? int(std::min<uint64_t>(blocks, std::clamp(options.threads, 1, 64))) : 1;
-  GlobalRaces races(memory, options, workers);
+  GlobalRaces races(options, workers);
   state.races = &races;
 
   const std::vector<uint64_t> order = blockOrder(blocks, options.seed);
   std::vector<std::unique_ptr<BlockRun>> runs;
   for (int i = 0; i < workers; ++i)
     runs.push_back(std::make_unique<BlockRun>(state));
-  std::vector<BlockEnd> ends(size_t(workers));
+  std::vector<BlockEnd> ends;
+  ends.resize(size_t(workers));
   std::atomic<uint64_t> next{0}, budget{options.limit};
   std::atomic<bool> stop{false};
   auto work = [&](int worker) {
@@ -153,7 +155,10 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   }
   collectFindings(runs, options.maxFindings, report);
   collectLines(*kernel, runs, report);
-  races.count(report.counters);
+  std::vector<const TouchedBytes *> touched;
+  for (const auto &run : runs)
+    touched.push_back(&run->worker().touched);
+  std::tie(report.counters.uniqueGlobalBytesRead, report.counters.uniqueGlobalBytesWritten) = TouchedBytes::count(touched);
   return report;
 }
 

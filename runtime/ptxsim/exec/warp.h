@@ -6,6 +6,7 @@
 #include "runtime/ptxsim/decode/program.h"
 #include "runtime/ptxsim/exec/random.h"
 #include "runtime/ptxsim/memory/global_memory.h"
+#include "runtime/ptxsim/memory/touched_bytes.h"
 
 #include <bit>
 #include <memory>
@@ -19,6 +20,7 @@ struct WarpAsync;    // memory/async_copy.h: the copies of a warp that are in fl
 class SharedMemory;  // memory/shared_memory.h
 class LocalMemory;   // memory/local_memory.h
 class GlobalRaces;   // memory/global_races.h
+struct BlockClock;   // likewise
 
 inline constexpr int kLanes = 32;
 inline constexpr uint32_t kFull = ~0u;
@@ -45,6 +47,7 @@ struct Block {
   uint64_t number = 0; // x + grid.x * (y + grid.y * z)
   std::vector<Warp> warps;
   SharedMemory *shared = nullptr;
+  std::shared_ptr<BlockClock> clock; // GlobalRaces makes and renews it by `number`
 };
 
 // What the workers of a launch have in common; constant while it runs, except for the memory itself.
@@ -66,6 +69,7 @@ struct Worker {
   std::vector<uint64_t> warpExecutions, threadExecutions; // by operation
   std::vector<Finding> findings;
   uint64_t findingsTotal = 0;
+  TouchedBytes touched; // TouchedBytes::count() of all workers gives the unique bytes of a launch
   bool check(Check check) const { return launch->options.has(check); }
 };
 

@@ -28,6 +28,7 @@ void WarpRun::prepare(const LaunchState &launch, Worker &worker, Block &block, W
 
 void WarpRun::start() {
   warp_->alive = warp_->existing;
+  warp_->carry = 0;
   executed_ = 0;
   splits_.assign(1, {0, warp_->existing, -1, Split::State::Ready, 0, 0});
   joins_.clear();

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sectors of global memory and bank conflicts of shared memory.
+#include "runtime/ptxsim/memory/access.h"
+
+namespace kvq::ptxsim {
+
+uint32_t sectorsOf(const Addresses &addresses, uint32_t mask, uint32_t bytes) {
+  // Addresses mostly ascend: then a sector is new where it differs from the last one.
+  uint64_t last = ~uint64_t(0);
+  uint32_t count = 0;
+  bool ascends = true;
+  for (uint32_t rest = mask; rest; rest &= rest - 1) {
+    const uint64_t address = addresses[std::countr_zero(rest)];
+    const uint64_t begin = address >> 5, end = (address + bytes - 1) >> 5;
+    ascends &= last == ~uint64_t(0) || begin >= last;
+    count += uint32_t(end - begin) + (begin != last);
+    last = end;
+  }
+  if (ascends)
+    return count;
+  uint64_t places[128]; // at most 64 of them are taken
+  std::fill(std::begin(places), std::end(places), ~uint64_t(0));
+  count = 0;
+  for (uint32_t rest = mask; rest; rest &= rest - 1) {
+    const uint64_t address = addresses[std::countr_zero(rest)];
+    for (uint64_t sector = address >> 5; sector <= (address + bytes - 1) >> 5; ++sector) {
+      uint32_t at = uint32_t(sector * 0x9e3779b97f4a7c15 >> 57);
+      while (places[at] != sector && places[at] != ~uint64_t(0))
+        at = (at + 1) & 127;
+      count += places[at] != sector;
+      places[at] = sector;
+    }
+  }
+  return count;
+}
+
+namespace {
+
+// Passes for the given lanes, each of which touches `words` words from offsets[lane] on: the most different words that one
+// bank has to give.
+uint32_t passesOf(const uint32_t *offsets, uint32_t mask, uint32_t words) {
+  uint32_t banks = 0, clashes = 0;
+  for (uint32_t rest = mask; rest; rest &= rest - 1)
+    for (uint32_t i = 0; i < words; ++i) {
+      const uint32_t bank = 1u << (((offsets[std::countr_zero(rest)] >> 2) + i) & 31);
+      clashes |= banks & bank;
+      banks |= bank;
+    }
+  if (!clashes)
+    return 1;
+  uint32_t seen[32][32];
+  uint32_t counts[32] = {};
+  uint32_t most = 1;
+  for (uint32_t rest = mask; rest; rest &= rest - 1)
+    for (uint32_t i = 0; i < words; ++i) {
+      const uint32_t word = (offsets[std::countr_zero(rest)] >> 2) + i, bank = word & 31;
+      uint32_t &count = counts[bank];
+      uint32_t at = 0;
+      while (at < count && seen[bank][at] != word)
+        ++at;
+      if (at < count)
+        continue;
+      seen[bank][count++] = word;
+      most = std::max(most, count);
+    }
+  return most;
+}
+
+} // namespace
+
+Wavefronts wavefrontsOf(const uint32_t *offsets, uint32_t mask, uint32_t bytes) {
+  const uint32_t words = std::max(1u, bytes / 4);
+  const uint32_t lanes = kLanes / words;
+  Wavefronts result;
+  for (uint32_t begin = 0; begin < kLanes; begin += lanes) {
+    const uint32_t part = mask & (lanes == kLanes ? kFull : ((1u << lanes) - 1) << begin);
+    if (!part)
+      continue;
+    result.needed += passesOf(offsets, part, words);
+    ++result.least;
+  }
+  return result;
+}
+
+} // namespace kvq::ptxsim
