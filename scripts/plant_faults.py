@@ -84,13 +84,15 @@ def check(fault, tree, runner):
     return None if state == "failed" else f"with the fault, {fault.test} {state}"
 
 
-def states(report, name_of):
-    """State of each test in a JUnit report. An 'error' is a test that never came to its assertions."""
+def states(report, name_of, failure=""):
+    """State of each test in a JUnit report. An 'error' is a test that never came to its assertions; so is a failure
+    whose message does not begin with `failure`."""
     found = {}
     for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
         skipped = case.find("skipped") is not None or case.get("status") == "notrun"
-        state = ("failed" if case.find("failure") is not None else "had an error" if case.find("error") is not None
-                 else "was skipped" if skipped else "passed")
+        failed = case.find("failure")
+        state = ("failed" if failed is not None and failed.get("message", "").startswith(failure) else "had an error"
+                 if failed is not None or case.find("error") is not None else "was skipped" if skipped else "passed")
         found[name_of(case.get("classname", ""), case.get("name", ""))] = state
     return found
 
@@ -110,7 +112,7 @@ def of_tests(found, tests):
     return result
 
 
-def launch(command, report, tests, name_of, environment):
+def launch(command, report, tests, name_of, environment, failure=""):
     report.unlink(missing_ok=True)
     seconds = TEST_SECONDS * len(tests)
     try:
@@ -119,7 +121,7 @@ def launch(command, report, tests, name_of, environment):
     except subprocess.TimeoutExpired:
         return dict.fromkeys(tests, f"ran longer than {seconds} s")
     if report.exists():
-        return of_tests(states(report, name_of), tests)
+        return of_tests(states(report, name_of, failure), tests)
     # A report is written at the end: of a process that a fault brought down there is none.
     return dict.fromkeys(tests, "failed" if result.returncode < 0 else f"wrote no report: {result.stderr[-300:]}")
 
@@ -175,6 +177,7 @@ class Pytest:
     """The Python package of the copy over the native module of build/release, on the reference device."""
 
     copy = None
+    failure = ""
     # A file that a fault changed may keep its time and size, by which Python would take its old bytecode. The module
     # looks for libkvq.so beside the tree that it was built in, where the copy has none.
     environment = {"KVQ_TEST_DEVICE": "ref", "PYTHONPATH": str(TREE / "python"), "PYTHONDONTWRITEBYTECODE": "1",
@@ -206,13 +209,14 @@ class Pytest:
             command.append("-x")
         command += self.named(tests) or tests
         return launch(command, report, tests, lambda module, name: f"{module.replace('.', '/')}.py::{name}",
-                      self.environment)
+                      self.environment, self.failure)
 
 
 class Kernels(Pytest):
-    """The same with kernels that the copy's compiler generates."""
+    """The same with kernels that the copy's compiler generates. One that it refuses shows no wrong result."""
 
     copy = COMPILER
+    failure = "AssertionError"
     environment = {**Pytest.environment, "KVQ_COMPILER": str(COMPILER.folder / "lib" / "libkvq-compiler.so")}
 
     def __init__(self, jobs):

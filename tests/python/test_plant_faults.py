@@ -95,6 +95,8 @@ def test_states_of_both_kinds_of_report(script, tmp_path):
         '<testcase classname="A" name="off" status="notrun"/></testsuite></testsuites>', encoding="utf-8")
     assert script.states(report, lambda suite, name: f"{suite}.{name}") == {
         "A.passes": "passed", "A.fails": "failed", "A.breaks": "had an error", "A.off": "was skipped"}
+    assert script.states(report, lambda suite, name: name, "no")["fails"] == "failed"
+    assert script.states(report, lambda suite, name: name, "AssertionError")["fails"] == "had an error"
 
 
 def test_a_star_stands_for_cases_of_which_one_must_fail(script):
