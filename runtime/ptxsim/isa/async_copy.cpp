@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // cp.async without bulk (PTX ISA, "Data Movement and Conversion Instructions: cp.async").
-#include "runtime/ptxsim/isa/ordering.h"
 #include "runtime/ptxsim/memory/async_copy.h"
+#include "runtime/ptxsim/isa/ordering.h"
 #include "runtime/ptxsim/memory/mbarrier.h"
 
 #include <algorithm>
@@ -24,7 +24,8 @@ void restrict(Addresses &to, const Addresses &from, uint32_t mask) {
 void readSource(Warp &warp, const Op &op, uint32_t lanes, const Addresses &sources, uint32_t size, AsyncCopy &copy) {
   const uint32_t crooked = lanesWhere(lanes, [&](int lane) { return sources[lane] & (copy.bytes - 1); });
   if (size != copy.bytes && crooked)
-    report(warp, op, Check::Align, crooked, "the source of a cp.async is not a multiple of " + std::to_string(copy.bytes),
+    report(warp, op, Check::Align, crooked,
+           "the source of a cp.async is not a multiple of " + std::to_string(copy.bytes),
            {"global", sources[std::countr_zero(crooked)], ""});
   // An odd size is read in pieces, as the checks know powers of two.
   uint32_t good = lanes;
@@ -87,8 +88,8 @@ void copyWithSize(Warp &warp, const Op &op, uint32_t mask) {
   const uint32_t tooMany = lanesWhere(mask, [&](int lane) { return sizes[lane] > op.immediate; });
   if (tooMany)
     report(warp, op, Check::Bounds, tooMany,
-           "the src-size " + std::to_string(sizes[std::countr_zero(tooMany)]) + " of a cp.async is more than its cp-size " +
-               std::to_string(op.immediate));
+           "the src-size " + std::to_string(sizes[std::countr_zero(tooMany)]) +
+               " of a cp.async is more than its cp-size " + std::to_string(op.immediate));
   for (uint32_t &size : sizes)
     size = std::min(size, uint32_t(op.immediate));
   issueCopy(warp, op, mask, sizes);

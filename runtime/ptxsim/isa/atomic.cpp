@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// atom and red (PTX ISA, "Parallel Synchronization and Communication Instructions: atom, red"). The lanes of a warp take
-// their turns in order, or in a seeded order; so do the blocks of a kernel with atomics on global memory.
+// atom and red (PTX ISA, "Parallel Synchronization and Communication Instructions: atom, red"). The lanes of a warp
+// take their turns in order, or in a seeded order; so do the blocks of a kernel with atomics on global memory.
 #include "runtime/ptxsim/isa/half.h"
 #include "runtime/ptxsim/isa/ordering.h"
 #include "runtime/ptxsim/memory/address.h"
@@ -150,8 +150,8 @@ void add(Table &table, const std::string &where, const std::string &operation, c
   const std::string rest = where + "." + operation + vector + "." + type;
   const std::string scope = "[.cta|.cluster|.gpu|.sys]";
   markStrong(table
-                 .add(("atom[.relaxed|.acquire|.release|.acq_rel]" + scope + rest).c_str(), (registers + sources).c_str(),
-                      OpClass::Atomic, atomic<space, T, V, Operation, true>)
+                 .add(("atom[.relaxed|.acquire|.release|.acq_rel]" + scope + rest).c_str(),
+                      (registers + sources).c_str(), OpClass::Atomic, atomic<space, T, V, Operation, true>)
                  .space(space));
   if (!swaps && operation != "exch")
     markStrong(table

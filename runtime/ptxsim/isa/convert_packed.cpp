@@ -39,16 +39,25 @@ template <NumberType type> void addHalves(Table &table) {
 }
 
 template <int rounding, bool relu, bool satfinite> uint32_t toTf32(float value) {
-  return uint32_t(encodeFloat(NumberType::TF32, rectified<relu>(value), rounding, satfinite));
+  return uint32_t(encodeFloat(NumberType::TF32, rectified<relu>(value), rounding, satfinite)) & 0xffffe000;
+}
+// .rna is older and made of integer operations, NaN included (as an H200 does).
+template <bool satfinite> uint32_t toTf32Away(float value) {
+  const uint32_t bits = bitsOf(value), special = (bits & 0x7f800000) == 0x7f800000;
+  const uint32_t result = (bits + (special ? 0 : 0x1000)) & 0xffffe000;
+  return satfinite && (result & 0x7f800000) == 0x7f800000 ? result - 0x2000 : result;
 }
 
 void addTf32(Table &table) {
-  table.add("cvt{.rn|.rz|.rna}[.relu][.satfinite].tf32.f32", "b32 = f32", OpClass::Convert, [](const Form &form) {
-    const int how = form.choice[0] | (form.choice[1] >= 0) << 2 | (form.choice[2] >= 0) << 3;
-    return pick<16>(how, []<int h>() -> Handler {
-      constexpr int rounding = (h & 3) == 2 ? kRna : (h & 3) == 1 ? Rz : Rn;
-      return unaryEach<uint32_t, float, toTf32<rounding, (h & 4) != 0, (h & 8) != 0>>;
+  table.add("cvt{.rn|.rz}[.relu][.satfinite].tf32.f32", "b32 = f32", OpClass::Convert, [](const Form &form) {
+    const int how = form.choice[0] | (form.choice[1] >= 0) << 1 | (form.choice[2] >= 0) << 2;
+    return pick<8>(how, []<int h>() -> Handler {
+      return unaryEach<uint32_t, float, toTf32<(h & 1) ? Rz : Rn, (h & 2) != 0, (h & 4) != 0>>;
     });
+  });
+  table.add("cvt.rna[.satfinite].tf32.f32", "b32 = f32", OpClass::Convert, [](const Form &form) {
+    return pickBool(form.choice[0] >= 0,
+                    []<bool satfinite>() { return Handler(unary<uint32_t, float, toTf32Away<satfinite>>); });
   });
 }
 

@@ -36,11 +36,17 @@ template <typename T> constexpr T lowBits(uint32_t count) {
   return count < kBits<T> ? T((T(1) << count) - 1) : T(~T(0));
 }
 
+// The ISA lets position and length be 0 to 255. Beyond, 32-bit instructions take the low eight bits and 64-bit ones,
+// which ptxas makes of shifts, all of them.
+template <typename T> constexpr void narrowField(uint32_t &position, uint32_t &length) {
+  if constexpr (sizeof(T) == 4)
+    position &= 0xff, length &= 0xff;
+}
+
 // bfe fills with the sign bit of the field where it is longer than what is left of the source: the last bit there.
 template <typename T> constexpr T extractField(T a, uint32_t position, uint32_t length) {
   using U = std::make_unsigned_t<T>;
-  position &= 0xff;
-  length &= 0xff;
+  narrowField<T>(position, length);
   const U field = U(shiftRight(a, position)) & lowBits<U>(length);
   if (!std::is_signed_v<T> || length == 0 || length >= kBits<T>)
     return T(field);
@@ -48,8 +54,7 @@ template <typename T> constexpr T extractField(T a, uint32_t position, uint32_t 
   return T((field ^ sign) - sign);
 }
 template <typename T> constexpr T insertField(T a, T b, uint32_t position, uint32_t length) {
-  position &= 0xff;
-  length &= 0xff;
+  narrowField<T>(position, length);
   const T field = shiftLeft(lowBits<T>(length), position);
   return T((b & ~field) | (shiftLeft(a, position) & field));
 }

@@ -159,7 +159,7 @@ template <Space space, typename M, int V> void storeStrong(Warp &warp, const Op 
 }
 
 struct Kind {
-  const char *name;  // as in patterns
+  const char *name; // as in patterns
   Space space;
   OpClass opClass;
 };
@@ -176,7 +176,8 @@ template <Space space, typename M, int V> void addForms(Table &table, const Kind
   const std::string vector = V == 1 ? "" : ".v" + std::to_string(V);
   const std::string element = type + (V == 1 ? "" : "x" + std::to_string(V)) + (type[0] == 'f' ? "" : "*");
   const bool policy = space == Space::Global || space == Space::Generic;
-  const std::string loads = element + " = addr" + (policy ? " b64?" : ""), stores = "= addr " + element + (policy ? " b64?" : "");
+  const std::string loads = element + " = addr" + (policy ? " b64?" : ""),
+                    stores = "= addr " + element + (policy ? " b64?" : "");
   auto add = [&](const std::string &pattern, const std::string &operands, Handler handler) {
     Table::Added added = table.add((pattern + vector + "." + type).c_str(), operands.c_str(), kind.opClass, handler);
     return added.space(space);
