@@ -13,16 +13,16 @@ namespace kvq::ptxsim {
 namespace {
 
 // .relu: negative numbers become +0, NaN stays.
-template <bool relu> float rectified(float value) { return relu && value <= 0 ? 0.0f : value; }
+template <bool relu> KVQ_INLINE float rectified(float value) { return relu && value <= 0 ? 0.0f : value; }
 
 // The combinations that are not to nearest without saturation are rare and share the scalar functions of number.h.
-template <NumberType type, int rounding, bool relu, bool satfinite> uint16_t narrow(float value) {
+template <NumberType type, int rounding, bool relu, bool satfinite> KVQ_INLINE uint16_t narrow(float value) {
   value = rectified<relu>(value);
   if constexpr (rounding == Rn && !satfinite)
     return type == NumberType::F16 ? floatToHalf(value) : floatToBfloat(value);
   return uint16_t(encodeFloat(type, value, rounding, satfinite));
 }
-template <NumberType type, int rounding, bool relu, bool satfinite> uint32_t narrowTwo(float a, float b) {
+template <NumberType type, int rounding, bool relu, bool satfinite> KVQ_INLINE uint32_t narrowTwo(float a, float b) {
   return uint32_t(narrow<type, rounding, relu, satfinite>(a)) << 16 | narrow<type, rounding, relu, satfinite>(b);
 }
 
@@ -62,16 +62,16 @@ void addTf32(Table &table) {
 }
 
 // Two small numbers in D: the second one `bits` above the first.
-template <typename Small, int bits, bool relu> uint32_t smallTwo(float a, float b) {
+template <typename Small, int bits, bool relu> KVQ_INLINE uint32_t smallTwo(float a, float b) {
   return toSmall<Small>(rectified<relu>(a)) << bits | toSmall<Small>(rectified<relu>(b));
 }
-template <typename Small, int bits, bool relu> uint32_t smallHalves(uint32_t a) {
+template <typename Small, int bits, bool relu> KVQ_INLINE uint32_t smallHalves(uint32_t a) {
   return smallTwo<Small, bits, relu>(halfToFloat(uint16_t(a >> 16)), halfToFloat(uint16_t(a)));
 }
-template <typename Small, int bits, bool relu> uint32_t smallBfloats(uint32_t a) {
+template <typename Small, int bits, bool relu> KVQ_INLINE uint32_t smallBfloats(uint32_t a) {
   return smallTwo<Small, bits, relu>(bfloatToFloat(uint16_t(a >> 16)), bfloatToFloat(uint16_t(a)));
 }
-template <typename Small, int bits, bool relu> uint32_t halvesOfSmall(uint32_t a) {
+template <typename Small, int bits, bool relu> KVQ_INLINE uint32_t halvesOfSmall(uint32_t a) {
   const uint16_t low = floatToHalf(rectified<relu>(fromSmall<Small>(a)));
   const uint16_t high = floatToHalf(rectified<relu>(fromSmall<Small>(a >> bits)));
   return uint32_t(high) << 16 | low;
