@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulator against what a GPU answered (golden/*.golden, by record_goldens.py), form by form."""
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -20,6 +21,10 @@ CASES = [(file, name) for file in GOLDENS for name in GOLDENS[file][1]]
 needs_golden = pytest.mark.skipif(not GOLDENS, reason="no golden file: nothing was recorded on a GPU")
 
 
+# What the simulator does not claim to execute: it has to say so. A form that it learns leaves this list.
+LEFT_OUT = re.compile(r"fns\..*|mma\..*\.(f64|tf32)\..*|mma\..*\.b1\..*")
+
+
 def golden(file, name):
     form = FORMS.get(name)
     assert form, f"{name} is in {file} but no longer in the table of forms; record again"
@@ -33,6 +38,10 @@ def golden(file, name):
 @pytest.mark.parametrize("file, name", CASES, ids=[f"{file}:{name}" for file, name in CASES])
 def test_form(file, name):
     form, expected = golden(file, name)
+    if LEFT_OUT.fullmatch(name):
+        with pytest.raises(ptx_run.PtxRefused, match="not implemented"):
+            form_run.execute(form)
+        return
     got = form_run.execute(form)
     inputs = form.inputs()
     found = compare.differences(form, got, expected, inputs)
@@ -40,7 +49,8 @@ def test_form(file, name):
 
 
 @pytest.mark.parametrize("mode", ["exact", "sequential", "truncate"])
-@pytest.mark.parametrize("file, name", [case for case in CASES if FORMS[case[1]].check[0] == "mma"])
+@pytest.mark.parametrize("file, name", [case for case in CASES if FORMS[case[1]].check[0] == "mma" and
+                                        not LEFT_OUT.fullmatch(case[1])])
 @ptx_run.needs_ptx_run
 def test_mma_modes(file, name, mode):
     """Every way of accumulating stays within the bound; so does the GPU, or the bound would prove nothing."""
