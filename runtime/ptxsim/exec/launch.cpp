@@ -10,6 +10,7 @@
 #include <map>
 #include <numeric>
 #include <thread>
+#include <tuple>
 
 namespace kvq::ptxsim {
 
@@ -33,7 +34,8 @@ Status checkLaunch(const Kernel &kernel, const Launch &launch) {
   const uint32_t given[3] = {launch.block.x, launch.block.y, launch.block.z};
   if (attributes.reqntid[0] && !std::equal(given, given + 3, attributes.reqntid))
     return wrong("the block must be (" + std::to_string(attributes.reqntid[0]) + ", " +
-                 std::to_string(attributes.reqntid[1]) + ", " + std::to_string(attributes.reqntid[2]) + "), as .reqntid says");
+                 std::to_string(attributes.reqntid[1]) + ", " + std::to_string(attributes.reqntid[2]) +
+                 "), as .reqntid says");
   if (launch.dynamicShared < 0 || attributes.sharedBytes + launch.dynamicShared > kMostShared)
     return wrong("a block needs " + std::to_string(attributes.sharedBytes + launch.dynamicShared) +
                  " bytes of shared memory; at most 232448 are there");
@@ -86,7 +88,7 @@ void collectFindings(const std::vector<std::unique_ptr<BlockRun>> &runs, int mos
       report.findings.push_back(finding);
   }
   // What several workers saw at one line counts once, as the one of the first block.
-  std::stable_sort(report.findings.begin(), report.findings.end(), [](const Finding &a, const Finding &b) {
+  std::sort(report.findings.begin(), report.findings.end(), [](const Finding &a, const Finding &b) {
     return std::tie(a.line, a.check, a.blockNumber) < std::tie(b.line, b.check, b.blockNumber);
   });
   const auto last = std::unique(report.findings.begin(), report.findings.end(), [](const Finding &a, const Finding &b) {
@@ -114,15 +116,17 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   state.sharedBytes = kernel->attributes.sharedBytes + launch.dynamicShared;
   const uint64_t blocks = launch.grid.count();
   // Blocks that talk to each other run one after the other: the order of their atomics would not be the same again.
-  const int workers = kernel->blocksIndependent ? int(std::min<uint64_t>(blocks, std::clamp(options.threads, 1, 64))) : 1;
-  GlobalRaces races(memory, options, workers);
+  const int workers =
+      kernel->blocksIndependent ? int(std::min<uint64_t>(blocks, std::clamp(options.threads, 1, 64))) : 1;
+  GlobalRaces races(options, workers);
   state.races = &races;
 
   const std::vector<uint64_t> order = blockOrder(blocks, options.seed);
   std::vector<std::unique_ptr<BlockRun>> runs;
   for (int i = 0; i < workers; ++i)
     runs.push_back(std::make_unique<BlockRun>(state));
-  std::vector<BlockEnd> ends(size_t(workers));
+  std::vector<BlockEnd> ends;
+  ends.resize(size_t(workers));
   std::atomic<uint64_t> next{0}, budget{options.limit};
   std::atomic<bool> stop{false};
   auto work = [&](int worker) {
@@ -153,7 +157,11 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   }
   collectFindings(runs, options.maxFindings, report);
   collectLines(*kernel, runs, report);
-  races.count(report.counters);
+  std::vector<const TouchedBytes *> touched;
+  for (const auto &run : runs)
+    touched.push_back(&run->worker().touched);
+  std::tie(report.counters.uniqueGlobalBytesRead, report.counters.uniqueGlobalBytesWritten) =
+      TouchedBytes::count(touched);
   return report;
 }
 

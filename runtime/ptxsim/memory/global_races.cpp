@@ -63,27 +63,16 @@ GlobalRaces::Pages::~Pages() {
     delete page.load();
 }
 
-void GlobalRaces::begin(bool threaded) {
-  threaded_ = threaded;
-  ++launch_;
-  // Allocations may have come and gone. A page costs as much to clear as to make.
-  pages_.clear();
-  std::fill(std::begin(recent_), std::end(recent_), std::pair<uint64_t, Pages *>());
-  history_.clear();
-  segments_.assign(1, {0, 0});
-  published_.clear();
-}
-
 BlockClock &GlobalRaces::clockOf(Block &block) {
   if (!block.clock)
     block.clock = std::make_shared<BlockClock>();
   BlockClock &clock = *block.clock;
-  if (clock.launch != launch_ || clock.block != block.number) {
+  if (clock.launch != this || clock.block != block.number) {
     const uint64_t version = clock.version + 1; // entries of its cache must not be taken for new ones
     clock.seen.clear();
     clock.pending.clear();
     clock.fenced.clear();
-    clock.launch = launch_;
+    clock.launch = this;
     clock.block = block.number;
     clock.epoch = 1;
     clock.segment = 0;
@@ -213,6 +202,8 @@ GlobalRaces::Conflict GlobalRaces::lanes(Block &block, const Allocation &allocat
 }
 
 void GlobalRaces::fence(Block &block) {
+  if (!checks_)
+    return;
   BlockClock &clock = clockOf(block);
   for (const Acquired &one : clock.pending)
     addTo(clock.seen, one);
@@ -225,6 +216,8 @@ void GlobalRaces::fence(Block &block) {
 }
 
 void GlobalRaces::publish(Block &block, uint64_t address, bool isRelease, bool replaces) {
+  if (!checks_)
+    return;
   BlockClock &clock = clockOf(block);
   if (!isRelease && !clock.anyFence) {
     if (replaces)
@@ -248,6 +241,8 @@ void GlobalRaces::publish(Block &block, uint64_t address, bool isRelease, bool r
 }
 
 void GlobalRaces::observe(Block &block, uint64_t address, bool atOnce) {
+  if (!checks_)
+    return;
   const auto found = published_.find(address);
   if (found == published_.end())
     return;

@@ -3,15 +3,16 @@
 // Races between the blocks of a launch on global memory: non-atomic accesses of two blocks to one byte, at least one of
 // them writing, that no synchronisation orders. The answer does not depend on the order in which blocks run.
 //
-// A block is one agent. What it did before a fence (membar.gl, fence of gpu or sys scope) is published by its next strong
-// store or atomic to an address, or at once by one that is a release itself. Whoever reads there acquires it: an atomic or
-// an .acquire at once, a volatile or relaxed load with the next fence. An atomic needs no fence behind it to acquire
-// because CUDA's own sample of the pattern "the last block adds up" has none. Atomics and strong accesses do not race with
-// each other, unless their scope is the block.
+// A block is one agent. What it did before a fence (membar.gl, fence of gpu or sys scope) is published by its next
+// strong store or atomic to an address, or at once by one that is a release itself. Whoever reads there acquires it: an
+// atomic or an .acquire at once, a volatile or relaxed load with the next fence. An atomic needs no fence behind it to
+// acquire because CUDA's own sample of the pattern "the last block adds up" has none. Atomics and strong accesses do
+// not race with each other, unless their scope is the block.
 #pragma once
 
 #include "runtime/ptxsim/memory/global_memory.h"
 #include "runtime/ptxsim/memory/history.h"
+#include "runtime/ptxsim/options.h"
 
 #include <atomic>
 #include <memory>
@@ -44,7 +45,8 @@ struct Acquired {
 
 // The clock of a block.
 struct BlockClock {
-  uint64_t launch = 0, block = 0;
+  const void *launch = nullptr; // its GlobalRaces
+  uint64_t block = 0;
   uint32_t epoch = 1;
   uint32_t segment = 0; // of the epoch that is under way; 0: it has no access yet
   uint64_t version = 1; // of everything that a step of the histories depends on
@@ -61,8 +63,9 @@ public:
     uint64_t block = 0; // of the earlier access
     AccessKind kind = AccessKind::Read;
   };
-  // A launch begins: nothing was accessed. `threaded`: several workers call at once; they must not synchronise blocks.
-  void begin(bool threaded);
+  // Of one launch. Several workers may call at once; their blocks must not synchronise then.
+  GlobalRaces(const Options &options, int workers) : checks_(options.has(Check::GlobalRace)), threaded_(workers > 1) {}
+  bool checks() const { return checks_; }
   // Offsets are within the allocation; see SharedMemory::range and lanes.
   Conflict range(Block &block, const Allocation &allocation, AccessKind kind, uint64_t offset, uint64_t bytes);
   Conflict lanes(Block &block, const Allocation &allocation, AccessKind kind, uint32_t mask, const uint64_t *offsets,
@@ -96,8 +99,7 @@ private:
   Conflict conflict(uint32_t list, uint32_t lanes);
   bool isOrdered(const BlockClock &clock, uint32_t segment) const;
 
-  bool threaded_ = false;
-  uint64_t launch_ = 0;
+  const bool checks_, threaded_;
   std::mutex mutex_; // of history_, segments_ and pages_
   History history_;
   std::vector<PublishedLog::Entry> segments_{{0, 0}};

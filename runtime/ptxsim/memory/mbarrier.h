@@ -8,7 +8,7 @@
 
 namespace kvq::ptxsim {
 
-struct AsyncCopy; // memory/async_copy.h
+struct Warp;
 
 // The 8 bytes of an mbarrier: the parity of the phase that is under way, arrivals still expected in it, arrivals of a
 // whole phase, and bytes of bulk copies still expected.
@@ -21,10 +21,16 @@ struct MbarrierWord {
 
 class Mbarriers {
 public:
+  // Copies of a warp that arrive at the mbarrier when they are complete: those of the lanes that were issued before.
+  struct Copies {
+    Warp *warp;
+    uint32_t lanes;
+    uint64_t before; // serial number
+  };
   struct State {
     MbarrierWord word;
-    SharedMemory::Token current, completed; // released in the phase under way, and in the last complete one
-    std::vector<std::shared_ptr<AsyncCopy>> copies, completedCopies; // delivered at the latest when the phase is seen
+    SharedMemory::Token current, completed;      // released in the phase under way, and in the last complete one
+    std::vector<Copies> copies, completedCopies; // likewise; delivered when somebody sees the phase complete
   };
   void reset() { states_.clear(); }
   State *find(uint32_t offset) {

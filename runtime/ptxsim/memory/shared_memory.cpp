@@ -122,12 +122,12 @@ void SharedMemory::fence(int warp) {
   release(warp, fenced_[size_t(warp)]);
 }
 
-void SharedMemory::publish(int warp, uint32_t offset, bool isRelease, bool replaces) {
+void SharedMemory::publish(int warp, uint64_t address, bool isRelease, bool replaces) {
   if (!races_)
     return;
   if (isRelease) {
     anyFence_ = true;
-    Token &token = published_[offset];
+    Token &token = published_[address];
     if (replaces)
       token = {};
     release(warp, token);
@@ -136,20 +136,20 @@ void SharedMemory::publish(int warp, uint32_t offset, bool isRelease, bool repla
   if (!anyFence_)
     return;
   if (replaces)
-    published_[offset] = {};
+    published_[address] = {};
   const Token &fenced = fenced_[size_t(warp)];
   if (fenced.epoch != epoch_)
     return;
-  Token &token = published_[offset];
+  Token &token = published_[address];
   if (token.epoch != epoch_)
     token = {epoch_, {}};
   join(token.clocks, fenced.clocks);
 }
 
-void SharedMemory::observe(int warp, uint32_t offset, bool atOnce) {
+void SharedMemory::observe(int warp, uint64_t address, bool atOnce) {
   if (!anyFence_)
     return;
-  const auto found = published_.find(offset);
+  const auto found = published_.find(address);
   if (found == published_.end() || found->second.epoch != epoch_)
     return;
   if (atOnce)
