@@ -29,8 +29,10 @@ double valueOf(const Operand &immediate) {
 // The bits of an immediate as a register of the type; none where the two do not go together.
 bool bitsOf(const Operand &immediate, Type type, uint64_t &bits) {
   bits = immediate.bits;
-  if (type == Type::Pred)
-    return immediate.literal == Operand::Literal::Integer && (bits == 0 || bits == 1);
+  if (type == Type::Pred) { // nvcc writes -1 for true
+    bits = bits != 0;
+    return immediate.literal == Operand::Literal::Integer;
+  }
   if (immediate.literal == Operand::Literal::Integer) {
     if (bytesOf(type) < 8)
       bits &= (uint64_t(1) << bytesOf(type) * 8) - 1;
