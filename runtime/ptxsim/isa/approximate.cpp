@@ -74,15 +74,18 @@ template <bool ftz> KVQ_INLINE float divideApprox(float a, float b) {
   return finish<ftz>(large ? zero : quotient);
 }
 
-// The results of f64 approximations have their lower 32 bits clear.
-constexpr double upperHalf(double value) {
-  return std::bit_cast<double>(value != value ? 0x7fffffff00000000 : std::bit_cast<uint64_t>(value) >> 32 << 32);
+// The results of f64 approximations have their lower 32 bits clear, and the sources' lower 32 bits do not count.
+double cleared(double value) { return std::bit_cast<double>(std::bit_cast<uint64_t>(value) >> 32 << 32); }
+double approximated64(double value) {
+  const uint64_t bits = std::bit_cast<uint64_t>(value);
+  return std::bit_cast<double>((bits << 1 >> 1) > 0x7ff0000000000000 ? 0x7fffffff00000000 : bits >> 32 << 32);
 }
 double flush64(double a) { return std::fabs(a) < 0x1p-1022 ? std::copysign(0.0, a) : a; }
-double reciprocal64(double a) { return upperHalf(flush64(1.0 / flush64(a))); }
-double reciprocalRoot64(double a) { return upperHalf(1.0 / squareRoot(flush64(a))); }
+double reciprocal64(double a) { return approximated64(flush64(1.0 / flush64(cleared(a)))); }
+double reciprocalRoot64(double a) { return approximated64(1.0 / squareRoot(flush64(cleared(a)))); }
 double reciprocalRootFull64(double a) {
-  return a >= 0 ? 1.0 / squareRoot(a) : std::bit_cast<double>(0xfff8000000000000);
+  const uint64_t nan = a != a ? std::bit_cast<uint64_t>(a) | 1ull << 51 : 0xfff8000000000000;
+  return a >= 0 ? 1.0 / squareRoot(a) : std::bit_cast<double>(nan);
 }
 
 // fp16 and bf16 through double with one rounding.

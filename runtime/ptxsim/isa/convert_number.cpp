@@ -43,11 +43,38 @@ uint64_t wideToDouble(const Plan &plan, uint64_t bits) {
   return std::bit_cast<uint64_t>(near);
 }
 
+// Conversions from or to f64 keep a NaN's sign and the upper bits of its payload, others give the canonical one.
+uint64_t convertNaN(const Plan &plan, uint64_t bits, double value) {
+  if (plan.sat)
+    return 0;
+  const bool keeps = plan.to == NumberType::F64 || plan.from == NumberType::F64;
+  if (!keeps)
+    return plan.to == NumberType::F32 ? kFloatNaN : kHalfNaN;
+  const uint64_t canonical = plan.ftz && plan.from == NumberType::F32;
+  const uint64_t wide = canonical                      ? 0x7fffffffe0000000
+                        : plan.from == NumberType::F64 ? bits
+                                                       : std::bit_cast<uint64_t>(value);
+  const uint64_t quiet = wide | 1ull << 51, sign = quiet >> 63, payload = quiet & ((1ull << 52) - 1);
+  switch (plan.to) {
+  case NumberType::F64:
+    return quiet;
+  case NumberType::F32:
+    return sign << 31 | 0x7f800000 | payload >> 29;
+  case NumberType::BF16:
+    return sign << 15 | 0x7f80 | payload >> 45;
+  default:
+    return sign << 15 | 0x7c00 | payload >> 42;
+  }
+}
+
 uint64_t convertNumber(const Plan &plan, uint64_t bits) {
   if (plan.to == NumberType::F64 && (plan.from == NumberType::S64 || plan.from == NumberType::U64))
     return wideToDouble(plan, bits);
   double value = decodeNumber(plan.from, bits);
-  if (plan.ftz && plan.from == NumberType::F32 && std::fabs(value) < 0x1p-126)
+  if (value != value && !isInteger(plan.to))
+    return convertNaN(plan, bits, value);
+  // An H200 does not flush what becomes fp16.
+  if (plan.ftz && plan.from == NumberType::F32 && plan.to != NumberType::F16 && std::fabs(value) < 0x1p-126)
     value = std::copysign(0.0, value);
   if (isInteger(plan.to))
     return encodeInteger(plan.to, roundToIntegral(value, plan.rounding), plan.from);
@@ -89,7 +116,8 @@ struct Fast {
 
 template <typename T> float toFloat(T a) { return float(a); }
 float widenHalf(uint16_t a) { return canonical(halfToFloat(a)); }
-float widenBfloat(uint16_t a) { return canonical(bfloatToFloat(a)); }
+uint32_t widenBfloat(uint16_t a) { return uint32_t(a) << 16; }
+template <typename T> T same(T a) { return a; } // NaN too
 
 // f32 to an integer of 32 bits, as the ISA's table says: NaN gives 0, what is beyond the range its end. Rounded as a
 // double, which holds every such integer; the comparisons are false for NaN.
@@ -110,7 +138,9 @@ const Fast *findFast(const std::string &name, size_t result, size_t source) {
   using U16 = uint16_t;
   static const Fast kFast[] = {
       {"cvt.f32.f16", 4, 2, unary<float, U16, widenHalf>},
-      {"cvt.f32.bf16", 4, 2, unary<float, U16, widenBfloat>},
+      {"cvt.f32.bf16", 4, 2, unary<U32, U16, widenBfloat>},
+      {"cvt.f32.f32", 4, 4, unary<U32, U32, same<U32>>},
+      {"cvt.f64.f64", 8, 8, unary<uint64_t, uint64_t, same<uint64_t>>},
       {"cvt.rn.f16.f32", 2, 4, unary<U16, float, floatToHalf>},
       {"cvt.rn.bf16.f32", 2, 4, unary<U16, float, floatToBfloat>},
       {"cvt.rn.f32.s32", 4, 4, unary<float, S32, toFloat<S32>>},

@@ -13,16 +13,16 @@ namespace kvq::ptxsim {
 namespace {
 
 // .relu: negative numbers become +0, NaN stays.
-template <bool relu> float rectified(float value) { return relu && value <= 0 ? 0.0f : value; }
+template <bool relu> KVQ_INLINE float rectified(float value) { return relu && value <= 0 ? 0.0f : value; }
 
 // The combinations that are not to nearest without saturation are rare and share the scalar functions of number.h.
-template <NumberType type, int rounding, bool relu, bool satfinite> uint16_t narrow(float value) {
+template <NumberType type, int rounding, bool relu, bool satfinite> KVQ_INLINE uint16_t narrow(float value) {
   value = rectified<relu>(value);
   if constexpr (rounding == Rn && !satfinite)
     return type == NumberType::F16 ? floatToHalf(value) : floatToBfloat(value);
   return uint16_t(encodeFloat(type, value, rounding, satfinite));
 }
-template <NumberType type, int rounding, bool relu, bool satfinite> uint32_t narrowTwo(float a, float b) {
+template <NumberType type, int rounding, bool relu, bool satfinite> KVQ_INLINE uint32_t narrowTwo(float a, float b) {
   return uint32_t(narrow<type, rounding, relu, satfinite>(a)) << 16 | narrow<type, rounding, relu, satfinite>(b);
 }
 
@@ -39,30 +39,39 @@ template <NumberType type> void addHalves(Table &table) {
 }
 
 template <int rounding, bool relu, bool satfinite> uint32_t toTf32(float value) {
-  return uint32_t(encodeFloat(NumberType::TF32, rectified<relu>(value), rounding, satfinite));
+  return uint32_t(encodeFloat(NumberType::TF32, rectified<relu>(value), rounding, satfinite)) & 0xffffe000;
+}
+// .rna is older and made of integer operations, NaN included (as an H200 does).
+template <bool satfinite> uint32_t toTf32Away(float value) {
+  const uint32_t bits = bitsOf(value), special = (bits & 0x7f800000) == 0x7f800000;
+  const uint32_t result = (bits + (special ? 0 : 0x1000)) & 0xffffe000;
+  return satfinite && (result & 0x7f800000) == 0x7f800000 ? result - 0x2000 : result;
 }
 
 void addTf32(Table &table) {
-  table.add("cvt{.rn|.rz|.rna}[.relu][.satfinite].tf32.f32", "b32 = f32", OpClass::Convert, [](const Form &form) {
-    const int how = form.choice[0] | (form.choice[1] >= 0) << 2 | (form.choice[2] >= 0) << 3;
-    return pick<16>(how, []<int h>() -> Handler {
-      constexpr int rounding = (h & 3) == 2 ? kRna : (h & 3) == 1 ? Rz : Rn;
-      return unaryEach<uint32_t, float, toTf32<rounding, (h & 4) != 0, (h & 8) != 0>>;
+  table.add("cvt{.rn|.rz}[.relu][.satfinite].tf32.f32", "b32 = f32", OpClass::Convert, [](const Form &form) {
+    const int how = form.choice[0] | (form.choice[1] >= 0) << 1 | (form.choice[2] >= 0) << 2;
+    return pick<8>(how, []<int h>() -> Handler {
+      return unaryEach<uint32_t, float, toTf32<(h & 1) ? Rz : Rn, (h & 2) != 0, (h & 4) != 0>>;
     });
+  });
+  table.add("cvt.rna[.satfinite].tf32.f32", "b32 = f32", OpClass::Convert, [](const Form &form) {
+    return pickBool(form.choice[0] >= 0,
+                    []<bool satfinite>() { return Handler(unary<uint32_t, float, toTf32Away<satfinite>>); });
   });
 }
 
 // Two small numbers in D: the second one `bits` above the first.
-template <typename Small, int bits, bool relu> uint32_t smallTwo(float a, float b) {
+template <typename Small, int bits, bool relu> KVQ_INLINE uint32_t smallTwo(float a, float b) {
   return toSmall<Small>(rectified<relu>(a)) << bits | toSmall<Small>(rectified<relu>(b));
 }
-template <typename Small, int bits, bool relu> uint32_t smallHalves(uint32_t a) {
+template <typename Small, int bits, bool relu> KVQ_INLINE uint32_t smallHalves(uint32_t a) {
   return smallTwo<Small, bits, relu>(halfToFloat(uint16_t(a >> 16)), halfToFloat(uint16_t(a)));
 }
-template <typename Small, int bits, bool relu> uint32_t smallBfloats(uint32_t a) {
+template <typename Small, int bits, bool relu> KVQ_INLINE uint32_t smallBfloats(uint32_t a) {
   return smallTwo<Small, bits, relu>(bfloatToFloat(uint16_t(a >> 16)), bfloatToFloat(uint16_t(a)));
 }
-template <typename Small, int bits, bool relu> uint32_t halvesOfSmall(uint32_t a) {
+template <typename Small, int bits, bool relu> KVQ_INLINE uint32_t halvesOfSmall(uint32_t a) {
   const uint16_t low = floatToHalf(rectified<relu>(fromSmall<Small>(a)));
   const uint16_t high = floatToHalf(rectified<relu>(fromSmall<Small>(a >> bits)));
   return uint32_t(high) << 16 | low;

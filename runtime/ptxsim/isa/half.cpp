@@ -12,6 +12,7 @@ namespace {
 
 // Each operation in float or double, so that one more rounding gives the result of rounding once.
 struct Fp16 {
+  static constexpr int infinity = 0x7c00;
   KVQ_INLINE static float widen(uint16_t a) { return halfToFloat(a); }
   KVQ_INLINE static uint16_t narrow(float a) { return floatToHalf(a); }
   // 24 bits are 2 * 11 + 2, which is enough for a sum (Figueroa, 1995); a product has 22.
@@ -20,6 +21,7 @@ struct Fp16 {
   KVQ_INLINE static float fma(float a, float b, float c) { return addToOdd(a * b, c); }
 };
 struct Bf16 {
+  static constexpr int infinity = 0x7f80;
   KVQ_INLINE static float widen(uint16_t a) { return bfloatToFloat(a); }
   KVQ_INLINE static uint16_t narrow(float a) { return floatToBfloat(a); }
   KVQ_INLINE static float add(float a, float b) { return a + b; }
@@ -39,8 +41,11 @@ template <typename N, int how> KVQ_INLINE uint16_t finish(float value) {
   }
   if constexpr ((how & 4) != 0)
     value = value <= 0 ? 0.0f : value;
-  const uint16_t result = N::narrow(value);
-  return (how & 1) ? flushHalf(result) : result;
+  // Only fp16 has .ftz: what lies below the least normal number after rounding without a least exponent (see
+  // flushResult).
+  if constexpr ((how & 1) != 0)
+    value = std::fabs(value) < 0x1.ffep-15f ? floatOf(bitsOf(value) & 0x80000000) : value;
+  return N::narrow(value);
 }
 
 template <typename N, int how> KVQ_INLINE uint16_t sum(uint16_t a, uint16_t b) {
@@ -56,11 +61,13 @@ template <typename N, int how> KVQ_INLINE uint16_t fma(uint16_t a, uint16_t b, u
   return finish<N, how>(N::fma(input<N, how>(a), input<N, how>(b), input<N, how>(c)));
 }
 
+KVQ_INLINE uint16_t canonical(int bits, int infinity) { return uint16_t((bits & 0x7fff) > infinity ? kHalfNaN : bits); }
+
 template <typename N, int how> KVQ_INLINE uint16_t absolute(uint16_t a) {
-  return ((how & 1) ? flushHalf(a) : a) & 0x7fff;
+  return canonical(((how & 1) ? flushHalf(a) : a) & 0x7fff, N::infinity);
 }
 template <typename N, int how> KVQ_INLINE uint16_t negate(uint16_t a) {
-  return ((how & 1) ? flushHalf(a) : a) ^ 0x8000;
+  return canonical(((how & 1) ? flushHalf(a) : a) ^ 0x8000, N::infinity);
 }
 
 // As min and max of f32. Bits of how: ftz, NaN, xorsign.abs, max.

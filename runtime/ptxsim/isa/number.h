@@ -24,8 +24,6 @@ constexpr const char *nameOf(NumberType type) {
   return kNames[int(type)];
 }
 
-inline constexpr int kRna = 4; // to nearest, ties away from zero: a Rounding of cvt.rna.tf32 only
-
 // To an integral value; the sign of zero stays. Adding 2^52 rounds to nearest and even.
 template <int rounding, typename F> KVQ_INLINE F integralPart(F value) {
   constexpr F large = sizeof(F) == 8 ? F(0x1p52) : F(0x1p23);
@@ -52,10 +50,8 @@ inline double roundToIntegral(double value, int rounding) {
     return integralPart<Rz>(value);
   case Rm:
     return integralPart<Rm>(value);
-  case Rp:
+  default:
     return integralPart<Rp>(value);
-  default: // kRna: halves are exact below 2^52
-    return std::copysign(std::floor(std::fabs(value) + 0.5), value);
   }
 }
 
@@ -111,7 +107,7 @@ inline uint64_t encodeFloat(NumberType type, double value, int rounding, bool sa
   case NumberType::BF16:
     return floatToBfloat(float(result));
   case NumberType::F64:
-    return result == result ? std::bit_cast<uint64_t>(result) : 0xfff8000000000000;
+    return std::bit_cast<uint64_t>(result);
   default:
     return result == result ? bitsOf(float(result)) : kFloatNaN;
   }

@@ -78,7 +78,12 @@ template <int rounding> KVQ_INLINE float sqrtRounded(float a) {
 }
 
 // What every f32 operation does with its result: NaN is canonical, .ftz flushes, .sat clamps to [0, 1] with +0 for NaN.
-KVQ_INLINE float canonical(float value) { return value != value ? floatOf(kFloatNaN) : value; }
+// As integers: of floats the compiler takes `value != value ? NaN : value` for value.
+KVQ_INLINE float canonical(float value) {
+  const uint32_t bits = bitsOf(value);
+  return floatOf((bits & 0x7fffffff) > 0x7f800000 ? kFloatNaN : bits);
+}
+float canonical(double value) = delete;
 template <bool saturates> KVQ_INLINE float saturated(float value) {
   if constexpr (!saturates)
     return canonical(value);
@@ -89,6 +94,13 @@ template <bool flushes> KVQ_INLINE float flushed(float value) {
   if constexpr (flushes)
     return flush(value);
   return value;
+}
+
+// .ftz looks at a result as if exponents had no least one: what rounds up to the least normal number only because
+// subnormal numbers are coarse is flushed too (as an H200 does). exact: the value before rounding, or rounded to odd.
+template <int rounding> KVQ_INLINE float flushResult(float result, double exact) {
+  const bool tiny = std::fabs(roundToFloat<rounding>(exact * 0x1p64)) < 0x1p-62f;
+  return floatOf(tiny ? bitsOf(result) & 0x80000000 : bitsOf(result));
 }
 
 } // namespace kvq::ptxsim
