@@ -13,7 +13,6 @@ from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_ubyte, c_uint, c
 HEAD = ".version 7.0\n.target sm_80\n.address_size 64\n"
 KERNELS = HEAD + """
 .visible .global .align 4 .b32 counter[4];
-.extern .shared .align 16 .b8 dynamic[];
 .visible .entry store(.param .u64 to, .param .u32 value, .param .u32 count)
 {
   .reg .pred %p<2>; .reg .b32 %r<8>; .reg .b64 %rd<5>;
@@ -49,7 +48,14 @@ DONE:
 }
 .visible .entry small() .maxntid 64, 1, 1 { ret; }
 .visible .entry exact() .reqntid 32, 2, 1 { ret; }
-.visible .entry shared() { .shared .align 4 .b8 own[1024]; ret; }
+.visible .entry shared()
+{
+  .shared .align 4 .b8 own[1024];
+  .reg .b32 %r<2>;
+  mov.u32 %r1, %tid.x;
+  st.volatile.shared.u32 [own], %r1;
+  ret;
+}
 .visible .entry trapping() { trap; ret; }
 """
 
@@ -247,8 +253,8 @@ def launches():
     api(*api.launch(small, block=(65, 1, 1)))
     api(*api.launch(exact, block=(32, 1, 1)))
     api(*api.launch(exact, block=(32, 2, 1)))
-    api(*api.launch(shared, shared=47 << 10))
-    api(*api.launch(shared, shared=48 << 10))
+    api(*api.launch(shared, block=(1, 1, 1), shared=47 << 10))
+    api(*api.launch(shared, block=(1, 1, 1), shared=48 << 10))
     api(*api.launch(shared, shared=1 << 20))
     api("cuCtxSynchronize")
     return api.answers
@@ -337,7 +343,7 @@ def symbols():
 
 PROBES = {
     "uninitialised": uninitialised, "devices": devices, "contexts": contexts, "memory": memory, "images": images,
-    "cubin": cubin, "functions": functions, "launches": launches, "illegal address": failure(1 << 22, 0, 1 << 27),
+    "cubin": cubin, "functions": functions, "launches": launches, "illegal address": failure(1 << 16, 0, 1 << 21),
     "misaligned": failure(1, 2, 32), "trap": trap, "streams": streams, "default stream": default_stream,
     "symbols": symbols}
 
