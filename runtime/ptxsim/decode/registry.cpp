@@ -11,9 +11,9 @@ namespace kvq::ptxsim {
 namespace {
 
 constexpr std::pair<const char *, Type> kTypeNames[] = {
-    {"pred", Type::Pred}, {"b8", Type::B8},       {"b16", Type::B16},   {"b32", Type::B32}, {"b64", Type::B64},
-    {"u8", Type::U8},     {"u16", Type::U16},     {"u32", Type::U32},   {"u64", Type::U64}, {"s8", Type::S8},
-    {"s16", Type::S16},   {"s32", Type::S32},     {"s64", Type::S64},   {"f16", Type::F16}, {"f16x2", Type::F16x2},
+    {"pred", Type::Pred}, {"b8", Type::B8},         {"b16", Type::B16}, {"b32", Type::B32}, {"b64", Type::B64},
+    {"u8", Type::U8},     {"u16", Type::U16},       {"u32", Type::U32}, {"u64", Type::U64}, {"s8", Type::S8},
+    {"s16", Type::S16},   {"s32", Type::S32},       {"s64", Type::S64}, {"f16", Type::F16}, {"f16x2", Type::F16x2},
     {"bf16", Type::BF16}, {"bf16x2", Type::BF16x2}, {"f32", Type::F32}, {"f64", Type::F64}};
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
@@ -193,8 +193,9 @@ std::vector<const Form *> Table::formsOf(const std::string &opcode) const {
 const Table &instructions() {
   static const Table table = [] {
     Table made;
-    for (void (*add)(Table &) : {addInteger, addLogic, addFloat, addApproximate, addHalf, addConvert, addCompare, addMove,
-                                 addMemory, addAtomic, addAsyncCopy, addMatrixLoad, addMatrix, addWarp, addControl})
+    for (void (*add)(Table &) :
+         {addInteger, addLogic, addFloat, addApproximate, addHalf, addConvert, addCompare, addMove, addMemory,
+          addAtomic, addAsyncCopy, addMatrixLoad, addMatrix, addWarp, addControl})
       add(made);
     return made;
   }();

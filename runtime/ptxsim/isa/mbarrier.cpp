@@ -190,6 +190,10 @@ void addMbarriers(Table &table) {
     add("mbarrier.arrive_drop", order, "b64 = addr b32?", runArrive<true>);
     add("mbarrier.arrive.noComplete", order, "b64 = addr b32", runArrive<false>);
     add("mbarrier.arrive_drop.noComplete", order, "b64 = addr b32", runArrive<true>);
+    if (*order) {
+      add("mbarrier.arrive", std::string(order) + ".noComplete", "b64 = addr b32", runArrive<false>);
+      add("mbarrier.arrive_drop", std::string(order) + ".noComplete", "b64 = addr b32", runArrive<true>);
+    }
     add("mbarrier.arrive.expect_tx", order, "b64 = addr b32", arriveExpect<false>);
     add("mbarrier.arrive_drop.expect_tx", order, "b64 = addr b32", arriveExpect<true>);
   }

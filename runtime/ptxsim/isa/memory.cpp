@@ -184,7 +184,7 @@ template <Space space, typename M, int V> void addForms(Table &table, const Kind
   };
   const std::string name = kind.name;
   add("ld[.weak]" + name, loads, load<space, M, V>);
-  if constexpr (space == Space::Global)
+  if constexpr (space == Space::Global || space == Space::Generic)
     add("ldu" + name, loads, load<space, M, V>);
   if constexpr (space != Space::Const && space != Space::Param)
     add("st[.weak]" + name, stores, store<space, M, V>);
@@ -196,6 +196,8 @@ template <Space space, typename M, int V> void addForms(Table &table, const Kind
     const std::string scope = "{.cta|.cluster|.gpu|.sys}";
     markStrong(add("ld.volatile" + name, loads, loadStrong<space, M, V>));
     markStrong(add("ld{.relaxed|.acquire}" + scope + name, loads, loadStrong<space, M, V>));
+    markStrong(add("ld.mmio.relaxed.sys" + name, loads, loadStrong<space, M, V>));
+    markStrong(add("st.mmio.relaxed.sys" + name, stores, storeStrong<space, M, V>));
     markStrong(add("st.volatile" + name, stores, storeStrong<space, M, V>));
     markStrong(add("st{.relaxed|.release}" + scope + name, stores, storeStrong<space, M, V>));
   }

@@ -3,9 +3,6 @@
 
 namespace kvq::ptxsim {
 
-void addApproximate(Table &) {}
-void addHalf(Table &) {}
-void addConvert(Table &) {}
 void addMatrix(Table &) {}
 
 } // namespace kvq::ptxsim

@@ -37,8 +37,8 @@ uint32_t sectorsOf(const Addresses &addresses, uint32_t mask, uint32_t bytes) {
 
 namespace {
 
-// Passes for the given lanes, each of which touches `words` words from offsets[lane] on: the most different words that one
-// bank has to give.
+// Passes for the given lanes, each of which touches `words` words from offsets[lane] on: the most different words that
+// one bank has to give.
 uint32_t passesOf(const uint32_t *offsets, uint32_t mask, uint32_t words) {
   uint32_t banks = 0, clashes = 0;
   for (uint32_t rest = mask; rest; rest &= rest - 1)

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/ptxsim/tool/arguments.h"
 
-#include "runtime/ptxsim/report/checks.h"
+#include "runtime/ptxsim/gpu/option_text.h"
 
-#include <cerrno>
-#include <cstdlib>
-#include <functional>
-#include <map>
+#include <algorithm>
 
 namespace kvq::ptxsim {
 
@@ -57,18 +54,8 @@ std::vector<std::string> split(const std::string &text, char separator) {
   return parts;
 }
 
-Result<uint64_t> number(const std::string &text, uint64_t least, uint64_t most) {
-  char *end = nullptr;
-  errno = 0;
-  const bool digit = !text.empty() && text[0] >= '0' && text[0] <= '9';
-  const uint64_t value = digit ? std::strtoull(text.c_str(), &end, 0) : 0;
-  if (!digit || *end || errno || value < least || value > most)
-    return invalid("'" + text + "' is no number from " + std::to_string(least) + " to " + std::to_string(most));
-  return value;
-}
-
 template <typename Value> Status assign(Value &to, const std::string &text, uint64_t least, uint64_t most) {
-  auto value = number(text, least, most);
+  auto value = parseNumber(text, least, most);
   if (value.isOk())
     to = static_cast<Value>(value.value());
   return value.status();
@@ -83,19 +70,6 @@ Status assignDim(Dim &to, const std::string &text) {
     KVQ_RETURN_IF_ERROR(assign(sizes[i], parts[i], 1, UINT32_MAX));
   to = {sizes[0], sizes[1], sizes[2]};
   return Status::ok();
-}
-
-template <typename Value>
-Status choose(Value &to, const std::string &text, const std::vector<std::pair<const char *, Value>> &choices) {
-  std::string names;
-  for (const auto &[name, value] : choices) {
-    if (text == name) {
-      to = value;
-      return Status::ok();
-    }
-    names += (names.empty() ? "" : ", ") + std::string(name);
-  }
-  return invalid("'" + text + "' is none of " + names);
 }
 
 Status parseTypeAndShape(const std::string &type, const std::string &shape, ParameterSpec &spec) {
@@ -158,61 +132,31 @@ Status parseSpec(ParameterSpec &spec) {
   return value.status();
 }
 
-// What each option with a value does with it.
-using Setter = std::function<Status(Command &, const std::string &)>;
-const std::map<std::string, Setter> &setters() {
-  static const std::map<std::string, Setter> all = {
-      {"--grid", [](Command &c, const std::string &v) { return assignDim(c.grid, v); }},
-      {"--block", [](Command &c, const std::string &v) { return assignDim(c.block, v); }},
-      {"--kernel", [](Command &c, const std::string &v) { return c.kernel = v, Status::ok(); }},
-      {"--shared", [](Command &c, const std::string &v) { return assign(c.shared, v, 0, 1 << 30); }},
-      {"--json", [](Command &c, const std::string &v) { return c.json = v, Status::ok(); }},
-      {"--seed", [](Command &c, const std::string &v) { return assign(c.options.seed, v, 0, UINT64_MAX); }},
-      {"--threads", [](Command &c, const std::string &v) { return assign(c.options.threads, v, 1, 1024); }},
-      {"--limit", [](Command &c, const std::string &v) { return assign(c.options.limit, v, 1, UINT64_MAX); }},
-      {"--max-findings",
-       [](Command &c, const std::string &v) { return assign(c.options.maxFindings, v, 1, 1'000'000); }},
-      {"--checks",
-       [](Command &c, const std::string &v) {
-         auto checks = parseChecks(v);
-         if (checks.isOk())
-           c.options.checks = checks.value();
-         return checks.status();
-       }},
-      {"--schedule",
-       [](Command &c, const std::string &v) {
-         return choose<Schedule>(c.options.schedule, v,
-                                 {{"reconverge", Schedule::Reconverge}, {"lowest-pc", Schedule::LowestPc}});
-       }},
-      {"--mma",
-       [](Command &c, const std::string &v) {
-         return choose<MmaMode>(
-             c.options.mma, v,
-             {{"exact", MmaMode::Exact}, {"sequential", MmaMode::Sequential}, {"truncate", MmaMode::Truncate}});
-       }},
-      {"--subnormals",
-       [](Command &c, const std::string &v) {
-         return choose<bool>(c.options.flushSubnormals, v, {{"keep", false}, {"flush", true}});
-       }},
-      {"--approx",
-       [](Command &c, const std::string &v) {
-         return choose<bool>(c.options.disturb, v, {{"exact", false}, {"ulp", true}});
-       }},
-      {"--cp-async",
-       [](Command &c, const std::string &v) {
-         return choose<CpAsyncMode>(
-             c.options.cpAsync, v,
-             {{"latest", CpAsyncMode::Latest}, {"earliest", CpAsyncMode::Earliest}, {"random", CpAsyncMode::Random}});
-       }},
-      {"--arg",
-       [](Command &c, const std::string &v) {
-         auto spec = parseParameter(v);
-         if (spec.isOk())
-           c.parameters.push_back(std::move(spec.value()));
-         return spec.status();
-       }},
-  };
-  return all;
+// An option for which takesValue() holds.
+Status setValue(Command &command, const std::string &word, const std::string &value) {
+  if (word == "--grid")
+    return assignDim(command.grid, value);
+  if (word == "--block")
+    return assignDim(command.block, value);
+  if (word == "--shared")
+    return assign(command.shared, value, 0, 1 << 30);
+  if (word == "--kernel" || word == "--json") {
+    (word == "--kernel" ? command.kernel : command.json) = value;
+    return Status::ok();
+  }
+  if (word != "--arg")
+    return setOption(command.options, std::string_view(word).substr(2), value);
+  auto spec = parseParameter(value);
+  if (spec.isOk())
+    command.parameters.push_back(std::move(spec.value()));
+  return spec.status();
+}
+
+bool takesValue(const std::string &word) {
+  constexpr std::string_view kOwn[] = {"--grid", "--block", "--shared", "--kernel", "--json", "--arg"};
+  const auto names = optionNames();
+  return std::find(std::begin(kOwn), std::end(kOwn), word) != std::end(kOwn) ||
+         (word.starts_with("--") && std::find(names.begin(), names.end(), word.substr(2)) != names.end());
 }
 
 } // namespace
@@ -236,10 +180,10 @@ Result<Command> parseCommand(const std::vector<std::string> &words) {
     }
     if (word == "--list" || word == "--quiet") {
       (word == "--list" ? command.list : command.quiet) = true;
-    } else if (const auto setter = setters().find(word); setter != setters().end()) {
+    } else if (takesValue(word)) {
       if (++i == words.size())
         return invalid(word + " has no value");
-      if (Status status = setter->second(command, words[i]); !status.isOk())
+      if (Status status = setValue(command, word, words[i]); !status.isOk())
         return Status(status.code(), word + ": " + status.message());
       grid |= word == "--grid";
       block |= word == "--block";
