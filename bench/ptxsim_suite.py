@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast the PTX simulator is: kernels of tests/ptxsim/kernels, compiled by nvcc, with every check on and with none.
 
-A time is that of a whole process of ptx-run on one thread, reading its buffers included; its rate is a lower bound of the
-simulator's.
+A time is that of a whole process of ptx-run on one thread, reading its buffers included: a lower bound of the rate.
 """
 import argparse
 import json
@@ -34,17 +33,17 @@ def flash_decode(folder, random, tokens, heads, splits, shared):
     shape = np.array([tokens, heads, 8, splits], np.int32).tobytes() + np.float32(np.log2(np.e) / 8).tobytes()
     (folder / "shape").write_bytes(shape)
     return ["--grid", f"{splits},{heads},1", "--block", "128", "--shared", str(shared),
-            *(f"--arg=in:{folder / name}.npy" for name in ("q", "kw", "kp", "vw", "vp")),
-            f"--arg=out:float32:{heads}x8x{splits}x64:{folder / 'o.npy'}",
-            f"--arg=out:float32:{heads}x8x{splits}x2:{folder / 's.npy'}", f"--arg=bytes:{folder / 'shape'}"]
+            *(word for name in ("q", "kw", "kp", "vw", "vp") for word in ("--arg", f"in:{folder / name}.npy")),
+            "--arg", f"out:float32:{heads}x8x{splits}x64:{folder / 'o.npy'}",
+            "--arg", f"out:float32:{heads}x8x{splits}x2:{folder / 's.npy'}", "--arg", f"bytes:{folder / 'shape'}"]
 
 
 def quantize(folder, random, rows, columns):
     np.save(folder / "x.npy", random.standard_normal((rows, columns)).astype(np.float16))
     groups = columns // 32
     return ["--kernel", "quantize_4", "--grid", str(rows * groups // 4), "--block", "128",
-            f"--arg=in:{folder / 'x.npy'}", f"--arg=out:uint32:{rows}x{groups}x4:{folder / 'w.npy'}",
-            f"--arg=out:float16:{rows}x{groups}x2:{folder / 'p.npy'}", f"--arg=s32:{rows}", f"--arg=s32:{columns}"]
+            "--arg", f"in:{folder / 'x.npy'}", "--arg", f"out:uint32:{rows}x{groups}x4:{folder / 'w.npy'}",
+            "--arg", f"out:float16:{rows}x{groups}x2:{folder / 'p.npy'}", "--arg", f"s32:{rows}", "--arg", f"s32:{columns}"]
 
 
 def execute(command, folder, checks):
@@ -79,7 +78,8 @@ def main():
             "quantize_4/4k x 1k": ("quantize", quantize(folder, random, 4096, 1024)),
         }
         for case, (source, arguments) in cases.items():
-            command = [str(PTX_RUN), str(toolchain.ptx(source)), *arguments]
+            (folder / f"{source}.ptx").write_text(toolchain.ptx(source), encoding="utf-8")
+            command = [str(PTX_RUN), str(folder / f"{source}.ptx"), *arguments]
             contenders = {checks: lambda checks=checks: execute(command, folder, checks) for checks in CHECKS}
             times = common.interleave(contenders, options.rounds)
             millions = execute(command, folder, "none")

@@ -73,15 +73,19 @@ def matrices(form, inputs):
             matrix_c(c, columns[of_a + of_b:], m))
 
 
+def finite(values):
+    return np.where(np.isfinite(values), np.abs(values), 0)
+
+
 def exact(form, inputs):
-    """(sum, bound, sum of magnitudes) of every element of the result."""
+    """(sum, bound, sum of finite magnitudes) of every element of the result."""
     _, a, _, c, (_, _, k) = form.check
     left, right, start = matrices(form, inputs)
     with np.errstate(all="ignore"):
         products = left[:, :, :, None] * right[:, None, :, :]
         total = products.sum(2) + start
         largest = np.maximum(np.abs(products).max(2), np.abs(start))
-        magnitude = np.abs(products).sum(2) + np.abs(start)
+        magnitude = finite(products).sum(2) + finite(start)
         bound = (k + 2) * WINDOW * largest + float_bits.unit(c, total)
         bound += PIECES.get(a, 0) * float_bits.unit(c, magnitude)
     return total, bound, magnitude
@@ -106,7 +110,7 @@ def within(form, words, inputs):
         good |= over & np.isinf(got) & (np.sign(got) == np.sign(total))
         good |= over & (np.abs(got) >= 0.99 * top) & (np.sign(got) == np.sign(total))
         # A piece may overflow although the sum does not.
-        good |= np.isfinite(total) & (magnitude >= top) if form.check[1] in PIECES else False
+        good |= (magnitude >= top) & (form.check[1] in PIECES)
     return to_registers(form, good, np.asarray(words).shape)
 
 

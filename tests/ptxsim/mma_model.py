@@ -49,7 +49,7 @@ def round_to(element, total, last, nearest):
 
 
 def accumulate(form, inputs, fraction=24, block=None, nearest=False, floor=False):
-    """The result as doubles [warp, m, n]: `fraction` bits are kept below the largest exponent, `block` products at once."""
+    """The result as doubles [warp, m, n]; `fraction` bits stay below the largest exponent, `block` products at once."""
     _, a, b, c, (_, _, k) = form.check
     return accumulate_matrices(a, b, c, mma_bound.matrices(form, inputs), fraction, block or k, nearest, floor)
 
@@ -81,7 +81,8 @@ def hopper(form, inputs):
         return accumulate(form, inputs, 25, None, c == "f16")
     order = np.argsort(np.arange(k) % 4 // 2, kind="stable")
     left, right, start = mma_bound.matrices(form, inputs)
-    total = accumulate_matrices(a, b, c, (left[:, :, order], right[:, order], np.zeros_like(start)), 25, k // 2, c == "f16")
+    operands = left[:, :, order], right[:, order], np.zeros_like(start)
+    total = accumulate_matrices(a, b, c, operands, 25, k // 2, c == "f16")
     with np.errstate(all="ignore"):
         return (total + start).astype(np.float32 if c == "f32" else np.float16).astype(np.float64)
 

@@ -50,7 +50,8 @@ def simulated():
             got = form_run.execute(form, mma=mode)
             equal = (got == golden).reshape(len(form.outs), -1, 32).transpose(1, 0, 2).reshape(-1, len(form.outs) * 32)
             name = form.name.replace("mma.sync.aligned.", "").replace(".row.col", "")
-            print(f"| {name} | {mode} | {100 * equal.mean():.1f} % | " + " | ".join(f"{x:.0f}" for x in shares(equal)) + " |")
+            columns = " | ".join(f"{x:.0f}" for x in shares(equal))
+            print(f"| {name} | {mode} | {100 * equal.mean():.1f} % | {columns} |")
 
 
 def modelled():

@@ -33,6 +33,10 @@ def golden(file, name):
 @pytest.mark.parametrize("file, name", CASES, ids=[f"{file}:{name}" for file, name in CASES])
 def test_form(file, name):
     form, expected = golden(file, name)
+    if form_run.LEFT_OUT.fullmatch(name):
+        with pytest.raises(ptx_run.PtxRefused, match="not implemented"):
+            form_run.execute(form)
+        return
     got = form_run.execute(form)
     inputs = form.inputs()
     found = compare.differences(form, got, expected, inputs)
@@ -40,7 +44,8 @@ def test_form(file, name):
 
 
 @pytest.mark.parametrize("mode", ["exact", "sequential", "truncate"])
-@pytest.mark.parametrize("file, name", [case for case in CASES if FORMS[case[1]].check[0] == "mma"])
+@pytest.mark.parametrize("file, name", [case for case in CASES if FORMS[case[1]].check[0] == "mma" and
+                                        not form_run.LEFT_OUT.fullmatch(case[1])])
 @ptx_run.needs_ptx_run
 def test_mma_modes(file, name, mode):
     """Every way of accumulating stays within the bound; so does the GPU, or the bound would prove nothing."""
@@ -54,7 +59,7 @@ def test_mma_modes(file, name, mode):
 
 @pytest.mark.parametrize("file, name", [case for case in CASES if FORMS[case[1]].check[0] == "mma"])
 def test_mma_model(file, name):
-    """mma_model.hopper is the GPU, bit for bit (README.md has the table of what each mode of the simulator reaches)."""
+    """mma_model.hopper is the GPU, bit for bit (golden/README.md: how far each mode of the simulator gets)."""
     form, expected = golden(file, name)
     target, got = mma_bound.result(form, expected), mma_model.hopper(form, form.inputs())
     equal = (got == target) & (np.signbit(got) == np.signbit(target)) | np.isnan(got) & np.isnan(target)

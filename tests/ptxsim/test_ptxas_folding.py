@@ -22,7 +22,7 @@ import ptx_run
 PTXAS = folding.find_ptxas()
 # Bodies with a scope of their own declare registers, which fifty copies in one kernel cannot.
 FORMS = [form for family in (form_integer, form_float, form_convert) for form in family.forms()
-         if form.gpu and "{\n" not in form.body]
+         if form.gpu and "{\n" not in form.body and not form_run.LEFT_OUT.fullmatch(form.name)]
 GROUP = 40
 GROUPS = [FORMS[begin:begin + GROUP] for begin in range(0, len(FORMS), GROUP)]
 needs_ptxas = pytest.mark.skipif(PTXAS is None, reason="ptxas is not installed")
@@ -84,7 +84,7 @@ def test_enough_is_folded(folded):
 
 @needs_ptxas
 def test_ptxas_agrees_with_the_gpu(folded, disputed):
-    """Apart from payloads of NaN it does but once: cvt.rni.s32.f64 of -0.5000000000000001, where ptxas 13.0 folds to 0."""
+    """But for payloads of NaN and once: ptxas 13.0 folds cvt.rni.s32.f64 of -0.5000000000000001 to 0."""
     table = {form.name: form for form in FORMS}
     other = [place for place in disputed if not is_nan(table[place[0]], folded[place[0]][place[1:]])]
     assert set(other) <= {("cvt.rni.s32.f64", 0, 26)}

@@ -100,8 +100,8 @@ void addMemory(Table &);      // ld st ldu prefetch discard membar fence, mbarri
 void addAtomic(Table &);      // atom red
 void addAsyncCopy(Table &);   // cp.async
 void addMatrixLoad(Table &);  // ldmatrix stmatrix
-void addMatrix(Table &);      // mma
-void addWarp(Table &);        // shfl vote match redux elect movmatrix
+void addMatrix(Table &);      // mma movmatrix
+void addWarp(Table &);        // shfl vote match redux elect
 void addControl(Table &);     // bra brx ret exit trap bar barrier bar.warp nanosleep
 
 } // namespace kvq::ptxsim
