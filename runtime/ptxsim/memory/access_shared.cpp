@@ -196,8 +196,12 @@ void accessShared(Warp &warp, const Op &op, uint32_t mask, Addresses &addresses,
     access.races(out.mask, out.pattern);
   if (shared.laneRaces())
     access.laneRaces(out.mask);
-  const Wavefronts wavefronts =
-      out.pattern == Pattern::Same ? Wavefronts{1, 1} : wavefrontsOf(offsets, out.mask, bytes);
+  // The lanes of a pass touch different banks where addresses are consecutive, and one word where they are equal.
+  const bool isPlain = out.pattern == Pattern::Same || (out.pattern == Pattern::Consecutive && bytes >= 4);
+  const uint32_t lanesOfPass = bytes <= 4 ? kLanes : uint32_t(kLanes) * 4 / bytes;
+  const uint32_t passes =
+      out.pattern == Pattern::Same ? 1 : (uint32_t(std::popcount(out.mask)) + lanesOfPass - 1) / lanesOfPass;
+  const Wavefronts wavefronts = isPlain ? Wavefronts{passes, passes} : wavefrontsOf(offsets, out.mask, bytes);
   Counters &counters = warp.worker->counters;
   ++counters.sharedRequests;
   counters.sharedWavefronts += wavefronts.needed;

@@ -94,27 +94,26 @@ private:
 
 // Replaces each cell by the list after the access. lookUp(list) gives the Step. Returns the first conflict. Runs of
 // equal cells are the rule.
-template <typename LookUp> uint32_t stepCells(const History &history, uint32_t *cells, size_t count, LookUp lookUp) {
-  uint32_t conflict = History::kEmpty;
-  const uint32_t first = cells[0];
+template <typename LookUp>
+uint32_t stepCells(const History &history, uint32_t *cells, size_t count, LookUp lookUp) {
+  const uint32_t base = history.base(), first = history.current(cells[0]);
   uint32_t differ = 0;
   for (size_t i = 0; i < count; ++i)
-    differ |= cells[i] ^ first;
+    differ |= (cells[i] < base ? History::kEmpty : cells[i]) ^ first;
+  History::Step step = lookUp(first);
   if (!differ) {
-    const History::Step step = lookUp(history.current(first));
     if (step.next != first)
       for (size_t i = 0; i < count; ++i)
         cells[i] = step.next;
     return step.conflict;
   }
-  uint32_t last = first;
-  History::Step step = lookUp(history.current(first));
+  uint32_t conflict = History::kEmpty, last = first;
   for (size_t i = 0; i < count; ++i) {
-    if (cells[i] != last) {
-      last = cells[i];
+    if (const uint32_t list = history.current(cells[i]); list != last) {
+      last = list;
       if (conflict == History::kEmpty)
         conflict = step.conflict;
-      step = lookUp(history.current(last));
+      step = lookUp(last);
     }
     cells[i] = step.next;
   }
