@@ -6,12 +6,24 @@
 #include "runtime/ptxsim/isa/mma.h"
 #include "runtime/ptxsim/isa/mma_fragments.h"
 
+#include <bit>
 #include <cmath>
 #include <string>
 
 namespace kvq::ptxsim::mma {
 
 namespace {
+
+// A NaN is B's, else the accumulator's, else A's, made quiet; one that only this operation makes is negative. An H200's
+// choice, which the ISA leaves open.
+double multiplyAdd(double a, double b, double c) {
+  const double result = std::fma(a, b, c);
+  if (!std::isnan(result))
+    return result;
+  const double source = std::isnan(b) ? b : std::isnan(c) ? c : a;
+  return std::bit_cast<double>(std::isnan(source) ? std::bit_cast<uint64_t>(source) | uint64_t(1) << 51
+                                                  : uint64_t(0xfff8) << 48);
+}
 
 template <int rows, int depth> struct DoubleProduct {
   static constexpr int halves = rows / 8;
@@ -34,7 +46,7 @@ template <int rows, int depth> struct DoubleProduct {
         const Place place = placeInC(1, r, lane, 0);
         double sum = warp.at<double>(op.sources[registersA + registersB + r])[lane];
         for (int k = 0; k < depth; ++k)
-          sum = std::fma(a[place.row][k], b[k][place.column], sum);
+          sum = multiplyAdd(a[place.row][k], b[k][place.column], sum);
         sums[r][lane] = sum;
       }
     for (int r = 0; r < registersC; ++r) {
