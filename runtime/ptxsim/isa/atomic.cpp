@@ -24,8 +24,11 @@ struct AddFloat { // f32 in global memory flushes subnormals, in shared memory i
     return sum != sum ? kFloatNaN : bitsOf(global ? flush(sum) : sum);
   }
 };
-struct AddDouble {
+struct AddDouble { // unlike add.f64 it passes NaN on as it is, signalling or not (observed on sm_90)
+  static bool isNaN(uint64_t bits) { return (bits & ~(uint64_t(1) << 63)) > uint64_t(0x7ff) << 52; }
   static uint64_t apply(uint64_t old, uint64_t b, uint64_t, bool) {
+    if (isNaN(b) || isNaN(old))
+      return isNaN(b) ? b : old;
     return std::bit_cast<uint64_t>(std::bit_cast<double>(old) + std::bit_cast<double>(b));
   }
 };
