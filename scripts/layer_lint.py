@@ -15,6 +15,7 @@ COMPILER_LIBRARIES = ("mlir/", "llvm/", "clang/", "llvm-c/", "mlir-c/")
 CUDA_HEADERS = ("cuda.h", "cuda_runtime.h", "cuda_fp16.h", "nvrtc.h", "nvJitLink.h", "cuda/")
 PUBLIC = "kvq/"  # runtime/include/kvq, which every layer writes as <kvq/...>
 FLOOR = ("runtime/format/",)
+DEVICE = ("runtime/device/device.h", "runtime/device/accelerator.h")
 ABI = ("kvq/kernel_abi.h", "kvq/compiler_plugin.h")
 
 
@@ -32,9 +33,10 @@ LAYERS = (
     Layer("runtime/format/", (), (), "runtime/format is the floor under both halves: standard library only"),
     Layer("runtime/reference/", FLOOR + ABI[:1], (), RUNTIME),
     Layer("runtime/jit/", FLOOR + ABI, (), RUNTIME),
-    Layer("runtime/device/", FLOOR + ABI[:1] + ("runtime/device/device.h",), (), RUNTIME),
-    Layer("runtime/device/cpu/", FLOOR + ABI[:1] + ("runtime/device/device.h", "runtime/jit/"), (), RUNTIME),
-    Layer("runtime/device/ref/", FLOOR + ABI[:1] + ("runtime/device/device.h", "runtime/reference/"), (), RUNTIME),
+    Layer("runtime/device/", FLOOR + ABI[:1] + DEVICE, (), RUNTIME),
+    Layer("runtime/device/cpu/", FLOOR + ABI[:1] + DEVICE + ("runtime/jit/",), (), RUNTIME),
+    Layer("runtime/device/ref/", FLOOR + ABI[:1] + DEVICE + ("runtime/reference/",), (), RUNTIME),
+    Layer("runtime/device/ptxsim/", FLOOR + DEVICE + ("runtime/jit/library.h", "runtime/ptxsim/gpu/"), (), RUNTIME),
     Layer("runtime/cache/", FLOOR + ABI[:1] + ("runtime/device/",), (), RUNTIME),
     Layer("runtime/ptxsim/", FLOOR, (), RUNTIME),
     Layer("runtime/capi/", FLOOR + ("runtime/", PUBLIC), (), RUNTIME),
@@ -58,7 +60,7 @@ STRANGERS = {"codegen/cpu/": ("codegen/nvptx/",), "codegen/nvptx/": ("codegen/cp
 OWN_ROOTS = ("runtime/", "dialect/", "passes/", "codegen/", "tools/", "python/", "examples/", "bench/", "autotune/",
              "tests/")
 SUFFIXES = (".h", ".hpp", ".c", ".cpp", ".inc", ".td")
-DLOPEN = {"runtime/jit/compiler.cpp": "the one file that adapts the compiler"}
+DLOPEN = {"runtime/jit/library.cpp": "the one file that loads optional libraries"}
 TORCH_FOLDERS = ("python/kvq/hf/", "python/kvq/compat/", "python/kvq/evaluate/", "python/kvq/demo/")
 
 INCLUDE = re.compile(r'^\s*#?\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
@@ -106,7 +108,7 @@ def check_source(path, text, root):
                 yield number, *broken
         code = line.split("//")[0]
         if DLOPEN_CALL.search(code) and path not in DLOPEN:
-            yield number, "only runtime/jit/compiler.cpp calls dlopen", "go through runtime/jit/compiler.h"
+            yield number, "only runtime/jit/library.cpp calls dlopen", "go through runtime/jit/library.h"
 
 
 def check_python(path, text):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 
 from kvq._native import (
+    Buffer,
     Cache,
     Context,
     Kernel,
     Step,
+    Stream,
     accuracy_classes,
     compile,
     default_accuracy,
@@ -34,11 +36,13 @@ DEFAULT_ACCURACY: str = default_accuracy
 
 __all__ = [
     "ACCURACY_CLASSES",
+    "Buffer",
     "Cache",
     "Context",
     "DEFAULT_ACCURACY",
     "Kernel",
     "Step",
+    "Stream",
     "check_accuracy",
     "compile",
     "format_canonical",

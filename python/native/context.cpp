@@ -65,11 +65,13 @@ static void merge(Context &self, const Input &o, const Input &lse, const Output 
   check(kvq_merge(self.state->handle, &oView, &lseView, nullptr, &outView, outLse ? &outLseView : nullptr));
 }
 
-void bindContext(nb::module_ &m) {
+nb::class_<Context> bindContext(nb::module_ &m) {
   using namespace nb::literals;
-  nb::class_<Context>(m, "Context",
-                      "A device (\"cpu\": generated kernels, \"ref\": the scalar reference), its threads "
-                      "and its kernels.")
+  nb::class_<Context> context(
+      m, "Context",
+      "A device (\"cpu\": generated kernels, \"ref\": the scalar reference, \"ptxsim\": PTX on a "
+      "simulated GPU), its threads and its kernels.");
+  context
       .def("__init__", create, "device"_a = "cpu", nb::kw_only(), "level"_a = nb::none(), "threads"_a = 0,
            "store_dir"_a = nb::none(), "compiler"_a = nb::none(), "frozen"_a = false)
       .def_prop_ro("levels", levels, "CPU levels that this host can run, best last.")
@@ -79,6 +81,7 @@ void bindContext(nb::module_ &m) {
       .def("kernels", kernels, "One dict (name, source, key, compile_ms, object_bytes) for each kernel held.")
       .def("merge", merge, "o"_a.noconvert(), "lse"_a.noconvert(), "out"_a.noconvert(),
            "out_lse"_a.noconvert() = nb::none(), "Combines partial attention results over disjoint keys.");
+  return context;
 }
 
 } // namespace kvq::python

@@ -5,9 +5,11 @@
 #include "python/native/native.h"
 
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <limits>
@@ -35,12 +37,20 @@ public:
   std::vector<std::string> signature;
 };
 
-template <kvq_error *(*make)(kvq_context *, const char *, kvq_kernel **)>
-static Kernel create(Context &context, const std::string &text) {
+static Kernel compile(Context &context, const std::string &text, const std::optional<std::string> &entry) {
   kvq_kernel *kernel = nullptr;
   nb::gil_scoped_release release;
   std::scoped_lock lock(context.state->mutex);
-  check(make(context.state->handle, text.c_str(), &kernel));
+  check(entry ? kvq_kernel_compile_entry(context.state->handle, text.c_str(), entry->c_str(), &kernel)
+              : kvq_kernel_compile(context.state->handle, text.c_str(), &kernel));
+  return Kernel(context.state, kernel);
+}
+
+static Kernel open(Context &context, const std::string &request) {
+  kvq_kernel *kernel = nullptr;
+  nb::gil_scoped_release release;
+  std::scoped_lock lock(context.state->mutex);
+  check(kvq_kernel_open(context.state->handle, request.c_str(), &kernel));
   return Kernel(context.state, kernel);
 }
 
@@ -66,19 +76,11 @@ static Failure mismatch(size_t index, const std::string &wanted, const std::stri
                                            ", but the kernel's signature has " + wanted + " there");
 }
 
-static bool isContiguous(const Input &array) {
-  int64_t expected = 1;
-  bool contiguous = true;
-  for (size_t i = array.ndim(); i-- > 0;) {
-    contiguous &= array.shape(i) == 1 || array.stride(i) == expected;
-    expected *= static_cast<int64_t>(array.shape(i));
-  }
-  return contiguous || expected == 0; // an empty array has no element to misplace
-}
-
 static uint64_t pointerArgument(nb::handle value, size_t index, const std::string &type) {
   if (value.is_none())
     return 0;
+  if (Buffer buffer; nb::try_cast(value, buffer, false))
+    return kvq_buffer_address(buffer.state->handle);
   Input array;
   if (!nb::try_cast(value, array, false))
     throw mismatch(index, type, "no array on the CPU");
@@ -100,9 +102,39 @@ static uint64_t pointerArgument(nb::handle value, size_t index, const std::strin
   return reinterpret_cast<uint64_t>(array.data());
 }
 
+// An argument of which only the size is known: a buffer, None, or a number, a float as f32 or f64 by the size.
+static uint64_t bitsArgument(nb::handle value, size_t index, const std::string &type) {
+  const int bits = std::stoi(type.substr(1));
+  if (bits == 64) {
+    if (value.is_none())
+      return 0;
+    if (Buffer buffer; nb::try_cast(value, buffer, false))
+      return kvq_buffer_address(buffer.state->handle);
+  }
+  if (PyFloat_Check(value.ptr()) && (bits == 32 || bits == 64)) {
+    const double number = PyFloat_AS_DOUBLE(value.ptr());
+    const float single = static_cast<float>(number);
+    uint64_t word = 0;
+    bits == 64 ? std::memcpy(&word, &number, sizeof number) : std::memcpy(&word, &single, sizeof single);
+    return word;
+  }
+  int64_t number;
+  uint64_t word;
+  if (nb::try_cast(value, number, false))
+    word = static_cast<uint64_t>(number);
+  else if (!nb::try_cast(value, word, false))
+    throw mismatch(index, type, "neither a number nor a buffer of the device");
+  const int64_t high = bits >= 64 ? 0 : static_cast<int64_t>(word) >> (bits - 1);
+  if (bits < 64 && high != 0 && high != -1 && word >> bits != 0)
+    throw mismatch(index, type, "a number with more bits");
+  return word;
+}
+
 static uint64_t argument(nb::handle value, size_t index, const std::string &type) {
   if (type.rfind("ptr", 0) == 0)
     return pointerArgument(value, index, type);
+  if (type[0] == 'b')
+    return bitsArgument(value, index, type);
   if (type == "f32") {
     double number;
     if (!nb::try_cast(value, number, true))
@@ -120,7 +152,9 @@ static uint64_t argument(nb::handle value, size_t index, const std::string &type
   return static_cast<uint64_t>(number);
 }
 
-static void launch(Kernel &kernel, nb::sequence args, std::array<int64_t, 3> grid) {
+static void launch(Kernel &kernel, nb::sequence args, std::array<int64_t, 3> grid,
+                   const std::optional<std::array<uint32_t, 3>> &block, int64_t shared,
+                   const std::optional<Stream> &stream) {
   nb::tuple values(args);
   if (values.size() != kernel.signature.size())
     throw Failure(KVQ_INVALID_ARGUMENT, "the kernel takes " + std::to_string(kernel.signature.size()) +
@@ -128,22 +162,33 @@ static void launch(Kernel &kernel, nb::sequence args, std::array<int64_t, 3> gri
   std::vector<uint64_t> words;
   for (size_t i = 0; i < kernel.signature.size(); ++i)
     words.push_back(argument(values[i], i, kernel.signature[i]));
+  const auto count = static_cast<int32_t>(words.size());
+  kvq_launch launch = {sizeof launch, words.data(), count, {}, {}, shared, handleOf(stream)};
+  for (int i = 0; i < 3; ++i) {
+    launch.grid[i] = static_cast<uint32_t>(std::min<int64_t>(std::max<int64_t>(grid[i], 0), UINT32_MAX));
+    launch.block[i] = block ? (*block)[i] : 0;
+  }
   nb::gil_scoped_release release;
-  check(kvq_kernel_launch(kernel.handle, words.data(), static_cast<int32_t>(words.size()), grid.data(), nullptr));
+  if (block || shared)
+    check(kvq_kernel_launch_blocks(kernel.handle, &launch));
+  else
+    check(kvq_kernel_launch(kernel.handle, words.data(), count, grid.data(), launch.stream));
 }
 
 static std::string signatureText(const Kernel &kernel) { return kvq_kernel_signature(kernel.handle); }
 
 void bindKernel(nb::module_ &m) {
   using namespace nb::literals;
-  m.def("compile", create<kvq_kernel_compile>, "context"_a, "text"_a, "Compiles the one kernel of an IR module.");
-  m.def("open_kernel", create<kvq_kernel_open>, "context"_a, "request"_a,
-        "A built-in kernel by its canonical request text.");
+  m.def("compile", compile, "context"_a, "text"_a, "entry"_a = nb::none(),
+        "Compiles the one kernel of an IR module, or the one named `entry`; on device \"ptxsim\" of PTX text.");
+  m.def("open_kernel", open, "context"_a, "request"_a, "A built-in kernel by its canonical request text.");
   nb::class_<Kernel>(m, "Kernel", "A compiled kernel.")
       .def_prop_ro("signature", signatureText, "Its arguments, one word each.")
-      .def("launch", launch, "args"_a, nb::kw_only(), "grid"_a,
-           "Runs grid[0] * grid[1] * grid[2] programs. An argument is a number, a C-contiguous writable array or None "
-           "(a null pointer).");
+      .def("launch", launch, "args"_a, nb::kw_only(), "grid"_a, "block"_a = nb::none(), "shared"_a = 0,
+           "stream"_a = nb::none(),
+           "Runs grid[0] * grid[1] * grid[2] programs, or on a device as many blocks of `block` threads with `shared` "
+           "bytes of dynamic shared memory, some time later. An argument is a number, a Buffer, on a host a "
+           "C-contiguous writable array, or None (a null pointer).");
 }
 
 } // namespace kvq::python

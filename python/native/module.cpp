@@ -202,7 +202,8 @@ NB_MODULE(_native, m) {
         "Bytes of one page of one KV head.");
   m.def("format_frontier", frontier, "format"_a, "tokens"_a,
         "How many tokens have quantized K and quantized V when a sequence has `tokens` tokens.");
-  bindContext(m);
+  nb::class_<Context> context = bindContext(m);
+  bindBuffers(m, context);
   bindCache(m);
   bindKernel(m);
 }

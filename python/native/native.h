@@ -76,6 +76,37 @@ public:
   std::shared_ptr<ContextState> state = std::make_shared<ContextState>();
 };
 
+// Memory and a stream of a context's device; calls on them may overlap.
+struct BufferState {
+  std::shared_ptr<ContextState> context; // destroyed after the buffer
+  kvq_buffer *handle = nullptr;
+  ~BufferState() { kvq_buffer_destroy(handle); }
+};
+class Buffer {
+public:
+  std::shared_ptr<BufferState> state = std::make_shared<BufferState>();
+};
+struct StreamState {
+  std::shared_ptr<ContextState> context; // destroyed after the stream
+  void *handle = nullptr;
+  ~StreamState() { kvq_stream_destroy(context->handle, handle); }
+};
+class Stream {
+public:
+  std::shared_ptr<StreamState> state = std::make_shared<StreamState>();
+};
+inline void *handleOf(const std::optional<Stream> &stream) { return stream ? stream->state->handle : nullptr; }
+
+template <typename Array> bool isContiguous(const Array &array) {
+  int64_t expected = 1;
+  bool contiguous = true;
+  for (size_t i = array.ndim(); i-- > 0;) {
+    contiguous &= array.shape(i) == 1 || array.stride(i) == expected;
+    expected *= static_cast<int64_t>(array.shape(i));
+  }
+  return contiguous || expected == 0; // an empty array has no element to misplace
+}
+
 // A cache, its memory and its lock; steps and arrays keep it alive.
 struct CacheState {
   std::shared_ptr<ContextState> context; // destroyed after the cache
@@ -110,9 +141,10 @@ private:
   std::exception_ptr raised_;
 };
 
-void bindContext(nb::module_ &m);
+nb::class_<Context> bindContext(nb::module_ &m);
 void bindCache(nb::module_ &m);
 void bindSequences(nb::class_<Cache> &cache);
+void bindBuffers(nb::module_ &m, nb::class_<Context> &context);
 void bindKernel(nb::module_ &m);
 
 } // namespace kvq::python

@@ -36,6 +36,11 @@ Cache::~Cache() = default;
 Result<std::unique_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, const CacheConfig &config, void *memory,
                                              size_t bytes) {
   KVQ_RETURN_IF_ERROR(checkConfig(config));
+  if (device->accelerator()) {
+    KVQ_RETURN_IF_ERROR(device->available(kernelRequest(config, static_cast<int>(CacheKernel::Append))));
+    return Status(Code::Unsupported, "a cache lies in the host's memory, which kernels of this context's device do not "
+                                     "see: create it in a context on device \"cpu\"");
+  }
   KVQ_RETURN_IF_ERROR(checkMemory(Geometry(config), memory, bytes));
   return std::unique_ptr<Cache>(new Cache(std::move(device), config, memory));
 }

@@ -20,6 +20,11 @@ struct kvq_error {
 struct kvq_context {
   std::shared_ptr<kvq::Device> device;
 };
+struct kvq_buffer {
+  std::shared_ptr<kvq::Device> device;
+  uint64_t address; // of the host's memory if the device has none
+  size_t bytes;
+};
 struct kvq_step {
   kvq::Step *step; // the cache's
 };
@@ -110,5 +115,7 @@ Status checkTensor(const char *name, const kvq_tensor *tensor, ElementType type,
 Tensor toRows(const kvq_tensor &tensor);
 
 Status checkStream(const void *stream);
+// The stream that a handle means on a device with streams.
+Stream &streamOf(Accelerator &accelerator, void *stream);
 
 } // namespace kvq::capi

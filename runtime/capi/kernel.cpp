@@ -31,6 +31,33 @@ Status checkGrid(const int64_t grid[3]) {
   return Status::ok();
 }
 
+Status checkCount(const kvq_kernel &kernel, int32_t count) {
+  if (count == kernel.arguments)
+    return Status::ok();
+  return {Code::InvalidArgument, "count is " + std::to_string(count) + " but the kernel takes " +
+                                     std::to_string(kernel.arguments) +
+                                     " arguments: " + kernel.kernel->info().signature};
+}
+
+// On a device with blocks of threads; block 0: the kernel's own size.
+Status launchBlocks(const kvq_kernel &kernel, std::span<const uint64_t> args, LaunchShape shape, void *stream) {
+  const DeviceFunction &function = *kernel.kernel->function();
+  const FunctionInfo &info = function.info();
+  if (std::find(shape.grid, shape.grid + 3, 0u) != shape.grid + 3)
+    return Status::ok(); // nothing to do, as on a host
+  if (shape.block[0] == 0 || shape.block[1] == 0 || shape.block[2] == 0) {
+    if (info.block[0] == 0)
+      return {Code::InvalidArgument, "kernel " + info.name +
+                                         " was not made for one size of blocks (.reqntid): launch "
+                                         "it with kvq_kernel_launch_blocks and its block"};
+    std::copy(info.block, info.block + 3, shape.block);
+  }
+  auto parameters = packParameters(info, args);
+  if (!parameters.isOk())
+    return parameters.status();
+  return streamOf(*kernel.device->accelerator(), stream).launch(function, shape, parameters.value());
+}
+
 struct MergeShape {
   int64_t splits, queries, heads, dv;
 };
@@ -124,7 +151,21 @@ kvq_error *kvq_kernel_compile(kvq_context *context, const char *text, kvq_kernel
     KVQ_REQUIRE(context);
     KVQ_REQUIRE(text);
     KVQ_REQUIRE(kernel);
-    auto compiled = context->device->compile(text);
+    auto compiled = context->device->compile(text, "");
+    if (!compiled.isOk())
+      return compiled.status();
+    *kernel = makeKernel(context->device, compiled.value());
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_kernel_compile_entry(kvq_context *context, const char *text, const char *entry, kvq_kernel **kernel) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(text);
+    KVQ_REQUIRE(entry);
+    KVQ_REQUIRE(kernel);
+    auto compiled = context->device->compile(text, entry);
     if (!compiled.isOk())
       return compiled.status();
     *kernel = makeKernel(context->device, compiled.value());
@@ -161,13 +202,38 @@ kvq_error *kvq_kernel_launch(kvq_kernel *kernel, const uint64_t *args, int32_t c
     if (count != 0)
       KVQ_REQUIRE(args);
     KVQ_REQUIRE(grid);
-    if (count != kernel->arguments)
-      return {Code::InvalidArgument, "count is " + std::to_string(count) + " but the kernel takes " +
-                                         std::to_string(kernel->arguments) +
-                                         " arguments: " + kernel->kernel->info().signature};
+    KVQ_RETURN_IF_ERROR(checkCount(*kernel, count));
     KVQ_RETURN_IF_ERROR(checkGrid(grid));
+    if (kernel->kernel->function()) {
+      LaunchShape shape;
+      std::fill(shape.block, shape.block + 3, 0);
+      for (int i = 0; i < 3; ++i)
+        shape.grid[i] = static_cast<uint32_t>(std::min<int64_t>(grid[i], UINT32_MAX));
+      return launchBlocks(*kernel, {args, static_cast<size_t>(count)}, shape, stream);
+    }
     KVQ_RETURN_IF_ERROR(checkStream(stream));
     return kernel->device->launch(*kernel->kernel, args, grid, Spread::Parallel);
+  });
+}
+
+kvq_error *kvq_kernel_launch_blocks(kvq_kernel *kernel, const kvq_launch *launch) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(kernel);
+    KVQ_REQUIRE(launch);
+    auto copy = copyStruct(launch, "launch");
+    if (!copy.isOk())
+      return copy.status();
+    const kvq_launch &given = copy.value();
+    if (given.count != 0)
+      KVQ_REQUIRE(given.args);
+    KVQ_RETURN_IF_ERROR(checkCount(*kernel, given.count));
+    if (!kernel->kernel->function())
+      return {Code::Unsupported, "kernels of this device have no blocks of threads: use kvq_kernel_launch"};
+    LaunchShape shape;
+    std::copy(given.grid, given.grid + 3, shape.grid);
+    std::copy(given.block, given.block + 3, shape.block);
+    shape.dynamicShared = given.shared_bytes;
+    return launchBlocks(*kernel, {given.args, static_cast<size_t>(given.count)}, shape, given.stream);
   });
 }
 

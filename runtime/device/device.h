@@ -4,6 +4,7 @@
 // a cache knows nothing about where a kernel came from.
 #pragma once
 
+#include "runtime/device/accelerator.h"
 #include "runtime/format/problem.h"
 
 #include <cstdint>
@@ -29,11 +30,24 @@ public:
   virtual ~Kernel() = default;
   virtual int32_t run(const uint64_t *args, const int64_t *programId) const = 0;
   const KernelInfo &info() const { return info_; }
+  // What a stream launches, of a kernel that an accelerator runs; run() is then never called. NULL: a host's kernel.
+  virtual const DeviceFunction *function() const { return nullptr; }
 
 private:
   KernelInfo info_;
 };
 using KernelRef = std::shared_ptr<const Kernel>;
+
+class AcceleratorKernel : public Kernel {
+public:
+  AcceleratorKernel(KernelInfo info, DeviceFunctionRef function)
+      : Kernel(std::move(info)), function_(std::move(function)) {}
+  int32_t run(const uint64_t *, const int64_t *) const override { return -1; }
+  const DeviceFunction *function() const override { return function_.get(); }
+
+private:
+  DeviceFunctionRef function_;
+};
 
 // Runs task(data, i) for i in [0, count) on any threads and returns when all are done.
 using ParallelTask = void (*)(void *data, int64_t index);
@@ -56,15 +70,18 @@ public:
 
   // A built-in kernel; compiled or loaded at the first call. Thread-safe.
   virtual Result<KernelRef> open(const KernelRequest &request) = 0;
-  // The one kernel of an IR module.
-  virtual Result<KernelRef> compile(const std::string &source) = 0;
+  // A kernel out of the source that the device takes: an IR module, PTX text. `entry` names it; "": the only one.
+  virtual Result<KernelRef> compile(const std::string &source, const std::string &entry) = 0;
   // Whether open() would succeed, without compiling anything.
   virtual Status available(const KernelRequest &request) const = 0;
   virtual std::vector<KernelRef> kernels() const = 0;
   virtual const std::string &level() const = 0;
   virtual const std::string &levels() const = 0; // separated by spaces, best last
 
-  // Runs grid[0] * grid[1] * grid[2] programs. Internal if one of them returns other than 0.
+  // Memory and queues, of a device that has its own. NULL: the host's memory, and launches that are done on return.
+  virtual Accelerator *accelerator() const { return nullptr; }
+
+  // On a host: runs grid[0] * grid[1] * grid[2] programs. Internal if one of them returns other than 0.
   Status launch(const Kernel &kernel, const uint64_t *args, const int64_t grid[3], Spread spread) const;
   Status launch(const Kernel &kernel, const uint64_t *args, int64_t programs, Spread spread) const {
     const int64_t grid[3] = {programs, 1, 1};

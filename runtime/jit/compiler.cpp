@@ -1,47 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Loading of the compiler plug-in by dlopen, and its calls.
+// Loading of the compiler plug-in, and its calls.
 #include "runtime/jit/compiler.h"
 
-#include <cstdlib>
-#include <dlfcn.h>
+#include "runtime/jit/library.h"
+
 #include <sstream>
 
 namespace kvq {
 
-static std::string defaultPath() {
-  if (const char *path = std::getenv("KVQ_COMPILER"); path && *path)
-    return path;
-  Dl_info info;
-  if (!dladdr(reinterpret_cast<const void *>(&defaultPath), &info) || !info.dli_fname)
-    return "libkvq-compiler.so";
-  std::string self = info.dli_fname;
-  size_t slash = self.rfind('/');
-  return (slash == std::string::npos ? std::string("./") : self.substr(0, slash + 1)) + "libkvq-compiler.so";
-}
-
-template <typename Fn> static bool find(void *library, const char *name, Fn &fn) {
-  fn = reinterpret_cast<Fn>(dlsym(library, name));
-  return fn != nullptr;
-}
-
 Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
-  const std::string file = path ? path : defaultPath();
-  // RTLD_NODELETE: code of LLVM registers destructors and thread-local state that do not survive an unload.
-  void *library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (!library) {
-    const char *why = dlerror();
-    return Status(Code::Unsupported, "the compiler plug-in " + file + " cannot be loaded (" + (why ? why : "unknown") +
+  const std::string file = libraryPath(path, "KVQ_COMPILER", "libkvq-compiler.so");
+  auto library = Library::open(file);
+  if (!library.isOk())
+    return Status(Code::Unsupported, "the compiler plug-in " + file + " cannot be loaded (" +
+                                         library.status().message() +
                                          "): set KVQ_COMPILER to libkvq-compiler.so or use device \"ref\"");
-  }
+  const auto find = [&](const char *name, auto &function) { return library.value().find(name, function); };
   kvq_compiler_plugin_version_fn version;
   kvq_compiler_hash_fn hash;
   kvq_compiler_host_levels_fn levels;
   std::shared_ptr<Compiler> compiler(new Compiler);
-  if (!find(library, "kvq_compiler_plugin_version", version) || !find(library, "kvq_compiler_hash", hash) ||
-      !find(library, "kvq_compiler_host_levels", levels) ||
-      !find(library, "kvq_compiler_compile", compiler->compile_) ||
-      !find(library, "kvq_compiler_free", compiler->free_))
+  if (!find("kvq_compiler_plugin_version", version) || !find("kvq_compiler_hash", hash) ||
+      !find("kvq_compiler_host_levels", levels) || !find("kvq_compiler_compile", compiler->compile_) ||
+      !find("kvq_compiler_free", compiler->free_))
     return Status(Code::Unsupported, file + " is no kvq compiler: set KVQ_COMPILER to libkvq-compiler.so");
   if (version() != KVQ_COMPILER_PLUGIN_VERSION)
     return Status(Code::Unsupported, "the compiler plug-in " + file + " has version " + std::to_string(version()) +

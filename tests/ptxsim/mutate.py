@@ -53,8 +53,8 @@ def _swap(first, second):
             return None
         whole, start = match[0], match.start()
         low, high = sorted((first, second), key=match.start)
-        return (whole[: match.start(low) - start] + match[high] + whole[match.end(low) - start : match.start(high) - start]
-                + match[low] + whole[match.end(high) - start :])
+        between = whole[match.end(low) - start : match.start(high) - start]
+        return whole[: match.start(low) - start] + match[high] + between + match[low] + whole[match.end(high) - start :]
 
     return replace
 
@@ -117,7 +117,8 @@ OPERATORS = (
     Operator("equality inverted", r"setp\.(eq|ne)\.", _mapped(1, {"eq": "ne", "ne": "eq"})),
     Operator("operands of a comparison swapped", rf"setp\.(?:lt|le|gt|ge)\.\w+{D}{OPERAND}, ({REGISTER})", _swap(1, 2)),
     Operator("pred or to and", r"(or)\.pred", _mapped(1, {"or": "and"})),
-    Operator("operands of sub swapped", rf"(?<!c)sub\.[\w.]+{D.replace(' ', ' ?')}{OPERAND}, ?({REGISTER})", _swap(1, 2)),
+    Operator("operands of sub swapped", rf"(?<!c)sub\.[\w.]+\s+{REGISTER}, ?{OPERAND}, ?({REGISTER})",
+             _swap(1, 2)),
     Operator("operands of mad swapped", rf"mad\.lo\.\w+{D}{OPERAND}, {OPERAND}, {OPERAND}", _swap(2, 3)),
     Operator("operands of fma swapped", rf"fma\.rn\.\w+\s+{REGISTER}, ?{OPERAND}, ?{OPERAND}, ?{OPERAND}", _swap(1, 3)),
     Operator("operands of selp swapped", rf"selp\.\w+{D}{OPERAND}, {OPERAND}", _swap(1, 2), 3),
@@ -139,14 +140,14 @@ OPERATORS = (
     Operator("distance of a shuffle", rf"shfl\.sync\.\w+\.b32\s+{REGISTER}\|{REGISTER}, {REGISTER}, {OPERAND}",
              _immediate(1, lambda n: n * 2 if n < 16 else n // 2), 3),
     Operator("clamp of a shuffle", rf"shfl\.sync\.\w+\.b32\s+{REGISTER}\|{REGISTER}, {REGISTER}, {OPERAND}, {OPERAND}",
-             _immediate(2, lambda n: 0x1C03 if n == 31 else 0x1C00)),
+             _immediate(2, lambda n: 0x1F00 | n)),
     Operator("mask of a shuffle", rf"(shfl\.sync\.\w+\.b32\s.*, ){OPERAND};", r"\g<1>2147483647;"),
     Operator("kind of a shuffle", r"shfl\.sync\.(bfly|down|up)",
              _mapped(1, {"bfly": "down", "down": "bfly", "up": "bfly"})),
     Operator("kind of redux", r"redux\.sync\.(max|add)", _mapped(1, {"max": "min", "add": "max"})),
     Operator("mask of redux", r"(redux\.sync\.\w+\.u32\s+%\w+, %\w+, )%\w+;", r"\g<1>1073741823;"),
-    Operator("atomic to plain", rf"atom\.(global|shared)\.(add|max|exch)\.(\w+)\s+({REGISTER}), \[([^\]]+)\], {OPERAND};",
-             _plain, 4),
+    Operator("atomic to plain",
+             rf"atom\.(global|shared)\.(add|max|exch)\.(\w+)\s+({REGISTER}), \[([^\]]+)\], {OPERAND};", _plain, 4),
     Operator("min and max", r"(?<![\w.])(min|max)\.", _mapped(1, EXTREMA), 3),
     Operator("rows of a fragment swapped", r"mma\.sync.*?\}, \{(%r\d+),(%r\d+)", _swap(1, 2), 3),
     Operator("columns of a fragment swapped", r"mma\.sync.*?\}, \{%r\d+,(%r\d+),(%r\d+)", _swap(1, 2), 3),

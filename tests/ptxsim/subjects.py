@@ -99,21 +99,24 @@ def gemm_s8(shape):
 
 def matvec_async(rows, columns):
     random = _generator("matvec", rows, columns)
-    stride = ceil_div(columns, 4) * 4
+    stride = max(ceil_div(columns, 4) * 4, 4)
     # What lies between the rows must not be read.
     a = np.full((rows, stride), np.nan, np.float32)
     a[:, :columns] = random.standard_normal((rows, columns))
-    x = random.standard_normal(columns).astype(np.float32)
-    y, absolute = references.gemm(a[:, :columns], x[:, None])
+    x = random.standard_normal(max(columns, 1)).astype(np.float32)
+    y, absolute = references.gemm(a[:, :columns], x[:columns, None])
     check = within(y[:, 0], tolerances.dot_bound(absolute[:, 0], columns))
     return Launch(f"{rows}x{columns}", (ceil_div(rows, 32),), (128,),
                   (In(a), In(x), Out((rows,), "float32"), U32(rows), U32(columns), U32(stride)), lambda o: check(o[0]))
 
 
-def reduce(count, grid, block, offset=0.0):
+def reduce(count, grid, block, offset=0.0, last=0.0):
     values = (_generator("reduce", count).standard_normal(count) + offset).astype(np.float32)
+    values[:4], values[-1] = 0, last  # zero is not negative, and its code not the largest
     total, absolute, maximum, negatives = references.reduce(values)
-    check = within([total], tolerances.dot_bound(absolute, count))
+    # What one value passes: its thread's sum, five steps of two warps, the blocks.
+    additions = ceil_div(count, 4 * grid * block) * 4 + 1 + 10 + grid
+    check = within([total], tolerances.dot_bound(absolute, additions))
 
     def compare(outputs):
         return check(outputs[0]) or equal(np.array([maximum]), np.array([negatives]))(outputs[1:])
@@ -133,8 +136,9 @@ def scan(count):
 
 
 def histogram(count, grid, block):
-    # Squares, so that bins differ, and a few bins stay empty.
+    # Squares, so that bins differ, and a few bins stay empty; one bin has a single value.
     values = (_generator("histogram", count).integers(0, 15, count) ** 2 + 40).astype(np.uint8)
+    values[0] = 3
     return Launch(f"{count}-{grid}x{block}", (grid,), (block,),
                   (In(values), U32(count), Fill(0, (256,), "uint32")), equal(references.histogram(values)))
 
@@ -148,7 +152,8 @@ def transpose(rows, columns):
 
 def quantize(bits, rows, columns):
     values = _generator("quantize", bits, rows, columns).standard_normal((rows, columns)).astype(np.float16)
-    values[1] = 0.375  # a group without a step
+    values[1] = 0.375  # a group without a step, and one whose step is too small for a half
+    values[2] = np.resize([0, 2.0**-24, 2.0**-24, 0], columns)
     words, parameters = references.quantize(values, bits)
     groups = words.shape[1]
     return Launch(f"{rows}x{columns}", (ceil_div(rows * groups, 4),), (128,),
@@ -205,34 +210,40 @@ def flash_decode(batch, kv_heads, group, tokens, splits):
 DECODE_SHARED = 2 * (2 * 64 * 8 * 4 + 2 * 64 * 4) + 2 * 64 * 72 * 2  # struct Shared of flash_decode.cu
 
 
-def flash_combine(heads, splits):
+def flash_combine(heads, splits, peaks=False):
     random = _generator("combine", heads, splits)
     parts = random.standard_normal((heads, splits, 64)).astype(np.float32)
     statistics = np.stack([random.standard_normal((heads, splits)) * 3, random.uniform(1, 50, (heads, splits))], -1)
-    if splits > 2:
+    if peaks:  # at another run for each head, far enough above the others that weights to another base overflow
+        statistics[np.arange(heads), np.arange(heads) % splits, 0] += 300
+    elif splits > 2:
         parts[:, 1], statistics[:, 1] = 0, (-np.inf, 0)
     statistics = statistics.astype(np.float32)
     o, absolute = references.combine(parts, statistics)
     check = within(o, tolerances.combine_bound(o, absolute, splits))
-    return Launch(f"{heads}x{splits}", (heads,), (64,),
+    return Launch(f"{heads}x{splits}{'-peaks' * peaks}", (heads,), (64,),
                   (In(parts), In(statistics), Out((heads, 64), "float16"), U32(splits)), lambda o: check(o[0]))
 
 
 def subjects():
     """All of them by name. Made when asked for: the references must be built first."""
     half = [(100, 72, 40), (33, 71, 37)]
+    matrices = [(45, 71), (36, 45), (54, 50), (62, 61), (64, 32)]
+    shapes = [(45, 203), (32, 64), (30, 50), (20, 132), (7, 129), (7, 1), (5, 0)]
     decode = [(2, 1, 4, 330, 2), (1, 2, 8, 37, 4), (1, 1, 7, 5, 4)]
     return {s.kernel: s for s in (
         *(Subject("gemm_half", kernel, tuple(gemm_half(kernel, shape) for shape in half))
           for kernel in ("gemm_f16", "gemm_bf16")),
         Subject("gemm_s8", "gemm_s8", tuple(gemm_s8(shape) for shape in [(70, 72, 80), (65, 33, 75)])),
-        Subject("matvec_async", "matvec_async", (matvec_async(45, 203), matvec_async(32, 64), matvec_async(7, 130))),
-        Subject("reduce", "reduce", (reduce(1003, 3, 96), reduce(4000, 2, 128), reduce(30, 1, 32, -9.0))),
-        Subject("scan", "scan", (scan(2000), scan(513), scan(512))),
-        Subject("histogram", "histogram", (histogram(1003, 3, 96), histogram(4001, 2, 128))),
-        Subject("transpose", "transpose", (transpose(45, 71), transpose(64, 32))),
+        Subject("matvec_async", "matvec_async", tuple(matvec_async(*shape) for shape in shapes)),
+        Subject("reduce", "reduce", (reduce(1003, 3, 96), reduce(4001, 2, 128, last=9.0), reduce(5000, 1, 1024),
+                                     reduce(30, 1, 32, -9.0))),
+        Subject("scan", "scan", (scan(2003), scan(514), scan(513), scan(512))),
+        Subject("histogram", "histogram", (histogram(1003, 3, 96), histogram(4001, 2, 128), histogram(700, 1, 288))),
+        Subject("transpose", "transpose", tuple(transpose(*shape) for shape in matrices)),
         *(Subject("quantize", f"quantize_{bits}", (quantize(bits, 5, 100), quantize(bits, 3, 64)))
           for bits in (2, 4, 8)),
         Subject("flash_decode", "flash_decode", tuple(flash_decode(*shape) for shape in decode)),
-        Subject("flash_combine", "flash_combine", (flash_combine(3, 5), flash_combine(2, 100), flash_combine(1, 1))),
+        Subject("flash_combine", "flash_combine", (flash_combine(3, 5), flash_combine(2, 100), flash_combine(1, 1),
+                                                   flash_combine(72, 72, peaks=True))),
     )}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference in isa/ against what a GPU answered (golden/), so that it is more than another reading of the manual."""
+"""The reference in isa/ against what a GPU answered (golden/): so it is more than another reading of the manual."""
 
 import functools
 import re

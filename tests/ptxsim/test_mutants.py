@@ -49,6 +49,7 @@ def verdicts():
     out = []
     for name in NAMES:
         ptx = toolchain.ptx(chosen[name].source)
+        assert not caught(chosen[name], ptx), f"{name} is caught as it is"
         out += [(name, mutant, caught(chosen[name], mutant.of(ptx))) for mutant in mutate.mutants(ptx, name)]
     return out
 

@@ -37,7 +37,7 @@ public:
   }
 
   Result<KernelRef> open(const KernelRequest &request) override { return obtain(toText(request), false); }
-  Result<KernelRef> compile(const std::string &source) override { return obtain(source, true); }
+  Result<KernelRef> compile(const std::string &source, const std::string &entry) override;
   Status available(const KernelRequest &request) const override;
   std::vector<KernelRef> kernels() const override;
   const std::string &level() const override { return level_; }
@@ -118,6 +118,14 @@ Result<KernelRef> CpuDevice::obtain(const std::string &text, bool isSource) {
   else
     kernels_.erase(name); // whoever waits for it tries again and gets the reason itself
   made_.notify_all();
+  return kernel;
+}
+
+Result<KernelRef> CpuDevice::compile(const std::string &source, const std::string &entry) {
+  auto kernel = obtain(source, true);
+  if (kernel.isOk() && !entry.empty() && kernel.value()->info().name != entry)
+    return Status(Code::InvalidArgument, "the module has no kernel '" + entry + "': its one kernel is " +
+                                             kernel.value()->info().name);
   return kernel;
 }
 

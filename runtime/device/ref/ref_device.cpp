@@ -34,7 +34,7 @@ public:
       kernel = std::make_shared<RefKernel>(request);
     return kernel;
   }
-  Result<KernelRef> compile(const std::string &) override {
+  Result<KernelRef> compile(const std::string &, const std::string &) override {
     return Status(Code::Unsupported, "device \"ref\" runs built-in kernels only: create a context on device \"cpu\"");
   }
   Status available(const KernelRequest &) const override { return Status::ok(); }

@@ -103,8 +103,11 @@ typedef void (*kvq_task)(void *task_data, int64_t index);
 typedef void (*kvq_parallel_for)(void *user_data, int64_t count, kvq_task task, void *task_data);
 typedef struct kvq_context_options {
   size_t struct_size;
-  const char *device;    /* "cpu" (NULL too): generated kernels. "ref": the scalar reference, for debugging, slow */
-  const char *level;     /* CPU level to compile for; NULL: the best that the host has. kvq_context_levels lists them */
+  const char *device;    /* "cpu" (NULL too): generated kernels. "ref": the scalar reference, for debugging, slow.
+                            "ptxsim" (since 0.2): kernels given as PTX, checked on a simulated GPU, for development; it
+                            has no built-in kernels and so no caches yet */
+  const char *level;     /* CPU level to compile for; NULL: the best that the host has. kvq_context_levels lists them.
+                            On "ptxsim" the architecture, "sm_80" */
   int32_t threads;       /* of the context's own pool, the caller's thread included; 0: all that the process may use */
   const char *store_dir; /* folder of compiled kernels; NULL: $KVQ_STORE or the user's cache folder; "": none */
   const char *compiler;  /* path of the compiler plug-in; NULL: $KVQ_COMPILER or next to this library; "": none */
@@ -271,20 +274,59 @@ KVQ_API kvq_error *kvq_sequence_blocks(const kvq_cache *cache, int32_t sequence,
 KVQ_API kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor *lse, void *stream,
                              const kvq_tensor *out, const kvq_tensor *out_lse);
 
+/* ---- memory and streams of a device (since 0.2) -------------------------------------------------------------------
+ * For kernels of users. On a host ("cpu", "ref") a buffer is host memory and everything is done when a call returns. On
+ * a device with memory of its own, work on a stream is done in order, some time later: what goes wrong while it is done
+ * is the error of the next wait (kvq_buffer_download, kvq_stream_synchronize) and of every call afterwards. Calls on
+ * one context, its buffers and its streams may run at once. */
+typedef struct kvq_buffer kvq_buffer;
+/* Uninitialised, aligned to at least 64 bytes. KVQ_RESOURCE_EXHAUSTED: the device's memory is full. */
+KVQ_API kvq_error *kvq_buffer_create(kvq_context *context, size_t bytes, kvq_buffer **buffer);
+KVQ_API void kvq_buffer_destroy(kvq_buffer *buffer); /* after all work that was handed in; before the context */
+KVQ_API uint64_t kvq_buffer_address(const kvq_buffer *buffer); /* as kernels take it; 0 for NULL */
+KVQ_API size_t kvq_buffer_bytes(const kvq_buffer *buffer);
+/* Copies to and from bytes [offset, offset + bytes) of a buffer, behind the work of the stream. Both have finished on
+ * return. stream: NULL, the context's own, or one of kvq_stream_create. */
+KVQ_API kvq_error *kvq_buffer_upload(kvq_buffer *buffer, size_t offset, const void *data, size_t bytes, void *stream);
+KVQ_API kvq_error *kvq_buffer_download(kvq_buffer *buffer, size_t offset, void *data, size_t bytes, void *stream);
+KVQ_API kvq_error *kvq_buffer_fill(kvq_buffer *buffer, size_t offset, uint8_t value, size_t bytes, void *stream);
+/* Streams are not ordered among each other. KVQ_UNSUPPORTED on a host, which has none but NULL. */
+KVQ_API kvq_error *kvq_stream_create(kvq_context *context, void **stream);
+KVQ_API void kvq_stream_destroy(kvq_context *context, void *stream); /* after its work; before the context */
+KVQ_API kvq_error *kvq_stream_synchronize(kvq_context *context, void *stream);
+
 /* ---- user kernels (since 0.1): tile programs as text, docs/generated/dialect.md -------------------------------------
  */
 typedef struct kvq_kernel kvq_kernel;
 /* Compiles the one kernel of an IR module. On a mistake in the text the message begins with line:column. */
 KVQ_API kvq_error *kvq_kernel_compile(kvq_context *context, const char *text, kvq_kernel **kernel);
+/* The same of a module with several kernels, which has the one named `entry`. On device "ptxsim" the text is PTX; a
+ * line that the device cannot run is an error. Since 0.2. */
+KVQ_API kvq_error *kvq_kernel_compile_entry(kvq_context *context, const char *text, const char *entry,
+                                            kvq_kernel **kernel);
 /* A built-in kernel by its canonical request text (runtime/format/problem.h), for tests, tools and engines that plan
  * their own launches: its arguments are those of kernel_abi.h. On device "ref" it is the scalar reference. */
 KVQ_API kvq_error *kvq_kernel_open(kvq_context *context, const char *request, kvq_kernel **kernel);
 KVQ_API void kvq_kernel_destroy(kvq_kernel *kernel);
-/* Its arguments, one word each: "ptr<f32>", "i64", "i32", "f32"; separated by spaces, owned by the kernel. */
+/* Its arguments, one word each: "ptr<f32>", "i64", "i32", "f32"; separated by spaces, owned by the kernel. Of a kernel
+ * given as PTX, which says no more, their bits: "b64", "b32". */
 KVQ_API const char *kvq_kernel_signature(const kvq_kernel *kernel);
 /* Runs grid[0] * grid[1] * grid[2] programs. args as in kernel_abi.h; `count` must match the signature. */
 KVQ_API kvq_error *kvq_kernel_launch(kvq_kernel *kernel, const uint64_t *args, int32_t count, const int64_t grid[3],
                                      void *stream);
+/* A launch on a device that has blocks of threads. Since 0.2. */
+typedef struct kvq_launch {
+  size_t struct_size;
+  const uint64_t *args; /* one for each of the signature's words, in its low bits; addresses of buffers for pointers */
+  int32_t count;
+  uint32_t grid[3];     /* blocks */
+  uint32_t block[3];    /* threads of a block; all 0: the size that the kernel was made for (.reqntid) */
+  int64_t shared_bytes; /* dynamic shared memory of a block */
+  void *stream;
+} kvq_launch;
+/* KVQ_INVALID_ARGUMENT: the kernel cannot be launched so. KVQ_UNSUPPORTED on a host: use kvq_kernel_launch, which on a
+ * device means blocks of the kernel's own size. */
+KVQ_API kvq_error *kvq_kernel_launch_blocks(kvq_kernel *kernel, const kvq_launch *launch);
 
 #ifdef __cplusplus
 } /* extern "C" */

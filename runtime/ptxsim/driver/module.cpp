@@ -151,7 +151,8 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
       return CUDA_ERROR_NOT_FOUND;
     std::unique_ptr<CUfunc_st> &known = module->functions[name];
     if (!known)
-      known.reset(new CUfunc_st{module, attributes.value(), kDefaultShared});
+      known.reset(new CUfunc_st{module, attributes.value(),
+                                std::max(0, kDefaultShared - static_cast<int>(attributes.value().sharedBytes))});
     *function = known.get();
     return CUDA_SUCCESS;
   });

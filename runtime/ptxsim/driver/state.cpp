@@ -9,7 +9,8 @@ CUctx_st::CUctx_st(const Settings &settings) : gpu(settings), perThread(gpu.queu
   gpu.onReport([](const Report &report) {
     const std::string message = failureOf(report).message;
     if (!report.clean() && lookalike::driver().printed.insert(message).second)
-      std::fprintf(stderr, "ptxsim: %s\n", message.c_str());
+      std::fprintf(stderr, "ptxsim: %s\n%s", message.c_str(),
+                   report.message.empty() ? "" : (report.message + "\n").c_str());
   });
 }
 

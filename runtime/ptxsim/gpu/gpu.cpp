@@ -6,12 +6,20 @@
 
 namespace kvq::ptxsim {
 
+// What the report says of the end, without the list of warps behind it.
+static std::string endOf(const Report &report) {
+  std::string line = report.message.substr(0, report.message.find('\n'));
+  while (line.ends_with(':') || line.ends_with(' '))
+    line.pop_back();
+  return "kernel " + report.kernel + ": " + line;
+}
+
 Failure failureOf(const Report &report) {
   using Kind = Failure::Kind;
   if (report.end == Report::End::Deadlock || report.end == Report::End::Limit)
-    return {Kind::Timeout, report.message};
+    return {Kind::Timeout, endOf(report)};
   if (report.findings.empty())
-    return report.end == Report::End::Trap ? Failure{Kind::LaunchFailure, report.message} : Failure{};
+    return report.end == Report::End::Trap ? Failure{Kind::LaunchFailure, endOf(report)} : Failure{};
   const Finding &first = report.findings.front();
   std::string message = "kernel " + first.kernel + ", line " + std::to_string(first.line) + ", block (" +
                         std::to_string(first.block[0]) + ", " + std::to_string(first.block[1]) + ", " +

@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(Channels)
     maximum = fmaxf(maximum, statistic[split].x);
 #pragma unroll
   for (int distance = WarpSize / 2; distance > 0; distance /= 2)
-    maximum = fmaxf(maximum, __shfl_xor_sync(FullMask, maximum, distance));
+    maximum = fmaxf(maximum, __shfl_down_sync(FullMask, maximum, distance));
   if (laneIndex() == 0)
     maxima[warpIndex()] = maximum;
   __syncthreads();
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(Channels)
   }
 #pragma unroll
   for (int distance = WarpSize / 2; distance > 0; distance /= 2)
-    sum += __shfl_xor_sync(FullMask, sum, distance);
+    sum += __shfl_down_sync(FullMask, sum, distance);
   if (laneIndex() == 0)
     sums[warpIndex()] = sum;
   __syncthreads();

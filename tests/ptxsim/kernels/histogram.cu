@@ -6,15 +6,15 @@ namespace {
 constexpr int Bins = 256;
 }
 
-extern "C" __global__ void histogram(const unsigned char *values, int count, unsigned *counters) {
+extern "C" __global__ void histogram(const unsigned char *values, unsigned count, unsigned *counters) {
   __shared__ unsigned bins[Bins];
 #pragma unroll 1
-  for (int bin = threadIdx.x; bin < Bins; bin += blockDim.x)
+  for (unsigned bin = threadIdx.x; bin < Bins; bin += blockDim.x)
     bins[bin] = 0;
   __syncthreads();
-  const int first = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
+  const unsigned first = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
 #pragma unroll 1
-  for (int i = first; i < count / 4; i += step) {
+  for (unsigned i = first; i < count / 4; i += step) {
     const unsigned four = reinterpret_cast<const unsigned *>(values)[i];
 #pragma unroll
     for (int shift = 0; shift < 32; shift += 8)
@@ -24,7 +24,7 @@ extern "C" __global__ void histogram(const unsigned char *values, int count, uns
     atomicAdd(bins + values[count / 4 * 4 + first], 1u);
   __syncthreads();
 #pragma unroll 1
-  for (int bin = threadIdx.x; bin < Bins; bin += blockDim.x)
+  for (unsigned bin = threadIdx.x; bin < Bins; bin += blockDim.x)
     if (bins[bin] != 0)
       atomicAdd(counters + bin, bins[bin]);
 }

@@ -23,13 +23,13 @@ template <int Levels> DEVICE unsigned codeOf(float value, float scale, float min
 }
 
 template <int Bits>
-DEVICE void quantize(const __half *values, unsigned *words, __half2 *scaleAndMinimum, int rows, int columns) {
+DEVICE void quantize(const __half *values, unsigned *words, __half2 *scaleAndMinimum, unsigned rows, unsigned columns) {
   constexpr int Levels = (1 << Bits) - 1, LanesPerWord = 32 / (2 * Bits);
-  const int groups = (columns + Group - 1) / Group;
-  const int item = blockIdx.x * (blockDim.x / WarpSize) + warpIndex();
+  const unsigned groups = (columns + Group - 1) / Group;
+  const unsigned item = blockIdx.x * (blockDim.x / WarpSize) + warpIndex();
   if (item >= rows * groups)
     return;
-  const int row = item / groups, column = item % groups * Group + laneIndex() * 2;
+  const unsigned row = item / groups, column = item % groups * Group + laneIndex() * 2;
   float2 pair = make_float2(0, 0);
   float low = INFINITY, high = -INFINITY;
   if (column < columns) {
@@ -46,7 +46,7 @@ DEVICE void quantize(const __half *values, unsigned *words, __half2 *scaleAndMin
   word <<= laneIndex() % LanesPerWord * 2 * Bits;
 #pragma unroll
   for (int distance = 1; distance < LanesPerWord; distance *= 2)
-    word |= __shfl_xor_sync(FullMask, word, distance);
+    word |= __shfl_down_sync(FullMask, word, distance);
   if (laneIndex() % LanesPerWord == 0)
     words[static_cast<long long>(item) * (WarpSize / LanesPerWord) + laneIndex() / LanesPerWord] = word;
   if (laneIndex() == 0)
@@ -56,7 +56,7 @@ DEVICE void quantize(const __half *values, unsigned *words, __half2 *scaleAndMin
 
 #define QUANTIZE(bits)                                                                                                 \
   extern "C" __global__ void quantize_##bits(const __half *values, unsigned *words, __half2 *scaleAndMinimum,          \
-                                             int rows, int columns) {                                                  \
+                                             unsigned rows, unsigned columns) {                                        \
     quantize<bits>(values, words, scaleAndMinimum, rows, columns);                                                     \
   }
 QUANTIZE(2)

@@ -29,13 +29,14 @@ DEVICE void reduceWarp(Partial &partial) {
 }
 } // namespace
 
-extern "C" __global__ void reduce(const float *values, int count, float *sum, unsigned *maximum, unsigned *negatives) {
+extern "C" __global__ void reduce(const float *values, unsigned count, float *sum, unsigned *maximum,
+                                  unsigned *negatives) {
   __shared__ float sums[WarpSize];
   __shared__ unsigned maxima[WarpSize], counts[WarpSize];
-  const int first = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
+  const unsigned first = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
   Partial partial;
 #pragma unroll 1
-  for (int i = first; i < count / 4; i += step) {
+  for (unsigned i = first; i < count / 4; i += step) {
     const float4 four = reinterpret_cast<const float4 *>(values)[i];
     take(partial, four.x);
     take(partial, four.y);

@@ -29,13 +29,13 @@ DEVICE unsigned sumBefore(unsigned long long *chain, unsigned tile) {
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(Threads)
-    scan(const unsigned *values, unsigned *sums, int count, unsigned long long *chain, unsigned *ticket) {
+    scan(const unsigned *values, unsigned *sums, unsigned count, unsigned long long *chain, unsigned *ticket) {
   __shared__ unsigned tileOfBlock, before, warpSums[Threads / WarpSize];
   if (threadIdx.x == 0)
     tileOfBlock = atomicAdd(ticket, 1u);
   __syncthreads();
   const unsigned tile = tileOfBlock;
-  const int first = tile * Tile + threadIdx.x * Items;
+  const unsigned first = tile * Tile + threadIdx.x * Items;
   unsigned items[Items];
   unsigned sum = 0;
 #pragma unroll
