@@ -14,9 +14,10 @@ SUITES = {
     "cpu": "attention steps of all formats and shapes beside the memory's speed, ggml, PyTorch and transformers",
     "batch": "SmolLM2 decoding a ragged batch of 8 rows at 4k of context, beside DynamicCache",
     "decode": "SmolLM2 decoding at 1k, 4k and 8k of context, beside DynamicCache and QuantizedCache",
+    "ptxsim": "the PTX simulator on flash decoding and on quantizing, with all checks and with none",
     "capi": "append, attend and commit through the C API, by Google Benchmark",
 }
-PROGRAMS = {"cpu": "cpu_suite.py", "batch": "batch_decode.py", "decode": "smollm2_decode.py"}
+PROGRAMS = {"cpu": "cpu_suite.py", "batch": "batch_decode.py", "decode": "smollm2_decode.py", "ptxsim": "ptxsim_suite.py"}
 
 
 def run_capi(json_file):

@@ -12,7 +12,7 @@ import sys
 MAX_LINES = 1000
 TOPS = (".ci", "bench", "cmake", "codegen", "dialect", "docs", "examples", "passes", "python", "runtime", "scripts",
         "tests", "tools")
-LICENSED = (".h", ".c", ".cpp", ".td", ".py", ".cmake", ".sh", ".ini")
+LICENSED = (".h", ".c", ".cpp", ".cu", ".cuh", ".td", ".py", ".cmake", ".sh", ".ini")
 TEXT = LICENSED + (".mlir", ".md", ".txt", ".json", ".in", ".map", "")
 # Written in pieces, so that this file passes its own check.
 PRIVATE = re.compile("|".join(re.escape(a + b) for a, b in (

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mapfile -t files < <(find dialect passes codegen runtime tools python examples bench tests -type f \
-  \( -name '*.h' -o -name '*.c' -o -name '*.cpp' \) -not -path '*/golden/*' | sort)
+  \( -name '*.h' -o -name '*.c' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -not -path '*/golden/*' | sort)
 [[ ${#files[@]} -gt 0 ]] || { echo "format: found no C or C++ source" >&2 && exit 1; }
 if [[ ${1:-} == --check ]]; then
   clang-format-22 --dry-run -Werror "${files[@]}"

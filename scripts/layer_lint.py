@@ -93,7 +93,7 @@ def check_include(path, target, layer, root):
             return None
         if target.startswith(COMPILER_LIBRARIES) or (root / target).exists():
             return f"{layer.prefix} may not include {target}", layer.remedy
-    elif (root / path).parent.joinpath(target).exists():
+    elif (root / path).parent.joinpath(target).is_file():
         return "own headers are included by their path from the root", f"write \"{pathlib.PurePath(path).parent}/{target}\""
     return None
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs every test runner of the project on build/release and sums what each of them counted.
 
-It builds only what three of the runners are about (the runtime-only and the sanitizer preset, and the copy of the
-sources that faults are planted in); the release build is there already. Counts come from the runners' own reports
+It builds only what three of the runners are about (the runtime-only and the sanitizer preset, and the copies of runtime
+and compiler that faults are planted in); the release build is there already. Counts come from the runners' own reports
 (JUnit XML), never from a list kept here. A runner that ran nothing has failed, unless --filter deselected everything.
 """
 import argparse

@@ -159,6 +159,31 @@ FAKE_QUANTIZED_RMS = 1e-5
 within half an ulp, errors of random sign: sqrt(4096) * 2**-24 is 4e-6, doubled for the two products in a row."""
 
 
+def dot_bound(absolute, terms):
+    """Absolute error of an f32 sum of `terms` products, whose absolute values sum to `absolute`, whatever the order and
+    with the tensor cores' way too, which cuts addends off below 24 bits of the largest. Each of the terms' additions and
+    of one more for every 16 (the accumulator of an mma) loses at most 2**-23 of what the sum can be."""
+    return 2 * F32_ROUNDOFF * (terms + terms / 16 + 1) * np.asarray(absolute, np.float64)
+
+
+HALF_WEIGHTS_RMS = 4 * F16_ROUNDING_RMS
+"""Relative rms of a row of attention whose weights are rounded to f16 before they multiply V, everything else being f32:
+that rounding moves each term of o by F16_ROUNDING_RMS of itself; a row whose terms cancel may be a few times as far off
+as the mean of rows (over_rows)."""
+
+
+def weights_log_tolerance(log_sum, absolute, terms):
+    """Absolute error of log2 of the sum of f32 weights: scores as dot_bound says of them; exponentials of a few ulps
+    (2 of the hardware's, 2 more where the simulator disturbs them) and a sum of positive numbers: 64 half-ulps."""
+    return dot_bound(absolute, terms) + 64 * F32_ROUNDOFF * np.maximum(1.0, np.abs(np.asarray(log_sum, np.float64)))
+
+
+def combine_bound(o, absolute, parts):
+    """Absolute error of joined parts in f16: weights of 64 half-ulps (see above), a sum in f32, the rounding to f16."""
+    return (F16_ROUNDOFF * np.abs(o) + 2.0**-25 + 64 * F32_ROUNDOFF * np.asarray(absolute, np.float64)
+            + dot_bound(absolute, parts))
+
+
 def relative_rms(actual, expected):
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     return np.sqrt(np.mean((actual - expected) ** 2)) / np.sqrt(np.mean(expected**2))

@@ -166,14 +166,16 @@ void AttendEmitter::prefetchPart(Value entry, Value page, Value inPage) {
   Value last = add(tableBase, div(sub(packedEnd, index(1)), index(request.pageTokens)));
   Value ahead = add(entry, index(schedule.getPrefetch())), isOwn = lessEqual(ahead, last);
   Value nextPage = pageAt(select(isOwn, ahead, nextEntry), select(isOwn, kvHead, nextHead));
-  int64_t tiles = request.pageTokens / tokens, part = llvm::alignTo(llvm::divideCeil(pages.bytes, tiles), 64);
-  if (tiles == 1 && schedule.getPrefetch() == 1 && part > kNearBytes) {
-    tile::PrefetchOp::create(*this, advance(page, index(kNearBytes), getI8Type()), part - kNearBytes);
+  int64_t tiles = request.pageTokens / tokens;
+  if (tiles == 1 && schedule.getPrefetch() == 1 && pages.bytes > kNearBytes) {
+    tile::PrefetchOp::create(*this, advance(page, index(kNearBytes), getI8Type()), pages.bytes - kNearBytes);
     tile::PrefetchOp::create(*this, nextPage, kNearBytes);
     return;
   }
-  Value begin = mul(div(inPage, index(tokens)), index(part));
-  tile::PrefetchOp::create(*this, advance(nextPage, begin, getI8Type()), part);
+  // Of lines that the tiles do not divide two neighbours share one; the last tile's end with the page.
+  int64_t lines = pages.bytes / 64;
+  Value begin = mul(div(mul(inPage, index(lines)), index(request.pageTokens)), index(64));
+  tile::PrefetchOp::create(*this, advance(nextPage, begin, getI8Type()), llvm::divideCeil(lines, tiles) * 64);
 }
 
 Value AttendEmitter::pageAt(Value entry, Value head) {

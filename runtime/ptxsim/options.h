@@ -8,17 +8,17 @@
 namespace kvq::ptxsim {
 
 enum class Check : uint8_t {
-  Bounds,             // an access outside an allocation, a region or a space; a write to read-only memory
-  Align,              // an address that is not a multiple of the access
-  UninitRegister,     // a register read in a lane that never wrote it
-  UninitMemory,       // bytes read that nobody wrote
-  SharedRace,         // two warps on the same shared bytes, one of them writing, no barrier between
-  WarpRace,           // two lanes of a warp likewise, no bar.warp.sync or other convergence between
-  GlobalRace,         // two blocks on the same global bytes, one of them writing, not ordered by atomics and fences
-  InFlight,           // bytes of a cp.async that nobody waited for
-  Barrier,            // bar.sync in divergent code, after threads have left, or with counts that do not agree
-  Mask,               // a .sync member mask that names absent lanes or leaves out the executing one
-  Collective,         // mma, ldmatrix and other .aligned instructions with inactive lanes
+  Bounds,         // an access outside an allocation, a region or a space; a write to read-only memory
+  Align,          // an address that is not a multiple of the access
+  UninitRegister, // a register read in a lane that never wrote it
+  UninitMemory,   // bytes read that nobody wrote
+  SharedRace,     // two warps on the same shared bytes, one of them writing, no barrier between
+  WarpRace,       // two lanes of a warp likewise, no bar.warp.sync or other convergence between
+  GlobalRace,     // two blocks on the same global bytes, one of them writing, not ordered by atomics and fences
+  InFlight,       // bytes of a cp.async that nobody waited for
+  Barrier,        // bar.sync in divergent code, after threads have left, or with counts that do not agree
+  Mask,           // a .sync member mask that names absent lanes or leaves out the executing one
+  Collective,     // mma, ldmatrix and other .aligned instructions with inactive lanes
 };
 inline constexpr int kChecks = 11;
 

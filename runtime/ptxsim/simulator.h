@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The simulator as its users see it: a module is loaded, buffers are allocated, kernels are launched, and a report says
-// what was wrong and what it cost. One Simulator is one device; its calls come one at a time (the device "ptxsim" and the
-// driver look-alike lock). Nothing throws and nothing aborts on bad input.
+// what was wrong and what it cost. One Simulator is one device; its calls come one at a time (the device "ptxsim" and
+// the driver look-alike lock). Nothing throws and nothing aborts on bad input.
 #pragma once
 
 #include "runtime/format/status.h"
@@ -36,7 +36,7 @@ struct KernelAttributes {
   int64_t paramBytes = 0, sharedBytes = 0, localBytes = 0, constBytes = 0;
   uint32_t maxThreads = 1024; // from .maxntid or .reqntid
   uint32_t reqntid[3] = {0, 0, 0};
-  int lines = 0;              // lines with an instruction
+  int lines = 0; // lines with an instruction
 };
 
 // A loaded module with its .global and .const variables in the simulator's memory.
@@ -54,8 +54,8 @@ using ModuleRef = std::shared_ptr<const LoadedModule>;
 struct Launch {
   std::string kernel;
   Dim grid, block;
-  int64_t dynamicShared = 0;    // bytes
-  std::vector<uint8_t> params;  // exactly attributes().paramBytes, as KernelParam lays it out
+  int64_t dynamicShared = 0;   // bytes
+  std::vector<uint8_t> params; // exactly attributes().paramBytes, as KernelParam lays it out
 };
 
 class Simulator {

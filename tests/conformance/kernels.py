@@ -349,9 +349,16 @@ def constant_rows(rng, shape, which, tokens):
 
 
 def tie_rows(rng, shape, which, tokens):
-    """Multiples of a quarter from a small range: many values exactly between two codes, and zeros of both signs."""
-    x = rng.integers(-8, 9, (KV_HEADS, tokens, shape.head_dim[which])) / 4
-    return round_to(np.where(x == 0, -0.0, x), shape.dtype)
+    """Every second value exactly between two codes, and zeros of both signs. Each group has both ends of its range, so
+    that its scale is a power of two."""
+    bits = text.parse_pair(shape.pair).side(which).bits
+    levels = 2**bits - 1
+    halves = rng.integers(0, 2 * levels + 1, (KV_HEADS, tokens, shape.head_dim[which]))
+    place = (np.arange(halves.shape[1])[:, None] + np.arange(halves.shape[2])) % 16
+    halves = np.where(place == 0, 0, np.where(place == 8, 2 * levels, halves))
+    x = (halves - levels) * 2.0 ** (2 - bits)  # 8 significant bits: bf16 holds them
+    zeros = np.where(rng.integers(0, 2, x.shape), -0.0, 0.0)
+    return round_to(np.where(x == 0, zeros, x), shape.dtype)
 
 
 def wide_rows(rng, shape, which, tokens):

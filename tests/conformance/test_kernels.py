@@ -215,9 +215,10 @@ TOKEN_PAIR = ("k4t32-v4t32", False)
 
 
 @pytest.mark.parametrize("pair, lag", [*PAIRS, TOKEN_PAIR])
-@pytest.mark.parametrize("window", [1, 33, 2**40])
+@pytest.mark.parametrize("window", [1, 33, 100, 2**40])
 def test_window_c1_attend(level, pair, lag, window):
-    """Windows of the query alone, across kept tokens, without an end; pages before them do not exist."""
+    """Windows of the query alone, across kept tokens, from within a page on, without an end; pages before them do not
+    exist."""
     shape = Shape(pair, 64, 64, 64, 3, "f32", 4, lag, window=True)
     sequences = [*ragged_sequences(shape), Sequence(20, 4, keep=9), Sequence(300, 32, 2, keep=2)]
     for exact in (False, True):

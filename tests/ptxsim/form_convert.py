@@ -17,9 +17,9 @@ def with_bfloat(op, out, source):
     if ".u8" not in op and ".s8" not in op:
         return Form(op, out, source, target=90)
     byte = "s8" if ".s8" in op else "u8"
-    body = "cvt.u8.u32 %%byte, %%a0;\n  {0} %%d0, %%byte;" if out == "bf16" else "{0} %%byte, %%a0;\n  cvt.{1}32.{1}8 %%d0, %%byte;"
-    return Form(op, out, source, "{{\n  .reg .b8 %byte;\n  %s\n  }}" .replace("%s", body.replace("%%", "%"))
-                .format(op, byte[0]), target=90)
+    body = "cvt.u8.u32 %%byte, %%a0;\n  %s %%d0, %%byte;" % op if out == "bf16" else \
+        "%s %%byte, %%a0;\n  cvt.%s32.%s %%d0, %%byte;" % (op, byte[0], byte)
+    return Form(op, out, source, "{\n  .reg .b8 %%byte;\n  %s\n  }" % body, target=90)
 
 
 def integers():
@@ -131,7 +131,8 @@ def fp8():
                    "{\n  .reg .b8 %%byte;\n  cvt.rn.satfinite%s.e2m1x2.f32 %%byte, %%a0, %%a1;\n"
                    "  cvt.u32.u8 %%d0, %%byte;\n  }" % relu, target=100, arch="a", version=86, gpu=False)
         yield Form("cvt.rn%s.f16x2.e2m1x2" % relu, "f16x2", "b32",
-                   "{\n  .reg .b8 %%byte;\n  cvt.u8.u32 %%byte, %%a0;\n  cvt.rn%s.f16x2.e2m1x2 %%d0, %%byte;\n  }" % relu,
+                   "{\n  .reg .b8 %%byte;\n  cvt.u8.u32 %%byte, %%a0;\n"
+                   "  cvt.rn%s.f16x2.e2m1x2 %%d0, %%byte;\n  }" % relu,
                    target=100, arch="a", version=86, gpu=False)
 
 

@@ -74,8 +74,9 @@ def float_edges(kind):
     bias = top >> 1
     one = bias << mantissa
     full = (1 << mantissa) - 1
-    values = [0, 1, full, 1 << mantissa, (1 << mantissa) + 1, one, one + 1, one - 1, one | full, ((top - 1) << mantissa) | full,
-              top << mantissa, (top << mantissa) | (1 << (mantissa - 1)) if mantissa > 1 else top << mantissa,
+    values = [0, 1, full, 1 << mantissa, (1 << mantissa) + 1, one, one + 1, one - 1, one | full,
+              ((top - 1) << mantissa) | full, top << mantissa,
+              (top << mantissa) | (1 << (mantissa - 1)) if mantissa > 1 else top << mantissa,
               (top << mantissa) | full, (top << mantissa) | 1, (bias + 1) << mantissa, (bias - 1) << mantissa]
     sign = 1 << (exponent + mantissa)
     return [value & (sign - 1) for value in values] + [value & (sign - 1) | sign for value in values]
@@ -188,7 +189,8 @@ def to_integer(kind, rng, index):
 def special(kind, rng, index):
     """The kinds that are not a type: shift amounts, lanes, selectors, predicates."""
     if kind == "shift":
-        return rng.pick([rng.below(33), rng.below(33), rng.below(70), rng.bits(32), 256 + rng.below(40), 31, 32, 33, 63, 64, 65])
+        return rng.pick([rng.below(33), rng.below(33), rng.below(70), rng.bits(32), 256 + rng.below(40),
+                         31, 32, 33, 63, 64, 65])
     if kind == "lane":
         return rng.below(32) if rng.below(8) else rng.bits(6)
     if kind == "few":
@@ -215,7 +217,8 @@ def mma_element(kind, accumulator, rng, warp):
     elif profile == 1:  # wider than the alignment window of any accumulator
         value = moderate(kind, rng, bias, min(12, bias - 1))
     elif profile == 2:  # subnormals against ordinary values
-        value = sign | rng.bits(mantissa) if rng.below(3) == 0 else moderate(kind, rng, bias if rng.bits(1) else 1, small)
+        value = sign | rng.bits(mantissa) if rng.below(3) == 0 else \
+            moderate(kind, rng, bias if rng.bits(1) else 1, small)
     elif profile == 3:  # a few infinities and NaNs
         value = rng.pick(float_edges(kind)) if rng.below(16) == 0 else moderate(kind, rng, bias, 2)
     elif profile == 4:  # addends that cancel: few exponents, few mantissas
@@ -291,8 +294,3 @@ def columns(name, kinds, count):
             result[slot].append(value(kind, rng, index, before))
     return result
 
-
-def exhaustive(kinds, count):
-    """Inputs of a single small operand in order: all bytes, or all 16-bit patterns."""
-    assert len(kinds) == 1
-    return [list(range(count))]

@@ -90,7 +90,8 @@ def approximate():
             yield Form("%s.approx%s.f32" % (op, mode), "f32", "low:f32", check=check,
                        name="%s.approx%s.f32.low" % (op, mode))
         for op in ("sin", "cos"):
-            yield Form("%s.approx%s.f32" % (op, mode), "f32", "low:f32", check=("abs", 2.0 ** -20.5))
+            # The ISA states 2^-20.5 up to two pi; operands go up to 8, where ptxas and an H200 are 2^-19.9 apart.
+            yield Form("%s.approx%s.f32" % (op, mode), "f32", "low:f32", check=("abs", 2.0 ** -19.5))
         for op in ("div.approx", "div.full"):
             yield Form("%s%s.f32" % (op, mode), "f32", "f32 f32", check=("ulp", 2), count=256)
             yield Form("%s%s.f32" % (op, mode), "f32", "low:f32 low:f32", check=("ulp", 2),

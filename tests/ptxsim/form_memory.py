@@ -25,21 +25,23 @@ def loads():
         yield Form("ld.shared." + t, "b64" if t == "b64" else "b32", "b64",
                    SLOT + "st.shared.b64 [%%t1], %%a0;\n  ld.shared.%s %%d0, [%%t1];" % t)
         yield Form("ld.local." + t, "b64" if t == "b64" else "b32", "b64",
-                   ".local .align 8 .b8 slots[16];\n  st.local.b64 [slots+8], %%a0;\n  ld.local.%s %%d0, [slots+8];" % t)
+                   ".local .align 8 .b8 slots[16];\n  st.local.b64 [slots+8], %%a0;\n"
+                   "  ld.local.%s %%d0, [slots+8];" % t)
     yield Form("ld.generic.shared", "b32", "b64", SLOT + "st.shared.b64 [%t1], %a0;\n  cvt.u64.u32 %x1, %t1;\n"
                "  cvta.shared.u64 %x1, %x1;\n  ld.u32 %d0, [%x1+4];")
     yield Form("st.shared.v4", "b64", "b32 b32 b32 b32", SLOT + "st.shared.v4.b32 [%t1], {%a0, %a1, %a2, %a3};\n"
                "  ld.shared.b64 %d0, [%t1+4+4];")
     for t in ("b8", "b16", "b32"):
-        yield Form("st.global." + t, "memory.b64", "b32 b64", "st.global.b64 [%%m0], %%a1;\n  st.global.%s [%%m0+4], %%a0;" % t
-                   if t != "b16" else "st.global.b64 [%m0], %a1;\n  cvt.u16.u32 %h0, %a0;\n  st.global.b16 [%m0+2], %h0;")
+        narrow = "cvt.u16.u32 %h0, %a0;\n  st.global.b16 [%m0+2], %h0;" if t == "b16" else \
+            "st.global.%s [%%m0+4], %%a0;" % t
+        yield Form("st.global." + t, "memory.b64", "b32 b64", "st.global.b64 [%m0], %a1;\n  " + narrow)
     for op in ("st.relaxed.gpu.global.b32", "st.release.gpu.global.b32", "st.volatile.global.b32", "st.global.cs.b32",
                "st.global.wb.b32"):
         yield Form(op, "memory.b32", "b32", op + " [%m0], %a0;")
     for space in ("global", "shared", "local"):
         yield Form("isspacep." + space, "pred pred", "b32",
-                   SLOT + "st.shared.b32 [%%t1], %%a0;\n  cvt.u64.u32 %%x1, %%t1;\n  cvta.shared.u64 %%x1, %%x1;\n"
-                   "  isspacep.%s %%d0, %%x1;\n  cvta.global.u64 %%x2, %%out;\n  isspacep.%s %%d1, %%x2;" % (space, space))
+                   SLOT + "st.shared.b32 [%t1], %a0;\n  cvt.u64.u32 %x1, %t1;\n  cvta.shared.u64 %x1, %x1;\n"
+                   "  isspacep.{0} %d0, %x1;\n  cvta.global.u64 %x2, %out;\n  isspacep.{0} %d1, %x2;".format(space))
 
 
 def copies():
@@ -52,8 +54,9 @@ def copies():
         for name, tail in (("", ""), (".zfill", ", %t3"), (".none", ", 0")):
             for wait in ("cp.async.wait_all;", "cp.async.commit_group;\n  cp.async.wait_group 0;"):
                 count = "and.b32 %%t3, %%lane, %d;\n  " % (size - 1) if name == ".zfill" else ""
-                yield Form("%s.%d%s.%s" % (op, size, name, "all" if "all" in wait else "group"), "b32 b32 b32 b32", "b64 b64",
-                           "%s%s%s [%%t1], [%%x1], %d%s;\n  %s%s" % (start, count, op, size, tail, wait, finish))
+                yield Form("%s.%d%s.%s" % (op, size, name, "all" if "all" in wait else "group"),
+                           "b32 b32 b32 b32", "b64 b64", "%s%s%s [%%t1], [%%x1], %d%s;\n  %s%s"
+                           % (start, count, op, size, tail, wait, finish))
     yield Form("cp.async.ignore-src", "b32 b32 b32 b32", "b64 b64",
                start + "setp.gt.u32 %p, %lane, 9;\n  cp.async.cg.shared.global [%t1], [%x1], 16, %p;\n"
                "  cp.async.wait_all;" + finish, version=83)
@@ -62,12 +65,11 @@ def copies():
 
 
 def atomics():
-    word = [("add", "u32"), ("add", "s32"), ("min", "u32"), ("max", "u32"), ("min", "s32"), ("max", "s32"), ("and", "b32"),
-            ("or", "b32"), ("xor", "b32"), ("exch", "b32"), ("inc", "u32"), ("dec", "u32"), ("add", "f32"), ("cas", "b32")]
-    double = [("add", "u64"), ("min", "u64"), ("max", "u64"), ("min", "s64"), ("max", "s64"), ("and", "b64"), ("or", "b64"),
-              ("xor", "b64"), ("exch", "b64"), ("cas", "b64"), ("add", "f64")]
-    half = [("add.noftz", "f16"), ("add.noftz", "f16x2"), ("add.noftz", "bf16"), ("add.noftz", "bf16x2"), ("cas", "b16")]
-    for op, t in word + double + half:
+    word = "add.u32 add.s32 min.u32 max.u32 min.s32 max.s32 and.b32 or.b32 xor.b32 exch.b32 inc.u32 dec.u32 add.f32 " \
+        "cas.b32"
+    double = "add.u64 min.u64 max.u64 min.s64 max.s64 and.b64 or.b64 xor.b64 exch.b64 cas.b64 add.f64"
+    half = "add.noftz.f16 add.noftz.f16x2 add.noftz.bf16 add.noftz.bf16x2 cas.b16"
+    for op, _, t in (name.rpartition(".") for name in (word + " " + double + " " + half).split()):
         target = 90 if "bf16" in t else 80
         width = "b16" if t in ("f16", "bf16") else "b32" if t in ("f16x2", "bf16x2") else "b" + t[1:]
         compares = op == "cas"
@@ -86,7 +88,8 @@ def atomics():
             address = "%m0" if space else "%x1"
             generic = "" if space else "cvta.global.u64 %x1, %m0;\n  "
             yield Form(full, "memory.%s %s" % (width, width), ins, prepare + generic +
-                       "st.global.%s [%%m0], %%a0;\n  %s %%d1, [%s], %s;" % (width, full, address, operands), target=target)
+                       "st.global.%s [%%m0], %%a0;\n  %s %%d1, [%s], %s;" % (width, full, address, operands),
+                       target=target)
         if op not in ("cas", "exch"):
             full = "red.global.%s.%s" % (op, t)
             yield Form(full, "memory." + width, ins, "st.global.%s [%%m0], %%a0;\n  %s [%%m0], %%a1;" % (width, full),
@@ -99,9 +102,11 @@ def contention():
     finish = "\n  bar.sync 0;\n  ld.shared.b32 %d0, [%sm];"
     same = "shfl.sync.idx.b32 %a1, %a1, 0, 31, 0xffffffff;\n  "
     for op in ("add.u32", "min.s32", "max.u32", "and.b32", "or.b32", "xor.b32"):
-        yield Form("red.shared.%s.contended" % op, "b32", "b32 b32", same + start + "red.shared.%s [%%sm], %%a0;%s" % (op, finish))
-    yield Form("atom.shared.inc.u32.contended", "b32", "b32 b32", same + start + "atom.shared.inc.u32 %t2, [%sm], 20;" + finish)
-    yield Form("atom.shared.dec.u32.contended", "b32", "b32 b32", same + start + "atom.shared.dec.u32 %t2, [%sm], 20;" + finish)
+        yield Form("red.shared.%s.contended" % op, "b32", "b32 b32",
+                   same + start + "red.shared.%s [%%sm], %%a0;%s" % (op, finish))
+    for op in ("inc", "dec"):
+        yield Form("atom.shared.%s.u32.contended" % op, "b32", "b32 b32",
+                   same + start + "atom.shared.%s.u32 %%t2, [%%sm], 20;" % op + finish)
 
 
 def forms():

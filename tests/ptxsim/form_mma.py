@@ -15,17 +15,16 @@ def product(shape, d, a, b, c, suffix="", target=80, version=80, count=256, name
     kinds = ["mma." + a, "mma." + b, "mma.acc." + c] if floating else ["b32", "b32", "s32"]
     ins = [kind for kind, many in zip(kinds, registers) for _ in range(many)]
     out = {"f16": "f16x2", "f32": "f32", "f64": "f64", "s32": "b32"}[d]
-    op = "mma.sync.aligned.m%dn%dk%d.row.col%s.%s.%s.%s.%s" % (m, n, k, "" if suffix[1:] in ("xor.popc", "and.popc") else suffix,
-                                                                d, a, b, c)
-    if suffix[1:] in ("xor.popc", "and.popc"):
-        op += suffix
+    op = "mma.sync.aligned.m%dn%dk%d.row.col.%s.%s.%s.%s" % (m, n, k, d, a, b, c)
+    op = op + suffix if a == "b1" else op.replace(".col", ".col" + suffix)
     groups, begin = [], 0
     for many in registers:
         groups.append("{%s}" % ", ".join("%%a%d" % (begin + i) for i in range(many)))
         begin += many
     results = "{%s}" % ", ".join("%%d%d" % i for i in range(registers[2]))
     body = "%s\n    %s,\n    %s,\n    %s,\n    %s;" % (op, results, *groups)
-    check = ("mma", a, b, c, shape) if floating and a != "f64" else "exact" if not floating else ("mma", a, b, c, shape)
+    # In double precision the products are added one by one, each rounded: nothing is left open.
+    check = ("mma", a, b, c, shape) if floating and a != "f64" else "exact"
     return Form(op, " ".join([out] * registers[2]), " ".join(ins), body, target=target, version=version, check=check,
                 count=count)
 

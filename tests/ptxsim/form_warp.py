@@ -28,7 +28,8 @@ def shuffles():
 
 def votes():
     for mode in ("all", "any", "uni"):
-        yield Form("vote.sync.%s.pred" % mode, "pred", "pred", "vote.sync.%s.pred %%d0, %%a0, %s;" % (mode, FULL), count=512)
+        yield Form("vote.sync.%s.pred" % mode, "pred", "pred",
+                   "vote.sync.%s.pred %%d0, %%a0, %s;" % (mode, FULL), count=512)
         yield Form("vote.sync.%s.pred.not" % mode, "pred", "pred",
                    "vote.sync.%s.pred %%d0, !%%a0, %s;" % (mode, FULL), count=512)
     yield Form("vote.sync.ballot.b32", "b32", "pred", "vote.sync.ballot.b32 %%d0, %%a0, %s;" % FULL, count=512)
@@ -39,12 +40,14 @@ def votes():
         kinds = "few" if width == "32" else "few few"
         wide = "" if width == "32" else "mov.b64 %x1, {%a0, %a1};\n  "
         a = "%a0" if width == "32" else "%x1"
-        yield Form("match.any.sync.b" + width, "b32", kinds, "%smatch.any.sync.b%s %%d0, %s, %s;" % (wide, width, a, FULL), count=512)
+        yield Form("match.any.sync.b" + width, "b32", kinds,
+                   "%smatch.any.sync.b%s %%d0, %s, %s;" % (wide, width, a, FULL), count=512)
         yield Form("match.all.sync.b" + width, "b32 pred", kinds,
                    "%smatch.all.sync.b%s %%d0|%%d1, %s, %s;" % (wide, width, a, FULL), count=512)
     for op in ("add", "min", "max"):
         for t in ("u32", "s32"):
-            yield Form("redux.sync.%s.%s" % (op, t), t, t, "redux.sync.%s.%s %%d0, %%a0, %s;" % (op, t, FULL), count=256)
+            yield Form("redux.sync.%s.%s" % (op, t), t, t,
+                       "redux.sync.%s.%s %%d0, %%a0, %s;" % (op, t, FULL), count=256)
     for op in ("and", "or", "xor"):
         yield Form("redux.sync.%s.b32" % op, "b32", "b32", "redux.sync.%s.b32 %%d0, %%a0, %s;" % (op, FULL), count=256)
     yield Form("redux.sync.add.u32.divergent", "u32", "u32",
@@ -53,7 +56,8 @@ def votes():
     yield Form("activemask.b32", "b32", "b32",
                "setp.gt.u32 %p, %lane, 20;\n  mov.b32 %d0, %a0;\n  @!%p bra DONE;\n  activemask.b32 %d0;\nDONE:\n"
                "  bar.warp.sync 0xffffffff;")
-    yield Form("elect.sync", "b32 pred", "b32", "elect.sync %%d0|%%d1, %s;\n  xor.b32 %%d0, %%d0, %%a0;" % FULL, target=90)
+    yield Form("elect.sync", "b32 pred", "b32",
+               "elect.sync %%d0|%%d1, %s;\n  xor.b32 %%d0, %%d0, %%a0;" % FULL, target=90)
     yield Form("elect.sync.partial", "b32 pred", "b32",
                "setp.lt.u32 %p, %lane, 12;\n  @%p bra LOW;\n  elect.sync %d0|%d1, 0xfffff000;\n  bra JOIN;\nLOW:\n"
                "  elect.sync %d0|%d1, 0x00000fff;\nJOIN:\n  xor.b32 %d0, %d0, %a0;", target=90)

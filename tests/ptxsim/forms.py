@@ -18,23 +18,21 @@ class Form:
     ins    kinds of the operands (form_draw.value); a register operand takes the next one
     body   PTX with %d0.. for results and %a0.. for operands; None: "op %d0, %a0, ..;"
     target, version  the least SM and the least PTX version
+    given  operands, one list each, instead of drawn ones
     check  how a result is compared: "exact", ("rel", bound), ("ulp", bound), ("abs", bound), ("mma", ..)
     """
 
     def __init__(self, op, outs, ins, body=None, name=None, target=80, version=80, check="exact", count=128, block=32,
-                 arch="", gpu=True, note="", exhaustive=False):
+                 arch="", gpu=True, given=None):
         self.op, self.outs, self.ins = op, tuple(outs.split()), tuple(ins.split())
         self.name = name or op
         self.body = body or default_body(op, self.outs, self.ins)
         self.target, self.version, self.arch = target, version, arch
-        self.check, self.count, self.block, self.gpu, self.note = check, count, block, gpu, note
-        self.exhaustive = exhaustive
+        self.check, self.count, self.block, self.gpu, self.given = check, count, block, gpu, given
         assert count % block == 0, self.name
 
     def inputs(self):
-        if self.exhaustive:
-            return form_draw.exhaustive(self.ins, self.count)
-        return form_draw.columns(self.name, self.ins, self.count)
+        return self.given or form_draw.columns(self.name, self.ins, self.count)
 
     def ptx(self):
         return module(self)

@@ -47,6 +47,12 @@ def write(path, information, results, refused):
     os.replace(path + ".new", path)
 
 
+def load(folder):
+    """{file name: read(file)} of a folder's golden files."""
+    return {name: read(os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name.endswith(".golden")} \
+        if os.path.isdir(folder) else {}
+
+
 def read(path):
     """(header, {name: (digest, packed bytes)})."""
     with open(path, "rb") as file:

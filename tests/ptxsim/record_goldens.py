@@ -22,13 +22,12 @@ import golden_file  # noqa: E402
 
 GROUP = 64            # forms of one child: a context costs up to a second
 START_SECONDS = 90    # until a child has a context
-FORM_SECONDS = 25     # for one form
 KEEP_SECONDS = 5      # between two writes of the file
 OLDER_VERSION = ".version 7.8"
 
 
 def child(todo, table, pipe):
-    """Executes forms and tells the parent: "device JSON", "start N", "done N HEX", "refused N TEXT", "failed N TEXT"."""
+    """Executes forms and tells the parent: device JSON, start N, done N HEX, refused N TEXT, failed N TEXT, end."""
     def tell(text):
         data = (text + "\n").encode()
         while data:
@@ -102,7 +101,8 @@ class Worker:
         for _ in range(50):
             ended, status = os.waitpid(self.process, os.WNOHANG)
             if ended:
-                return "signal %d" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else "status %d" % os.WEXITSTATUS(status)
+                return "signal %d" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else \
+                    "status %d" % os.WEXITSTATUS(status)
             time.sleep(0.02)
         return "still running"
 
@@ -145,7 +145,7 @@ class Recorder:
                 self.refused[form.name] = "refused: " + json.loads(text)
             elif kind == "failed":
                 self.failed[form.name] = "failed: " + json.loads(text)
-        worker.limit = time.time() + FORM_SECONDS
+        worker.limit = time.time() + self.options.patience
 
     def retire(self, worker, reason):
         """Ends a child; what it had not reached becomes a new group, the form that it was at is noted as failed."""
@@ -201,6 +201,7 @@ def main():
     parser.add_argument("--only", default="", help="forms whose name contains this")
     parser.add_argument("--jobs", type=int, default=4, help="processes at a time")
     parser.add_argument("--deadline", type=float, default=200, help="seconds after which it stops with what it has")
+    parser.add_argument("--patience", type=float, default=25, help="seconds for one form")
     options = parser.parse_args()
     os.makedirs(options.out, exist_ok=True)
     os.environ["CUDA_CACHE_DISABLE"] = "1"

@@ -95,6 +95,23 @@ def test_states_of_both_kinds_of_report(script, tmp_path):
         '<testcase classname="A" name="off" status="notrun"/></testsuite></testsuites>', encoding="utf-8")
     assert script.states(report, lambda suite, name: f"{suite}.{name}") == {
         "A.passes": "passed", "A.fails": "failed", "A.breaks": "had an error", "A.off": "was skipped"}
+    assert script.states(report, lambda suite, name: name, "no")["fails"] == "failed"
+    assert script.states(report, lambda suite, name: name, "AssertionError")["fails"] == "had an error"
+
+
+def test_a_star_stands_for_cases_of_which_one_must_fail(script):
+    found = {"A.t/x": "passed", "A.t/y": "failed", "A.t/z": "was skipped", "A.u": "passed"}
+    assert script.of_tests(found, ["A.t/*", "A.u", "A.v", "A.t"]) == {"A.t/*": "failed", "A.u": "passed"}
+    del found["A.t/y"]
+    assert script.of_tests(found, ["A.t/*"]) == {"A.t/*": "was skipped"}  # which is no proof that all pass
+    assert script.matches("f.py::t[*-k4c32-1.0]", "f.py::t[x86-64-k4c32-1.0]")
+    assert not script.matches("f.py::t[*-k4c32-1.0]", "f.py::t[x86-64-k4c32-100]")
+
+
+def test_compiler_faults_build_the_compiler_and_others_do_not(script):
+    for fault in script.load(script.FAULTS):
+        of_compiler = fault.file.startswith(("passes/", "codegen/", "dialect/"))
+        assert (script.runner_named(fault.runner, 1).copy == script.COMPILER) == of_compiler, fault.name
 
 
 def test_a_file_of_faults_is_checked(script, tmp_path):

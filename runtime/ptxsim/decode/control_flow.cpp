@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Post-dominators by the iterative algorithm of Cooper, Harvey and Kennedy (A simple, fast dominance algorithm, 2001), on
-// basic blocks of the reversed graph, whose root is a block behind the last operation.
+// Post-dominators by the iterative algorithm of Cooper, Harvey and Kennedy (A simple, fast dominance algorithm, 2001),
+// on basic blocks of the reversed graph, whose root is a block behind the last operation.
 #include "runtime/ptxsim/decode/control_flow.h"
 
 #include <algorithm>
@@ -12,17 +12,13 @@ namespace {
 
 constexpr int kUndefined = -1;
 
-struct Graph {
-  std::vector<uint32_t> begins;               // first operation of each block; then the end
-  std::vector<std::vector<int>> successors;   // the last index is the exit
-  std::vector<std::vector<int>> predecessors;
-};
-
 bool endsBlock(const Op &op) {
   return op.flow == Flow::Branch || op.flow == Flow::BranchTable || op.flow == Flow::Exit || op.flow == Flow::Trap;
 }
 
-Graph buildGraph(const std::vector<Op> &operations) {
+} // namespace
+
+ControlFlowGraph controlFlow(const std::vector<Op> &operations) {
   const uint32_t count = uint32_t(operations.size());
   std::vector<char> leader(count + 1, 0);
   leader[0] = leader[count] = 1;
@@ -36,7 +32,7 @@ Graph buildGraph(const std::vector<Op> &operations) {
       for (uint32_t target : *operations[i].targets)
         leader[target] = 1;
   }
-  Graph graph;
+  ControlFlowGraph graph;
   std::vector<int> blockAt(count + 1, 0);
   for (uint32_t i = 0; i <= count; ++i) {
     if (leader[i])
@@ -66,8 +62,10 @@ Graph buildGraph(const std::vector<Op> &operations) {
   return graph;
 }
 
+namespace {
+
 // Blocks in post-order of the reversed graph, from the exit.
-std::vector<int> postOrder(const Graph &graph, int root) {
+std::vector<int> postOrder(const ControlFlowGraph &graph, int root) {
   std::vector<int> order;
   std::vector<char> seen(graph.successors.size(), 0);
   std::vector<std::pair<int, size_t>> stack = {{root, 0}};
@@ -88,7 +86,7 @@ std::vector<int> postOrder(const Graph &graph, int root) {
   return order;
 }
 
-std::vector<int> postDominators(const Graph &graph) {
+std::vector<int> postDominators(const ControlFlowGraph &graph) {
   const int exit = int(graph.successors.size()) - 1;
   const std::vector<int> order = postOrder(graph, exit);
   std::vector<int> number(graph.successors.size(), kUndefined), parent(graph.successors.size(), kUndefined);
@@ -125,7 +123,7 @@ std::vector<int> postDominators(const Graph &graph) {
 void findReconvergence(std::vector<Op> &operations) {
   if (operations.empty())
     return;
-  const Graph graph = buildGraph(operations);
+  const ControlFlowGraph graph = controlFlow(operations);
   const std::vector<int> parent = postDominators(graph);
   for (size_t block = 0; block + 1 < graph.begins.size(); ++block) {
     Op &op = operations[graph.begins[block + 1] - 1];

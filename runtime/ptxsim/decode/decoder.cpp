@@ -76,11 +76,11 @@ private:
   // "mma.sync...: not implemented", or which modifier is the unknown one.
   std::string describeUnknown(const Instruction &instruction) const {
     std::string prefix = instruction.opcode;
-    if (instructions().formsOf(prefix).empty())
+    if (!instructions().begins(prefix))
       return instruction.name() + ": the instruction '" + prefix + "' is not implemented";
     for (const std::string &modifier : instruction.modifiers) {
       const std::string longer = prefix + "." + modifier;
-      if (instructions().formsOf(longer).empty())
+      if (!instructions().begins(longer))
         return instruction.name() + ": the modifier '." + modifier + "' is not implemented behind '" + prefix + "'";
       prefix = longer;
     }
@@ -156,7 +156,8 @@ private:
 
   Status branch(const FlatInstruction &at) {
     const Instruction &instruction = *at.instruction;
-    const bool known = instruction.modifiers.empty() || (instruction.modifiers.size() == 1 && instruction.modifiers[0] == "uni");
+    const bool known =
+        instruction.modifiers.empty() || (instruction.modifiers.size() == 1 && instruction.modifiers[0] == "uni");
     if (!known)
       return refuse(instruction, instruction.name() + ": not implemented");
     if (instruction.operands.size() != 1 || instruction.operands[0].kind != Operand::Kind::Label)
@@ -165,8 +166,8 @@ private:
     guard(at, op);
     op.flow = Flow::Branch;
     op.opClass = OpClass::Branch;
-    jumps_.push_back({uint32_t(kernel_.operations.size()),
-                      flat_.instances[at.instance].labels[instruction.operands[0].index]});
+    jumps_.push_back(
+        {uint32_t(kernel_.operations.size()), flat_.instances[at.instance].labels[instruction.operands[0].index]});
     setSlots(op, {}, {});
     kernel_.operations.push_back(op);
     return Status::ok();
@@ -205,7 +206,7 @@ private:
   MemoryMap map_;
   FrameBuilder frame_;
   OperandDecoder operands_;
-  std::vector<uint32_t> positions_;                 // of the list: operation
+  std::vector<uint32_t> positions_;                  // of the list: operation
   std::vector<std::pair<uint32_t, uint32_t>> jumps_; // operation, place in the list
 };
 
@@ -237,7 +238,8 @@ void describe(const Function &function, Kernel &kernel) {
 
 } // namespace
 
-Result<std::unique_ptr<Kernel>> decode(const Module &module, const Function &function, const ModuleAddresses &addresses) {
+Result<std::unique_ptr<Kernel>> decode(const Module &module, const Function &function,
+                                       const ModuleAddresses &addresses) {
   Result<FlatKernel> flat = flatten(module, function);
   KVQ_RETURN_IF_ERROR(flat.status());
   auto kernel = std::make_unique<Kernel>();

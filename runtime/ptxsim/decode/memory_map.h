@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where the variables of a kernel lie: parameters as the driver passes them, shared variables of a block, local variables
-// of a thread.
+// Where the variables of a kernel lie: parameters as the driver passes them, shared variables of a block, local
+// variables of a thread.
 #pragma once
 
 #include "runtime/ptxsim/decode/flatten.h"
@@ -17,8 +17,8 @@ struct VariablePlace {
   int64_t address = 0;
 };
 
-// Places what the kernel names, dynamic shared memory behind everything static, and fills in the kernel's attributes and
-// sharedVariables.
+// Places what the kernel names, dynamic shared memory behind everything static, and fills in the kernel's attributes
+// and sharedVariables.
 class MemoryMap {
 public:
   MemoryMap(const FlatKernel &flat, const Module &module, const ModuleAddresses &addresses, Kernel &kernel);

@@ -29,8 +29,10 @@ double valueOf(const Operand &immediate) {
 // The bits of an immediate as a register of the type; none where the two do not go together.
 bool bitsOf(const Operand &immediate, Type type, uint64_t &bits) {
   bits = immediate.bits;
-  if (type == Type::Pred)
-    return immediate.literal == Operand::Literal::Integer && (bits == 0 || bits == 1);
+  if (type == Type::Pred) { // nvcc writes -1 for true
+    bits = bits != 0;
+    return immediate.literal == Operand::Literal::Integer;
+  }
   if (immediate.literal == Operand::Literal::Integer) {
     if (bytesOf(type) < 8)
       bits &= (uint64_t(1) << bytesOf(type) * 8) - 1;
@@ -124,7 +126,8 @@ std::string OperandDecoder::matchOne(int instance, const Operand &operand, const
   if (operand.kind == Operand::Kind::Pair) {
     if (spec.second == Type::None)
       return "must be one register, not two joined by a bar";
-    if (std::string why = matchValue(instance, operand.elements[1], spec, spec.second, result, out, second); !why.empty())
+    if (std::string why = matchValue(instance, operand.elements[1], spec, spec.second, result, out, second);
+        !why.empty())
       return why;
   }
   const Operand &first = operand.kind == Operand::Kind::Pair ? operand.elements[0] : operand;
@@ -141,12 +144,24 @@ std::string OperandDecoder::matchVector(int instance, const Operand &operand, co
   if (operand.kind != Operand::Kind::Vector || int(operand.elements.size()) != spec.vector)
     return "must be a vector of " + std::to_string(spec.vector) + (spec.vector == 1 ? " register" : " registers");
   out.vector = spec.vector;
+  // Constants among wide registers are as wide as these, so that op.width holds for all elements.
+  Type wide = spec.type;
+  if (spec.wide)
+    for (const Operand &element : operand.elements)
+      if (element.kind == Operand::Kind::Register)
+        wide = typeOf(instance, element.index);
   for (const Operand &element : operand.elements) {
     Slot slot;
-    if (std::string why = matchValue(instance, element, spec, spec.type, result, out, slot); !why.empty())
+    uint64_t bits = 0;
+    if (!result && element.kind == Operand::Kind::Immediate && bytesOf(wide) > bytesOf(spec.type) &&
+        bitsOf(element, spec.type, bits))
+      slot = frame_.constant(wide, bits);
+    else if (std::string why = matchValue(instance, element, spec, spec.type, result, out, slot); !why.empty())
       return "has an element that " + why;
     (result ? out.results : out.sources).push_back(slot);
   }
+  if (spec.wide)
+    out.width = bytesOf(wide);
   return "";
 }
 

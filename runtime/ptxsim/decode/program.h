@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A decoded module: for each kernel a flat list of operations, each with its handler and with operands that are places in
-// the register frame of a warp. Calls are inlined, symbols are addresses, immediates are registers that nobody writes.
+// A decoded module: for each kernel a flat list of operations, each with its handler and with operands that are places
+// in the register frame of a warp. Calls are inlined, symbols are addresses, immediates are registers that nobody
+// writes.
 #pragma once
 
 #include "runtime/format/status.h"
@@ -29,15 +30,15 @@ struct Slot {
 };
 
 enum class Flow : uint8_t {
-  None,       // the handler does it all
-  Branch,     // bra: to `target` where the guard holds
-  BranchTable,// brx.idx: sources[0] indexes `targets`
-  Exit,       // exit, and ret of a kernel
-  Trap,       // trap
-  Clock,      // reads %clock and its like, which are brought up to date first
-  Barrier,    // bar.*, barrier.*: exec/barrier.cpp
-  Collective, // waits until the lanes of its member mask are there, then the handler runs once for all of them
-  WarpSync,   // bar.warp.sync: likewise, and the lanes may stand at different ones
+  None,        // the handler does it all
+  Branch,      // bra: to `target` where the guard holds
+  BranchTable, // brx.idx: sources[0] indexes `targets`
+  Exit,        // exit, and ret of a kernel
+  Trap,        // trap
+  Clock,       // reads %clock and its like, which are brought up to date first
+  Barrier,     // bar.*, barrier.*: exec/barrier.cpp
+  Collective,  // waits until the lanes of its member mask are there, then the handler runs once for all of them
+  WarpSync,    // bar.warp.sync: likewise, and the lanes may stand at different ones
 };
 
 struct Op {
@@ -49,11 +50,11 @@ struct Op {
   OpClass opClass = OpClass::Alu;
   Space space = Space::Generic;
   bool guarded = false, guardNegated = false;
-  bool auxiliary = false;  // made by the decoder, not counted: !%p as an operand
-  bool propagates = false; // copies unwritten lanes instead of reading them: mov
-  uint8_t width = 0;       // bytes of an access or of an element, where the handler wants it
-  uint8_t vector = 1;      // registers of a vector operand
-  uint8_t addressBytes = 8; // of the base register
+  bool auxiliary = false;         // made by the decoder, not counted: !%p as an operand
+  bool propagates = false;        // copies unwritten lanes instead of reading them: mov
+  uint8_t width = 0;              // bytes of an access or of an element, where the handler wants it
+  uint8_t vector = 1;             // registers of a vector operand
+  uint8_t addressBytes = 8;       // of the base register
   uint8_t secondAddressBytes = 8; // of a second address, as cp.async has
   Slot guard;
   int32_t line = 0;
@@ -62,7 +63,7 @@ struct Op {
   int member = -1;         // Collective, WarpSync: index of the source with the member mask; -1: all lanes (.aligned)
   int64_t offset = 0;      // of an address, in bytes
   int64_t secondOffset = 0;
-  uint64_t immediate = 0;  // the `imm` operand of a form
+  uint64_t immediate = 0; // the `imm` operand of a form
   const Form *form = nullptr;
   const std::vector<uint32_t> *targets = nullptr;
 };
@@ -70,7 +71,7 @@ struct Op {
 // Registers with contents from the start: immediates and addresses (the same in all warps), and special registers.
 struct Constant {
   Slot slot;
-  Type type;      // as many bytes a lane
+  Type type; // as many bytes a lane
   uint64_t bits;
 };
 struct SpecialUse {
@@ -82,12 +83,12 @@ struct SpecialUse {
 struct Kernel {
   KernelAttributes attributes;
   std::vector<Op> operations;
-  std::deque<std::vector<Slot>> slots;              // what Op::results and Op::sources point into
+  std::deque<std::vector<Slot>> slots; // what Op::results and Op::sources point into
   std::deque<std::vector<uint32_t>> branchTables;
   std::vector<Constant> constants;
   std::vector<SpecialUse> specials;
-  uint32_t frameBytes = 0;  // multiple of 64
-  uint32_t maskBytes = 0;   // of them, at the beginning: the masks of written lanes
+  uint32_t frameBytes = 0;       // multiple of 64
+  uint32_t maskBytes = 0;        // of them, at the beginning: the masks of written lanes
   bool blocksIndependent = true; // no global atomics, fences or volatile accesses: blocks may run at once
   // Shared variables of the module and of the kernel, dynamic memory last.
   struct SharedVariable {
@@ -103,6 +104,7 @@ struct ModuleAddresses {
   std::vector<uint64_t> variables; // by index into Module::variables: a global address; const: an offset in the bank
 };
 
-Result<std::unique_ptr<Kernel>> decode(const Module &module, const Function &function, const ModuleAddresses &addresses);
+Result<std::unique_ptr<Kernel>> decode(const Module &module, const Function &function,
+                                       const ModuleAddresses &addresses);
 
 } // namespace kvq::ptxsim

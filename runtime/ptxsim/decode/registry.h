@@ -5,9 +5,8 @@
 //
 //     table.add("add[.rn|.rz|.rm|.rp][.ftz][.sat].f32", "f32 = f32 f32", OpClass::Fp32, chooseAddF32);
 //
-// In a pattern [.a|.b] is optional, {.a|.b} is a choice that must be made, everything else is literal; order matters, as
-// in the ISA. The pattern is expanded into every concrete name when the table is made, so that decoding is one look-up and
-// a name that is not in the table is an error.
+// In a pattern [.a|.b] is optional, {.a|.b} is a choice that must be made, everything else is literal; order matters,
+// as in the ISA. A name that no pattern gives is not implemented.
 //
 // Operands: results = sources, separated by blanks. Each is TYPE, of Type's names in lower case (pred b16 b32 b64 u8 ..
 // f16 f16x2 bf16 bf16x2 f32 f64), then
@@ -18,15 +17,17 @@
 // or  addr   [base + offset]: one slot of op.addressBytes bytes a lane, and op.offset
 //     imm    an integer constant: op.immediate, no slot
 //     sym    the address of a variable, as a constant of 64 bits
-// Several forms may have one name and different operands (mov of a register or of a vector): the first that fits is taken.
-// A sink "_" as a result is a slot that nobody reads. An immediate where a register is allowed becomes a constant of the
-// operand's type: 0f3F800000 and 1.0 become f16, f32 or f64 as asked.
+// Several forms may have one name and different operands (mov of a register or of a vector): the first that fits is
+// taken. A sink "_" as a result is a slot that nobody reads. An immediate where a register is allowed becomes a
+// constant of the operand's type: 0f3F800000 and 1.0 become f16, f32 or f64 as asked.
 #pragma once
 
 #include "runtime/ptxsim/decode/program.h"
 
+#include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -55,52 +56,65 @@ public:
   int member = -1;
   int tag = 0; // for whoever reads the form, as an enumeration of theirs
   bool propagates = false;
-  bool ordersBlocks = false; // global atomics, fences, volatile: blocks must run one after the other
+  bool ordersBlocks = false;            // global atomics, fences, volatile: blocks must run one after the other
   bool has(const char *modifier) const; // one of the name's modifiers
 };
 
+// May return null for a combination of alternatives that does not exist: it is then not implemented.
 using Choose = std::function<Handler(const Form &)>;
 
 class Table {
 public:
-  // The handler may be null for Flow::Branch and its like. Returns the forms that were added, for further settings.
+  // Further settings of every form that an entry gives.
   struct Added {
-    std::vector<Form *> forms;
-    Added &flow(Flow flow, int member = -1); // Collective, WarpSync: member is the index of the source with the mask
-    Added &space(Space space);
-    Added &tag(int tag);
-    Added &propagates();
-    Added &ordersBlocks();
+    std::vector<std::function<void(Form &)>> *settings;
+    const Added &flow(Flow flow, int member = -1) const; // Collective, WarpSync: index of the source with the mask
+    const Added &space(Space space) const;
+    const Added &tag(int tag) const;
+    const Added &propagates() const;
+    const Added &ordersBlocks() const;
+    const Added &each(std::function<void(Form &)> setting) const;
   };
+  // The handler may be null for Flow::Branch and its like.
   Added add(const char *pattern, const char *operands, OpClass opClass, Handler handler);
   Added add(const char *pattern, const char *operands, OpClass opClass, const Choose &choose);
-  // The forms of this name, in the order of their addition; empty: not implemented.
+  // The forms of this name, in the order of their addition; empty: not implemented. Thread-safe.
   const std::vector<std::unique_ptr<Form>> &find(const std::string &name) const;
-  std::vector<const Form *> formsOf(const std::string &opcode) const; // for error messages and for listing what is there
-  size_t size() const { return forms_.size(); } // names
+  // Whether it is a name, or the beginning of one up to a dot; for error messages.
+  bool begins(const std::string &prefix) const;
 
 private:
-  std::unordered_map<std::string, std::vector<std::unique_ptr<Form>>> forms_;
+  struct Entry {
+    std::string pattern, operands;
+    OpClass opClass;
+    Choose choose;
+    std::vector<std::function<void(Form &)>> settings;
+  };
+  std::deque<Entry> entries_;
+  std::unordered_map<std::string, std::vector<const Entry *>> byOpcode_;
+  // A kernel uses a few dozen of tens of thousands of names, so that a form is made when it is first asked for.
+  mutable std::mutex mutex_;
+  mutable std::unordered_map<std::string, std::vector<std::unique_ptr<Form>>> forms_;
 };
 
 // All instructions; made once.
 const Table &instructions();
 
 // One function for each subject, in isa/.
-void addInteger(Table &);   // isa/integer.cpp: add sub mul mad mul24 div rem abs neg min max sad addc subc ...
-void addLogic(Table &);     // and or xor not cnot lop3 shl shr shf prmt bfi bfe bfind brev clz popc dp4a dp2a szext bmsk
-void addFloat(Table &);     // f32 and f64 arithmetic, div rcp sqrt, testp copysign
+void addInteger(Table &); // isa/integer.cpp: add sub mul mad mul24 div rem abs neg min max sad addc subc ...
+void addLogic(Table &);   // and or xor not cnot lop3 shl shr shf prmt bfi bfe bfind brev clz popc dp4a dp2a szext bmsk
+void addFloat(Table &);   // f32 and f64 arithmetic, div rcp sqrt, testp copysign
 void addApproximate(Table &); // ex2 lg2 rsqrt sin cos tanh rcp.approx div.approx/full sqrt.approx
-void addHalf(Table &);      // f16 f16x2 bf16 bf16x2
-void addConvert(Table &);   // cvt, cvt.pack
-void addCompare(Table &);   // setp set selp slct, of every type; predicate logic
-void addMove(Table &);      // mov of every kind, vectors packed and taken apart, cvta, isspacep, activemask
-void addMemory(Table &);    // ld st ldu prefetch discard membar fence, mbarrier
-void addAtomic(Table &);    // atom red
-void addAsyncCopy(Table &); // cp.async
-void addMatrixLoad(Table &); // ldmatrix stmatrix
-void addMatrix(Table &);    // mma
-void addWarp(Table &);      // shfl vote match redux elect movmatrix
-void addControl(Table &);   // bra brx ret exit trap bar barrier bar.warp nanosleep
+void addHalf(Table &);        // f16 f16x2 bf16 bf16x2
+void addConvert(Table &);     // cvt, cvt.pack
+void addCompare(Table &);     // setp set selp slct, of every type; predicate logic
+void addMove(Table &);        // mov of every kind, vectors packed and taken apart, cvta, isspacep, activemask
+void addMemory(Table &);      // ld st ldu prefetch discard membar fence, mbarrier
+void addAtomic(Table &);      // atom red
+void addAsyncCopy(Table &);   // cp.async
+void addMatrixLoad(Table &);  // ldmatrix stmatrix
+void addMatrix(Table &);      // mma movmatrix
+void addWarp(Table &);        // shfl vote match redux elect
+void addControl(Table &);     // bra brx ret exit trap bar barrier bar.warp nanosleep
 
 } // namespace kvq::ptxsim

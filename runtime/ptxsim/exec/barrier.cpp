@@ -30,14 +30,15 @@ void Barriers::reset(std::span<WarpRun> warps) {
   completed_ = 0;
 }
 
-void Barriers::checkArrival(const Named &barrier, WarpRun &run, const Split &split, const Op &op, uint32_t threads) const {
+void Barriers::checkArrival(const Named &barrier, WarpRun &run, const Split &split, const Op &op,
+                            uint32_t threads) const {
   Warp &warp = run.warp();
   if (barrierAligned(op) && split.mask != warp.alive)
     report(warp, op, Check::Barrier, warp.alive & ~split.mask,
            "this lane is in other code while its warp executes an aligned barrier");
   if (threads % kLanes != 0)
-    report(warp, op, Check::Barrier, split.mask, "the barrier's count of " + std::to_string(threads) +
-                                                     " threads is not a multiple of 32");
+    report(warp, op, Check::Barrier, split.mask,
+           "the barrier's count of " + std::to_string(threads) + " threads is not a multiple of 32");
   if (barrier.used && barrier.threads != threads)
     report(warp, op, Check::Barrier, split.mask,
            "the barrier's count of " + std::to_string(threads) + " threads differs from the " +

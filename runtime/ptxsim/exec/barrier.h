@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sixteen named barriers of a block: bar.sync, bar.arrive, bar.red and their barrier.* spellings. As on the hardware a
-// barrier counts warps: a warp is there when all of its lanes that have not left the kernel are.
+// The sixteen named barriers of a block: bar.sync, bar.arrive, bar.red and their barrier.* spellings. As on the
+// hardware a barrier counts warps: a warp is there when all of its lanes that have not left the kernel are.
 #pragma once
 
 #include "runtime/ptxsim/exec/warp_run.h"
@@ -21,8 +21,8 @@ class Barriers {
 public:
   // For the next block. The runs stay where they are while it runs.
   void reset(std::span<WarpRun> warps);
-  // Lanes of a split arrive. True: the split goes on at once (bar.arrive, or it was the last one); otherwise it waits, in
-  // state Barrier, and becomes Ready when the last one arrives.
+  // Lanes of a split arrive. True: the split goes on at once (bar.arrive, or it was the last one); otherwise it waits,
+  // in state Barrier, and becomes Ready when the last one arrives.
   bool arrive(WarpRun &warp, Split &split, const Op &op);
   // After lanes have left the kernel: barriers that waited only for them are complete.
   void settle();

@@ -10,7 +10,8 @@ namespace kvq::ptxsim {
 
 namespace {
 
-// Operations of a warp before the next one gets its turn, where nothing else ends it. Seeded launches take random turns.
+// Operations of a warp before the next one gets its turn, where nothing else ends it. Seeded launches take random
+// turns.
 constexpr uint64_t kTurn = 1 << 16;
 constexpr uint32_t kSeededTurn = 256;
 constexpr size_t kAlignment = 64;
@@ -25,8 +26,8 @@ BlockRun::BlockRun(const LaunchState &launch) : launch_(launch) {
   const uint64_t threads = launch.launch->block.count();
   const size_t warps = size_t((threads + kLanes - 1) / kLanes);
   storage_ = std::make_unique<std::byte[]>(warps * kernel.frameBytes + kAlignment);
-  auto *frames = reinterpret_cast<std::byte *>((reinterpret_cast<uintptr_t>(storage_.get()) + kAlignment - 1) / kAlignment *
-                                               kAlignment);
+  auto *frames = reinterpret_cast<std::byte *>((reinterpret_cast<uintptr_t>(storage_.get()) + kAlignment - 1) /
+                                               kAlignment * kAlignment);
   block_.shared = &shared_;
   block_.warps.resize(warps);
   runs_.resize(warps);
@@ -182,8 +183,8 @@ BlockEnd BlockRun::run(uint64_t blockNumber, std::atomic<uint64_t> &budget) {
       return stuck(Report::End::Deadlock, "cannot go on; every warp waits:");
     const uint64_t available = budget.load(std::memory_order_relaxed);
     if (available == 0)
-      return stuck(Report::End::Limit, "was given up at the limit of " + std::to_string(launch_.options.limit) +
-                                           " warp instructions:");
+      return stuck(Report::End::Limit,
+                   "was given up at the limit of " + std::to_string(launch_.options.limit) + " warp instructions:");
     const uint64_t granted = std::min(available, launch_.options.seed ? 1 + worker_.random.below(kSeededTurn) : kTurn);
     uint64_t unused = granted;
     const uint64_t barriersBefore = barriers_.completed();

@@ -47,9 +47,9 @@ private:
   size_t turn_ = 0;
   std::deque<LocalMemory> local_;
   std::deque<WarpAsync> async_;
-  uint32_t maskBytes_ = 0;                 // of written registers, at the beginning of a frame
-  std::vector<std::byte> masks_;           // as they are when a block starts
-  std::unique_ptr<std::byte[]> storage_;   // frames
+  uint32_t maskBytes_ = 0;               // of written registers, at the beginning of a frame
+  std::vector<std::byte> masks_;         // as they are when a block starts
+  std::unique_ptr<std::byte[]> storage_; // frames
 };
 
 } // namespace kvq::ptxsim

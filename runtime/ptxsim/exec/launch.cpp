@@ -34,7 +34,8 @@ Status checkLaunch(const Kernel &kernel, const Launch &launch) {
   const uint32_t given[3] = {launch.block.x, launch.block.y, launch.block.z};
   if (attributes.reqntid[0] && !std::equal(given, given + 3, attributes.reqntid))
     return wrong("the block must be (" + std::to_string(attributes.reqntid[0]) + ", " +
-                 std::to_string(attributes.reqntid[1]) + ", " + std::to_string(attributes.reqntid[2]) + "), as .reqntid says");
+                 std::to_string(attributes.reqntid[1]) + ", " + std::to_string(attributes.reqntid[2]) +
+                 "), as .reqntid says");
   if (launch.dynamicShared < 0 || attributes.sharedBytes + launch.dynamicShared > kMostShared)
     return wrong("a block needs " + std::to_string(attributes.sharedBytes + launch.dynamicShared) +
                  " bytes of shared memory; at most 232448 are there");
@@ -115,7 +116,8 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   state.sharedBytes = kernel->attributes.sharedBytes + launch.dynamicShared;
   const uint64_t blocks = launch.grid.count();
   // Blocks that talk to each other run one after the other: the order of their atomics would not be the same again.
-  const int workers = kernel->blocksIndependent ? int(std::min<uint64_t>(blocks, std::clamp(options.threads, 1, 64))) : 1;
+  const int workers =
+      kernel->blocksIndependent ? int(std::min<uint64_t>(blocks, std::clamp(options.threads, 1, 64))) : 1;
   GlobalRaces races(options, workers);
   state.races = &races;
 
@@ -158,7 +160,8 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
   std::vector<const TouchedBytes *> touched;
   for (const auto &run : runs)
     touched.push_back(&run->worker().touched);
-  std::tie(report.counters.uniqueGlobalBytesRead, report.counters.uniqueGlobalBytesWritten) = TouchedBytes::count(touched);
+  std::tie(report.counters.uniqueGlobalBytesRead, report.counters.uniqueGlobalBytesWritten) =
+      TouchedBytes::count(touched);
   return report;
 }
 

@@ -28,7 +28,7 @@ private:
   Module module_;
   std::string text_;
   ModuleAddresses addresses_;
-  std::vector<uint8_t> constants_; // the bank
+  std::vector<uint8_t> constants_;     // the bank
   std::weak_ptr<GlobalMemory> memory_; // the simulator may go first
   std::vector<uint64_t> allocations_;
   std::vector<std::unique_ptr<Kernel>> kernels_;

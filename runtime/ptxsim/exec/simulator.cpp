@@ -87,8 +87,9 @@ Status Loaded::initialise(GlobalMemory &memory) {
     bytes.resize(size_t(variable.size()), 0);
     for (const Variable::Address &pointer : variable.addresses) {
       if (pointer.function)
-        return {Code::Unsupported, module_.file + ":" + std::to_string(variable.line) + ": '" + variable.name +
-                                       "' holds the address of a function; calls through registers are not implemented"};
+        return {Code::Unsupported,
+                module_.file + ":" + std::to_string(variable.line) + ": '" + variable.name +
+                    "' holds the address of a function; calls through registers are not implemented"};
       uint64_t value = pointer.generic ? genericAddress(pointer.variable) : addresses_.variables[pointer.variable];
       value += uint64_t(pointer.addend);
       if (pointer.offset + pointer.size <= int64_t(bytes.size()))

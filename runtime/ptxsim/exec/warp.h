@@ -16,11 +16,11 @@ namespace kvq::ptxsim {
 
 struct Block;
 struct Worker;
-struct WarpAsync;    // memory/async_copy.h: the copies of a warp that are in flight
-class SharedMemory;  // memory/shared_memory.h
-class LocalMemory;   // memory/local_memory.h
-class GlobalRaces;   // memory/global_races.h
-struct BlockClock;   // likewise
+struct WarpAsync;   // memory/async_copy.h: the copies of a warp that are in flight
+class SharedMemory; // memory/shared_memory.h
+class LocalMemory;  // memory/local_memory.h
+class GlobalRaces;  // memory/global_races.h
+struct BlockClock;  // likewise
 
 inline constexpr int kLanes = 32;
 inline constexpr uint32_t kFull = ~0u;
@@ -56,9 +56,9 @@ struct LaunchState {
   const Launch *launch = nullptr;
   Options options;
   GlobalMemory *memory = nullptr;
-  GlobalRaces *races = nullptr;             // null: not checked
+  GlobalRaces *races = nullptr;                    // null: not checked
   const std::vector<uint8_t> *constants = nullptr; // the .const bank of the module
-  int64_t sharedBytes = 0;                  // static and dynamic
+  int64_t sharedBytes = 0;                         // static and dynamic
 };
 
 // One host thread of a launch.

@@ -112,6 +112,12 @@ int WarpRun::choose(uint32_t &stopAt, bool &stopBeyond, uint64_t &slice) {
   return best;
 }
 
+// Whether some lanes are at an earlier operation and can go on.
+bool WarpRun::othersBehind(uint32_t pc) const {
+  return std::any_of(splits_.begin(), splits_.end(),
+                     [&](const Split &split) { return split.state == Split::State::Ready && split.pc < pc; });
+}
+
 void WarpRun::mergeEqual() {
   for (size_t i = 0; i < splits_.size(); ++i)
     for (size_t j = splits_.size() - 1; j > i; --j)
@@ -141,6 +147,8 @@ WarpRun::Stop WarpRun::runSplit(size_t index, uint32_t stopAt, bool stopBeyond, 
       return Stop::Left;
     }
     const Op &op = operations_[pc];
+    if (op.flow >= Flow::Barrier && !reconverge_ && mask != warp_->alive && othersBehind(pc))
+      break; // ran ahead of lanes that may still come here
     uint32_t active = mask;
     if (op.guarded) {
       if (checkRegisters_ && (mask & ~warp_->written(op.guard)))
@@ -287,8 +295,8 @@ WarpRun::Stop WarpRun::branchTable(size_t index, const Op &op, uint32_t active) 
   uint32_t same = 0;
   forLanes(active, [&](int lane) { same |= uint32_t(values[lane] == value) << lane; });
   if (value >= targets.size()) {
-    report(*warp_, op, Check::Bounds, same, "the index " + std::to_string(value) + " is beyond a list of " +
-                                                std::to_string(targets.size()) + " labels");
+    report(*warp_, op, Check::Bounds, same,
+           "the index " + std::to_string(value) + " is beyond a list of " + std::to_string(targets.size()) + " labels");
     const bool last = same == splits_[index].mask;
     exit(index, same);
     if (!last)
@@ -351,7 +359,8 @@ bool WarpRun::wakeCollectives() {
     const uint32_t member = first.member & warp_->alive;
     uint32_t present = 0;
     auto together = [&](const Split &split) {
-      const bool samePlace = split.pc == first.pc || (op.flow == Flow::WarpSync && operations_[split.pc].flow == op.flow);
+      const bool samePlace =
+          split.pc == first.pc || (op.flow == Flow::WarpSync && operations_[split.pc].flow == op.flow);
       return split.state == Split::State::Collective && samePlace && split.member == first.member;
     };
     for (const Split &split : splits_)
@@ -449,7 +458,8 @@ std::string WarpRun::where() const {
     std::snprintf(lanes, sizeof lanes, "%08x", split.mask);
     if (split.pc < count_) {
       const Op &op = operations_[split.pc];
-      text += "line " + std::to_string(op.line) + " (" + (op.form ? op.form->name : std::string("bra")) + ", lanes " + lanes + ")";
+      text += "line " + std::to_string(op.line) + " (" + (op.form ? op.form->name : std::string("bra")) + ", lanes " +
+              lanes + ")";
     } else {
       text += std::string("at the end (lanes ") + lanes + ")";
     }

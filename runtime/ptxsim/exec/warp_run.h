@@ -3,10 +3,10 @@
 // One warp on its way through a kernel: which lanes stand where, and which of them runs next.
 //
 // Lanes that stand at one place and run together are a *split*. A divergent branch makes two splits of one. Under
-// Schedule::Reconverge they meet again at a *join*, the immediate post-dominator of the branch, where a split waits until
-// all lanes of the join are there or have left. Under Schedule::LowestPc there are no joins: the split with the lowest
-// operation runs, and splits that stand at the same one become one. Either way a split that waits for others at a
-// barrier or for the lanes of its member mask does not hold up the other splits.
+// Schedule::Reconverge they meet again at a *join*, the immediate post-dominator of the branch, where a split waits
+// until all lanes of the join are there or have left. Under Schedule::LowestPc there are no joins: the split with the
+// lowest operation runs, and splits that stand at the same one become one. Either way a split that waits for others at
+// a barrier or for the lanes of its member mask does not hold up the other splits.
 #pragma once
 
 #include "runtime/ptxsim/exec/warp.h"
@@ -65,6 +65,7 @@ private:
   void settle(int join);
   int newJoin(uint32_t pc, uint32_t expected, int parent);
   int choose(uint32_t &stopAt, bool &stopBeyond, uint64_t &slice);
+  bool othersBehind(uint32_t pc) const;
   void mergeEqual();
   void refreshClocks(uint64_t now);
   void divide(size_t index, uint32_t lanes, uint32_t pc);

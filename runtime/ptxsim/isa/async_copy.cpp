@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // cp.async without bulk (PTX ISA, "Data Movement and Conversion Instructions: cp.async").
-#include "runtime/ptxsim/isa/ordering.h"
 #include "runtime/ptxsim/memory/async_copy.h"
+#include "runtime/ptxsim/isa/ordering.h"
 #include "runtime/ptxsim/memory/mbarrier.h"
 
 #include <algorithm>
@@ -24,7 +24,8 @@ void restrict(Addresses &to, const Addresses &from, uint32_t mask) {
 void readSource(Warp &warp, const Op &op, uint32_t lanes, const Addresses &sources, uint32_t size, AsyncCopy &copy) {
   const uint32_t crooked = lanesWhere(lanes, [&](int lane) { return sources[lane] & (copy.bytes - 1); });
   if (size != copy.bytes && crooked)
-    report(warp, op, Check::Align, crooked, "the source of a cp.async is not a multiple of " + std::to_string(copy.bytes),
+    report(warp, op, Check::Align, crooked,
+           "the source of a cp.async is not a multiple of " + std::to_string(copy.bytes),
            {"global", sources[std::countr_zero(crooked)], ""});
   // An odd size is read in pieces, as the checks know powers of two.
   uint32_t good = lanes;
@@ -74,21 +75,21 @@ void issueCopy(Warp &warp, const Op &op, uint32_t mask, const uint32_t *sizes) {
 
 bool isSize(uint64_t bytes) { return bytes == 4 || bytes == 8 || bytes == 16; }
 
-// With or without a src-size, which is the third source.
-void copyWithSize(Warp &warp, const Op &op, uint32_t mask) {
+// The third source, if there is one, is the src-size; or not, where only a cache policy is given.
+template <bool sized> void copy(Warp &warp, const Op &op, uint32_t mask) {
   if (!isSize(op.immediate)) {
     report(warp, op, Check::Bounds, mask, "cp.async copies 4, 8 or 16 bytes, not " + std::to_string(op.immediate));
     return;
   }
   uint32_t sizes[kLanes];
-  const uint32_t *given = op.sourceCount > 2 ? warp.at<uint32_t>(op.sources[2]) : nullptr;
+  const uint32_t *given = sized && op.sourceCount > 2 ? warp.at<uint32_t>(op.sources[2]) : nullptr;
   for (int lane = 0; lane < kLanes; ++lane)
     sizes[lane] = given ? given[lane] : uint32_t(op.immediate);
   const uint32_t tooMany = lanesWhere(mask, [&](int lane) { return sizes[lane] > op.immediate; });
   if (tooMany)
     report(warp, op, Check::Bounds, tooMany,
-           "the src-size " + std::to_string(sizes[std::countr_zero(tooMany)]) + " of a cp.async is more than its cp-size " +
-               std::to_string(op.immediate));
+           "the src-size " + std::to_string(sizes[std::countr_zero(tooMany)]) +
+               " of a cp.async is more than its cp-size " + std::to_string(op.immediate));
   for (uint32_t &size : sizes)
     size = std::min(size, uint32_t(op.immediate));
   issueCopy(warp, op, mask, sizes);
@@ -112,7 +113,8 @@ void waitAll(Warp &warp, const Op &, uint32_t mask) { warp.async->waitAll(warp, 
 void addAsyncCopy(Table &table) {
   // .ca and .cg are hints. A cache policy may come last.
   const char *name = "cp.async.shared[::cta|::cluster].global";
-  table.add(name, "= addr addr imm b32? b64?", OpClass::AsyncCopy, copyWithSize).space(Space::Shared);
+  table.add(name, "= addr addr imm b32? b64?", OpClass::AsyncCopy, copy<true>).space(Space::Shared);
+  table.add(name, "= addr addr imm b64", OpClass::AsyncCopy, copy<false>).space(Space::Shared);
   table.add(name, "= addr addr imm pred b64?", OpClass::AsyncCopy, copyUnlessIgnored).space(Space::Shared);
   table.add("cp.async.commit_group", "=", OpClass::AsyncCopy, commitGroup);
   table.add("cp.async.wait_group", "= imm", OpClass::AsyncCopy, waitGroup);

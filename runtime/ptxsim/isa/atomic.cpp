@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// atom and red (PTX ISA, "Parallel Synchronization and Communication Instructions: atom, red"). The lanes of a warp take
-// their turns in order, or in a seeded order; so do the blocks of a kernel with atomics on global memory.
+// atom and red (PTX ISA, "Parallel Synchronization and Communication Instructions: atom, red"). The lanes of a warp
+// take their turns in order, or in a seeded order; so do the blocks of a kernel with atomics on global memory.
 #include "runtime/ptxsim/isa/half.h"
 #include "runtime/ptxsim/isa/ordering.h"
 #include "runtime/ptxsim/memory/address.h"
@@ -24,9 +24,16 @@ struct AddFloat { // f32 in global memory flushes subnormals, in shared memory i
     return sum != sum ? kFloatNaN : bitsOf(global ? flush(sum) : sum);
   }
 };
+// In global memory an H200 passes a NaN on as it is, signaling ones too, the operand's rather than the old one. In shared
+// memory it adds as everywhere else: the first NaN, made quiet.
 struct AddDouble {
-  static uint64_t apply(uint64_t old, uint64_t b, uint64_t, bool) {
-    return std::bit_cast<uint64_t>(std::bit_cast<double>(old) + std::bit_cast<double>(b));
+  static uint64_t apply(uint64_t old, uint64_t b, uint64_t, bool global) {
+    const double sum = std::bit_cast<double>(old) + std::bit_cast<double>(b);
+    const auto isNaN = [](uint64_t bits) { return (bits & ~(uint64_t(1) << 63)) > 0x7ff0000000000000; };
+    if (global)
+      return isNaN(b) ? b : isNaN(old) ? old : std::bit_cast<uint64_t>(sum);
+    constexpr uint64_t kQuiet = uint64_t(1) << 51;
+    return isNaN(old) ? old | kQuiet : isNaN(b) ? b | kQuiet : std::bit_cast<uint64_t>(sum);
   }
 };
 struct Half {
@@ -141,72 +148,92 @@ void atomic(Warp &warp, const Op &op, uint32_t mask) {
   orderStrong(warp, space, made.mask, kept, ordering, true, true);
 }
 
+// `operation` holds the type and, for a vector, its length: "add.u32", "add.v4.f32".
 template <Space space, typename T, typename Operation, int V = 1>
 void add(Table &table, const std::string &where, const std::string &operation, const std::string &type) {
-  const bool swaps = std::is_same_v<Operation, CompareAndSwap>;
+  constexpr bool swaps = std::is_same_v<Operation, CompareAndSwap>, exchanges = std::is_same_v<Operation, Exchange>;
   const std::string registers = type + (V == 1 ? "" : "x" + std::to_string(V));
-  const std::string vector = V == 1 ? "" : ".v" + std::to_string(V);
   const std::string sources = " = addr " + registers + (swaps ? " " + type : "") + " b64?"; // a cache policy
-  const std::string rest = where + "." + operation + vector + "." + type;
-  const std::string scope = "[.cta|.cluster|.gpu|.sys]";
-  markStrong(table
-                 .add(("atom[.relaxed|.acquire|.release|.acq_rel]" + scope + rest).c_str(), (registers + sources).c_str(),
-                      OpClass::Atomic, atomic<space, T, V, Operation, true>)
-                 .space(space));
-  if (!swaps && operation != "exch")
+  const std::string rest = "[.cta|.cluster|.gpu|.sys]" + where + "." + operation;
+  const std::string atomName = "atom[.relaxed|.acquire|.release|.acq_rel]" + rest;
+  markStrong(
+      table.add(atomName.c_str(), (registers + sources).c_str(), OpClass::Atomic, atomic<space, T, V, Operation, true>)
+          .space(space));
+  if constexpr (!swaps && !exchanges)
     markStrong(table
-                   .add(("red[.relaxed|.release]" + scope + rest).c_str(), sources.c_str(), OpClass::Atomic,
+                   .add(("red[.relaxed|.release]" + rest).c_str(), sources.c_str(), OpClass::Atomic,
                         atomic<space, T, V, Operation, false>)
                    .space(space));
 }
 
-// sm_90: vectors in global memory.
-template <typename Format> void addVectors(Table &table, const char *type) {
-  const auto vectors = [&]<typename One>(One, const char *operation) {
-    const std::string packed = std::string(type) + "x2", name = std::string(operation) + ".noftz";
-    add<Space::Global, uint16_t, One, 2>(table, ".global", name, type);
-    add<Space::Global, uint16_t, One, 4>(table, ".global", name, type);
-    add<Space::Global, uint16_t, One, 8>(table, ".global", name, type);
-    add<Space::Global, uint32_t, Twice<One>, 2>(table, ".global", name, packed);
-    add<Space::Global, uint32_t, Twice<One>, 4>(table, ".global", name, packed);
-  };
-  vectors(Narrow<Format, Plus>(), "add");
-  vectors(Narrow<Format, Least>(), "min");
-  vectors(Narrow<Format, Most>(), "max");
+template <Space space, typename T, typename Operation>
+void addScalar(Table &table, const std::string &where, const char *operation, const char *type) {
+  add<space, T, Operation>(table, where, std::string(operation) + "." + type, type);
+}
+
+// Vectors, sm_90. The ISA's grammar has the operation first, its examples have it last; ptxas takes both.
+template <Space space, int V, typename T, typename Operation>
+void addVector(Table &table, const char *where, const std::string &operation, const std::string &type) {
+  const std::string vector = "v" + std::to_string(V) + "." + type;
+  add<space, T, Operation, V>(table, where, operation + "." + vector, type);
+  add<space, T, Operation, V>(table, where, vector + "." + operation, type);
+}
+
+template <Space space, typename One>
+void addHalves(Table &table, const char *where, const char *name, const std::string &type) {
+  const std::string operation = std::string(name) + ".noftz";
+  addVector<space, 2, uint16_t, One>(table, where, operation, type);
+  addVector<space, 4, uint16_t, One>(table, where, operation, type);
+  addVector<space, 8, uint16_t, One>(table, where, operation, type);
+  addVector<space, 2, uint32_t, Twice<One>>(table, where, operation, type + "x2");
+  addVector<space, 4, uint32_t, Twice<One>>(table, where, operation, type + "x2");
+}
+
+template <Space space, typename Format> void addFormat(Table &table, const char *where, const char *type) {
+  addHalves<space, Narrow<Format, Plus>>(table, where, "add", type);
+  addHalves<space, Narrow<Format, Least>>(table, where, "min", type);
+  addHalves<space, Narrow<Format, Most>>(table, where, "max", type);
+}
+
+template <Space space> void addVectors(Table &table, const char *where) {
+  addFormat<space, Half>(table, where, "f16");
+  addFormat<space, Bfloat>(table, where, "bf16");
+  addVector<space, 2, uint32_t, AddFloat>(table, where, "add", "f32");
+  addVector<space, 4, uint32_t, AddFloat>(table, where, "add", "f32");
 }
 
 template <Space space, typename T> void addInteger(Table &table, const std::string &where, const char *type) {
-  add<space, T, Min>(table, where, "min", type);
-  add<space, T, Max>(table, where, "max", type);
+  addScalar<space, T, Min>(table, where, "min", type);
+  addScalar<space, T, Max>(table, where, "max", type);
 }
 
 template <Space space, typename T> void addBits(Table &table, const std::string &where, const char *type) {
-  add<space, T, And>(table, where, "and", type);
-  add<space, T, Or>(table, where, "or", type);
-  add<space, T, Xor>(table, where, "xor", type);
-  add<space, T, Exchange>(table, where, "exch", type);
-  add<space, T, CompareAndSwap>(table, where, "cas", type);
+  addScalar<space, T, And>(table, where, "and", type);
+  addScalar<space, T, Or>(table, where, "or", type);
+  addScalar<space, T, Xor>(table, where, "xor", type);
+  addScalar<space, T, Exchange>(table, where, "exch", type);
+  addScalar<space, T, CompareAndSwap>(table, where, "cas", type);
 }
 
 template <Space space> void addSpace(Table &table, const std::string &where) {
-  add<space, uint32_t, Add>(table, where, "add", "u32");
-  add<space, int32_t, Add>(table, where, "add", "s32");
-  add<space, uint64_t, Add>(table, where, "add", "u64");
-  add<space, uint32_t, AddFloat>(table, where, "add", "f32");
-  add<space, uint64_t, AddDouble>(table, where, "add", "f64");
-  add<space, uint16_t, Narrow<Half, Plus>>(table, where, "add.noftz", "f16");
-  add<space, uint16_t, Narrow<Bfloat, Plus>>(table, where, "add.noftz", "bf16");
-  add<space, uint32_t, Twice<Narrow<Half, Plus>>>(table, where, "add.noftz", "f16x2");
-  add<space, uint32_t, Twice<Narrow<Bfloat, Plus>>>(table, where, "add.noftz", "bf16x2");
+  addScalar<space, uint32_t, Add>(table, where, "add", "u32");
+  addScalar<space, int32_t, Add>(table, where, "add", "s32");
+  addScalar<space, uint64_t, Add>(table, where, "add", "u64");
+  addScalar<space, uint32_t, AddFloat>(table, where, "add", "f32");
+  addScalar<space, uint64_t, AddDouble>(table, where, "add", "f64");
+  addScalar<space, uint16_t, Narrow<Half, Plus>>(table, where, "add.noftz", "f16");
+  addScalar<space, uint16_t, Narrow<Bfloat, Plus>>(table, where, "add.noftz", "bf16");
+  addScalar<space, uint32_t, Twice<Narrow<Half, Plus>>>(table, where, "add.noftz", "f16x2");
+  addScalar<space, uint32_t, Twice<Narrow<Bfloat, Plus>>>(table, where, "add.noftz", "bf16x2");
   addInteger<space, uint32_t>(table, where, "u32");
   addInteger<space, int32_t>(table, where, "s32");
   addInteger<space, uint64_t>(table, where, "u64");
   addInteger<space, int64_t>(table, where, "s64");
   addBits<space, uint32_t>(table, where, "b32");
   addBits<space, uint64_t>(table, where, "b64");
-  add<space, uint16_t, CompareAndSwap>(table, where, "cas", "b16");
-  add<space, uint32_t, Increment>(table, where, "inc", "u32");
-  add<space, uint32_t, Decrement>(table, where, "dec", "u32");
+  addScalar<space, uint16_t, CompareAndSwap>(table, where, "cas", "b16");
+  addScalar<space, uint32_t, Increment>(table, where, "inc", "u32");
+  addScalar<space, uint32_t, Decrement>(table, where, "dec", "u32");
 }
 
 } // namespace
@@ -215,10 +242,8 @@ void addAtomic(Table &table) {
   addSpace<Space::Global>(table, ".global");
   addSpace<Space::Shared>(table, ".shared[::cta|::cluster]");
   addSpace<Space::Generic>(table, "");
-  addVectors<Half>(table, "f16");
-  addVectors<Bfloat>(table, "bf16");
-  add<Space::Global, uint32_t, AddFloat, 2>(table, ".global", "add", "f32");
-  add<Space::Global, uint32_t, AddFloat, 4>(table, ".global", "add", "f32");
+  addVectors<Space::Global>(table, ".global");
+  addVectors<Space::Generic>(table, "");
 }
 
 } // namespace kvq::ptxsim

@@ -24,13 +24,22 @@ template <int how> float add(float a, float b) {
 }
 template <int how> float subtract(float a, float b) { return add<how>(a, floatOf(bitsOf(b) ^ 0x80000000)); }
 template <int how> float multiply(float a, float b) {
-  return finish<how>(mulRounded<kRounding<how>>(input<how>(a), input<how>(b)));
+  const float x = input<how>(a), y = input<how>(b), result = mulRounded<kRounding<how>>(x, y);
+  if constexpr (kFtz<how>)
+    return saturated<kSat<how>>(flushResult<kRounding<how>>(result, double(x) * double(y)));
+  return saturated<kSat<how>>(result);
 }
 template <int how> float fusedMultiplyAdd(float a, float b, float c) {
-  return finish<how>(fmaRounded<kRounding<how>>(input<how>(a), input<how>(b), input<how>(c)));
+  const float x = input<how>(a), y = input<how>(b), z = input<how>(c), result = fmaRounded<kRounding<how>>(x, y, z);
+  if constexpr (kFtz<how>)
+    return saturated<kSat<how>>(flushResult<kRounding<how>>(result, addToOdd(double(x) * double(y), double(z))));
+  return saturated<kSat<how>>(result);
 }
 template <int how> float divide(float a, float b) {
-  return finish<how>(divRounded<kRounding<how>>(input<how>(a), input<how>(b)));
+  const float x = input<how>(a), y = input<how>(b), result = divRounded<kRounding<how>>(x, y);
+  if constexpr (kFtz<how>) // a quotient is never so close to a bound that rounding it to double matters
+    return canonical(flushResult<kRounding<how>>(result, double(x) / double(y)));
+  return canonical(result);
 }
 template <int how> float reciprocal(float a) { return divide<how>(1.0f, a); }
 template <int how> float root(float a) { return finish<how>(sqrtRounded<kRounding<how>>(input<how>(a))); }
@@ -58,17 +67,29 @@ template <int how> float extremum(float a, float b) {
   return floatOf(both ? kFloatNaN : any ? number : chosen);
 }
 
-// f64. Results that are NaN are the quiet NaN that the GPU makes.
-constexpr uint64_t kDoubleSign = 1ull << 63, kDoubleNaN = 0xfff8000000000000;
-double canonical(double value) { return value != value ? std::bit_cast<double>(kDoubleNaN) : value; }
-// abs and neg pass NaN through unchanged (CUDA programming guide).
-double absolute64(double a) { return a != a ? a : std::bit_cast<double>(std::bit_cast<uint64_t>(a) & ~kDoubleSign); }
-double negate64(double a) { return a != a ? a : std::bit_cast<double>(std::bit_cast<uint64_t>(a) ^ kDoubleSign); }
+// f64. A NaN among the sources goes through with its sign and payload, made quiet: the second's rather than the third's
+// rather than the first's, but a dividend's first of all; as an H200 does.
+constexpr uint64_t kDoubleSign = 1ull << 63, kDoubleQuiet = 1ull << 51, kDoubleNaN = 0xfff8000000000000;
+constexpr bool isNaN(uint64_t bits) { return (bits & ~kDoubleSign) > 0x7ff0000000000000; }
+struct Divide64 {
+  static double of(double a, double b, double) { return a / b; }
+};
+template <typename F> KVQ_INLINE double withNaN(double a, double b, double c, double result) {
+  const uint64_t x = std::bit_cast<uint64_t>(a), y = std::bit_cast<uint64_t>(b), z = std::bit_cast<uint64_t>(c);
+  const uint64_t bits = std::bit_cast<uint64_t>(result);
+  const bool xFirst = std::is_same_v<F, Divide64> && isNaN(x);
+  const uint64_t source = xFirst ? x : isNaN(y) ? y : isNaN(z) ? z : x;
+  const uint64_t nan = isNaN(source) ? source | kDoubleQuiet : kDoubleNaN;
+  return std::bit_cast<double>(isNaN(bits) ? nan : bits);
+}
+// abs and neg do not change the sign of a NaN.
+uint64_t absolute64(uint64_t a) { return isNaN(a) ? a | kDoubleQuiet : a & ~kDoubleSign; }
+uint64_t negate64(uint64_t a) { return isNaN(a) ? a | kDoubleQuiet : a ^ kDoubleSign; }
 template <bool isMax> double extremum64(double a, double b) {
   const uint64_t x = std::bit_cast<uint64_t>(a), y = std::bit_cast<uint64_t>(b);
   const bool first = isMax ? a > b : a < b;
   const uint64_t ordered = a == b ? (isMax ? x & y : x | y) : first ? x : y;
-  return canonical(std::bit_cast<double>(a != a ? y : b != b ? x : ordered));
+  return withNaN<void>(a, b, a, std::bit_cast<double>(isNaN(x) ? y : isNaN(y) ? x : ordered));
 }
 
 struct Add64 {
@@ -82,9 +103,6 @@ struct Multiply64 {
 };
 struct Fma64 {
   static double of(double a, double b, double c) { return std::fma(a, b, c); }
-};
-struct Divide64 {
-  static double of(double a, double b, double) { return a / b; }
 };
 struct Reciprocal64 {
   static double of(double a, double, double) { return 1.0 / a; }
@@ -103,9 +121,11 @@ template <typename F> void directed64(Warp &warp, const Op &op, uint32_t mask, i
   const int before = std::fegetround();
   std::fesetround(mode);
   forLanes(mask, [&](int lane) {
-    volatile double a = source[0][lane], b = source[1] ? source[1][lane] : 0, c = source[2] ? source[2][lane] : 0;
+    const double first = source[0][lane], second = source[1] ? source[1][lane] : first;
+    const double third = source[2] ? source[2][lane] : first;
+    volatile double a = first, b = second, c = third;
     volatile double result = F::of(a, b, c);
-    d[lane] = canonical(result);
+    d[lane] = withNaN<F>(first, second, third, result);
   });
   std::fesetround(before);
 }
@@ -118,7 +138,7 @@ template <typename F, int sources, int rounding> void rounded64(Warp &warp, cons
   const double *b = sources > 1 ? warp.at<double>(op.sources[1]) : a,
                *c = sources > 2 ? warp.at<double>(op.sources[2]) : a;
   writeLanes(warp.at<double>(op.results[0]), mask,
-             [=](int lane) { return canonical(F::of(a[lane], b[lane], c[lane])); });
+             [=](int lane) { return withNaN<F>(a[lane], b[lane], c[lane], F::of(a[lane], b[lane], c[lane])); });
 }
 
 int roundingOf(const Form &form, int group) { return form.choice[group] < 0 ? Rn : form.choice[group]; }
@@ -175,8 +195,8 @@ void addDoubles(Table &table) {
   rounded.operator()<Divide64, 2>("div{.rn|.rz|.rm|.rp}.f64", "f64 = f64 f64");
   rounded.operator()<Reciprocal64, 1>("rcp{.rn|.rz|.rm|.rp}.f64", "f64 = f64");
   rounded.operator()<Root64, 1>("sqrt{.rn|.rz|.rm|.rp}.f64", "f64 = f64");
-  table.add("abs.f64", "f64 = f64", OpClass::Fp64, unary<D, D, absolute64>);
-  table.add("neg.f64", "f64 = f64", OpClass::Fp64, unary<D, D, negate64>);
+  table.add("abs.f64", "f64 = f64", OpClass::Fp64, unary<uint64_t, uint64_t, absolute64>);
+  table.add("neg.f64", "f64 = f64", OpClass::Fp64, unary<uint64_t, uint64_t, negate64>);
   table.add("min.f64", "f64 = f64 f64", OpClass::Fp64, binary<D, D, D, extremum64<false>>);
   table.add("max.f64", "f64 = f64 f64", OpClass::Fp64, binary<D, D, D, extremum64<true>>);
 }

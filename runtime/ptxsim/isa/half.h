@@ -4,20 +4,26 @@
 // these types use these functions (arithmetic, cvt, atomics, mma).
 #pragma once
 
+#include "runtime/ptxsim/isa/inline.h"
+
 #include <bit>
 #include <cmath>
 #include <cstdint>
+
+// What a loop over lanes calls must be in it, or the loop is not vectorized: too large for the compiler's own
+// judgement.
+#define KVQ_INLINE [[gnu::always_inline]] inline
 
 namespace kvq::ptxsim {
 
 inline constexpr uint16_t kHalfNaN = 0x7fff; // what every operation gives for NaN, in fp16 and in bf16
 inline constexpr uint32_t kFloatNaN = 0x7fffffff;
 
-inline uint32_t bitsOf(float value) { return std::bit_cast<uint32_t>(value); }
-inline float floatOf(uint32_t bits) { return std::bit_cast<float>(bits); }
+KVQ_INLINE uint32_t bitsOf(float value) { return std::bit_cast<uint32_t>(value); }
+KVQ_INLINE float floatOf(uint32_t bits) { return std::bit_cast<float>(bits); }
 
 // Exact; a NaN keeps its payload in the upper bits.
-inline float halfToFloat(uint16_t half) {
+KVQ_INLINE float halfToFloat(uint16_t half) {
   const uint32_t sign = uint32_t(half & 0x8000) << 16, rest = uint32_t(half & 0x7fff) << 13;
   const uint32_t finite = bitsOf(floatOf(rest) * 0x1p112f); // also right for subnormals
   return floatOf(sign | ((half & 0x7c00) == 0x7c00 ? rest | 0x7f800000 : finite));
@@ -25,7 +31,7 @@ inline float halfToFloat(uint16_t half) {
 
 // To nearest, ties to even. The value is scaled so that the additions round at the right place, subnormals included
 // (M. Dukhan's method, FP16 library).
-inline uint16_t floatToHalf(float value) {
+KVQ_INLINE uint16_t floatToHalf(float value) {
   const uint32_t bits = bitsOf(value), twice = bits << 1;
   const float magnitude = floatOf(bits & 0x7fffffff);
   const float base = magnitude * 0x1p+112f * 0x1p-110f; // infinite where the result is
@@ -35,8 +41,8 @@ inline uint16_t floatToHalf(float value) {
   return uint16_t(twice > 0xff000000 ? kHalfNaN : (bits >> 16 & 0x8000) | finite);
 }
 
-inline float bfloatToFloat(uint16_t value) { return floatOf(uint32_t(value) << 16); }
-inline uint16_t floatToBfloat(float value) {
+KVQ_INLINE float bfloatToFloat(uint16_t value) { return floatOf(uint32_t(value) << 16); }
+KVQ_INLINE uint16_t floatToBfloat(float value) {
   const uint32_t bits = bitsOf(value);
   const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
   return uint16_t((bits & 0x7fffffff) > 0x7f800000 ? kHalfNaN : rounded);
@@ -46,7 +52,7 @@ inline uint16_t floatToBfloat(float value) {
 // result again to at least two bits fewer gives what rounding the exact sum would (Boldo, Melquiond: Emulation of FMA
 // and correctly rounded sums: proved algorithms using rounding to odd, 2008), in every direction. The error is exact
 // (Knuth's TwoSum) as long as nothing overflows.
-template <typename F, typename U> inline F addToOdd(F a, F b) {
+template <typename F, typename U> KVQ_INLINE F addToOdd(F a, F b) {
   const F sum = a + b, part = sum - a;
   const F error = (a - (sum - part)) + (b - part);
   const U bits = std::bit_cast<U>(sum);
@@ -57,11 +63,11 @@ template <typename F, typename U> inline F addToOdd(F a, F b) {
   const bool moves = (above | below) & ((bits & 1) == 0);
   return std::bit_cast<F>(moves ? moved : bits);
 }
-inline float addToOdd(float a, float b) { return addToOdd<float, uint32_t>(a, b); }
-inline double addToOdd(double a, double b) { return addToOdd<double, uint64_t>(a, b); }
+KVQ_INLINE float addToOdd(float a, float b) { return addToOdd<float, uint32_t>(a, b); }
+KVQ_INLINE double addToOdd(double a, double b) { return addToOdd<double, uint64_t>(a, b); }
 
 // A double rounded to odd as a float; beyond the range the largest float or, from infinity, infinity.
-inline float doubleToOdd(double value) {
+KVQ_INLINE float doubleToOdd(double value) {
   const float near = float(value);
   const uint32_t bits = bitsOf(near);
   const double back = near;
@@ -74,8 +80,10 @@ inline float doubleToOdd(double value) {
 }
 
 // .ftz: a subnormal becomes a zero of its sign.
-inline uint16_t flushHalf(uint16_t half) { return (half & 0x7c00) ? half : half & 0x8000; }
+KVQ_INLINE uint16_t flushHalf(uint16_t half) { return (half & 0x7c00) ? half : half & 0x8000; }
 
-inline float flush(float value) { return (bitsOf(value) & 0x7f800000) ? value : floatOf(bitsOf(value) & 0x80000000); }
+KVQ_INLINE float flush(float value) {
+  return (bitsOf(value) & 0x7f800000) ? value : floatOf(bitsOf(value) & 0x80000000);
+}
 
 } // namespace kvq::ptxsim

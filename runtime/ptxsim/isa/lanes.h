@@ -7,6 +7,7 @@
 
 #include "runtime/ptxsim/decode/registry.h"
 #include "runtime/ptxsim/exec/warp.h"
+#include "runtime/ptxsim/isa/inline.h"
 
 namespace kvq::ptxsim {
 
@@ -30,7 +31,7 @@ struct LaneBits {
 alignas(64) inline constexpr LaneBits kLaneBits;
 
 // d[lane] = body(lane) for the lanes of mask. The body runs for the others too and must not mind what it reads there.
-template <typename D, typename Body> inline void writeLanes(D *d, uint32_t mask, Body body) {
+template <typename D, typename Body> KVQ_INLINE void writeLanes(D *d, uint32_t mask, Body body) {
   if (mask == kFull) {
     KVQ_LANES
     for (int lane = 0; lane < kLanes; ++lane)
@@ -46,7 +47,7 @@ template <typename D, typename Body> inline void writeLanes(D *d, uint32_t mask,
 }
 
 // The same for functions that are slow or no vectors: only the lanes of mask are computed.
-template <typename D, typename Body> inline void writeEachLane(D *d, uint32_t mask, Body body) {
+template <typename D, typename Body> KVQ_INLINE void writeEachLane(D *d, uint32_t mask, Body body) {
   for (uint32_t rest = mask; rest; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);
     d[lane] = D(body(lane));
@@ -54,7 +55,7 @@ template <typename D, typename Body> inline void writeEachLane(D *d, uint32_t ma
 }
 
 // The mask of the lanes where test(lane) holds.
-template <typename Test> inline uint32_t lanesWhere(Test test) {
+template <typename Test> KVQ_INLINE uint32_t lanesWhere(Test test) {
   uint32_t bits = 0;
   KVQ_LANES
   for (int lane = 0; lane < kLanes; ++lane)
@@ -79,13 +80,13 @@ template <typename T> inline bool uniform(const T *values) {
 
 template <typename D, typename A, auto function> void unary(Warp &warp, const Op &op, uint32_t mask) {
   const A *a = warp.at<A>(op.sources[0]);
-  writeLanes(warp.at<D>(op.results[0]), mask, [=](int lane) { return function(a[lane]); });
+  writeLanes(warp.at<D>(op.results[0]), mask, [=](int lane) KVQ_INLINE_LAMBDA { return function(a[lane]); });
 }
 
 template <typename D, typename A, typename B, auto function> void binary(Warp &warp, const Op &op, uint32_t mask) {
   const A *a = warp.at<A>(op.sources[0]);
   const B *b = warp.at<B>(op.sources[1]);
-  writeLanes(warp.at<D>(op.results[0]), mask, [=](int lane) { return function(a[lane], b[lane]); });
+  writeLanes(warp.at<D>(op.results[0]), mask, [=](int lane) KVQ_INLINE_LAMBDA { return function(a[lane], b[lane]); });
 }
 
 template <typename D, typename A, typename B, typename C, auto function>
@@ -93,19 +94,21 @@ void ternary(Warp &warp, const Op &op, uint32_t mask) {
   const A *a = warp.at<A>(op.sources[0]);
   const B *b = warp.at<B>(op.sources[1]);
   const C *c = warp.at<C>(op.sources[2]);
-  writeLanes(warp.at<D>(op.results[0]), mask, [=](int lane) { return function(a[lane], b[lane], c[lane]); });
+  writeLanes(warp.at<D>(op.results[0]), mask,
+             [=](int lane) KVQ_INLINE_LAMBDA { return function(a[lane], b[lane], c[lane]); });
 }
 
 // unary and binary for functions that are slow or no vectors.
 template <typename D, typename A, auto function> void unaryEach(Warp &warp, const Op &op, uint32_t mask) {
   const A *a = warp.at<A>(op.sources[0]);
-  writeEachLane(warp.at<D>(op.results[0]), mask, [=](int lane) { return function(a[lane]); });
+  writeEachLane(warp.at<D>(op.results[0]), mask, [=](int lane) KVQ_INLINE_LAMBDA { return function(a[lane]); });
 }
 
 template <typename D, typename A, typename B, auto function> void binaryEach(Warp &warp, const Op &op, uint32_t mask) {
   const A *a = warp.at<A>(op.sources[0]);
   const B *b = warp.at<B>(op.sources[1]);
-  writeEachLane(warp.at<D>(op.results[0]), mask, [=](int lane) { return function(a[lane], b[lane]); });
+  writeEachLane(warp.at<D>(op.results[0]), mask,
+                [=](int lane) KVQ_INLINE_LAMBDA { return function(a[lane], b[lane]); });
 }
 
 } // namespace kvq::ptxsim

@@ -6,6 +6,7 @@
 #include "runtime/ptxsim/isa/lanes.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 
 namespace kvq::ptxsim {
@@ -36,11 +37,17 @@ template <typename T> constexpr T lowBits(uint32_t count) {
   return count < kBits<T> ? T((T(1) << count) - 1) : T(~T(0));
 }
 
+// The ISA lets position and length be 0 to 255. Beyond, 32-bit instructions take the low eight bits and 64-bit ones,
+// which ptxas makes of shifts, all of them.
+template <typename T> constexpr void narrowField(uint32_t &position, uint32_t &length) {
+  if constexpr (sizeof(T) == 4)
+    position &= 0xff, length &= 0xff;
+}
+
 // bfe fills with the sign bit of the field where it is longer than what is left of the source: the last bit there.
 template <typename T> constexpr T extractField(T a, uint32_t position, uint32_t length) {
   using U = std::make_unsigned_t<T>;
-  position &= 0xff;
-  length &= 0xff;
+  narrowField<T>(position, length);
   const U field = U(shiftRight(a, position)) & lowBits<U>(length);
   if (!std::is_signed_v<T> || length == 0 || length >= kBits<T>)
     return T(field);
@@ -48,8 +55,7 @@ template <typename T> constexpr T extractField(T a, uint32_t position, uint32_t 
   return T((field ^ sign) - sign);
 }
 template <typename T> constexpr T insertField(T a, T b, uint32_t position, uint32_t length) {
-  position &= 0xff;
-  length &= 0xff;
+  narrowField<T>(position, length);
   const T field = shiftLeft(lowBits<T>(length), position);
   return T((b & ~field) | (shiftLeft(a, position) & field));
 }
@@ -82,6 +88,18 @@ template <typename T, bool clamp> constexpr T extend(T a, uint32_t length) {
 }
 template <bool clamp> constexpr uint32_t makeMask(uint32_t position, uint32_t length) {
   return shiftLeft(lowBits<uint32_t>(clamp ? std::min(length, 32u) : length & 31), clamp ? position : position & 31);
+}
+
+// fns: the position of the bit that is the offset-th set one from base on, upwards or downwards; offset 0: base itself.
+uint32_t findSet(uint32_t bits, uint32_t base, int32_t offset) {
+  if (offset == 0)
+    return base < 32 && bits >> base & 1 ? base : ~0u;
+  const int step = offset > 0 ? 1 : -1;
+  int64_t left = std::abs(int64_t(offset));
+  for (int64_t at = base; at >= 0 && at < 32; at += step)
+    if (bits >> at & 1 && --left == 0)
+      return uint32_t(at);
+  return ~0u;
 }
 
 template <typename A> constexpr int32_t byteOf(uint32_t word, int index) {
@@ -311,6 +329,12 @@ void addLogic(Table &table) {
   using U = uint32_t;
   table.add("bmsk.clamp.b32", "b32 = b32 b32", OpClass::Logic, binary<U, U, U, makeMask<true>>);
   table.add("bmsk.wrap.b32", "b32 = b32 b32", OpClass::Logic, binary<U, U, U, makeMask<false>>);
+  table.add("fns.b32", "b32 = b32 b32 b32", OpClass::Logic, [](Warp &warp, const Op &op, uint32_t mask) {
+    const U *a = warp.at<U>(op.sources[0]), *base = warp.at<U>(op.sources[1]);
+    const int32_t *offset = warp.at<int32_t>(op.sources[2]);
+    writeEachLane(warp.at<U>(op.results[0]), mask,
+                  [=](int lane) { return findSet(a[lane], base[lane], offset[lane]); });
+  });
   table.add("lop3.b32", "b32 = b32 b32 b32 imm", OpClass::Logic, lop3);
   table.add("lop3.or.b32", "b32|pred = b32 b32 b32 imm pred", OpClass::Logic, lop3Predicate<true>);
   table.add("lop3.and.b32", "b32|pred = b32 b32 b32 imm pred", OpClass::Logic, lop3Predicate<false>);

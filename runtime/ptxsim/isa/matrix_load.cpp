@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // ldmatrix and stmatrix of 8x8 matrices of 16-bit elements (PTX ISA, "Warp-level matrix load instruction: ldmatrix").
-// Lane 8 i + r gives the address of row r of matrix i. Lane l holds elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4; with
-// .trans, of column l / 4. Addresses of other lanes are not looked at.
+// Lane 8 i + r gives the address of row r of matrix i. Lane l holds elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4;
+// with .trans, of column l / 4. Addresses of other lanes are not looked at.
 #include "runtime/ptxsim/isa/ordering.h"
 #include "runtime/ptxsim/memory/shared_memory.h"
 
@@ -68,14 +68,17 @@ template <Space space, int matrices, bool transposed> void storeMatrix(Warp &war
 }
 
 template <Space space, int matrices, bool transposed> void addForms(Table &table, const std::string &where) {
-  const std::string shape = ".sync.aligned.m8n8.x" + std::to_string(matrices) + (transposed ? ".trans" : "") + where + ".b16";
+  const std::string shape =
+      ".sync.aligned.m8n8.x" + std::to_string(matrices) + (transposed ? ".trans" : "") + where + ".b16";
   const std::string registers = "b32x" + std::to_string(matrices);
-  table.add(("ldmatrix" + shape).c_str(), (registers + " = addr").c_str(), OpClass::MatrixLoad,
-            loadMatrix<space, matrices, transposed>)
+  table
+      .add(("ldmatrix" + shape).c_str(), (registers + " = addr").c_str(), OpClass::MatrixLoad,
+           loadMatrix<space, matrices, transposed>)
       .flow(Flow::Collective)
       .space(space);
-  table.add(("stmatrix" + shape).c_str(), ("= addr " + registers).c_str(), OpClass::MatrixLoad,
-            storeMatrix<space, matrices, transposed>)
+  table
+      .add(("stmatrix" + shape).c_str(), ("= addr " + registers).c_str(), OpClass::MatrixLoad,
+           storeMatrix<space, matrices, transposed>)
       .flow(Flow::Collective)
       .space(space);
 }

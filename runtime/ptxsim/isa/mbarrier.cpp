@@ -4,9 +4,9 @@
 // What programs see of the 8 bytes: phase, pending and expected arrivals; their layout is the simulator's own.
 //
 // cp.async.mbarrier.arrive releases everything that the warp did before it, the hardware only the copies.
+#include "runtime/ptxsim/memory/mbarrier.h"
 #include "runtime/ptxsim/isa/ordering.h"
 #include "runtime/ptxsim/memory/async_copy.h"
-#include "runtime/ptxsim/memory/mbarrier.h"
 
 namespace kvq::ptxsim {
 
@@ -62,8 +62,8 @@ void arrive(Warp &warp, const Op &op, int lane, Mbarriers::State &state, uint32_
   MbarrierWord &word = state.word;
   if (count == 0 || count > word.pending) {
     report(warp, op, Check::Barrier, 1u << lane,
-           "arrives at an mbarrier with a count of " + std::to_string(count) + " where " + std::to_string(word.pending) +
-               " arrivals are pending");
+           "arrives at an mbarrier with a count of " + std::to_string(count) + " where " +
+               std::to_string(word.pending) + " arrivals are pending");
     count = std::min(count, word.pending);
   }
   if (releases)
@@ -87,8 +87,8 @@ void init(Warp &warp, const Op &op, uint32_t mask) {
     if (counts[lane] == 0 || counts[lane] > MbarrierWord::kMaxCount)
       report(warp, op, Check::Barrier, 1u << lane,
              "mbarrier.init with a count of " + std::to_string(counts[lane]) + "; it must be 1 to 1048575");
-    const Mbarriers::State &state = warp.block->shared->mbarriers().init(uint32_t(addresses[lane]),
-                                                                        counts[lane] & MbarrierWord::kMaxCount);
+    const Mbarriers::State &state =
+        warp.block->shared->mbarriers().init(uint32_t(addresses[lane]), counts[lane] & MbarrierWord::kMaxCount);
     const uint64_t bits = encode(state.word);
     std::memcpy(made.of(lane), &bits, sizeof bits);
   });
@@ -161,8 +161,8 @@ void pendingCount(Warp &warp, const Op &op, uint32_t mask) {
   forLanes(mask, [&](int lane) { to[lane] = uint32_t(states[lane] >> 20) & MbarrierWord::kMaxCount; });
 }
 
-// The arrival of the lane's copies so far. Without .noinc it expects one more arrival first, so that it changes nothing in
-// the count.
+// The arrival of the lane's copies so far. Without .noinc it expects one more arrival first, so that it changes nothing
+// in the count.
 void arriveCopies(Warp &warp, const Op &op, uint32_t mask) {
   const bool counts = op.form->has("noinc");
   forBarriers(warp, op, mask, [&](int lane, Mbarriers::State &state) {
@@ -177,7 +177,9 @@ void arriveCopies(Warp &warp, const Op &op, uint32_t mask) {
 
 void addMbarriers(Table &table) {
   const auto add = [&](const std::string &front, const std::string &orders, const char *operands, Handler handler) {
-    table.add((front + orders + "{.shared|.shared::cta|.shared::cluster}.b64").c_str(), operands, OpClass::Barrier, handler)
+    table
+        .add((front + orders + "{.shared|.shared::cta|.shared::cluster}.b64").c_str(), operands, OpClass::Barrier,
+             handler)
         .space(Space::Shared);
     table.add((front + orders + ".b64").c_str(), operands, OpClass::Barrier, handler).space(Space::Generic);
   };
@@ -188,6 +190,10 @@ void addMbarriers(Table &table) {
     add("mbarrier.arrive_drop", order, "b64 = addr b32?", runArrive<true>);
     add("mbarrier.arrive.noComplete", order, "b64 = addr b32", runArrive<false>);
     add("mbarrier.arrive_drop.noComplete", order, "b64 = addr b32", runArrive<true>);
+    if (*order) {
+      add("mbarrier.arrive", std::string(order) + ".noComplete", "b64 = addr b32", runArrive<false>);
+      add("mbarrier.arrive_drop", std::string(order) + ".noComplete", "b64 = addr b32", runArrive<true>);
+    }
     add("mbarrier.arrive.expect_tx", order, "b64 = addr b32", arriveExpect<false>);
     add("mbarrier.arrive_drop.expect_tx", order, "b64 = addr b32", arriveExpect<true>);
   }

@@ -159,7 +159,7 @@ template <Space space, typename M, int V> void storeStrong(Warp &warp, const Op 
 }
 
 struct Kind {
-  const char *name;  // as in patterns
+  const char *name; // as in patterns
   Space space;
   OpClass opClass;
 };
@@ -176,14 +176,15 @@ template <Space space, typename M, int V> void addForms(Table &table, const Kind
   const std::string vector = V == 1 ? "" : ".v" + std::to_string(V);
   const std::string element = type + (V == 1 ? "" : "x" + std::to_string(V)) + (type[0] == 'f' ? "" : "*");
   const bool policy = space == Space::Global || space == Space::Generic;
-  const std::string loads = element + " = addr" + (policy ? " b64?" : ""), stores = "= addr " + element + (policy ? " b64?" : "");
+  const std::string loads = element + " = addr" + (policy ? " b64?" : ""),
+                    stores = "= addr " + element + (policy ? " b64?" : "");
   auto add = [&](const std::string &pattern, const std::string &operands, Handler handler) {
     Table::Added added = table.add((pattern + vector + "." + type).c_str(), operands.c_str(), kind.opClass, handler);
     return added.space(space);
   };
   const std::string name = kind.name;
   add("ld[.weak]" + name, loads, load<space, M, V>);
-  if constexpr (space == Space::Global)
+  if constexpr (space == Space::Global || space == Space::Generic)
     add("ldu" + name, loads, load<space, M, V>);
   if constexpr (space != Space::Const && space != Space::Param)
     add("st[.weak]" + name, stores, store<space, M, V>);
@@ -195,6 +196,8 @@ template <Space space, typename M, int V> void addForms(Table &table, const Kind
     const std::string scope = "{.cta|.cluster|.gpu|.sys}";
     markStrong(add("ld.volatile" + name, loads, loadStrong<space, M, V>));
     markStrong(add("ld{.relaxed|.acquire}" + scope + name, loads, loadStrong<space, M, V>));
+    markStrong(add("ld.mmio.relaxed.sys" + name, loads, loadStrong<space, M, V>));
+    markStrong(add("st.mmio.relaxed.sys" + name, stores, storeStrong<space, M, V>));
     markStrong(add("st.volatile" + name, stores, storeStrong<space, M, V>));
     markStrong(add("st{.relaxed|.release}" + scope + name, stores, storeStrong<space, M, V>));
   }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Lanes of a warp exchange values (PTX ISA, "Data Movement and Conversion: shfl.sync, elect.sync", "Parallel
-// Synchronization and Communication: vote.sync, match.sync, redux.sync, bar.warp.sync"). The executor has seen to it that
-// all lanes of the member mask are in `mask`.
-#include "runtime/ptxsim/decode/registry.h"
+// Synchronization and Communication: vote.sync, match.sync, redux.sync, bar.warp.sync"). The executor has seen to it
+// that all lanes of the member mask are in `mask`.
 #include "runtime/ptxsim/exec/warp.h"
+#include "runtime/ptxsim/decode/registry.h"
 #include "runtime/ptxsim/memory/shared_memory.h"
 
 #include <algorithm>

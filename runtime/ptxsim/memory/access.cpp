@@ -9,8 +9,7 @@
 
 namespace kvq::ptxsim {
 
-void readAddresses(const Warp &warp, const Op &op, Slot base, uint32_t mask, Addresses &out,
-                   bool second) {
+void readAddresses(const Warp &warp, const Op &op, Slot base, uint32_t mask, Addresses &out, bool second) {
   const uint64_t offset = uint64_t(second ? op.secondOffset : op.offset);
   if ((second ? op.secondAddressBytes : op.addressBytes) == 8) {
     const uint64_t *from = warp.at<uint64_t>(base);
@@ -67,7 +66,8 @@ uint32_t checkSmall(Warp &warp, const Op &op, uint32_t mask, const Addresses &ad
     differ |= addresses[lane] ^ addresses[0];
   if (!differ && addresses[0] + bytes <= size && addresses[0] < size && !(addresses[0] & (bytes - 1)))
     return mask;
-  const uint32_t outside = lanesWhere(mask, [&](int lane) { return addresses[lane] > size || size - addresses[lane] < bytes; });
+  const uint32_t outside =
+      lanesWhere(mask, [&](int lane) { return addresses[lane] > size || size - addresses[lane] < bytes; });
   if (outside && warp.worker->check(Check::Bounds)) {
     const uint64_t at = addresses[std::countr_zero(outside)];
     report(warp, op, Check::Bounds, outside,
@@ -80,8 +80,8 @@ uint32_t checkSmall(Warp &warp, const Op &op, uint32_t mask, const Addresses &ad
   if (crooked && warp.worker->check(Check::Align)) {
     const uint64_t at = addresses[std::countr_zero(crooked)];
     report(warp, op, Check::Align, crooked,
-           nameOf(intent, bytes) + " at offset " + std::to_string(at) + " of " + space + " memory, which is not a multiple of " +
-               std::to_string(bytes),
+           nameOf(intent, bytes) + " at offset " + std::to_string(at) + " of " + space +
+               " memory, which is not a multiple of " + std::to_string(bytes),
            {space, at, ""});
   }
   return inside;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One access of a warp to memory: 32 addresses become pointers, after every check that is on, and are counted. A lane whose
-// access cannot be made is reported and left out of Access::mask; its load gives 0, its store is dropped.
+// One access of a warp to memory: 32 addresses become pointers, after every check that is on, and are counted. A lane
+// whose access cannot be made is reported and left out of Access::mask; its load gives 0, its store is dropped.
 #pragma once
 
 #include "runtime/ptxsim/exec/warp.h"
@@ -111,8 +111,8 @@ template <typename Wrong> uint32_t lanesWhere(uint32_t mask, Wrong wrong) {
 
 // Distinct sectors of 32 bytes that the lanes of the mask touch.
 uint32_t sectorsOf(const Addresses &addresses, uint32_t mask, uint32_t bytes);
-// Passes through the 32 banks of 4 bytes that an access needs, and how few would do: 32 lanes at once for up to 4 bytes a
-// lane, halves of the warp for 8, quarters for 16.
+// Passes through the 32 banks of 4 bytes that an access needs, and how few would do: 32 lanes at once for up to 4 bytes
+// a lane, halves of the warp for 8, quarters for 16.
 struct Wavefronts {
   uint32_t needed = 0, least = 0;
 };

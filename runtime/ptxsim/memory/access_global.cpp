@@ -59,10 +59,11 @@ struct GlobalAccess {
       return access + " at offset " + std::to_string(offset) + " leaves '" + allocation->name + "' of " +
              std::to_string(size) + " bytes";
     if (const Region *region = regionAt(*allocation, offset))
-      return access + " at offset " + std::to_string(offset - uint64_t(region->begin)) + " leaves region '" + region->name +
-             "' of " + std::to_string(region->end - region->begin) + " bytes in '" + allocation->name + "'";
-    return access + " at offset " + std::to_string(offset) + " of '" + allocation->name + "' of " + std::to_string(size) +
-           " bytes is in none of its regions";
+      return access + " at offset " + std::to_string(offset - uint64_t(region->begin)) + " leaves region '" +
+             region->name + "' of " + std::to_string(region->end - region->begin) + " bytes in '" + allocation->name +
+             "'";
+    return access + " at offset " + std::to_string(offset) + " of '" + allocation->name + "' of " +
+           std::to_string(size) + " bytes is in none of its regions";
   }
 
   // Reports the lanes that cannot go on; returns those of the rest that are in the first one's allocation.
@@ -79,7 +80,8 @@ struct GlobalAccess {
              allocation ? placeOf(*allocation, at - allocation->base) : Place{"global", at, ""});
     }
     const uint32_t readOnly =
-        !intent.writes ? 0 : lanesWhere(mask & ~outside, [&](int lane) { return memory.find(addresses[lane])->readOnly; });
+        !intent.writes ? 0
+                       : lanesWhere(mask & ~outside, [&](int lane) { return memory.find(addresses[lane])->readOnly; });
     if (readOnly && warp.worker->check(Check::Bounds)) {
       const uint64_t at = addresses[std::countr_zero(readOnly)];
       const Allocation &allocation = *memory.find(at);
@@ -133,7 +135,8 @@ struct GlobalAccess {
       return;
     const uint64_t at = offsets[std::countr_zero(crooked)];
     report(warp, op, Check::Align, crooked,
-           what(allocation, at) + ", an address that is not a multiple of " + std::to_string(bytes), placeOf(allocation, at));
+           what(allocation, at) + ", an address that is not a multiple of " + std::to_string(bytes),
+           placeOf(allocation, at));
   }
 
   void written(const Allocation &allocation, uint32_t mask, Pattern pattern, const uint64_t *offsets, uint64_t all) {
@@ -160,16 +163,18 @@ struct GlobalAccess {
 
   void checkRaces(const Allocation &allocation, uint32_t mask, Pattern pattern, const uint64_t *offsets, uint64_t all) {
     GlobalRaces &races = *warp.worker->launch->races;
-    const GlobalRaces::Conflict conflict =
-        pattern == Pattern::Any ? races.lanes(*warp.block, allocation, intent.kind, mask, offsets, bytes)
-                                : races.range(*warp.block, allocation, intent.kind, offsets[0], all);
+    const GlobalRaces::Conflict conflict = pattern == Pattern::Any
+                                               ? races.lanes(*warp.block, allocation, intent.kind, mask, offsets, bytes)
+                                               : races.range(*warp.block, allocation, intent.kind, offsets[0], all);
     const uint32_t lanes = conflict.lanes & mask;
     if (!lanes)
       return;
     const Dim grid = warp.worker->launch->launch->grid;
     const uint64_t block = conflict.block;
     const uint64_t at = offsets[std::countr_zero(lanes)];
-    const char *did = conflict.kind == AccessKind::Read ? "read" : conflict.kind == AccessKind::Write ? "wrote" : "updated";
+    const char *did = conflict.kind == AccessKind::Read    ? "read"
+                      : conflict.kind == AccessKind::Write ? "wrote"
+                                                           : "updated";
     report(warp, op, Check::GlobalRace, lanes,
            what(allocation, at) + ", which block (" + std::to_string(block % grid.x) + "," +
                std::to_string(block / grid.x % grid.y) + "," + std::to_string(block / grid.x / grid.y) + ") " + did +

@@ -54,7 +54,8 @@ struct SharedAccess {
     if (!crooked)
       return;
     const uint32_t at = offsets[std::countr_zero(crooked)];
-    report(warp, op, Check::Align, crooked, what(at) + ", which is not a multiple of " + std::to_string(bytes), place(at));
+    report(warp, op, Check::Align, crooked, what(at) + ", which is not a multiple of " + std::to_string(bytes),
+           place(at));
   }
 
   // Some byte is not simply "written": unwritten, or being copied.
@@ -70,11 +71,13 @@ struct SharedAccess {
         lanesWhere(mask, [&](int lane) { return some(lane, [](uint8_t s) { return s & SharedMemory::kInFlight; }); });
     if (flying && warp.worker->check(Check::InFlight)) {
       const uint32_t at = offsets[std::countr_zero(flying)];
-      report(warp, op, Check::InFlight, flying, what(at) + " meets a cp.async that its thread has not waited for", place(at));
+      report(warp, op, Check::InFlight, flying, what(at) + " meets a cp.async that its thread has not waited for",
+             place(at));
     }
     if (!intent.reads || !warp.worker->check(Check::UninitMemory))
       return;
-    const uint32_t unwritten = lanesWhere(mask & ~flying, [&](int lane) { return some(lane, [](uint8_t s) { return s == 0; }); });
+    const uint32_t unwritten =
+        lanesWhere(mask & ~flying, [&](int lane) { return some(lane, [](uint8_t s) { return s == 0; }); });
     if (unwritten) {
       const uint32_t at = offsets[std::countr_zero(unwritten)];
       report(warp, op, Check::UninitMemory, unwritten, what(at) + " that nobody wrote", place(at));
@@ -193,7 +196,12 @@ void accessShared(Warp &warp, const Op &op, uint32_t mask, Addresses &addresses,
     access.races(out.mask, out.pattern);
   if (shared.laneRaces())
     access.laneRaces(out.mask);
-  const Wavefronts wavefronts = out.pattern == Pattern::Same ? Wavefronts{1, 1} : wavefrontsOf(offsets, out.mask, bytes);
+  // The lanes of a pass touch different banks where addresses are consecutive, and one word where they are equal.
+  const bool isPlain = out.pattern == Pattern::Same || (out.pattern == Pattern::Consecutive && bytes >= 4);
+  const uint32_t lanesOfPass = bytes <= 4 ? kLanes : uint32_t(kLanes) * 4 / bytes;
+  const uint32_t passes =
+      out.pattern == Pattern::Same ? 1 : (uint32_t(std::popcount(out.mask)) + lanesOfPass - 1) / lanesOfPass;
+  const Wavefronts wavefronts = isPlain ? Wavefronts{passes, passes} : wavefrontsOf(offsets, out.mask, bytes);
   Counters &counters = warp.worker->counters;
   ++counters.sharedRequests;
   counters.sharedWavefronts += wavefronts.needed;

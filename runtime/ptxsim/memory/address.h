@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The generic address space. Shared, local, constant and parameter memory have a window of 4 GiB each below the windows of
-// global memory; inside the window the address is the one of the space.
+// The generic address space. Shared, local, constant and parameter memory have a window of 4 GiB each below the windows
+// of global memory; inside the window the address is the one of the space.
 #pragma once
 
 #include "runtime/ptxsim/ptx/module.h"

@@ -28,7 +28,8 @@ void complete(Warp &warp, AsyncCopy &copy, uint32_t lanes) {
 }
 
 // Completes copies of the lanes where isDone(copy, lane).
-template <typename IsDone> void completeWhere(Warp &warp, std::vector<AsyncCopy> &copies, uint32_t lanes, IsDone isDone) {
+template <typename IsDone>
+void completeWhere(Warp &warp, std::vector<AsyncCopy> &copies, uint32_t lanes, IsDone isDone) {
   bool finished = false;
   for (AsyncCopy &copy : copies) {
     uint32_t done = 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The cp.async of a warp. A copy is under way from its issue until its thread waits for it: its bytes of shared memory are
-// marked, and the data comes at the time that Options::cpAsync says. For the race check the copy writes twice, when it is
-// issued and when it is waited for: other warps need a barrier behind the wait.
+// The cp.async of a warp. A copy is under way from its issue until its thread waits for it: its bytes of shared memory
+// are marked, and the data comes at the time that Options::cpAsync says. For the race check the copy writes twice, when
+// it is issued and when it is waited for: other warps need a barrier behind the wait.
 #pragma once
 
 #include "runtime/ptxsim/exec/warp.h"

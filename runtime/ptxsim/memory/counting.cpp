@@ -37,47 +37,47 @@ uint32_t sectorsOf(const Addresses &addresses, uint32_t mask, uint32_t bytes) {
 
 namespace {
 
-// Passes for the given lanes, each of which touches `words` words from offsets[lane] on: the most different words that one
-// bank has to give.
-uint32_t passesOf(const uint32_t *offsets, uint32_t mask, uint32_t words) {
-  uint32_t banks = 0, clashes = 0;
-  for (uint32_t rest = mask; rest; rest &= rest - 1)
-    for (uint32_t i = 0; i < words; ++i) {
-      const uint32_t bank = 1u << (((offsets[std::countr_zero(rest)] >> 2) + i) & 31);
-      clashes |= banks & bank;
-      banks |= bank;
-    }
+// Passes for the given lanes: the most different units that one of `groups` groups of banks has to give. A unit is what a
+// lane accesses, at least a word; being aligned it fills its group.
+uint32_t passesOf(const uint32_t *units, uint32_t mask, uint32_t groups) {
+  uint32_t taken = 0, clashes = 0;
+  for (uint32_t rest = mask; rest; rest &= rest - 1) {
+    const uint32_t group = 1u << (units[std::countr_zero(rest)] & (groups - 1));
+    clashes |= taken & group;
+    taken |= group;
+  }
   if (!clashes)
     return 1;
   uint32_t seen[32][32];
   uint32_t counts[32] = {};
   uint32_t most = 1;
-  for (uint32_t rest = mask; rest; rest &= rest - 1)
-    for (uint32_t i = 0; i < words; ++i) {
-      const uint32_t word = (offsets[std::countr_zero(rest)] >> 2) + i, bank = word & 31;
-      uint32_t &count = counts[bank];
-      uint32_t at = 0;
-      while (at < count && seen[bank][at] != word)
-        ++at;
-      if (at < count)
-        continue;
-      seen[bank][count++] = word;
-      most = std::max(most, count);
-    }
+  for (uint32_t rest = mask; rest; rest &= rest - 1) {
+    const uint32_t unit = units[std::countr_zero(rest)], group = unit & (groups - 1);
+    uint32_t &count = counts[group];
+    uint32_t at = 0;
+    while (at < count && seen[group][at] != unit)
+      ++at;
+    if (at == count)
+      seen[group][count++] = unit;
+    most = std::max(most, count);
+  }
   return most;
 }
 
 } // namespace
 
 Wavefronts wavefrontsOf(const uint32_t *offsets, uint32_t mask, uint32_t bytes) {
-  const uint32_t words = std::max(1u, bytes / 4);
-  const uint32_t lanes = kLanes / words;
+  const uint32_t words = std::max(1u, bytes / 4), lanes = kLanes / words;
+  const uint32_t shift = uint32_t(std::countr_zero(words)) + 2;
+  uint32_t units[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane)
+    units[lane] = offsets[lane] >> shift;
   Wavefronts result;
   for (uint32_t begin = 0; begin < kLanes; begin += lanes) {
     const uint32_t part = mask & (lanes == kLanes ? kFull : ((1u << lanes) - 1) << begin);
     if (!part)
       continue;
-    result.needed += passesOf(offsets, part, words);
+    result.needed += passesOf(units, part, lanes);
     ++result.least;
   }
   return result;

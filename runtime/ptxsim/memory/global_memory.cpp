@@ -10,7 +10,8 @@ namespace kvq::ptxsim {
 namespace {
 
 constexpr int64_t kLimit = int64_t(64) << 30;
-// Windows are used once until so many were: a pointer to released memory then finds nothing instead of a new allocation.
+// Windows are used once until so many were: a pointer to released memory then finds nothing instead of a new
+// allocation.
 constexpr size_t kFreshWindows = size_t(1) << 20;
 // What uninitialised memory holds: NaN in every floating-point type, so that results show it where the check is off.
 constexpr uint8_t kUninitialised = 0xff;
@@ -142,7 +143,8 @@ Status GlobalMemory::addRegion(uint64_t address, int64_t bytes, std::string name
   const auto next = std::lower_bound(regions.begin(), regions.end(), begin,
                                      [](const Region &region, int64_t at) { return region.end <= at; });
   if (next != regions.end() && next->begin < end)
-    return invalid("region '" + name + "' overlaps region '" + next->name + "' of allocation '" + allocation->name + "'");
+    return invalid("region '" + name + "' overlaps region '" + next->name + "' of allocation '" + allocation->name +
+                   "'");
   regions.insert(next, {begin, end, std::move(name)});
   return Status::ok();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Global memory of the simulated device: allocations, their names and regions, and for each byte whether it was written.
-// Every allocation has windows of 4 GiB of addresses for itself, so that an address beyond its end belongs to nobody and
-// `address >> 32` finds an allocation without a search.
+// Global memory of the simulated device: allocations, their names and regions, and for each byte whether it was
+// written. Every allocation has windows of 4 GiB of addresses for itself, so that an address beyond its end belongs to
+// nobody and `address >> 32` finds an allocation without a search.
 #pragma once
 
 #include "runtime/format/status.h"
@@ -17,8 +17,8 @@
 
 namespace kvq::ptxsim {
 
-// A named part of an allocation. Where an allocation has regions, a single access must lie within one of them, and bytes
-// outside every region are out of bounds.
+// A named part of an allocation. Where an allocation has regions, a single access must lie within one of them, and
+// bytes outside every region are out of bounds.
 struct Region {
   int64_t begin, end; // offsets
   std::string name;
@@ -28,10 +28,10 @@ struct Allocation {
   uint64_t base = 0;
   int64_t size = 0;
   std::string name;
-  bool readOnly = false;         // for kernels; the host may write
-  std::vector<uint8_t> data;     // size bytes
-  std::vector<uint8_t> written;  // one byte each: 1 where somebody wrote
-  std::vector<Region> regions;   // sorted, disjoint; empty: one region
+  bool readOnly = false;        // for kernels; the host may write
+  std::vector<uint8_t> data;    // size bytes
+  std::vector<uint8_t> written; // one byte each: 1 where somebody wrote
+  std::vector<Region> regions;  // sorted, disjoint; empty: one region
 };
 
 class GlobalMemory {

@@ -3,11 +3,11 @@
 // Races between the blocks of a launch on global memory: non-atomic accesses of two blocks to one byte, at least one of
 // them writing, that no synchronisation orders. The answer does not depend on the order in which blocks run.
 //
-// A block is one agent. What it did before a fence (membar.gl, fence of gpu or sys scope) is published by its next strong
-// store or atomic to an address, or at once by one that is a release itself. Whoever reads there acquires it: an atomic or
-// an .acquire at once, a volatile or relaxed load with the next fence. An atomic needs no fence behind it to acquire
-// because CUDA's own sample of the pattern "the last block adds up" has none. Atomics and strong accesses do not race with
-// each other, unless their scope is the block.
+// A block is one agent. What it did before a fence (membar.gl, fence of gpu or sys scope) is published by its next
+// strong store or atomic to an address, or at once by one that is a release itself. Whoever reads there acquires it: an
+// atomic or an .acquire at once, a volatile or relaxed load with the next fence. An atomic needs no fence behind it to
+// acquire because CUDA's own sample of the pattern "the last block adds up" has none. Atomics and strong accesses do
+// not race with each other, unless their scope is the block.
 #pragma once
 
 #include "runtime/ptxsim/memory/global_memory.h"

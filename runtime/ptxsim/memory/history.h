@@ -6,7 +6,8 @@
 // that were accessed alike hold the same number, and a step from one list to the next is looked up once and remembered.
 //
 // The check is exact with respect to `ordered`: an access is compared with every access that it could conflict with. A
-// write drops the list before it; what comes later is ordered after those through the write or conflicts with the write.
+// write drops the list before it; what comes later is ordered after those through the write or conflicts with the
+// write.
 #pragma once
 
 #include <cstddef>
@@ -68,12 +69,12 @@ private:
   uint32_t intern(uint32_t parent, AccessKind kind, uint32_t segment);
   void grow();
   uint32_t base_ = 1;
-  std::vector<Node> nodes_;      // of the lists base_, base_ + 1, ..
+  std::vector<Node> nodes_;       // of the lists base_, base_ + 1, ..
   std::vector<uint32_t> buckets_; // open addressing; a number below base_ is a free place
 };
 
-// Steps that were taken lately, so that a loop over memory does not search. `key` names everything that the step depends
-// on besides the list: the segment, the kind, and what the agent had seen.
+// Steps that were taken lately, so that a loop over memory does not search. `key` names everything that the step
+// depends on besides the list: the segment, the kind, and what the agent had seen.
 class StepCache {
 public:
   struct Entry {
@@ -81,7 +82,9 @@ public:
     uint32_t list = 0;
     History::Step step;
   };
-  Entry &entry(uint32_t list, uint64_t key) { return entries_[(list * 0x9e3779b1u ^ uint32_t(key) * 0x85ebca6bu) >> 24]; }
+  Entry &entry(uint32_t list, uint64_t key) {
+    return entries_[(list * 0x9e3779b1u ^ uint32_t(key) * 0x85ebca6bu) >> 24];
+  }
   void clear() { entries_.assign(kEntries, {}); }
 
 private:
@@ -89,29 +92,28 @@ private:
   std::vector<Entry> entries_ = std::vector<Entry>(kEntries);
 };
 
-// Replaces each cell by the list after the access. lookUp(list) gives the Step. Returns the first conflict. Runs of equal
-// cells are the rule.
-template <typename LookUp> uint32_t stepCells(const History &history, uint32_t *cells, size_t count, LookUp lookUp) {
-  uint32_t conflict = History::kEmpty;
-  const uint32_t first = cells[0];
+// Replaces each cell by the list after the access. lookUp(list) gives the Step. Returns the first conflict. Runs of
+// equal cells are the rule.
+template <typename LookUp>
+uint32_t stepCells(const History &history, uint32_t *cells, size_t count, LookUp lookUp) {
+  const uint32_t base = history.base(), first = history.current(cells[0]);
   uint32_t differ = 0;
   for (size_t i = 0; i < count; ++i)
-    differ |= cells[i] ^ first;
+    differ |= (cells[i] < base ? History::kEmpty : cells[i]) ^ first;
+  History::Step step = lookUp(first);
   if (!differ) {
-    const History::Step step = lookUp(history.current(first));
     if (step.next != first)
       for (size_t i = 0; i < count; ++i)
         cells[i] = step.next;
     return step.conflict;
   }
-  uint32_t last = first;
-  History::Step step = lookUp(history.current(first));
+  uint32_t conflict = History::kEmpty, last = first;
   for (size_t i = 0; i < count; ++i) {
-    if (cells[i] != last) {
-      last = cells[i];
+    if (const uint32_t list = history.current(cells[i]); list != last) {
+      last = list;
       if (conflict == History::kEmpty)
         conflict = step.conflict;
-      step = lookUp(history.current(last));
+      step = lookUp(last);
     }
     cells[i] = step.next;
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Check::WarpRace: two lanes of one warp exchange data through shared memory and no bar.warp.sync stands between. It is a
-// hint, off by default: a byte remembers the last warp only, and any bar.warp.sync of the warp counts.
+// Check::WarpRace: two lanes of one warp exchange data through shared memory and no bar.warp.sync stands between. It is
+// a hint, off by default: a byte remembers the last warp only, and any bar.warp.sync of the warp counts.
 #pragma once
 
 #include "runtime/ptxsim/memory/history.h"
@@ -21,8 +21,8 @@ public:
     for (uint32_t &epoch : epochs_)
       ++epoch;
   }
-  // The lane that the access conflicts with; -1: none. Lanes of one instruction do not conflict with each other: `begin`
-  // is called once for it.
+  // The lane that the access conflicts with; -1: none. Lanes of one instruction do not conflict with each other:
+  // `begin` is called once for it.
   void begin() { ++instruction_; }
   int access(int warp, int lane, AccessKind kind, uint32_t offset, uint32_t bytes);
 

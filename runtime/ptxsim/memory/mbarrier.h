@@ -29,7 +29,7 @@ public:
   };
   struct State {
     MbarrierWord word;
-    SharedMemory::Token current, completed; // released in the phase under way, and in the last complete one
+    SharedMemory::Token current, completed;      // released in the phase under way, and in the last complete one
     std::vector<Copies> copies, completedCopies; // likewise; delivered when somebody sees the phase complete
   };
   void reset() { states_.clear(); }

@@ -233,33 +233,29 @@ SharedMemory::Conflict SharedMemory::range(int warp, AccessKind kind, uint32_t o
 SharedMemory::Conflict SharedMemory::lanes(int warp, AccessKind kind, uint32_t mask, const uint32_t *offsets,
                                            uint32_t bytes) {
   Conflict result;
+  const auto add = [&](const Conflict &one, int lane) {
+    if (one.warp >= 0)
+      result = {result.lanes | 1u << lane, one.warp, one.kind};
+  };
+  const uint32_t words = bytes / 4;
   uint32_t last = ~0u; // a list that was looked up, and its step
   History::Step step;
   for (uint32_t rest = mask; rest; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);
     const uint32_t offset = offsets[lane], page = offset >> kPageBits;
-    uint32_t list = History::kEmpty;
-    if (bytes == 4 && !(offset & 3) && !byteCells_[page]) {
-      uint32_t &cell = cells_[size_t(page) * kPage + ((offset & (kPage - 1)) >> 2)];
-      const uint32_t from = history_.current(cell);
-      if (from != last) {
+    if (((offset | bytes) & 3) || byteCells_[page] || (offset & (kPage - 1)) + bytes > kPage) {
+      add(range(warp, kind, offset, bytes), lane);
+      continue;
+    }
+    uint32_t *cells = cells_.data() + size_t(page) * kPage + ((offset & (kPage - 1)) >> 2);
+    for (uint32_t i = 0; i < words; ++i) {
+      if (const uint32_t from = history_.current(cells[i]); from != last) {
         step = look(warp, kind, from);
         last = from;
       }
-      cell = step.next;
-      list = step.conflict;
-    } else {
-      const Conflict one = range(warp, kind, offset, bytes);
-      if (one.warp >= 0) {
-        result.warp = one.warp;
-        result.kind = one.kind;
-        result.lanes |= 1u << lane;
-      }
-      continue;
-    }
-    if (list != History::kEmpty) {
-      const Conflict one = conflict(list, 1u << lane);
-      result = {result.lanes | one.lanes, one.warp, one.kind};
+      cells[i] = step.next;
+      if (step.conflict != History::kEmpty)
+        add(conflict(step.conflict, 1u << lane), lane);
     }
   }
   return result;

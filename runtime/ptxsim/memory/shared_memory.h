@@ -6,8 +6,8 @@
 // Ordering is by vector clocks of warps, and exact for every barrier: one that all warps meet at starts a new epoch, in
 // which nothing before it counts (O(1)); everything else (named barriers of some warps, bar.arrive with bar.sync,
 // mbarriers, fences with atomics) releases a Token and acquires it. Atomics and volatile accesses do not race with each
-// other. They order other accesses as in global memory: what a warp did before a fence is released by its next atomic or
-// volatile store; an atomic that reads acquires at once, a volatile load does with the next fence.
+// other. They order other accesses as in global memory: what a warp did before a fence is released by its next atomic
+// or volatile store; an atomic that reads acquires at once, a volatile load does with the next fence.
 #pragma once
 
 #include "runtime/ptxsim/memory/history.h"
@@ -52,8 +52,8 @@ public:
   // membar and fence of any scope.
   void fence(int warp);
   // A strong store or an atomic: publishes what came before the last fence, or everything where it is a release itself.
-  // A store replaces what was published there before, an atomic adds to it. Addresses are generic: a flag in global memory
-  // orders the warps of a block as well.
+  // A store replaces what was published there before, an atomic adds to it. Addresses are generic: a flag in global
+  // memory orders the warps of a block as well.
   void publish(int warp, uint64_t address, bool isRelease, bool replaces);
   // A strong load or an atomic has read there: the warp acquires at once, or with its next fence.
   void observe(int warp, uint64_t address, bool atOnce);

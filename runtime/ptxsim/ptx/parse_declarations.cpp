@@ -129,16 +129,16 @@ bool Parser::declarator(Variable &variable, std::string_view &name, int vector, 
     return false;
   if (vector > 1)
     dims.push_back(vector);
-  variable.elements = 1;
   int64_t natural = int64_t(bytesOf(variable.type)) * vector;
   variable.align = align ? align : natural;
-  int64_t most = mostBytes(variable.space) / bytesOf(variable.type);
+  int64_t most = mostBytes(variable.space) / bytesOf(variable.type), elements = 1;
   for (int64_t length : dims) {
-    if (length && variable.elements > most / length)
+    if (length && elements > most / length)
       return fail(variable.line,
                   quoted(name) + " has more than " + std::to_string(mostBytes(variable.space)) + " bytes");
-    variable.elements *= length;
+    elements *= length ? length : 1; // of a row where the first length is left out
   }
+  variable.elements = !dims.empty() && dims[0] == 0 ? 0 : elements;
   return true;
 }
 
@@ -149,7 +149,9 @@ bool Parser::dimensions(Variable &variable, std::vector<int64_t> &dims) {
       return fail(token_.line, "an array of more than " + std::to_string(kMaxNesting) + " dimensions");
     int64_t length = 0;
     if (!token_.is(']') || !dims.empty()) {
-      if (!smallInteger(1, mostBytes(variable.space), length, "the length of an array"))
+      int line = token_.line;
+      Constant number;
+      if (!constant(number) || !inRange(number, 1, mostBytes(variable.space), length, "the length of an array", line))
         return false;
     }
     dims.push_back(length);
@@ -193,7 +195,7 @@ bool Parser::declareVariable(Variable variable, std::string_view name) {
 // .reg .type %r<N>, %a, ..;
 bool Parser::registers() {
   Type type = token_.kind == Kind::DotWord ? typeNamed(token_.text) : Type::None;
-  if (type == Type::None || type == Type::B8 || type == Type::U8 || type == Type::S8) {
+  if (type == Type::None) {
     if (token_.kind != Kind::DotWord)
       return failHere("the type of a register");
     // 8-bit registers exist in the ISA; no compiler declares them.
@@ -214,14 +216,9 @@ bool Parser::addRegisters(Type type) {
     return false;
   int64_t count = 1;
   bool range = take('<');
-  if (range) { // not a whole expression: > would be an operator of it
-    Constant number;
-    if (!constantUnary(number) || !expect('>', "after the number of registers"))
-      return false;
-    if (number.literal != Operand::Literal::Integer || number.bits > kMaxRegisters)
-      return fail(line, "a range has at most " + std::to_string(kMaxRegisters) + " registers");
-    count = int64_t(number.bits);
-  }
+  if (range && (!smallInteger(0, kMaxRegisters, count, "the number of registers") ||
+                !expect('>', "after the number of registers")))
+    return false;
   auto &list = current().registers;
   if (list.size() + count > kMaxRegisters || registers_ + count > kMaxModuleRegisters)
     return fail(line, "more than " + std::to_string(kMaxRegisters) + " registers");

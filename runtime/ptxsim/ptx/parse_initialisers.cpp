@@ -72,8 +72,8 @@ bool Parser::initialiserList(Variable &variable, const std::vector<int64_t> &dim
                              int64_t &used) {
   int64_t row = 1;
   for (size_t i = level + 1; i < dims.size(); ++i)
-    row = row > kMaxGlobalBytes / dims[i] ? kMaxGlobalBytes : row * dims[i];
-  int64_t most = dims[level] ? dims[level] * row : kMaxInitialisedBytes;
+    row *= dims[i];
+  int64_t most = dims[level] ? dims[level] * row : INT64_MAX;
   if (!expect('{', "before the values of an array"))
     return false;
   used = 0;

@@ -203,7 +203,7 @@ bool Parser::addressOperand(Operand &operand) {
   if (token_.kind == Kind::Identifier && token_.text != "WARP_SZ") {
     if (!plainOperand(base) || !offsetTerms(operand.offset))
       return false;
-    operand.offset += base.offset;
+    operand.offset = int64_t(uint64_t(operand.offset) + uint64_t(base.offset));
     base.offset = 0;
     if (base.kind != Operand::Kind::Register && base.kind != Operand::Kind::Symbol)
       return fail(line, "an address begins with a register, a variable or a constant");

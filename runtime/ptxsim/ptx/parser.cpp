@@ -68,11 +68,14 @@ bool Parser::identifier(std::string_view &name, const char *what) {
   return advance();
 }
 
+// A number or an expression in parentheses: what follows it in the text is never an operator of it.
 bool Parser::smallInteger(int64_t least, int64_t most, int64_t &value, const char *what) {
   int line = token_.line;
   Constant number;
-  if (!constant(number))
-    return false;
+  return constantUnary(number) && inRange(number, least, most, value, what, line);
+}
+
+bool Parser::inRange(const Constant &number, int64_t least, int64_t most, int64_t &value, const char *what, int line) {
   value = int64_t(number.bits);
   if (number.literal != Operand::Literal::Integer || (number.isUnsigned && value < 0) || value < least || value > most)
     return fail(line, std::string(what) + " must be an integer from " + std::to_string(least) + " to " +

@@ -53,6 +53,7 @@ private:
   bool takeWord(std::string_view word);
   bool identifier(std::string_view &name, const char *what);
   bool smallInteger(int64_t least, int64_t most, int64_t &value, const char *what);
+  bool inRange(const Constant &number, int64_t least, int64_t most, int64_t &value, const char *what, int line);
   bool moduleHeader();
   bool targetDirective();
   bool moduleStatement();

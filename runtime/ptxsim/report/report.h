@@ -18,15 +18,37 @@ struct Finding {
   uint32_t block[3] = {0, 0, 0};
   uint64_t blockNumber = 0; // x + grid.x * (y + grid.y * z)
   int warp = 0, lane = 0;
-  std::string space;       // "global", "shared", ...; empty: no address
+  std::string space; // "global", "shared", ...; empty: no address
   uint64_t address = 0;
-  std::string allocation;  // name of the buffer, region or variable; empty: none
-  std::string message;     // one sentence
+  std::string allocation; // name of the buffer, region or variable; empty: none
+  std::string message;    // one sentence
 };
 
 // Classes of instructions, for counters.
-enum class OpClass : uint8_t { Alu, Fp32, Fp64, Half, Convert, Special, Logic, Move, Predicate, Branch, Barrier, Warp,
-                               Global, Shared, Local, Param, Const, Generic, Atomic, AsyncCopy, Matrix, MatrixLoad };
+enum class OpClass : uint8_t {
+  Alu,
+  Fp32,
+  Fp64,
+  Half,
+  Convert,
+  Special,
+  Logic,
+  Move,
+  Predicate,
+  Branch,
+  Barrier,
+  Warp,
+  Global,
+  Shared,
+  Local,
+  Param,
+  Const,
+  Generic,
+  Atomic,
+  AsyncCopy,
+  Matrix,
+  MatrixLoad
+};
 inline constexpr int kOpClasses = 22;
 const char *nameOf(OpClass opClass);
 const char *nameOf(Check check); // as ptx-run's --checks spells it
@@ -35,7 +57,8 @@ struct Counters {
   uint64_t warpInstructions = 0, threadInstructions = 0;
   uint64_t branches = 0, divergentBranches = 0, barriers = 0;
   uint64_t globalRequests = 0, globalSectors = 0; // sectors of 32 bytes
-  uint64_t sharedRequests = 0, sharedWavefronts = 0, bankConflicts = 0; // conflicts: wavefronts beyond the least possible
+  uint64_t sharedRequests = 0, sharedWavefronts = 0,
+           bankConflicts = 0; // conflicts: wavefronts beyond the least possible
   uint64_t localRequests = 0;
   uint64_t uniqueGlobalBytesRead = 0, uniqueGlobalBytesWritten = 0;
   uint64_t classes[kOpClasses] = {}; // warp instructions

@@ -11,24 +11,32 @@
 
 namespace kvq_test {
 
-struct LoadedObject {
+struct LoadedKernel {
   std::unique_ptr<llvm::orc::LLJIT> jit;
   kvq_kernel_fn function;
 };
 
-inline llvm::Expected<LoadedObject> loadObject(llvm::StringRef object, llvm::StringRef entry) {
+// `add` gives the kernel's code to the JIT.
+inline llvm::Expected<LoadedKernel> loadKernel(llvm::StringRef entry,
+                                               llvm::function_ref<llvm::Error(llvm::orc::LLJIT &)> add) {
   llvm::InitializeNativeTarget();
   llvm::InitializeNativeTargetAsmPrinter();
   auto jit = llvm::orc::LLJITBuilder().create();
   if (!jit)
     return jit.takeError();
-  if (auto error = (*jit)->addObjectFile(llvm::MemoryBuffer::getMemBufferCopy(object, "kvq")))
+  if (auto error = add(**jit))
     return std::move(error);
   auto symbol = (*jit)->lookup(entry);
   if (!symbol)
     return symbol.takeError();
   auto function = symbol->toPtr<kvq_kernel_fn>();
-  return LoadedObject{std::move(*jit), function};
+  return LoadedKernel{std::move(*jit), function};
+}
+
+inline llvm::Expected<LoadedKernel> loadObject(llvm::StringRef object, llvm::StringRef entry) {
+  return loadKernel(entry, [&](llvm::orc::LLJIT &jit) {
+    return jit.addObjectFile(llvm::MemoryBuffer::getMemBufferCopy(object, "kvq"));
+  });
 }
 
 } // namespace kvq_test
