@@ -90,7 +90,8 @@ def gemm_half(kernel, shape):
     c, absolute = references.gemm(a, b)
     check = within(c, tolerances.dot_bound(absolute, k))
     return Launch(f"{m}x{n}x{k}", (ceil_div(n, 64), ceil_div(m, 64)), (128,),
-                  (In(some(codes[0])), In(some(codes[1])), Out((m, n), "float32"), U32(m), U32(n), U32(k)), lambda o: check(o[0]))
+                  (In(some(codes[0])), In(some(codes[1])), Out((m, n), "float32"), U32(m), U32(n), U32(k)),
+                  lambda o: check(o[0]))
 
 
 def gemm_s8(shape):
