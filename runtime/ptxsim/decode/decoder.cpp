@@ -76,11 +76,11 @@ private:
   // "mma.sync...: not implemented", or which modifier is the unknown one.
   std::string describeUnknown(const Instruction &instruction) const {
     std::string prefix = instruction.opcode;
-    if (instructions().formsOf(prefix).empty())
+    if (!instructions().begins(prefix))
       return instruction.name() + ": the instruction '" + prefix + "' is not implemented";
     for (const std::string &modifier : instruction.modifiers) {
       const std::string longer = prefix + "." + modifier;
-      if (instructions().formsOf(longer).empty())
+      if (!instructions().begins(longer))
         return instruction.name() + ": the modifier '." + modifier + "' is not implemented behind '" + prefix + "'";
       prefix = longer;
     }

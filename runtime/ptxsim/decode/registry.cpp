@@ -70,36 +70,52 @@ OperandSpec parseSpec(std::string_view text) {
   return spec;
 }
 
-struct Partial {
-  std::string name;
-  std::vector<int> choice;
-};
-
-// Expands the first group of a pattern and then the rest.
-void expand(std::string_view pattern, Partial partial, std::vector<Partial> &out) {
+// Whether a name, or with `prefix` the beginning of one, is of the pattern; choice takes which alternatives it takes.
+bool matches(std::string_view pattern, std::string_view name, std::vector<int> &choice, bool prefix) {
   const size_t open = pattern.find_first_of("[{");
-  partial.name += pattern.substr(0, open);
-  if (open == std::string_view::npos) {
-    out.push_back(std::move(partial));
-    return;
-  }
+  const std::string_view literal = pattern.substr(0, open);
+  if (prefix && name.size() < literal.size())
+    return literal.starts_with(name) && literal[name.size()] == '.';
+  if (!name.starts_with(literal))
+    return false;
+  name.remove_prefix(literal.size());
+  if (open == std::string_view::npos)
+    return name.empty();
   const bool optional = pattern[open] == '[';
   const size_t close = pattern.find(optional ? ']' : '}', open);
   assert(close != std::string_view::npos && "a group of a pattern is not closed");
   const std::string_view rest = pattern.substr(close + 1);
-  if (optional) {
-    Partial without = partial;
-    without.choice.push_back(-1);
-    expand(rest, std::move(without), out);
-  }
+  const size_t depth = choice.size();
+  const auto tryOne = [&](int index, std::string_view alternative) {
+    choice.resize(depth);
+    choice.push_back(index);
+    if (prefix && name.size() < alternative.size())
+      return alternative.starts_with(name) && (name.empty() || alternative[name.size()] == '.');
+    return name.starts_with(alternative) && matches(rest, name.substr(alternative.size()), choice, prefix);
+  };
+  if (prefix && name.empty())
+    return true;
+  if (optional && tryOne(-1, ""))
+    return true;
   int index = 0;
-  for (std::string_view alternative : split(pattern.substr(open + 1, close - open - 1), '|')) {
-    Partial with = partial;
-    with.name += alternative;
-    with.choice.push_back(index++);
-    expand(rest, std::move(with), out);
-  }
+  for (std::string_view alternative : split(pattern.substr(open + 1, close - open - 1), '|'))
+    if (tryOne(index++, alternative))
+      return true;
+  return false;
 }
+
+// The opcodes that a pattern begins with: one, or those of a choice.
+std::vector<std::string> opcodesOf(std::string_view pattern) {
+  if (pattern.starts_with('{')) {
+    std::vector<std::string> all;
+    for (std::string_view alternative : split(pattern.substr(1, pattern.find('}') - 1), '|'))
+      all.emplace_back(alternative);
+    return all;
+  }
+  return {std::string(pattern.substr(0, pattern.find_first_of(".[{")))};
+}
+
+std::string opcodeOf(const std::string &name) { return name.substr(0, name.find('.')); }
 
 void parseOperands(const char *text, Form &form) {
   const std::string_view all = text;
@@ -125,80 +141,89 @@ Table::Added Table::add(const char *pattern, const char *operands, OpClass opCla
 }
 
 Table::Added Table::add(const char *pattern, const char *operands, OpClass opClass, const Choose &choose) {
-  std::vector<Partial> expanded;
-  expand(pattern, {}, expanded);
-  Added added;
-  for (Partial &partial : expanded) {
-    auto form = std::make_unique<Form>();
-    form->name = std::move(partial.name);
-    form->choice = std::move(partial.choice);
-    form->opClass = opClass;
-    parseOperands(operands, *form);
-    form->handler = choose(*form);
-    added.forms.push_back(form.get());
-    std::vector<std::unique_ptr<Form>> &same = forms_[form->name];
-    same.push_back(std::move(form));
-  }
-  return added;
+  Entry &entry = entries_.emplace_back(Entry{pattern, operands, opClass, choose, {}});
+  for (const std::string &opcode : opcodesOf(entry.pattern))
+    byOpcode_[opcode].push_back(&entry);
+  return Added{&entry.settings};
 }
 
-Table::Added &Table::Added::flow(Flow flow, int member) {
-  for (Form *form : forms) {
-    form->flow = flow;
-    form->member = member;
-  }
+const Table::Added &Table::Added::each(std::function<void(Form &)> setting) const {
+  settings->push_back(std::move(setting));
   return *this;
 }
 
-Table::Added &Table::Added::space(Space space) {
-  for (Form *form : forms)
-    form->space = space;
-  return *this;
+const Table::Added &Table::Added::flow(Flow flow, int member) const {
+  return each([=](Form &form) {
+    form.flow = flow;
+    form.member = member;
+  });
 }
 
-Table::Added &Table::Added::tag(int tag) {
-  for (Form *form : forms)
-    form->tag = tag;
-  return *this;
+const Table::Added &Table::Added::space(Space space) const {
+  return each([=](Form &form) { form.space = space; });
 }
 
-Table::Added &Table::Added::propagates() {
-  for (Form *form : forms)
-    form->propagates = true;
-  return *this;
+const Table::Added &Table::Added::tag(int tag) const {
+  return each([=](Form &form) { form.tag = tag; });
 }
 
-Table::Added &Table::Added::ordersBlocks() {
-  for (Form *form : forms)
-    form->ordersBlocks = true;
-  return *this;
+const Table::Added &Table::Added::propagates() const {
+  return each([](Form &form) { form.propagates = true; });
+}
+
+const Table::Added &Table::Added::ordersBlocks() const {
+  return each([](Form &form) { form.ordersBlocks = true; });
 }
 
 const std::vector<std::unique_ptr<Form>> &Table::find(const std::string &name) const {
-  static const std::vector<std::unique_ptr<Form>> none;
-  const auto found = forms_.find(name);
-  return found == forms_.end() ? none : found->second;
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto known = forms_.find(name);
+  if (known != forms_.end())
+    return known->second;
+  std::vector<std::unique_ptr<Form>> &found = forms_[name];
+  const auto entries = byOpcode_.find(opcodeOf(name));
+  if (entries == byOpcode_.end())
+    return found;
+  for (const Entry *entry : entries->second) {
+    std::vector<int> choice;
+    if (!matches(entry->pattern, name, choice, false))
+      continue;
+    auto form = std::make_unique<Form>();
+    form->name = name;
+    form->choice = std::move(choice);
+    form->opClass = entry->opClass;
+    parseOperands(entry->operands.c_str(), *form);
+    form->handler = entry->choose(*form);
+    for (const auto &setting : entry->settings)
+      setting(*form);
+    if (form->handler || form->flow != Flow::None)
+      found.push_back(std::move(form));
+  }
+  return found;
 }
 
-std::vector<const Form *> Table::formsOf(const std::string &opcode) const {
-  std::vector<const Form *> all;
-  for (const auto &[name, same] : forms_)
-    if (name == opcode || name.starts_with(opcode + "."))
-      for (const auto &form : same)
-        all.push_back(form.get());
-  std::sort(all.begin(), all.end(), [](const Form *a, const Form *b) { return a->name < b->name; });
-  return all;
+bool Table::begins(const std::string &prefix) const {
+  const auto entries = byOpcode_.find(opcodeOf(prefix));
+  if (entries == byOpcode_.end())
+    return false;
+  for (const Entry *entry : entries->second) {
+    std::vector<int> choice;
+    if (matches(entry->pattern, prefix, choice, false) || matches(entry->pattern, prefix, choice = {}, true))
+      return true;
+  }
+  return false;
 }
 
 const Table &instructions() {
-  static const Table table = [] {
-    Table made;
-    for (void (*add)(Table &) :
-         {addInteger, addLogic, addFloat, addApproximate, addHalf, addConvert, addCompare, addMove, addMemory,
-          addAtomic, addAsyncCopy, addMatrixLoad, addMatrix, addWarp, addControl})
-      add(made);
-    return made;
-  }();
+  struct All : Table {
+    All() {
+      for (void (*add)(Table &) :
+           {addInteger, addLogic, addFloat, addApproximate, addHalf, addConvert, addCompare, addMove, addMemory,
+            addAtomic, addAsyncCopy, addMatrixLoad, addMatrix, addWarp, addControl})
+        add(*this);
+    }
+  };
+  static const All table;
   return table;
 }
 

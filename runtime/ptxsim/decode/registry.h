@@ -6,8 +6,7 @@
 //     table.add("add[.rn|.rz|.rm|.rp][.ftz][.sat].f32", "f32 = f32 f32", OpClass::Fp32, chooseAddF32);
 //
 // In a pattern [.a|.b] is optional, {.a|.b} is a choice that must be made, everything else is literal; order matters,
-// as in the ISA. The pattern is expanded into every concrete name when the table is made, so that decoding is one
-// look-up and a name that is not in the table is an error.
+// as in the ISA. A name that no pattern gives is not implemented.
 //
 // Operands: results = sources, separated by blanks. Each is TYPE, of Type's names in lower case (pred b16 b32 b64 u8 ..
 // f16 f16x2 bf16 bf16x2 f32 f64), then
@@ -25,8 +24,10 @@
 
 #include "runtime/ptxsim/decode/program.h"
 
+#include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -59,29 +60,41 @@ public:
   bool has(const char *modifier) const; // one of the name's modifiers
 };
 
+// May return null for a combination of alternatives that does not exist: it is then not implemented.
 using Choose = std::function<Handler(const Form &)>;
 
 class Table {
 public:
-  // The handler may be null for Flow::Branch and its like. Returns the forms that were added, for further settings.
+  // Further settings of every form that an entry gives.
   struct Added {
-    std::vector<Form *> forms;
-    Added &flow(Flow flow, int member = -1); // Collective, WarpSync: member is the index of the source with the mask
-    Added &space(Space space);
-    Added &tag(int tag);
-    Added &propagates();
-    Added &ordersBlocks();
+    std::vector<std::function<void(Form &)>> *settings;
+    const Added &flow(Flow flow, int member = -1) const; // Collective, WarpSync: index of the source with the mask
+    const Added &space(Space space) const;
+    const Added &tag(int tag) const;
+    const Added &propagates() const;
+    const Added &ordersBlocks() const;
+    const Added &each(std::function<void(Form &)> setting) const;
   };
+  // The handler may be null for Flow::Branch and its like.
   Added add(const char *pattern, const char *operands, OpClass opClass, Handler handler);
   Added add(const char *pattern, const char *operands, OpClass opClass, const Choose &choose);
-  // The forms of this name, in the order of their addition; empty: not implemented.
+  // The forms of this name, in the order of their addition; empty: not implemented. Thread-safe.
   const std::vector<std::unique_ptr<Form>> &find(const std::string &name) const;
-  std::vector<const Form *>
-  formsOf(const std::string &opcode) const;     // for error messages and for listing what is there
-  size_t size() const { return forms_.size(); } // names
+  // Whether it is a name, or the beginning of one up to a dot; for error messages.
+  bool begins(const std::string &prefix) const;
 
 private:
-  std::unordered_map<std::string, std::vector<std::unique_ptr<Form>>> forms_;
+  struct Entry {
+    std::string pattern, operands;
+    OpClass opClass;
+    Choose choose;
+    std::vector<std::function<void(Form &)>> settings;
+  };
+  std::deque<Entry> entries_;
+  std::unordered_map<std::string, std::vector<const Entry *>> byOpcode_;
+  // A kernel uses a few dozen of tens of thousands of names, so that a form is made when it is first asked for.
+  mutable std::mutex mutex_;
+  mutable std::unordered_map<std::string, std::vector<std::unique_ptr<Form>>> forms_;
 };
 
 // All instructions; made once.

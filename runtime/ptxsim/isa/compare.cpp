@@ -156,8 +156,9 @@ struct Naming {
 };
 
 void tagForms(Table::Added added, const Naming &naming, int combine, uint16_t yes) {
-  for (Form *form : added.forms)
-    form->tag = Tag{form->choice[0] + naming.first, combine, yes}.packed();
+  added.each([first = naming.first, combine, yes](Form &form) {
+    form.tag = Tag{form.choice[0] + first, combine, yes}.packed();
+  });
 }
 
 template <typename R> void addCompares(Table &table, const Naming &naming) {

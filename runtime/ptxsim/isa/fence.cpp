@@ -15,10 +15,10 @@ int orderingTag(const Form &form) {
 }
 
 void markStrong(Table::Added added) {
-  for (Form *form : added.forms) {
-    form->tag = orderingTag(*form);
-    form->ordersBlocks = (form->tag & 4) != 0 && form->space != Space::Shared;
-  }
+  added.each([](Form &form) {
+    form.tag = orderingTag(form);
+    form.ordersBlocks = (form.tag & 4) != 0 && form.space != Space::Shared;
+  });
 }
 
 void orderStrong(Warp &warp, Space space, uint32_t mask, const Addresses &addresses, Ordering ordering, bool reads,
