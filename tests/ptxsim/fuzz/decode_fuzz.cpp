@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// libFuzzer target: any text is answered by an error or by a loaded module with a decoded kernel for each of its entries.
+// libFuzzer target: any text is answered by an error or by a loaded module with a decoded kernel for each of its
+// entries.
 #include "runtime/ptxsim/simulator.h"
 
 #include <cstdio>
