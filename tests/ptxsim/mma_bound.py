@@ -109,8 +109,8 @@ def within(form, words, inputs):
         over = np.abs(total) + bound >= top
         good |= over & np.isinf(got) & (np.sign(got) == np.sign(total))
         good |= over & (np.abs(got) >= 0.99 * top) & (np.sign(got) == np.sign(total))
-        # A piece may overflow although the sum does not.
-        good |= (magnitude >= top) & (form.check[1] in PIECES)
+        # A part of the sum may overflow although the whole does not: a piece, or one addition of many.
+        good |= magnitude >= top
     return to_registers(form, good, np.asarray(words).shape)
 
 

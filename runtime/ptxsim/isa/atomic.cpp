@@ -24,9 +24,16 @@ struct AddFloat { // f32 in global memory flushes subnormals, in shared memory i
     return sum != sum ? kFloatNaN : bitsOf(global ? flush(sum) : sum);
   }
 };
+// In global memory an H200 passes a NaN on as it is, signaling ones too, the operand's rather than the old one. In shared
+// memory it adds as everywhere else: the first NaN, made quiet.
 struct AddDouble {
-  static uint64_t apply(uint64_t old, uint64_t b, uint64_t, bool) {
-    return std::bit_cast<uint64_t>(std::bit_cast<double>(old) + std::bit_cast<double>(b));
+  static uint64_t apply(uint64_t old, uint64_t b, uint64_t, bool global) {
+    const double sum = std::bit_cast<double>(old) + std::bit_cast<double>(b);
+    const auto isNaN = [](uint64_t bits) { return (bits & ~(uint64_t(1) << 63)) > 0x7ff0000000000000; };
+    if (global)
+      return isNaN(b) ? b : isNaN(old) ? old : std::bit_cast<uint64_t>(sum);
+    constexpr uint64_t kQuiet = uint64_t(1) << 51;
+    return isNaN(old) ? old | kQuiet : isNaN(b) ? b | kQuiet : std::bit_cast<uint64_t>(sum);
   }
 };
 struct Half {

@@ -225,6 +225,8 @@ void addFloatProducts(Table &table) {
 
 void addMatrix(Table &table) {
   mma::addFloatProducts(table);
+  mma::addDoubleProducts(table);
+  mma::addBitProducts(table);
   mma::addIntegerProducts(table);
   mma::addTranspose(table);
 }

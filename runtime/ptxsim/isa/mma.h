@@ -8,6 +8,8 @@
 namespace kvq::ptxsim::mma {
 
 void addFloatProducts(Table &table);   // mma.cpp
+void addDoubleProducts(Table &table);  // mma_double.cpp
+void addBitProducts(Table &table);     // mma_bit.cpp
 void addIntegerProducts(Table &table); // mma_integer.cpp
 void addTranspose(Table &table);       // movmatrix.cpp
 

@@ -5,9 +5,13 @@
 #include "runtime/ptxsim/memory/lane_races.h"
 #include "runtime/ptxsim/memory/shared_memory.h"
 
+#include <cstring>
+
 namespace kvq::ptxsim {
 
 namespace {
+
+constexpr uint32_t kEachByte = 0x01010101;
 
 // The access of this warp that is being made.
 struct SharedAccess {
@@ -135,12 +139,9 @@ struct SharedAccess {
     }
     if (!shared.anyInFlight())
       return true;
-    uint8_t flags = 0;
-    forLanes(mask, [&](int lane) {
-      for (uint32_t i = 0; i < bytes; ++i)
-        flags |= state[offsets[lane] + i];
-    });
-    return !(flags & SharedMemory::kInFlight);
+    uint32_t flags = 0;
+    forStates(mask, [&](auto &state) { flags |= state; });
+    return !(flags & (SharedMemory::kInFlight * kEachByte));
   }
 
   void markWritten(uint32_t mask, Pattern pattern) {
@@ -150,9 +151,24 @@ struct SharedAccess {
                   pattern == Pattern::Same ? bytes : bytes * uint32_t(std::popcount(mask)));
       return;
     }
+    forStates(mask, [](auto &state) { state |= decltype(+state)(SharedMemory::kWritten * kEachByte); });
+  }
+
+  // Calls body with the states of four bytes at a time, or of one.
+  template <typename Body> void forStates(uint32_t mask, Body body) const {
+    uint8_t *state = shared.state();
+    if (bytes % 4)
+      return forLanes(mask, [&](int lane) {
+        for (uint32_t i = 0; i < bytes; ++i)
+          body(state[offsets[lane] + i]);
+      });
     forLanes(mask, [&](int lane) {
-      for (uint32_t i = 0; i < bytes; ++i)
-        state[offsets[lane] + i] |= SharedMemory::kWritten;
+      for (uint32_t i = 0; i < bytes; i += 4) {
+        uint32_t four;
+        std::memcpy(&four, state + offsets[lane] + i, 4);
+        body(four);
+        std::memcpy(state + offsets[lane] + i, &four, 4);
+      }
     });
   }
 };

@@ -165,16 +165,24 @@ void SharedMemory::warpSync(int warp) {
     laneRaces_->sync(warp);
 }
 
+// Copies are of 4, 8 or 16 bytes.
 void SharedMemory::beginCopy(uint32_t offset, uint32_t bytes) {
-  for (uint32_t i = 0; i < bytes; ++i) {
-    inFlight_ += !(state_[offset + i] & kInFlight);
-    state_[offset + i] |= kInFlight;
+  constexpr uint32_t kFlying = kInFlight * 0x01010101u;
+  for (uint32_t i = 0; i < bytes; i += 4) {
+    uint32_t four;
+    std::memcpy(&four, state_.data() + offset + i, 4);
+    inFlight_ += std::popcount(~four & kFlying);
+    four |= kFlying;
+    std::memcpy(state_.data() + offset + i, &four, 4);
   }
 }
 
 void SharedMemory::endCopy(uint32_t offset, uint32_t bytes) {
-  for (uint32_t i = 0; i < bytes; ++i)
-    inFlight_ -= (state_[offset + i] & kInFlight) != 0;
+  for (uint32_t i = 0; i < bytes; i += 4) {
+    uint32_t four;
+    std::memcpy(&four, state_.data() + offset + i, 4);
+    inFlight_ -= std::popcount(four & kInFlight * 0x01010101u);
+  }
   std::memset(state_.data() + offset, kWritten, bytes);
 }
 
