@@ -16,6 +16,8 @@ constexpr uint32_t segmentOf(int warp, uint32_t clock) { return clock << 5 | uin
 constexpr int warpOf(uint32_t segment) { return int(segment & 31); }
 constexpr uint32_t clockOf(uint32_t segment) { return segment >> 5; }
 
+constexpr uint32_t kEachByte = 0x01010101;
+
 void join(std::array<uint32_t, 32> &into, const std::array<uint32_t, 32> &from) {
   for (size_t i = 0; i < 32; ++i)
     into[i] = std::max(into[i], from[i]);
@@ -165,17 +167,25 @@ void SharedMemory::warpSync(int warp) {
     laneRaces_->sync(warp);
 }
 
+// Copies are whole words.
 void SharedMemory::beginCopy(uint32_t offset, uint32_t bytes) {
-  for (uint32_t i = 0; i < bytes; ++i) {
-    inFlight_ += !(state_[offset + i] & kInFlight);
-    state_[offset + i] |= kInFlight;
+  for (uint32_t at = offset; at < offset + bytes; at += 4) {
+    uint32_t flags;
+    std::memcpy(&flags, state_.data() + at, 4);
+    inFlight_ += std::popcount(~flags & kInFlight * kEachByte);
+    flags |= kInFlight * kEachByte;
+    std::memcpy(state_.data() + at, &flags, 4);
   }
 }
 
 void SharedMemory::endCopy(uint32_t offset, uint32_t bytes) {
-  for (uint32_t i = 0; i < bytes; ++i)
-    inFlight_ -= (state_[offset + i] & kInFlight) != 0;
-  std::memset(state_.data() + offset, kWritten, bytes);
+  for (uint32_t at = offset; at < offset + bytes; at += 4) {
+    uint32_t flags;
+    std::memcpy(&flags, state_.data() + at, 4);
+    inFlight_ -= std::popcount(flags & kInFlight * kEachByte);
+    flags = kWritten * kEachByte;
+    std::memcpy(state_.data() + at, &flags, 4);
+  }
 }
 
 History::Step SharedMemory::look(int warp, AccessKind kind, uint32_t list) {
