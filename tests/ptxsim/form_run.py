@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executes a form in the simulator."""
-import re
-
 import numpy as np
 
 import forms
 import ptx_run
-
-# What the simulator does not claim to execute: it has to say so. A form that it learns leaves this list.
-LEFT_OUT = re.compile(r"fns\..*")
 
 
 def execute(form, **options):

@@ -11,7 +11,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "build/release/tests/ptxsim/libp
 
 
 def library_path():
-    """Where the library is: KVQ_PTX_REFERENCES, otherwise the release build of this tree; None where it is not built."""
+    """Where the library is: KVQ_PTX_REFERENCES, else the release build of this tree; None where it is not built."""
     path = Path(os.environ.get("KVQ_PTX_REFERENCES") or LIBRARY)
     return path if path.is_file() else None
 

@@ -138,7 +138,7 @@ def _options(options):
 
 
 def run(ptx, grid, block, *arguments, clean=True, timeout=120, **options):
-    """Runs the kernel; returns the list of the written arrays and the report (a dict, as PTXRUN describes it).
+    """Runs the kernel; returns the list of the written arrays and the report (a dict: docs/ptxsim.md).
 
     options are those of ptx-run with "_" for "-": kernel, shared, checks, schedule, seed, mma, cp_async, threads ...
     With clean=True everything but a clean run raises PtxFindings. A refusal raises PtxRefused in any case.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulator finds mistakes: mutants of the kernels under kernels/, each with one line of PTX changed, are caught by a
-finding, by a deadlock, or by what comes out. A mutant in a line that is not executed survives like any other."""
+"""The simulator finds mistakes: mutants of the kernels under kernels/, each with one line of PTX changed, are caught by
+a finding, by a deadlock, or by what comes out. A mutant in a line that is not executed survives like any other."""
 
 import kernel_references
 import mutate

@@ -195,7 +195,7 @@ bool Parser::declareVariable(Variable variable, std::string_view name) {
 // .reg .type %r<N>, %a, ..;
 bool Parser::registers() {
   Type type = token_.kind == Kind::DotWord ? typeNamed(token_.text) : Type::None;
-  if (type == Type::None || type == Type::B8 || type == Type::U8 || type == Type::S8) {
+  if (type == Type::None) {
     if (token_.kind != Kind::DotWord)
       return failHere("the type of a register");
     // 8-bit registers exist in the ISA; no compiler declares them.

@@ -141,17 +141,20 @@ DEVICE void accumulate(float (&o)[Channels / 16][4], const __half *v, const floa
   }
 }
 
-DEVICE void leavePart(Shared &shared, const float (&o)[Channels / 16][4], Softmax softmax) {
+// softmax by reference: cicc -O1 of CUDA 13.0 gives the copy of a by-value parameter, and with it the original, the
+// same place as score's fragment, while the original is alive.
+DEVICE void leavePart(Shared &shared, const float (&o)[Channels / 16][4], const Softmax &softmax) {
   const int lane = laneIndex(), warp = warpIndex();
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     const int head = lane % 4 * 2 + h;
+    float sum = softmax.sum[h];
 #pragma unroll
     for (int distance = 4; distance < WarpSize; distance *= 2)
-      softmax.sum[h] += __shfl_xor_sync(FullMask, softmax.sum[h], distance);
+      sum += __shfl_xor_sync(FullMask, sum, distance);
     if (lane < 4) {
       shared.parts.maximum[warp][head] = softmax.maximum[h];
-      shared.parts.sum[warp][head] = softmax.sum[h];
+      shared.parts.sum[warp][head] = sum;
     }
 #pragma unroll
     for (int i = 0; i < Channels / 16; ++i) {

@@ -17,8 +17,9 @@ DEVICE void loadTile(T *tile, const T *matrix, int rows, int columns, int row0, 
     const int row = row0 + i / PerRow, column = column0 + i % PerRow * Chunk;
     T *to = tile + i / PerRow * Stride + i % PerRow * Chunk;
     const T *from = matrix + static_cast<long long>(row) * columns + column;
-    if (aligned && row < rows && column < columns) {
-      *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(from);
+    if (aligned) {
+      const bool inside = row < rows && column < columns;
+      *reinterpret_cast<uint4 *>(to) = inside ? *reinterpret_cast<const uint4 *>(from) : make_uint4(0, 0, 0, 0);
     } else {
 #pragma unroll 1
       for (int j = 0; j < Chunk; ++j)

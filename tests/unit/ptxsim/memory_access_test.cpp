@@ -77,7 +77,6 @@ TEST_F(MemoryAccess, AnAccessStaysWithinItsRegion) {
 }
 
 TEST_F(MemoryAccess, ALaneOutOfBoundsReadsZeroAndItsStoreIsDropped) {
-  Options options;
   const Report report = run("add.s64 %rd2, %rd2, 3972;\n ld.global.b32 %r5, [%rd2];\n shl.b32 %r6, %r2, 0;\n"
                             "add.s64 %rd3, %rd1, 0;\n mul.wide.u32 %rd4, %r1, 4;\n add.s64 %rd3, %rd3, %rd4;\n"
                             "st.global.b32 [%rd3], %r5;");
