@@ -24,8 +24,8 @@ struct AddFloat { // f32 in global memory flushes subnormals, in shared memory i
     return sum != sum ? kFloatNaN : bitsOf(global ? flush(sum) : sum);
   }
 };
-// In global memory an H200 passes a NaN on as it is, signaling ones too, the operand's rather than the old one. In shared
-// memory it adds as everywhere else: the first NaN, made quiet.
+// In global memory an H200 passes a NaN on as it is, signaling ones too, the operand's rather than the old one. In
+// shared memory it adds as everywhere else: the first NaN, made quiet.
 struct AddDouble {
   static uint64_t apply(uint64_t old, uint64_t b, uint64_t, bool global) {
     const double sum = std::bit_cast<double>(old) + std::bit_cast<double>(b);

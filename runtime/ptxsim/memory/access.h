@@ -97,6 +97,39 @@ inline bool allWritten(const uint8_t *flags, uint64_t bytes) {
   return differ == 0;
 }
 
+// The bits of `wanted` that differ in the flags of any lane's bytes, as far as they are in `care`. The number of bytes
+// is known to the loop, so that one lane costs a load or two.
+template <uint32_t bytes>
+uint64_t differingFlags(const uint8_t *flags, const uint32_t *offsets, uint32_t mask, uint64_t wanted, uint64_t care) {
+  uint64_t differ = 0;
+  forLanes(mask, [&](int lane) {
+    constexpr uint32_t kPiece = bytes < 8 ? bytes : 8;
+    for (uint32_t at = 0; at < bytes; at += kPiece) {
+      uint64_t word = wanted; // bytes that are not loaded do not differ
+      std::memcpy(&word, flags + offsets[lane] + at, kPiece);
+      differ |= (word ^ wanted) & care;
+    }
+  });
+  return differ;
+}
+inline uint64_t differingFlags(const uint8_t *flags, const uint32_t *offsets, uint32_t mask, uint32_t bytes,
+                               uint64_t wanted, uint64_t care) {
+  switch (bytes) {
+  case 1:
+    return differingFlags<1>(flags, offsets, mask, wanted, care);
+  case 2:
+    return differingFlags<2>(flags, offsets, mask, wanted, care);
+  case 4:
+    return differingFlags<4>(flags, offsets, mask, wanted, care);
+  case 8:
+    return differingFlags<8>(flags, offsets, mask, wanted, care);
+  case 16:
+    return differingFlags<16>(flags, offsets, mask, wanted, care);
+  default:
+    return differingFlags<32>(flags, offsets, mask, wanted, care);
+  }
+}
+
 std::string hexadecimal(uint64_t value);
 // "load of 16 bytes".
 std::string nameOf(const Intent &intent, uint32_t bytes);

@@ -5,13 +5,9 @@
 #include "runtime/ptxsim/memory/lane_races.h"
 #include "runtime/ptxsim/memory/shared_memory.h"
 
-#include <cstring>
-
 namespace kvq::ptxsim {
 
 namespace {
-
-constexpr uint32_t kEachByte = 0x01010101;
 
 // The access of this warp that is being made.
 struct SharedAccess {
@@ -130,46 +126,27 @@ struct SharedAccess {
   bool stateIsGood(uint32_t mask, Pattern pattern) const {
     const uint8_t *state = shared.state();
     const uint32_t all = pattern == Pattern::Same ? bytes : bytes * uint32_t(std::popcount(mask));
-    if (intent.reads) {
-      if (pattern != Pattern::Any)
-        return allWritten(state + offsets[0], all);
-      bool good = true;
-      forLanes(mask, [&](int lane) { good &= allWritten(state + offsets[lane], bytes); });
-      return good;
-    }
-    if (!shared.anyInFlight())
-      return true;
-    uint32_t flags = 0;
-    forStates(mask, [&](auto &state) { flags |= state; });
-    return !(flags & (SharedMemory::kInFlight * kEachByte));
+    constexpr uint64_t kOnes = 0x0101010101010101;
+    if (intent.reads)
+      return pattern != Pattern::Any ? allWritten(state + offsets[0], all)
+                                     : !differingFlags(state, offsets, mask, bytes, kOnes, ~uint64_t(0));
+    return !shared.anyInFlight() || !differingFlags(state, offsets, mask, bytes, 0, kOnes * SharedMemory::kInFlight);
   }
 
-  void markWritten(uint32_t mask, Pattern pattern) {
+  // `plain`: no byte is in flight.
+  void markWritten(uint32_t mask, Pattern pattern, bool plain) {
     uint8_t *state = shared.state();
-    if (!shared.anyInFlight() && pattern != Pattern::Any) {
+    if (plain && pattern != Pattern::Any) {
       std::memset(state + offsets[0], SharedMemory::kWritten,
                   pattern == Pattern::Same ? bytes : bytes * uint32_t(std::popcount(mask)));
-      return;
-    }
-    forStates(mask, [](auto &state) { state |= decltype(+state)(SharedMemory::kWritten * kEachByte); });
-  }
-
-  // Calls body with the states of four bytes at a time, or of one.
-  template <typename Body> void forStates(uint32_t mask, Body body) const {
-    uint8_t *state = shared.state();
-    if (bytes % 4)
-      return forLanes(mask, [&](int lane) {
+    } else if (plain) {
+      forLanes(mask, [&](int lane) { std::memset(state + offsets[lane], SharedMemory::kWritten, bytes); });
+    } else {
+      forLanes(mask, [&](int lane) {
         for (uint32_t i = 0; i < bytes; ++i)
-          body(state[offsets[lane] + i]);
+          state[offsets[lane] + i] |= SharedMemory::kWritten;
       });
-    forLanes(mask, [&](int lane) {
-      for (uint32_t i = 0; i < bytes; i += 4) {
-        uint32_t four;
-        std::memcpy(&four, state + offsets[lane] + i, 4);
-        body(four);
-        std::memcpy(state + offsets[lane] + i, &four, 4);
-      }
-    });
+    }
   }
 };
 
@@ -203,11 +180,12 @@ void accessShared(Warp &warp, const Op &op, uint32_t mask, Addresses &addresses,
   if (low & (bytes - 1))
     access.align(out.mask);
   out.pattern = patternOf(addresses, out.mask, bytes);
-  const Worker &worker = *warp.worker;
-  if ((worker.check(Check::UninitMemory) || shared.anyInFlight()) && !access.stateIsGood(out.mask, out.pattern))
+  const bool looks = warp.worker->check(Check::UninitMemory) || shared.anyInFlight();
+  const bool good = !looks || access.stateIsGood(out.mask, out.pattern);
+  if (!good)
     access.badState(out.mask);
   if (intent.writes)
-    access.markWritten(out.mask, out.pattern);
+    access.markWritten(out.mask, out.pattern, !shared.anyInFlight() || good);
   if (shared.checksRaces())
     access.races(out.mask, out.pattern);
   if (shared.laneRaces())

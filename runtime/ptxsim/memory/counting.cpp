@@ -37,8 +37,8 @@ uint32_t sectorsOf(const Addresses &addresses, uint32_t mask, uint32_t bytes) {
 
 namespace {
 
-// Passes for the given lanes: the most different units that one of `groups` groups of banks has to give. A unit is what a
-// lane accesses, at least a word; being aligned it fills its group.
+// Passes for the given lanes: the most different units that one of `groups` groups of banks has to give. A unit is what
+// a lane accesses, at least a word; being aligned it fills its group.
 uint32_t passesOf(const uint32_t *units, uint32_t mask, uint32_t groups) {
   uint32_t taken = 0, clashes = 0;
   for (uint32_t rest = mask; rest; rest &= rest - 1) {

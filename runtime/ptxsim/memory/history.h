@@ -94,8 +94,7 @@ private:
 
 // Replaces each cell by the list after the access. lookUp(list) gives the Step. Returns the first conflict. Runs of
 // equal cells are the rule.
-template <typename LookUp>
-uint32_t stepCells(const History &history, uint32_t *cells, size_t count, LookUp lookUp) {
+template <typename LookUp> uint32_t stepCells(const History &history, uint32_t *cells, size_t count, LookUp lookUp) {
   const uint32_t base = history.base(), first = history.current(cells[0]);
   uint32_t differ = 0;
   for (size_t i = 0; i < count; ++i)

@@ -16,6 +16,8 @@ constexpr uint32_t segmentOf(int warp, uint32_t clock) { return clock << 5 | uin
 constexpr int warpOf(uint32_t segment) { return int(segment & 31); }
 constexpr uint32_t clockOf(uint32_t segment) { return segment >> 5; }
 
+constexpr uint32_t kEachByte = 0x01010101;
+
 void join(std::array<uint32_t, 32> &into, const std::array<uint32_t, 32> &from) {
   for (size_t i = 0; i < 32; ++i)
     into[i] = std::max(into[i], from[i]);
@@ -165,25 +167,25 @@ void SharedMemory::warpSync(int warp) {
     laneRaces_->sync(warp);
 }
 
-// Copies are of 4, 8 or 16 bytes.
+// Copies are whole words.
 void SharedMemory::beginCopy(uint32_t offset, uint32_t bytes) {
-  constexpr uint32_t kFlying = kInFlight * 0x01010101u;
-  for (uint32_t i = 0; i < bytes; i += 4) {
-    uint32_t four;
-    std::memcpy(&four, state_.data() + offset + i, 4);
-    inFlight_ += std::popcount(~four & kFlying);
-    four |= kFlying;
-    std::memcpy(state_.data() + offset + i, &four, 4);
+  for (uint32_t at = offset; at < offset + bytes; at += 4) {
+    uint32_t flags;
+    std::memcpy(&flags, state_.data() + at, 4);
+    inFlight_ += std::popcount(~flags & kInFlight * kEachByte);
+    flags |= kInFlight * kEachByte;
+    std::memcpy(state_.data() + at, &flags, 4);
   }
 }
 
 void SharedMemory::endCopy(uint32_t offset, uint32_t bytes) {
-  for (uint32_t i = 0; i < bytes; i += 4) {
-    uint32_t four;
-    std::memcpy(&four, state_.data() + offset + i, 4);
-    inFlight_ -= std::popcount(four & kInFlight * 0x01010101u);
+  for (uint32_t at = offset; at < offset + bytes; at += 4) {
+    uint32_t flags;
+    std::memcpy(&flags, state_.data() + at, 4);
+    inFlight_ -= std::popcount(flags & kInFlight * kEachByte);
+    flags = kWritten * kEachByte;
+    std::memcpy(state_.data() + at, &flags, 4);
   }
-  std::memset(state_.data() + offset, kWritten, bytes);
 }
 
 History::Step SharedMemory::look(int warp, AccessKind kind, uint32_t list) {

@@ -110,7 +110,7 @@ TEST(GlobalRaces, OrderIsTransitive) {
 TEST(GlobalRaces, AStoreReplacesWhatWasPublished) {
   Races r(3);
   r.access(0, kWrite, 0);
-  r.races.publish(r.blocks[0], 100, true, true); // st.release
+  r.races.publish(r.blocks[0], 100, true, true);  // st.release
   r.races.publish(r.blocks[1], 100, false, true); // a volatile store of another block
   r.races.observe(r.blocks[2], 100, true);
   EXPECT_TRUE(r.access(2, kRead, 0));

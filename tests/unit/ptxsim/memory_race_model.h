@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The race check once more, as slow and as plain as possible: every access of a byte is kept with its agent and clock, and
-// compared with every later one. It is what the histories of the simulator are tested against.
+// The race check once more, as slow and as plain as possible: every access of a byte is kept with its agent and clock,
+// and compared with every later one. It is what the histories of the simulator are tested against.
 #pragma once
 
 #include "runtime/ptxsim/memory/history.h"
