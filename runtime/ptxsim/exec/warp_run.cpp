@@ -112,11 +112,10 @@ int WarpRun::choose(uint32_t &stopAt, bool &stopBeyond, uint64_t &slice) {
   return best;
 }
 
-// Whether the hardware would let lanes that have not met yet meet here: the instruction is .aligned, and other lanes can
-// go on, perhaps to this place.
+// Whether the hardware would let lanes that have not met yet meet here: the instruction is .aligned, and other lanes
+// can go on, perhaps to this place.
 bool WarpRun::mustWait(size_t index, const Op &op) const {
-  const bool aligned =
-      op.flow == Flow::Barrier ? barrierAligned(op) : op.flow == Flow::Collective && op.member < 0;
+  const bool aligned = op.flow == Flow::Barrier ? barrierAligned(op) : op.flow == Flow::Collective && op.member < 0;
   if (!aligned || splits_[index].alone)
     return false;
   for (size_t i = 0; i < splits_.size(); ++i)
