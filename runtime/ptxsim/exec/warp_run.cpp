@@ -119,7 +119,7 @@ bool WarpRun::mustWait(size_t index, const Op &op) const {
   if (!aligned || splits_[index].alone)
     return false;
   for (size_t i = 0; i < splits_.size(); ++i)
-    if (i != index && splits_[i].state == Split::State::Ready)
+    if (i != index && (splits_[i].state == Split::State::Ready || splits_[i].state == Split::State::Aligned))
       return true;
   return false;
 }
