@@ -336,9 +336,9 @@ WarpRun::Stop WarpRun::branchTable(size_t index, const Op &op, uint32_t active) 
 
 uint32_t WarpRun::memberMask(const Op &op, uint32_t active) {
   if (op.member < 0) {
-    if (active != warp_->alive)
-      report(*warp_, op, Check::Collective, warp_->alive & ~active,
-             "an .aligned instruction is executed without this lane, which is in other code or predicated off");
+    if (active != kFull)
+      report(*warp_, op, Check::Collective, ~active,
+             "an .aligned instruction is executed without this lane, which is in other code, predicated off or gone");
     return active;
   }
   const uint32_t *masks = warp_->at<uint32_t>(op.sources[op.member]);
