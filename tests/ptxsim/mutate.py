@@ -98,7 +98,7 @@ def _plain(match, values):
 
 
 REGISTER = r"%[a-z]+\d+"
-OPERAND = rf"({REGISTER}|-?\d+|0f[0-9A-F]+)"
+OPERAND = rf"({REGISTER}|0f[0-9A-F]+|-?\d+)"
 D = rf"\s+{REGISTER}, "
 ACCESS = (r"(?P<start>(?<![.\w])(?:ld|st)\.(?:global|shared)(?:\.v(?P<vector>[24]))?\.[usbf](?P<size>\d+)\s[^\[]*\[)"
           r"(?P<base>[%_A-Za-z][\w$]*)(?P<offset>\+-?\d+)?\]")

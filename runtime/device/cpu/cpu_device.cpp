@@ -124,8 +124,8 @@ Result<KernelRef> CpuDevice::obtain(const std::string &text, bool isSource) {
 Result<KernelRef> CpuDevice::compile(const std::string &source, const std::string &entry) {
   auto kernel = obtain(source, true);
   if (kernel.isOk() && !entry.empty() && kernel.value()->info().name != entry)
-    return Status(Code::InvalidArgument, "the module has no kernel '" + entry + "': its one kernel is " +
-                                             kernel.value()->info().name);
+    return Status(Code::InvalidArgument,
+                  "the module has no kernel '" + entry + "': its one kernel is " + kernel.value()->info().name);
   return kernel;
 }
 

@@ -30,7 +30,7 @@ void WarpRun::start() {
   warp_->alive = warp_->existing;
   warp_->carry = 0;
   executed_ = 0;
-  splits_.assign(1, {0, warp_->existing, -1, Split::State::Ready, 0, 0});
+  splits_.assign(1, {0, warp_->existing, -1, Split::State::Ready, 0, 0, false});
   joins_.clear();
   freeJoins_.clear();
 }
@@ -42,7 +42,7 @@ WarpRun::End WarpRun::run(Barriers &barriers, uint64_t &budget) {
     uint64_t slice = kUnlimited;
     const int index = choose(stopAt, stopBeyond, slice);
     if (index < 0) {
-      if (wakeCollectives())
+      if (wakeCollectives() || wakeAligned())
         continue;
       return End::Waiting;
     }
@@ -112,10 +112,27 @@ int WarpRun::choose(uint32_t &stopAt, bool &stopBeyond, uint64_t &slice) {
   return best;
 }
 
-// Whether some lanes are at an earlier operation and can go on.
-bool WarpRun::othersBehind(uint32_t pc) const {
-  return std::any_of(splits_.begin(), splits_.end(),
-                     [&](const Split &split) { return split.state == Split::State::Ready && split.pc < pc; });
+// Whether the hardware would let lanes that have not met yet meet here: the instruction is .aligned, and other lanes
+// can go on, perhaps to this place.
+bool WarpRun::mustWait(size_t index, const Op &op) const {
+  const bool aligned = op.flow == Flow::Barrier ? barrierAligned(op) : op.flow == Flow::Collective && op.member < 0;
+  if (!aligned || splits_[index].alone)
+    return false;
+  for (size_t i = 0; i < splits_.size(); ++i)
+    if (i != index && splits_[i].state == Split::State::Ready)
+      return true;
+  return false;
+}
+
+// Nobody else comes: those that stand at one place go on together, and whoever is still missing is a finding.
+bool WarpRun::wakeAligned() {
+  bool any = false;
+  for (Split &split : splits_)
+    if (split.state == Split::State::Aligned) {
+      split.state = Split::State::Ready;
+      any = split.alone = true;
+    }
+  return any;
 }
 
 void WarpRun::mergeEqual() {
@@ -147,8 +164,11 @@ WarpRun::Stop WarpRun::runSplit(size_t index, uint32_t stopAt, bool stopBeyond, 
       return Stop::Left;
     }
     const Op &op = operations_[pc];
-    if (op.flow >= Flow::Barrier && !reconverge_ && mask != warp_->alive && othersBehind(pc))
-      break; // ran ahead of lanes that may still come here
+    if (op.flow >= Flow::Barrier && !reconverge_ && mask != warp_->alive && mustWait(index, op)) {
+      split->state = Split::State::Aligned;
+      stop = Stop::Waits;
+      break;
+    }
     uint32_t active = mask;
     if (op.guarded) {
       if (checkRegisters_ && (mask & ~warp_->written(op.guard)))
@@ -200,6 +220,7 @@ WarpRun::Stop WarpRun::runSplit(size_t index, uint32_t stopAt, bool stopBeyond, 
 // Everything that is not a plain operation. Reached: goes on at split.pc.
 WarpRun::Stop WarpRun::step(Split &split, const Op &op, uint32_t active, Barriers &barriers) {
   const size_t index = size_t(&split - splits_.data());
+  split.alone = false;
   switch (op.flow) {
   case Flow::Branch:
     branch(index, op, active, op.target);
@@ -410,7 +431,7 @@ void WarpRun::settle(int index) {
     return;
   freeJoins_.push_back(index);
   if (join.arrived)
-    splits_.push_back({join.pc, join.arrived, join.parent, Split::State::Ready, 0, 0});
+    splits_.push_back({join.pc, join.arrived, join.parent, Split::State::Ready, 0, 0, false});
 }
 
 int WarpRun::newJoin(uint32_t pc, uint32_t expected, int parent) {

@@ -16,13 +16,14 @@
 namespace kvq::ptxsim {
 
 struct Split {
-  enum class State : uint8_t { Ready, Barrier, Collective };
+  enum class State : uint8_t { Ready, Barrier, Collective, Aligned };
   uint32_t pc = 0;
   uint32_t mask = 0;
   int join = -1;
   State state = State::Ready;
   uint32_t member = 0; // Collective: the mask it waits for
   int barrier = 0;     // Barrier: its number
+  bool alone = false;  // it has waited at an .aligned instruction in vain
 };
 
 class Barriers; // exec/barrier.h
@@ -65,7 +66,8 @@ private:
   void settle(int join);
   int newJoin(uint32_t pc, uint32_t expected, int parent);
   int choose(uint32_t &stopAt, bool &stopBeyond, uint64_t &slice);
-  bool othersBehind(uint32_t pc) const;
+  bool mustWait(size_t index, const Op &op) const;
+  bool wakeAligned();
   void mergeEqual();
   void refreshClocks(uint64_t now);
   void divide(size_t index, uint32_t lanes, uint32_t pc);

@@ -201,8 +201,11 @@ template <typename T> void addSelect(Table &table) {
   add("selp" + types, "b$ = b$ b$ pred", [](Warp &warp, const Op &op, uint32_t mask) {
     const T *a = warp.at<T>(op.sources[0]), *b = warp.at<T>(op.sources[1]);
     const uint32_t chosen = warp.predicate(op.sources[2]);
-    writeLanes(warp.at<T>(op.results[0]), mask,
-               [=](int lane) { return kLaneBits.bit[lane] & chosen ? T(a[lane]) : T(b[lane]); });
+    // Not `? a : b`, which the compiler turns into a load from one of two addresses.
+    writeLanes(warp.at<T>(op.results[0]), mask, [=](int lane) {
+      const T all = kLaneBits.bit[lane] & chosen ? T(~T(0)) : T(0);
+      return (a[lane] & all) | (b[lane] & ~all);
+    });
   });
   // -0.0 selects the first, NaN the second.
   add("slct" + types + ".s32", "b$ = b$ b$ b32",

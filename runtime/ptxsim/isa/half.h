@@ -22,23 +22,32 @@ inline constexpr uint32_t kFloatNaN = 0x7fffffff;
 KVQ_INLINE uint32_t bitsOf(float value) { return std::bit_cast<uint32_t>(value); }
 KVQ_INLINE float floatOf(uint32_t bits) { return std::bit_cast<float>(bits); }
 
-// Exact; a NaN keeps its payload in the upper bits.
+// Exact; a NaN keeps its sign and its payload in the upper bits, and may become quiet.
 KVQ_INLINE float halfToFloat(uint16_t half) {
+#ifdef __F16C__
+  return float(std::bit_cast<_Float16>(half));
+#else
   const uint32_t sign = uint32_t(half & 0x8000) << 16, rest = uint32_t(half & 0x7fff) << 13;
   const uint32_t finite = bitsOf(floatOf(rest) * 0x1p112f); // also right for subnormals
   return floatOf(sign | ((half & 0x7c00) == 0x7c00 ? rest | 0x7f800000 : finite));
+#endif
 }
 
 // To nearest, ties to even. The value is scaled so that the additions round at the right place, subnormals included
 // (M. Dukhan's method, FP16 library).
 KVQ_INLINE uint16_t floatToHalf(float value) {
   const uint32_t bits = bitsOf(value), twice = bits << 1;
+#ifdef __F16C__
+  const uint16_t rounded = std::bit_cast<uint16_t>(_Float16(value));
+  return twice > 0xff000000 ? kHalfNaN : rounded;
+#else
   const float magnitude = floatOf(bits & 0x7fffffff);
   const float base = magnitude * 0x1p+112f * 0x1p-110f; // infinite where the result is
   const uint32_t bias = (twice & 0xff000000) < 0x71000000 ? 0x71000000 : twice & 0xff000000;
   const uint32_t rounded = bitsOf(floatOf((bias >> 1) + 0x07800000) + base);
   const uint32_t finite = ((rounded >> 13) & 0x7c00) + (rounded & 0x0fff);
   return uint16_t(twice > 0xff000000 ? kHalfNaN : (bits >> 16 & 0x8000) | finite);
+#endif
 }
 
 KVQ_INLINE float bfloatToFloat(uint16_t value) { return floatOf(uint32_t(value) << 16); }

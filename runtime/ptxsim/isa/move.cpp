@@ -9,7 +9,16 @@ namespace kvq::ptxsim {
 
 namespace {
 
-template <typename T> constexpr T same(T a) { return a; }
+// Always blended: where all lanes are active, the loop would become a call of memmove, which costs more.
+template <typename T> void move(Warp &warp, const Op &op, uint32_t mask) {
+  const T *a = warp.at<T>(op.sources[0]);
+  T *d = warp.at<T>(op.results[0]);
+  KVQ_LANES
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const T all = kLaneBits.bit[lane] & mask ? T(~T(0)) : T(0);
+    d[lane] = (a[lane] & all) | (d[lane] & ~all);
+  }
+}
 
 // mov.b32 d, {a, b}: the first element is the least significant.
 template <typename D, typename E> void pack(Warp &warp, const Op &op, uint32_t mask) {
@@ -62,13 +71,11 @@ template <Space space> void addSpace(Table &table, const std::string &name) {
 void addMove(Table &table) {
   forTypes<uint16_t, uint32_t, uint64_t>([&]<typename T>() {
     const std::string bits = std::to_string(8 * sizeof(T));
-    table
-        .add(withType("mov{.b$|.u$|.s$}", bits).c_str(), withType("b$ = b$", bits).c_str(), OpClass::Move,
-             unary<T, T, same<T>>)
+    table.add(withType("mov{.b$|.u$|.s$}", bits).c_str(), withType("b$ = b$", bits).c_str(), OpClass::Move, move<T>)
         .propagates();
   });
-  table.add("mov.f32", "b32 = b32", OpClass::Move, unary<uint32_t, uint32_t, same<uint32_t>>).propagates();
-  table.add("mov.f64", "b64 = b64", OpClass::Move, unary<uint64_t, uint64_t, same<uint64_t>>).propagates();
+  table.add("mov.f32", "b32 = b32", OpClass::Move, move<uint32_t>).propagates();
+  table.add("mov.f64", "b64 = b64", OpClass::Move, move<uint64_t>).propagates();
   table.add("mov.pred", "pred = pred", OpClass::Predicate, predicateMove).propagates();
 
   table.add("mov.b32", "b32 = b16x2", OpClass::Move, pack<uint32_t, uint16_t>).propagates();

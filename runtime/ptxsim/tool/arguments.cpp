@@ -37,7 +37,7 @@ SPEC, one for each parameter of the kernel, in order:
   --list                           the PTX text with executions beside each line
   --quiet                          nothing on stdout but what was asked for
 
-Exit status: 0 clean, 1 findings or a trap, 2 the module or the command line was refused, 3 deadlock or limit.
+Exit status: 0 clean, 1 findings, 2 the module or the command line was refused, 3 deadlock, trap or limit.
 )";
 
 namespace {

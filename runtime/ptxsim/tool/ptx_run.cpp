@@ -76,8 +76,7 @@ int run(const Command &command) {
     return refused(status);
   if (Status status = print(command, report.value(), module.value()->text()); !status.isOk())
     return refused(status);
-  const Report::End end = report.value().end;
-  if (end == Report::End::Deadlock || end == Report::End::Limit)
+  if (report.value().end != Report::End::Ok)
     return kStuck;
   return report.value().clean() ? kClean : kFindings;
 }

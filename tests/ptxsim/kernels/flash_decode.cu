@@ -38,16 +38,16 @@ struct Softmax {
   float maximum[2], sum[2]; // of this lane's two heads
 };
 
+/// What lies past the end of the run is not read, and zeros are written in its place.
 DEVICE void fetch(Stage &stage, const unsigned *const (&words)[2], const __half2 *const (&parameters)[2], int token0,
                   int end) {
   const int token = token0 + threadIdx.x / 2, half = threadIdx.x % 2 * 4;
 #pragma unroll
   for (int which = 0; which < 2; ++which)
-    copyAsync<16>(stage.words[which] + threadIdx.x * 4, words[which] + (token < end ? token * Words + half : 0),
-                  token < end ? 16 : 0);
+    copyAsync<16>(stage.words[which] + threadIdx.x * 4, words[which] + token * Words + half, token < end ? 16 : 0);
   const int which = threadIdx.x / Tile, mine = token0 + threadIdx.x % Tile;
-  copyAsync<4>(stage.parameters[which] + threadIdx.x % Tile,
-               (which ? parameters[1] : parameters[0]) + (mine < end ? mine : 0), mine < end ? 4 : 0);
+  copyAsync<4>(stage.parameters[which] + threadIdx.x % Tile, (which ? parameters[1] : parameters[0]) + mine,
+               mine < end ? 4 : 0);
 }
 
 /// Halves of codes: 0x6400 is 1024, whose last bit is worth 1. The first and the fifth code of what is left in word.

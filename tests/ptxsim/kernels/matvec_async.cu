@@ -22,13 +22,13 @@ DEVICE void fetch(Stage &stage, const float *a, const float *x, int rows, int co
     const unsigned i = indexAt<Threads>(turn);
     const int row = row0 + i / (TileK / 4), column = k0 + i % (TileK / 4) * 4;
     const int valid = row < rows ? validBytes(columns, column, 16) : 0;
-    const float *from = a + (valid ? static_cast<long long>(row) * stride + column : 0);
+    const float *from = a + static_cast<long long>(row) * stride + column; // not read where nothing is valid
     copyAsync<16>(stage.a + i / (TileK / 4) * Stride + i % (TileK / 4) * 4, from, valid);
   }
   if (threadIdx.x < TileK) {
     const int column = k0 + threadIdx.x;
     const int valid = validBytes(columns, column, 4);
-    copyAsync<4>(stage.x + threadIdx.x, x + (valid ? column : 0), valid);
+    copyAsync<4>(stage.x + threadIdx.x, x + column, valid);
   }
 }
 } // namespace
@@ -56,8 +56,8 @@ extern "C" __global__ void __launch_bounds__(Threads)
       sum = fmaf(stage.a[row * Stride + k + part], stage.x[k + part], sum);
     __syncthreads();
   }
-  sum += __shfl_xor_sync(FullMask, sum, 1);
-  sum += __shfl_xor_sync(FullMask, sum, 2);
+  sum += __shfl_down_sync(FullMask, sum, 1);
+  sum += __shfl_down_sync(FullMask, sum, 2);
   if (part == 0 && row0 + row < rows)
     y[row0 + row] = sum;
 }
