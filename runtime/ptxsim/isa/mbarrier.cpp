@@ -147,7 +147,7 @@ template <bool parity> void wait(Warp &warp, const Op &op, uint32_t mask) {
     }
     complete |= 1u << lane;
     for (const Mbarriers::Copies &copies : state.completedCopies)
-      copies.warp->async->waitBefore(*copies.warp, copies.lanes, copies.before);
+      copies.warp->async->completeArrived(*copies.warp, copies.lanes, copies.before);
     state.completedCopies.clear();
     if (acquires)
       warp.block->shared->acquire(warp.id, state.completed);
@@ -166,6 +166,7 @@ void pendingCount(Warp &warp, const Op &op, uint32_t mask) {
 void arriveCopies(Warp &warp, const Op &op, uint32_t mask) {
   const bool counts = op.form->has("noinc");
   forBarriers(warp, op, mask, [&](int lane, Mbarriers::State &state) {
+    warp.async->arrive(warp, 1u << lane);
     state.copies.push_back({&warp, 1u << lane, warp.async->serial + 1});
     if (!counts)
       ++state.word.pending;

@@ -17,13 +17,17 @@ void deliver(SharedMemory &shared, AsyncCopy &copy, uint32_t lanes) {
   copy.delivered |= lanes;
 }
 
+// For the race check: this warp writes the bytes now. Whoever touched them meanwhile was found in flight.
+void markWrite(Warp &warp, const AsyncCopy &copy, uint32_t lanes) {
+  SharedMemory &shared = *warp.block->shared;
+  if (shared.checksRaces())
+    shared.lanes(warp.id, AccessKind::Write, lanes, copy.to, copy.bytes);
+}
+
 void complete(Warp &warp, AsyncCopy &copy, uint32_t lanes) {
   SharedMemory &shared = *warp.block->shared;
   deliver(shared, copy, lanes);
   forLanes(lanes, [&](int lane) { shared.endCopy(copy.to[lane], copy.bytes); });
-  // Whoever touched the bytes meanwhile was found in flight; what counts from now on is that this warp wrote them.
-  if (shared.checksRaces())
-    shared.lanes(warp.id, AccessKind::Write, lanes, copy.to, copy.bytes);
   copy.lanes &= ~lanes;
 }
 
@@ -34,6 +38,8 @@ void completeWhere(Warp &warp, std::vector<AsyncCopy> &copies, uint32_t lanes, I
   for (AsyncCopy &copy : copies) {
     uint32_t done = 0;
     forLanes(copy.lanes & lanes, [&](int lane) { done |= uint32_t(isDone(copy, lane)) << lane; });
+    if (const uint32_t written = done & ~copy.arrived)
+      markWrite(warp, copy, written);
     if (done)
       complete(warp, copy, done);
     finished |= copy.lanes == 0;
@@ -81,7 +87,15 @@ void WarpAsync::waitAll(Warp &warp, uint32_t lanes) {
   completeWhere(warp, copies, lanes, [](const AsyncCopy &, int) { return true; });
 }
 
-void WarpAsync::waitBefore(Warp &warp, uint32_t lanes, uint64_t before) {
+void WarpAsync::arrive(Warp &warp, uint32_t lanes) {
+  for (AsyncCopy &copy : copies)
+    if (const uint32_t arriving = copy.lanes & lanes & ~copy.arrived) {
+      markWrite(warp, copy, arriving);
+      copy.arrived |= arriving;
+    }
+}
+
+void WarpAsync::completeArrived(Warp &warp, uint32_t lanes, uint64_t before) {
   completeWhere(warp, copies, lanes, [&](const AsyncCopy &copy, int) { return copy.serial < before; });
 }
 

@@ -208,19 +208,21 @@ void compareWithModel(uint64_t seed) {
     default: {
       const uint32_t bytes = 1u << random.below(4), offset = random.below(64 / bytes) * bytes;
       const auto kind = AccessKind(random.below(3));
-      bool known = false;
-      const bool expected = model.access(block, kind, offset, bytes, known);
+      const bool expected = model.wouldRace(block, kind, offset, bytes);
+      if (expected && random.below(20)) // mostly programs without races, which are longer
+        break;
+      model.access(block, kind, offset, bytes);
       const bool found = r.access(block, kind, offset, bytes);
-      ASSERT_TRUE(!known || found == expected) << "seed " << seed << ", step " << step << ", expected " << expected;
-      if (expected || !known)
-        return; // the two may differ after a race
+      ASSERT_EQ(found, expected) << "seed " << seed << ", step " << step;
+      if (expected) // the check may forget what a race has shown already
+        return;
     }
     }
   }
 }
 
 TEST(GlobalRacesRandom, AgreeWithThePlainModel) {
-  for (uint64_t seed = 1; seed <= 20000; ++seed) {
+  for (uint64_t seed = 1; seed <= 3000; ++seed) {
     compareWithModel(seed);
     if (testing::Test::HasFatalFailure())
       return;

@@ -15,23 +15,21 @@ namespace kvq::ptxsim {
 class RaceModel {
 public:
   using Clock = std::map<uint64_t, uint32_t>;
-  RaceModel(size_t agents, size_t bytes) : seen_(agents), own_(agents, 1), past_(bytes), raced_(bytes, false) {}
+  RaceModel(size_t agents, size_t bytes) : seen_(agents), own_(agents, 1), past_(bytes) {}
 
-  // Whether the access conflicts. `known`: every byte of it had no race before; later answers of a byte do not count,
-  // because the check under test may forget what a race has shown already.
-  bool access(size_t agent, AccessKind kind, size_t begin, size_t bytes, bool &known) {
+  bool wouldRace(size_t agent, AccessKind kind, size_t begin, size_t bytes) const {
     bool conflict = false;
-    known = true;
-    for (size_t at = begin; at < begin + bytes; ++at) {
-      known &= !raced_[at];
-      bool here = false;
-      for (const One &one : past_[at])
-        here |= one.agent != agent && conflicts(one.kind, kind) && seen_[agent][one.agent] < one.clock;
-      raced_[at] = raced_[at] || here;
-      conflict |= here;
-      past_[at].push_back({agent, own_[agent], kind});
-    }
+    for (size_t at = begin; at < begin + bytes; ++at)
+      for (const One &one : past_[at]) {
+        const auto seen = seen_[agent].find(one.agent);
+        const bool ordered = seen != seen_[agent].end() && seen->second >= one.clock;
+        conflict |= one.agent != agent && conflicts(one.kind, kind) && !ordered;
+      }
     return conflict;
+  }
+  void access(size_t agent, AccessKind kind, size_t begin, size_t bytes) {
+    for (size_t at = begin; at < begin + bytes; ++at)
+      past_[at].push_back({agent, own_[agent], kind});
   }
   Clock snapshot(size_t agent) const {
     Clock clock = seen_[agent];
@@ -55,7 +53,6 @@ private:
   std::vector<Clock> seen_;
   std::vector<uint32_t> own_;
   std::vector<std::vector<One>> past_;
-  std::vector<bool> raced_;
 };
 
 } // namespace kvq::ptxsim

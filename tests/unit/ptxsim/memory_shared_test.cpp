@@ -176,17 +176,14 @@ void compareWithModel(uint64_t seed) {
     } else {
       const uint32_t bytes = 1u << random.below(4), offset = random.below(16 / bytes) * bytes;
       const auto kind = AccessKind(random.below(3));
-      bool known = false;
-      const bool expected = model.access(size_t(warp), kind, offset, bytes, known);
+      const bool expected = model.wouldRace(size_t(warp), kind, offset, bytes);
+      if (expected && random.below(20)) // mostly programs without races, which are longer
+        continue;
+      model.access(size_t(warp), kind, offset, bytes);
       const bool found = shared.range(warp, kind, offset, bytes).warp >= 0;
-      ASSERT_TRUE(!known || found == expected) << "seed " << seed << ", step " << step;
-      // After the first race of any byte the program starts again.
-      if (!known || expected) {
-        shared.reset(16, 0xf, Options());
-        model = RaceModel(4, 16);
-        std::fill(std::begin(tokens), std::end(tokens), SharedMemory::Token());
-        std::fill(std::begin(clocks), std::end(clocks), RaceModel::Clock());
-      }
+      ASSERT_EQ(found, expected) << "seed " << seed << ", step " << step;
+      if (expected) // the check may forget what a race has shown already
+        return;
     }
   }
 }
