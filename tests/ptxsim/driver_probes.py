@@ -2,7 +2,7 @@
 """What a CUDA driver answers to right and wrong calls: one line of JSON, probe to list of answers.
 
 It runs on the look-alike (LD_LIBRARY_PATH) and on a real GPU alike, with nothing but ctypes; each probe has a process of
-its own, since some leave their context unusable. `python3 driver_probes.py > golden/driver_sm_90.json` records a GPU.
+its own, since some leave their context unusable. `python3 driver_probes.py > golden/driver_answers.json` records a GPU.
 """
 import ctypes
 import json
@@ -102,6 +102,7 @@ class Api:
         return stream
 
     def launch(self, function, parameters=(), grid=(1, 1, 1), block=(32, 1, 1), shared=0, stream=None):
+        self.parameters = parameters  # the call reads them through the pointers
         pointers = (c_void_p * (len(parameters) + 1))(*[ctypes.cast(byref(p), c_void_p) for p in parameters])
         return ("cuLaunchKernel", function, *[c_uint(n) for n in (*grid, *block)], c_uint(shared), stream, pointers, None)
 
@@ -203,7 +204,7 @@ def images():
 
 
 def cubin():
-    """An ELF image: the header of a program for another machine, with nothing behind it."""
+    """An ELF image that is not one of the driver's: a header, and nothing behind it."""
     api = Api()
     module = c_void_p()
     elf = bytes([0x7F]) + b"ELF" + bytes([2, 1, 1, 0x33, 7]) + bytes(4096)

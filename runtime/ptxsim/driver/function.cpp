@@ -138,6 +138,6 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gridX, unsigned gridY, uns
       return error;
     const Status status =
         context->gpu.launch(id, function->module->module, std::move(launch), function->maxDynamicShared);
-    return status.code() == Code::ResourceExhausted ? CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES : codeOf(status);
+    return codeOf(status);
   });
 }

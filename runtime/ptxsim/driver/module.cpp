@@ -49,15 +49,20 @@ struct JitLog {
   }
 };
 
-// Cubins are ELF images; fat binaries begin with one of two numbers.
-bool isBinary(const char *image) {
-  static constexpr unsigned char kFatWrapper[] = {0xb1, 0x43, 0x62, 0x46}, kFat[] = {0x50, 0xed, 0x55, 0xba};
-  return std::strncmp(image,
-                      "\x7f"
-                      "ELF",
-                      4) == 0 ||
-         std::strncmp(image, reinterpret_cast<const char *>(kFatWrapper), 4) == 0 ||
-         std::strncmp(image, reinterpret_cast<const char *>(kFat), 4) == 0;
+// Images that are not text: SUCCESS for what may be PTX. Cubins are ELF images for the machine 190, of which no one
+// runs here; of another machine the driver says that the image is none. Fat binaries begin with one of two numbers.
+CUresult refusalOfBinary(const char *image) {
+  static constexpr unsigned char kElf[] = {0x7f, 'E', 'L', 'F'}, kFatWrapper[] = {0xb1, 0x43, 0x62, 0x46},
+                                 kFat[] = {0x50, 0xed, 0x55, 0xba};
+  constexpr int kMachine = 18; // offset of e_machine in an ELF header
+  constexpr unsigned char kCuda = 190;
+  const auto begins = [&](const unsigned char *magic) {
+    return std::strncmp(image, reinterpret_cast<const char *>(magic), 4) == 0;
+  };
+  if (begins(kElf))
+    return static_cast<unsigned char>(image[kMachine]) == kCuda ? CUDA_ERROR_NO_BINARY_FOR_GPU
+                                                                : CUDA_ERROR_INVALID_IMAGE;
+  return begins(kFatWrapper) || begins(kFat) ? CUDA_ERROR_NO_BINARY_FOR_GPU : CUDA_SUCCESS;
 }
 
 CUresult refuse(const JitLog &log, CUresult code, const std::string &why) {
@@ -69,6 +74,8 @@ CUresult refuse(const JitLog &log, CUresult code, const std::string &why) {
 CUresult load(CUcontext context, CUmodule *module, std::string_view text, const std::string &file, const JitLog &log) {
   const Arch &arch = *context->gpu.settings().arch;
   const Target target = targetOf(text);
+  if (target.version == 0) // without .version the driver does not take it for PTX
+    return refuse(log, CUDA_ERROR_INVALID_IMAGE, "");
   if (target.version > kNewestPtx)
     return refuse(log, CUDA_ERROR_UNSUPPORTED_PTX_VERSION, file + ": Unsupported .version; current version is '9.0'");
   if (!target.name.empty() && !runs(arch, target.name))
@@ -98,8 +105,8 @@ CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count,
         return CUDA_ERROR_INVALID_VALUE;
     const JitLog log = JitLog::from(count, options, values);
     const auto *text = static_cast<const char *>(image);
-    if (isBinary(text))
-      return refuse(log, CUDA_ERROR_NO_BINARY_FOR_GPU, "");
+    if (const CUresult error = refusalOfBinary(text))
+      return refuse(log, error, "");
     if (!*text)
       return refuse(log, CUDA_ERROR_INVALID_IMAGE, "");
     return load(context, module, text, "ptx input", log);
@@ -121,9 +128,9 @@ CUresult cuModuleLoad(CUmodule *module, const char *file) {
     char part[1 << 14];
     while (const size_t got = std::fread(part, 1, sizeof(part), stream.get()))
       text.append(part, got);
-    text.resize(std::max<size_t>(text.size(), 4)); // so that a short file can be compared
-    if (isBinary(text.c_str()))
-      return CUDA_ERROR_NO_BINARY_FOR_GPU;
+    text.resize(std::max<size_t>(text.size(), 20)); // so that a short file can be compared
+    if (const CUresult error = refusalOfBinary(text.c_str()))
+      return error;
     text.resize(std::strlen(text.c_str()));
     return text.empty() ? CUDA_ERROR_INVALID_IMAGE : load(context, module, text, file, {});
   });

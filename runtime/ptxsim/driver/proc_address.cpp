@@ -103,9 +103,10 @@ CUresult cuGetProcAddress_v2(const char *symbol, void **function, int, uint64_t,
   if (!symbol || !function)
     return CUDA_ERROR_INVALID_VALUE;
   *function = find(symbol);
-  if (status)
-    *status = *function ? 0 : 1; // CU_GET_PROC_ADDRESS_SUCCESS, _SYMBOL_NOT_FOUND
-  return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  if (!status)
+    return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  *status = *function ? 0 : 1; // CU_GET_PROC_ADDRESS_SUCCESS, _SYMBOL_NOT_FOUND
+  return CUDA_SUCCESS;
 }
 
 CUresult cuGetProcAddress(const char *symbol, void **function, int version, uint64_t flags) {

@@ -125,8 +125,8 @@ Status Gpu::checkLaunch(const KernelAttributes &kernel, const Launch &launch, in
       (block.x != kernel.reqntid[0] || block.y != kernel.reqntid[1] || block.z != kernel.reqntid[2]))
     return wrong(Code::InvalidArgument, "the kernel needs blocks of its .reqntid");
   if (block.count() > kernel.maxThreads)
-    return wrong(Code::ResourceExhausted, "a block has " + std::to_string(block.count()) +
-                                              " threads but the kernel allows " + std::to_string(kernel.maxThreads));
+    return wrong(Code::InvalidArgument, "a block has " + std::to_string(block.count()) +
+                                            " threads but the kernel allows " + std::to_string(kernel.maxThreads));
   if (launch.dynamicShared < 0 || launch.dynamicShared > sharedLimit ||
       kernel.sharedBytes + launch.dynamicShared > settings_.arch->sharedPerBlock)
     return wrong(Code::FailedPrecondition, std::to_string(launch.dynamicShared) +

@@ -46,8 +46,8 @@ public:
   Status copy(StreamId stream, uint64_t to, uint64_t from, int64_t bytes);
   // `value`: a pattern of 1, 2 or 4 bytes, again and again.
   Status fill(StreamId stream, uint64_t to, int64_t bytes, std::span<const uint8_t> value);
-  // InvalidArgument: wrong sizes or parameters; ResourceExhausted: more threads than the kernel was made for;
-  // FailedPrecondition: more dynamic shared memory than `sharedLimit`.
+  // InvalidArgument: wrong sizes or parameters, more threads than the kernel was made for; FailedPrecondition: more
+  // dynamic shared memory than `sharedLimit`.
   Status launch(StreamId stream, ModuleRef module, Launch launch, int64_t sharedLimit);
 
   WorkQueue &queue() { return queue_; }
