@@ -78,6 +78,30 @@ print(words[1])
     assert out.splitlines() == ["[9, 9]", "9 600 0 6", "6"]
 
 
+def test_constants_from_the_host():
+    """cudaMemcpyToSymbol of a __constant__ variable: the address of cuModuleGetGlobal is the host's to write."""
+    out = client("""
+api = Api()
+module = api.module(HEAD + ".const .align 4 .b32 factor[2] = {3, 5};" + '''
+.visible .entry k(.param .u64 to)
+{
+  .reg .b32 %r<2>; .reg .b64 %a;
+  ld.param.u64 %a, [to];
+  ld.const.u32 %r1, [factor+4];
+  st.global.u32 [%a], %r1;
+  ret;
+}''')
+factor, size, to, new = c_uint64(), c_size_t(), api.buffer(4), (c_uint * 2)(7, 9)
+api.ok("cuModuleGetGlobal_v2", byref(factor), byref(size), module, c_char_p(b"factor"))
+api.ok(*api.launch(api.function("k", module), (to,), block=(1, 1, 1)))
+print(size.value, api.words(factor, 2), api.words(to, 1))
+api.ok("cuMemcpyHtoD_v2", factor, new, size)
+api.ok(*api.launch(api.function("k", module), (to,), block=(1, 1, 1)))
+print(api.words(to, 1))
+""").stdout
+    assert out.splitlines() == ["8 [3, 5] [5]", "[9]"]
+
+
 def test_settings():
     text = """
 api = Api()

@@ -108,6 +108,7 @@ private:
     op.opClass = form.opClass;
     op.space = form.space;
     op.propagates = form.propagates;
+    op.readers = form.readers;
     op.member = form.member;
     op.offset = decoded.offset;
     op.immediate = decoded.immediate;

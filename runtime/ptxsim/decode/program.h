@@ -51,6 +51,7 @@ struct Op {
   Space space = Space::Generic;
   bool guarded = false, guardNegated = false;
   bool auxiliary = false;         // made by the decoder, not counted: !%p as an operand
+  uint32_t readers = ~0u;         // lanes whose sources are read
   bool propagates = false;        // copies unwritten lanes instead of reading them: mov
   uint8_t width = 0;              // bytes of an access or of an element, where the handler wants it
   uint8_t vector = 1;             // registers of a vector operand

@@ -19,16 +19,19 @@ public:
   Status place(const std::shared_ptr<GlobalMemory> &memory); // variables, with their initial values
   Status decodeKernels();
   const Kernel *kernel(std::string_view name) const;
-  const std::vector<uint8_t> &constants() const { return constants_; }
+  const std::vector<uint8_t> &constants() const { return bank_ ? bank_->data : noConstants_; }
 
 private:
   Status initialise(GlobalMemory &memory);
-  uint64_t genericAddress(uint32_t variable) const;
+  uint64_t genericAddress(uint32_t variable) const; // as kernels see it
+  uint64_t hostAddress(size_t variable) const;      // in the simulator's memory
 
   Module module_;
   std::string text_;
   ModuleAddresses addresses_;
-  std::vector<uint8_t> constants_;     // the bank
+  // The .const bank is an allocation that kernels do not write, so that the host reaches it as it does any other.
+  const Allocation *bank_ = nullptr;
+  std::vector<uint8_t> noConstants_;
   std::weak_ptr<GlobalMemory> memory_; // the simulator may go first
   std::vector<uint64_t> allocations_;
   std::vector<std::unique_ptr<Kernel>> kernels_;

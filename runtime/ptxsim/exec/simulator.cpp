@@ -42,10 +42,17 @@ Result<KernelAttributes> Loaded::attributes(std::string_view name) const {
 }
 
 Result<std::pair<uint64_t, int64_t>> Loaded::variable(std::string_view name) const {
-  for (size_t i = 0; i < module_.variables.size(); ++i)
-    if (module_.variables[i].name == name && module_.variables[i].space != Space::Shared)
-      return std::pair(genericAddress(uint32_t(i)), module_.variables[i].size());
+  for (size_t i = 0; i < module_.variables.size(); ++i) {
+    const Variable &variable = module_.variables[i];
+    if (variable.name == name && variable.space != Space::Shared)
+      return std::pair(hostAddress(i), variable.size());
+  }
   return Status(Code::InvalidArgument, "the module has no .global or .const variable '" + std::string(name) + "'");
+}
+
+uint64_t Loaded::hostAddress(size_t variable) const {
+  const uint64_t base = module_.variables[variable].space == Space::Const ? bank_->base : 0;
+  return base + addresses_.variables[variable];
 }
 
 uint64_t Loaded::genericAddress(uint32_t variable) const {
@@ -73,7 +80,13 @@ Status Loaded::place(const std::shared_ptr<GlobalMemory> &memory) {
     }
     addresses_.variables.push_back(address);
   }
-  constants_.assign(size_t(constBytes), 0);
+  if (constBytes > 0) {
+    Result<uint64_t> base = memory->allocate(constBytes, "constant memory of " + module_.file);
+    KVQ_RETURN_IF_ERROR(base.status());
+    allocations_.push_back(base.value());
+    KVQ_RETURN_IF_ERROR(memory->setReadOnly(base.value(), true));
+    bank_ = memory->find(base.value());
+  }
   return initialise(*memory);
 }
 
@@ -95,10 +108,7 @@ Status Loaded::initialise(GlobalMemory &memory) {
       if (pointer.offset + pointer.size <= int64_t(bytes.size()))
         std::memcpy(bytes.data() + pointer.offset, &value, size_t(pointer.size));
     }
-    if (variable.space == Space::Const)
-      std::copy(bytes.begin(), bytes.end(), constants_.begin() + long(addresses_.variables[i]));
-    else
-      KVQ_RETURN_IF_ERROR(memory.write(addresses_.variables[i], bytes));
+    KVQ_RETURN_IF_ERROR(memory.write(hostAddress(i), bytes));
   }
   return Status::ok();
 }
@@ -109,7 +119,7 @@ Status Loaded::decodeKernels() {
       continue;
     Result<std::unique_ptr<Kernel>> kernel = decode(module_, function, addresses_);
     KVQ_RETURN_IF_ERROR(kernel.status());
-    kernel.value()->attributes.constBytes = int64_t(constants_.size());
+    kernel.value()->attributes.constBytes = int64_t(constants().size());
     kernels_.push_back(std::move(kernel.value()));
   }
   return Status::ok();

@@ -272,6 +272,7 @@ void WarpRun::checkRead(const Op &op, uint32_t active) {
   uint32_t missing = 0;
   for (int i = 0; i < op.sourceCount; ++i)
     missing |= active & ~warp_->written(op.sources[i]);
+  missing &= op.readers;
   if (missing)
     report(*warp_, op, Check::UninitRegister, missing, "reads a register that this thread has not written");
 }

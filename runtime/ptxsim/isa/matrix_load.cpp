@@ -75,7 +75,8 @@ template <Space space, int matrices, bool transposed> void addForms(Table &table
       .add(("ldmatrix" + shape).c_str(), (registers + " = addr").c_str(), OpClass::MatrixLoad,
            loadMatrix<space, matrices, transposed>)
       .flow(Flow::Collective)
-      .space(space);
+      .space(space)
+      .each([](Form &form) { form.readers = matrices == 4 ? kFull : (1u << 8 * matrices) - 1; });
   table
       .add(("stmatrix" + shape).c_str(), ("= addr " + registers).c_str(), OpClass::MatrixLoad,
            storeMatrix<space, matrices, transposed>)
