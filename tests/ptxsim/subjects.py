@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernels under kernels/ as subjects of tests: which launches there are, and what must come out of them.
 
-Sizes are small and ragged: together the launches of a subject execute every line of its PTX (test_kernels.py).
+Sizes are small and ragged: together the launches of a subject execute every line of its PTX (test_cuda_kernels.py).
 """
 
 from dataclasses import dataclass
