@@ -134,9 +134,9 @@ template <typename T> T draw(Random &random) {
   const uint64_t any = random.next();
   switch (random.below(6)) {
   case 0:
-    return T(0) - T(random.below(3)) + T(1);
+    return T(uint64_t(1) - random.below(3));
   case 1:
-    return T(T(1) << random.below(bits)) - T(random.below(3)) + T(1);
+    return T((uint64_t(1) << random.below(bits)) + 1 - random.below(3));
   case 2:
     return T(any >> random.below(64));
   default:
