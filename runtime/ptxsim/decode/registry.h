@@ -56,7 +56,7 @@ public:
   int member = -1;
   int tag = 0; // for whoever reads the form, as an enumeration of theirs
   bool propagates = false;
-  uint32_t readers = ~0u; // lanes whose sources are read: ldmatrix.x1 takes addresses from eight
+  uint32_t readers = ~0u;               // lanes whose sources are read: ldmatrix.x1 takes addresses from eight
   bool ordersBlocks = false;            // global atomics, fences, volatile: blocks must run one after the other
   bool has(const char *modifier) const; // one of the name's modifiers
 };
