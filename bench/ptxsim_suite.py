@@ -17,7 +17,6 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "bench"), str(ROOT / "tests" / "ptxsim"), str(ROOT / "tests")]
 
-PTX_RUN = ROOT / "build" / "release" / "runtime" / "ptxsim" / "ptx-run"
 CHECKS = ("all", "none")
 
 
@@ -62,6 +61,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     import common
+    import sim_env
     import subjects
     import toolchain
     from kvq import lowlevel
@@ -79,7 +79,7 @@ def main():
         }
         for case, (source, arguments) in cases.items():
             (folder / f"{source}.ptx").write_text(toolchain.ptx(source), encoding="utf-8")
-            command = [str(PTX_RUN), str(folder / f"{source}.ptx"), *arguments]
+            command = [sim_env.PTX_RUN, str(folder / f"{source}.ptx"), *arguments]
             contenders = {checks: lambda checks=checks: execute(command, folder, checks) for checks in CHECKS}
             times = common.interleave(contenders, options.rounds)
             millions = execute(command, folder, "none")

@@ -16,7 +16,7 @@ enum class Check : uint8_t {
   WarpRace,       // two lanes of a warp likewise, no bar.warp.sync or other convergence between
   GlobalRace,     // two blocks on the same global bytes, one of them writing, not ordered by atomics and fences
   InFlight,       // bytes of a cp.async that nobody waited for
-  Barrier,        // bar.sync in divergent code, after threads have left, or with counts that do not agree
+  Barrier,        // bar.sync in divergent code, or with counts that do not agree
   Mask,           // a .sync member mask that names absent lanes or leaves out the executing one
   Collective,     // mma, ldmatrix and other .aligned instructions with inactive lanes
 };

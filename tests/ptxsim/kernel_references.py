@@ -2,22 +2,16 @@
 """The plain C++ of references.cpp for NumPy arrays."""
 
 import ctypes
-import os
-from pathlib import Path
 
 import numpy as np
 
-LIBRARY = Path(__file__).resolve().parents[2] / "build/release/tests/ptxsim/libptx_kernel_references.so"
+from sim_env import BUILD
 
-
-def library_path():
-    """Where the library is: KVQ_PTX_REFERENCES, else the release build of this tree; None where it is not built."""
-    path = Path(os.environ.get("KVQ_PTX_REFERENCES") or LIBRARY)
-    return path if path.is_file() else None
+LIBRARY = BUILD / "tests/ptxsim/libptx_kernel_references.so"
 
 
 def _call(name, *arguments):
-    function = getattr(ctypes.CDLL(str(library_path())), name)
+    function = getattr(ctypes.CDLL(str(LIBRARY)), name)
     function.restype = None
     function(*[ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray)
                else ctypes.c_double(a) if isinstance(a, float) else ctypes.c_int(a) for a in arguments])

@@ -8,16 +8,15 @@ fp8: such buffers are arrays of their codes (uint16, uint8).
 """
 
 import json
-import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from sim_env import PTX_RUN
+
 CLEAN, FINDINGS, REFUSED, STUCK = range(4)
 HEADER = ".version 8.7\n.target sm_90a\n.address_size 64\n"
 
@@ -115,15 +114,6 @@ class Bytes:
         return f"bytes:{folder}/{index}.bin"
 
 
-def executable():
-    """Where ptx-run is, or None: KVQ_PTX_RUN, otherwise the release build of this tree."""
-    path = Path(os.environ.get("KVQ_PTX_RUN") or ROOT / "build/release/runtime/ptxsim/ptx-run")
-    return path if path.is_file() else None
-
-
-needs_ptx_run = pytest.mark.skipif(executable() is None, reason="ptx-run is not built")
-
-
 def _dims(value):
     return ",".join(map(str, value if isinstance(value, tuple) else (value,)))
 
@@ -143,13 +133,10 @@ def run(ptx, grid, block, *arguments, clean=True, timeout=120, **options):
     options are those of ptx-run with "_" for "-": kernel, shared, checks, schedule, seed, mma, cp_async, threads ...
     With clean=True everything but a clean run raises PtxFindings. A refusal raises PtxRefused in any case.
     """
-    binary = executable()
-    if binary is None:
-        raise FileNotFoundError("ptx-run is not built: ./dev build, or name it in KVQ_PTX_RUN")
     with tempfile.TemporaryDirectory(prefix="ptx-run-") as name:
         folder = Path(name)
         (folder / "kernel.ptx").write_text(ptx, encoding="utf-8")
-        command = [str(binary), str(folder / "kernel.ptx"), "--grid", _dims(grid), "--block", _dims(block), "--quiet"]
+        command = [PTX_RUN, str(folder / "kernel.ptx"), "--grid", _dims(grid), "--block", _dims(block), "--quiet"]
         for index, argument in enumerate(arguments):
             command += ["--arg", argument.spec(folder, index)]
         command += ["--json", str(folder / "report.json"), *_options(options)]

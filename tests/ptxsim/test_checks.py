@@ -5,25 +5,17 @@ checks/*.ptx say in comments how they are run ("run:"), which check they trip or
 perhaps with a word of the message behind it), and at which lines ("<- here").
 """
 import json
-import os
 import pathlib
-import subprocess
 
 import numpy
 import pytest
+from sim_env import ptx_run
 
 HERE = pathlib.Path(__file__).resolve().parent
 KERNELS = sorted((HERE / "checks").glob("*.ptx"))
 CHECKS = {"bounds", "align", "uninit-register", "uninit-memory", "shared-race", "warp-race", "global-race", "in-flight",
           "barrier", "mask", "collective"}
 ENDS = {"clean": ("ok", 0), "deadlock": ("deadlock", 3), "limit": ("limit", 3)}
-
-
-def tool():
-    path = pathlib.Path(os.environ.get("KVQ_PTX_RUN", HERE.parents[1] / "build/release/runtime/ptxsim/ptx-run"))
-    if not path.exists():
-        pytest.skip("ptx-run is not built: %s" % path)
-    return str(path)
 
 
 def field(lines, name):
@@ -35,8 +27,7 @@ def execute(path, folder, *options):
     lines = path.read_text(encoding="utf-8").splitlines()
     numpy.save(folder / "input.npy", numpy.arange(32, dtype=numpy.uint32))
     run = field(lines, "run").format(input=folder / "input.npy", output=folder / "output.npy").split()
-    command = [tool(), str(path), *run, *options, "--quiet", "--json", str(folder / "report.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = ptx_run(path, *run, *options, "--quiet", "--json", folder / "report.json")
     assert (folder / "report.json").exists(), done.stderr
     return done.returncode, json.loads((folder / "report.json").read_text(encoding="utf-8"))
 

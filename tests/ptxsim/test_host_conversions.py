@@ -12,7 +12,6 @@ import float_bits
 import form_run
 import forms
 import golden_file
-import ptx_run
 
 HERE = pathlib.Path(__file__).parent
 GOLDENS = golden_file.load(HERE / "golden")
@@ -135,7 +134,6 @@ def test_host_agrees_with_the_gpu(file, host):
         assert agrees(form, machine, expected).all(), name
 
 
-@ptx_run.needs_ptx_run
 @pytest.mark.parametrize("function, name, operands", conversions() + arithmetic(),
                          ids=[f"{case[0]}-{case[1]}" for case in conversions() + arithmetic()])
 def test_halves(function, name, operands, host):
@@ -146,7 +144,6 @@ def test_halves(function, name, operands, host):
     assert not len(wrong), (len(wrong), examples)
 
 
-@ptx_run.needs_ptx_run
 @pytest.mark.parametrize("kind", ["e4m3", "e5m2", "e2m1"])
 def test_to_small_from_float(kind, host):
     values = single_floats()
@@ -157,7 +154,6 @@ def test_to_small_from_float(kind, host):
     check_bytes(got, expected, values, other)
 
 
-@ptx_run.needs_ptx_run
 @pytest.mark.parametrize("kind", ["e4m3", "e5m2"])
 def test_to_small_from_half(kind, host):
     other = partners()
@@ -166,7 +162,6 @@ def test_to_small_from_half(kind, host):
     check_bytes(got, expected, ALL, other)
 
 
-@ptx_run.needs_ptx_run
 @pytest.mark.parametrize("kind", ["e4m3", "e5m2", "e2m1"])
 def test_from_small(kind, host):
     bits = np.uint64(4 if kind == "e2m1" else 8)

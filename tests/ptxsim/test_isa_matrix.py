@@ -12,9 +12,7 @@ import pytest
 from isa import formats, kernels, matrices, mma
 from isa.formats import FORMATS
 from isa_run import assert_same_numbers, run_lanes, words
-from ptx_run import needs_ptx_run
 
-pytestmark = needs_ptx_run
 ALL = mma.FLOATS + mma.INTEGER + mma.FP8_LATER
 # A saturating variant has the layouts of the other one.
 LAYOUTS = [v for v in ALL if not v.satfinite]

@@ -10,9 +10,7 @@ import pytest
 from isa import bits, convert
 from isa.formats import BF16, E2M1, E4M3, E5M2, F16, F32, TF32, decode
 from isa_run import assert_codes, assert_same_numbers, run_lanes, split, words
-from ptx_run import needs_ptx_run
 
-pytestmark = needs_ptx_run
 LENGTHS = (0, 1, 2, 7, 8, 31, 32, 33, 40, 63, 64, 65, 127, 128, 255)
 
 

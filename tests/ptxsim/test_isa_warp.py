@@ -7,9 +7,7 @@ import pytest
 import ptx_run
 from isa import kernels, memory, warp
 from isa_run import assert_codes, run_lanes, words
-from ptx_run import needs_ptx_run
 
-pytestmark = needs_ptx_run
 WARPS = 64
 # Runs the instruction in the lanes of %mask only; the others keep what their results held before.
 MEMBERS = """

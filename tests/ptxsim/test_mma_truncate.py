@@ -6,14 +6,12 @@ import pytest
 
 import form_run
 import mma_bound
-import ptx_run
 from test_goldens import CASES, FORMS, golden
 
 FLOATS = [(file, name) for file, name in CASES
           if file == "sm_90.golden" and FORMS[name].check[0] == "mma"]
 
 
-@ptx_run.needs_ptx_run
 @pytest.mark.parametrize("file, name", FLOATS, ids=[name for _, name in FLOATS])
 def test_truncate_is_the_gpu(file, name):
     form, expected = golden(file, name)

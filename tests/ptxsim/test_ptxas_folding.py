@@ -17,7 +17,6 @@ import form_float
 import form_integer
 import form_run
 import golden_file
-import ptx_run
 
 PTXAS = folding.find_ptxas()
 # Bodies with a scope of their own declare registers, which fifty copies in one kernel cannot.
@@ -59,7 +58,6 @@ def mismatches(form, known, got):
 
 
 @needs_ptxas
-@ptx_run.needs_ptx_run
 @pytest.mark.parametrize("group", range(len(GROUPS)), ids=[group[0].name for group in GROUPS])
 def test_folded_constants(group, folded, disputed):
     wrong = []

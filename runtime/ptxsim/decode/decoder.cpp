@@ -116,7 +116,6 @@ private:
     op.secondOffset = decoded.secondOffset;
     op.secondAddressBytes = uint8_t(decoded.secondAddressBytes);
     op.width = uint8_t(decoded.width);
-    op.vector = uint8_t(decoded.vector);
     setSlots(op, decoded.results, decoded.sources);
     kernel_.operations.push_back(op);
   }
@@ -244,7 +243,6 @@ Result<std::unique_ptr<Kernel>> decode(const Module &module, const Function &fun
   Result<FlatKernel> flat = flatten(module, function);
   KVQ_RETURN_IF_ERROR(flat.status());
   auto kernel = std::make_unique<Kernel>();
-  kernel->fileName = module.file;
   Decoder decoder(module, flat.value(), addresses, *kernel);
   KVQ_RETURN_IF_ERROR(decoder.run());
   describe(function, *kernel);

@@ -143,7 +143,6 @@ std::string OperandDecoder::matchVector(int instance, const Operand &operand, co
                                         DecodedOperands &out) {
   if (operand.kind != Operand::Kind::Vector || int(operand.elements.size()) != spec.vector)
     return "must be a vector of " + std::to_string(spec.vector) + (spec.vector == 1 ? " register" : " registers");
-  out.vector = spec.vector;
   // Constants among wide registers are as wide as these, so that op.width holds for all elements.
   Type wide = spec.type;
   if (spec.wide)

@@ -17,8 +17,7 @@ struct DecodedOperands {
   int64_t offset = 0, secondOffset = 0;
   uint64_t immediate = 0;
   int addressBytes = 8, secondAddressBytes = 8;
-  int width = 0;  // bytes of the register of the first value that may be wide
-  int vector = 1; // registers of the vector operand
+  int width = 0; // bytes of the register of the first value that may be wide
   bool readsClock = false;
 };
 

@@ -54,7 +54,6 @@ struct Op {
   uint32_t readers = ~0u;         // lanes whose sources are read
   bool propagates = false;        // copies unwritten lanes instead of reading them: mov
   uint8_t width = 0;              // bytes of an access or of an element, where the handler wants it
-  uint8_t vector = 1;             // registers of a vector operand
   uint8_t addressBytes = 8;       // of the base register
   uint8_t secondAddressBytes = 8; // of a second address, as cp.async has
   Slot guard;
@@ -97,7 +96,6 @@ struct Kernel {
     int64_t offset, size; // size < 0: to the end (dynamic)
   };
   std::vector<SharedVariable> sharedVariables;
-  std::string fileName;
 };
 
 // Where the module's variables lie; given to the decoder.

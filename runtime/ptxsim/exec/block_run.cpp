@@ -172,7 +172,7 @@ BlockEnd BlockRun::stuck(Report::End end, const std::string &why) const {
   return {end, block_.number, message};
 }
 
-BlockEnd BlockRun::run(uint64_t blockNumber, std::atomic<uint64_t> &budget) {
+BlockEnd BlockRun::run(uint64_t blockNumber, std::atomic<int64_t> &budget) {
   reset(blockNumber);
   runnable_.assign(runs_.size(), 1);
   turn_ = 0;
@@ -181,15 +181,16 @@ BlockEnd BlockRun::run(uint64_t blockNumber, std::atomic<uint64_t> &budget) {
     const int next = pick();
     if (next < 0)
       return stuck(Report::End::Deadlock, "cannot go on; every warp waits:");
-    const uint64_t available = budget.load(std::memory_order_relaxed);
-    if (available == 0)
+    const int64_t available = budget.load(std::memory_order_relaxed);
+    if (available <= 0)
       return stuck(Report::End::Limit,
                    "was given up at the limit of " + std::to_string(launch_.options.limit) + " warp instructions:");
-    const uint64_t granted = std::min(available, launch_.options.seed ? 1 + worker_.random.below(kSeededTurn) : kTurn);
+    const uint64_t granted =
+        std::min(uint64_t(available), launch_.options.seed ? 1 + worker_.random.below(kSeededTurn) : kTurn);
     uint64_t unused = granted;
     const uint64_t barriersBefore = barriers_.completed();
     const WarpRun::End end = runs_[next].run(barriers_, unused);
-    budget.fetch_sub(std::min(granted - unused, budget.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+    budget.fetch_sub(int64_t(granted - unused), std::memory_order_relaxed);
     if (end == WarpRun::End::Trapped)
       return stuck(Report::End::Trap, "executed trap at line " + std::to_string(runs_[next].trapLine()) + ":");
     runnable_[next] = end == WarpRun::End::Paused;

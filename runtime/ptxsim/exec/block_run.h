@@ -25,7 +25,7 @@ class BlockRun {
 public:
   explicit BlockRun(const LaunchState &launch);
   // `budget` is shared by the workers of a launch.
-  BlockEnd run(uint64_t blockNumber, std::atomic<uint64_t> &budget);
+  BlockEnd run(uint64_t blockNumber, std::atomic<int64_t> &budget);
   Worker &worker() { return worker_; }
 
 private:

@@ -127,7 +127,8 @@ Result<Report> launch(const Loaded &module, const Launch &launch, const Options 
     runs.push_back(std::make_unique<BlockRun>(state));
   std::vector<BlockEnd> ends;
   ends.resize(size_t(workers));
-  std::atomic<uint64_t> next{0}, budget{options.limit};
+  std::atomic<uint64_t> next{0};
+  std::atomic<int64_t> budget{int64_t(std::min<uint64_t>(options.limit, INT64_MAX))};
   std::atomic<bool> stop{false};
   auto work = [&](int worker) {
     for (uint64_t i = next++; i < blocks && !stop; i = next++) {

@@ -206,11 +206,11 @@ WarpRun::Stop WarpRun::runSplit(size_t index, uint32_t stopAt, bool stopBeyond, 
     }
     const size_t splitsBefore = splits_.size();
     stop = step(*split, op, active, barriers);
-    if (stop != Stop::Reached || splits_.size() != splitsBefore)
+    if (stop != Stop::Reached)
       return stop;
     split = &splits_[index];
     pc = split->pc;
-    if (split->mask != mask || split->state != Split::State::Ready)
+    if (splits_.size() != splitsBefore || split->mask != mask || split->state != Split::State::Ready)
       return Stop::Diverged;
   }
   split->pc = pc;

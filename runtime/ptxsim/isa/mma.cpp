@@ -84,43 +84,17 @@ template <typename T, bool flushes> struct Column {
   }
 };
 
-template <typename T, bool flushes> BitRange loadA(const Warp &warp, const Slot *slots, int registers, Matrices &m) {
+// A fragment into its matrix; place(register, lane, part) says where an element belongs.
+template <typename T, bool flushes, typename Matrix, typename Where>
+BitRange load(const Warp &warp, const Slot *slots, int registers, Matrix &matrix, Where place) {
   BitRange range;
   for (int r = 0; r < registers; ++r) {
     const Column<T, flushes> column(warp.at<uint32_t>(slots[r]));
     range.add(T::range(column.smallest, column.largest));
     for (int lane = 0; lane < kLanes; ++lane)
       for (int part = 0; part < kParts<T>; ++part) {
-        const Place place = placeInA(kParts<T>, 2, r, lane, part);
-        m.a[place.row][place.column] = double(column.values[lane * kParts<T> + part]);
-      }
-  }
-  return range;
-}
-
-template <typename T, bool flushes> BitRange loadB(const Warp &warp, const Slot *slots, int registers, Matrices &m) {
-  BitRange range;
-  for (int r = 0; r < registers; ++r) {
-    const Column<T, flushes> column(warp.at<uint32_t>(slots[r]));
-    range.add(T::range(column.smallest, column.largest));
-    for (int lane = 0; lane < kLanes; ++lane)
-      for (int part = 0; part < kParts<T>; ++part) {
-        const Place place = placeInB(kParts<T>, r, lane, part);
-        m.b[place.row][place.column] = double(column.values[lane * kParts<T> + part]);
-      }
-  }
-  return range;
-}
-
-template <typename T, bool flushes> BitRange loadC(const Warp &warp, const Slot *slots, Matrices &m) {
-  BitRange range;
-  for (int r = 0; r < 4 / kParts<T>; ++r) {
-    const Column<T, flushes> column(warp.at<uint32_t>(slots[r]));
-    range.add(T::range(column.smallest, column.largest));
-    for (int lane = 0; lane < kLanes; ++lane)
-      for (int part = 0; part < kParts<T>; ++part) {
-        const Place place = placeInC(kParts<T>, r, lane, part);
-        m.c[place.row][place.column] = double(column.values[lane * kParts<T> + part]);
+        const Place at = place(r, lane, part);
+        matrix[at.row][at.column] = double(column.values[lane * kParts<T> + part]);
       }
   }
   return range;
@@ -151,10 +125,14 @@ template <typename A, typename B, typename C, int depth> struct Product {
   static constexpr int registersA = kMaxRows * depth / kParts<A> / kLanes;
   static constexpr int registersB = kColumns * depth / kParts<B> / kLanes;
 
-  template <bool flushes> static void load(const Warp &warp, const Op &op, Matrices &m) {
-    m.rangeA = loadA<A, flushes>(warp, op.sources, registersA, m);
-    m.rangeB = loadB<B, flushes>(warp, op.sources + registersA, registersB, m);
-    m.rangeC = loadC<C, flushes>(warp, op.sources + registersA + registersB, m);
+  template <bool flushes> static void loadAll(const Warp &warp, const Op &op, Matrices &m) {
+    const Slot *a = op.sources, *b = a + registersA, *c = b + registersB;
+    m.rangeA = load<A, flushes>(warp, a, registersA, m.a,
+                                [](int r, int lane, int part) { return placeInA(kParts<A>, 2, r, lane, part); });
+    m.rangeB = load<B, flushes>(warp, b, registersB, m.b,
+                                [](int r, int lane, int part) { return placeInB(kParts<B>, r, lane, part); });
+    m.rangeC = load<C, flushes>(warp, c, 4 / kParts<C>, m.c,
+                                [](int r, int lane, int part) { return placeInC(kParts<C>, r, lane, part); });
   }
 
   static void run(Warp &warp, const Op &op, uint32_t mask) {
@@ -169,9 +147,9 @@ template <typename A, typename B, typename C, int depth> struct Product {
     m.leastB = B::least;
     m.leastC = C::least;
     if (options.flushSubnormals)
-      load<true>(warp, op, m);
+      loadAll<true>(warp, op, m);
     else
-      load<false>(warp, op, m);
+      loadAll<false>(warp, op, m);
     switch (options.mma) {
     case MmaMode::Exact:
       sumExact(m, sums);

@@ -157,11 +157,4 @@ Status GlobalMemory::setReadOnly(uint64_t base, bool readOnly) {
   return Status::ok();
 }
 
-std::vector<const Allocation *> GlobalMemory::allocations() const {
-  std::vector<const Allocation *> all;
-  for (const auto &allocation : owned_)
-    all.push_back(allocation.get());
-  return all;
-}
-
 } // namespace kvq::ptxsim

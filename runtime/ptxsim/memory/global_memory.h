@@ -53,7 +53,6 @@ public:
     return window < windows_.size() ? windows_[window] : nullptr;
   }
   const Allocation *find(uint64_t address) const { return const_cast<GlobalMemory *>(this)->find(address); }
-  std::vector<const Allocation *> allocations() const;
   int64_t bytesInUse() const { return inUse_; }
 
   // Windows below are shared, local, constant and parameter memory in the generic space (memory/address.h).
