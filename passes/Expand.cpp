@@ -89,7 +89,7 @@ FailureOr<Operation *> findKernelOp(func::FuncOp func, const ::kvq::KernelReques
   return found;
 }
 
-LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request) {
+LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request, Coefficients coefficients) {
   FailureOr<Operation *> op = findKernelOp(func, request);
   if (failed(op))
     return failure();
@@ -108,7 +108,7 @@ LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request) {
   kernel->setAttr(tile::kKernelAttr, builder.getUnitAttr());
   kernel->setAttr(tile::kScheduleAttr, schedule);
   kernel.addEntryBlock();
-  LogicalResult built = buildKernelBody(kernel, request, schedule, score);
+  LogicalResult built = buildKernelBody(kernel, request, schedule, score, coefficients);
   if (failed(built))
     kernel.erase();
   else
@@ -117,14 +117,20 @@ LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request) {
 }
 
 struct Expand : mlir::kvq::impl::KvqExpandBase<Expand> {
+  using KvqExpandBase::KvqExpandBase;
   void runOnOperation() override {
+    if (coefficients != "integers" && coefficients != "f16") { // expand_c8
+      getOperation()->emitError("coefficients is \"") << coefficients << "\"; use integers or f16";
+      return signalPassFailure();
+    }
+    Coefficients kind = coefficients == "f16" ? Coefficients::Halves : Coefficients::Integers;
     SmallVector<std::pair<func::FuncOp, ::kvq::KernelRequest>> kernels;
     getOperation()->walk([&](func::FuncOp func) {
       if (std::optional<::kvq::KernelRequest> request = getKernelRequest(func))
         kernels.push_back({func, *request});
     });
     for (auto &[func, request] : kernels)
-      if (failed(expand(func, request)))
+      if (failed(expand(func, request, kind)))
         return signalPassFailure();
   }
 };

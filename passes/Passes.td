@@ -158,9 +158,13 @@ def KvqExpand : Pass<"kvq-expand"> {
     - expand_c5: commit is of the kernel's side.
     - expand_c6: a score region consists of elementwise ops of arith and math and does not use the batch index.
     - expand_c7: the schedule's tile_tokens divides the page into whole groups.
+    - expand_c8: coefficients is `integers` or `f16`. With `f16` rows of q are brought into its range by a power of two,
+      the softmax's scale multiplies scores instead of q, and weights are rounded before they are added up.
 
     Not this pass's job: folding scales (`kvq-tile-fold-scales`); anything about instructions (`codegen`).
   }];
+  let options = [Option<"coefficients", "coefficients", "std::string", "\"integers\"",
+                        "what the target multiplies codes by: integers or f16">];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect", "::mlir::arith::ArithDialect",
                            "::mlir::func::FuncDialect", "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
                            "::mlir::tensor::TensorDialect"];

@@ -76,6 +76,10 @@ Value TileBuilder::bitsOf(Value value) {
   return createOrFold<arith::BitcastOp>(withElement(value.getType(), getI32Type()), value);
 }
 
+Value TileBuilder::floatOf(Value value) {
+  return createOrFold<arith::BitcastOp>(withElement(value.getType(), getF32Type()), value);
+}
+
 Value TileBuilder::splat(Value scalar, ArrayRef<int64_t> shape) {
   return createOrFold<tensor::SplatOp>(scalar, tile(shape, scalar.getType()));
 }

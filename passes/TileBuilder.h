@@ -55,7 +55,8 @@ public:
   Value toI32(Value value) { return castInteger(value, getI32Type()); }
   Value toF32(Value value);
   Value fromF32(Value value, Type element);
-  Value bitsOf(Value value); // f32 as i32
+  Value bitsOf(Value value);  // f32 as i32
+  Value floatOf(Value value); // i32 as f32
 
   // Shapes.
   Value splat(Value scalar, ArrayRef<int64_t> shape);

@@ -3,6 +3,8 @@
 // The tile dialect: kernels as tile programs. See TileDialect.td for what a program is.
 #pragma once
 
+#include "dialect/tile/Lanes.h"
+
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -30,6 +32,9 @@ namespace mlir::kvq::tile {
 inline constexpr llvm::StringLiteral kKernelAttr = "kvq_tile.kernel";
 inline constexpr llvm::StringLiteral kScheduleAttr = "kvq_tile.schedule";
 
+// The lane layout of a tile's type, if it has one; the same type with another.
+std::optional<LaneLayout> getLanes(Type type);
+RankedTensorType withLanes(RankedTensorType type, const LaneLayout &layout);
 // The layout of a packed tile's type, or null.
 LayoutAttr getLayout(RankedTensorType packed);
 // The parsed layout; the attribute's verifier has accepted it. bits: of a code, of which verifiers have made sure.

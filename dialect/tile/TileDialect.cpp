@@ -75,6 +75,12 @@ LogicalResult LayoutAttr::verify(function_ref<InFlightDiagnostic()> emitError, S
   return success();
 }
 
+// lanes_c1
+LogicalResult LanesAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef text) {
+  std::string why;
+  return LaneLayout::parse(text, why) ? success() : LogicalResult(emitError() << why);
+}
+
 // schedule_c1
 LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t tileTokens, int64_t rows,
                                    int64_t vectors, int64_t prefetch) {
@@ -87,6 +93,18 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   if (prefetch < 0 || prefetch > 8)
     return emitError() << "prefetch is " << prefetch << "; use 0 to 8";
   return success();
+}
+
+std::optional<LaneLayout> mlir::kvq::tile::getLanes(Type type) {
+  auto tile = dyn_cast<RankedTensorType>(type);
+  auto attr = tile ? dyn_cast_if_present<LanesAttr>(tile.getEncoding()) : LanesAttr();
+  std::string why;
+  return attr ? LaneLayout::parse(attr.getText(), why) : std::nullopt;
+}
+
+RankedTensorType mlir::kvq::tile::withLanes(RankedTensorType type, const LaneLayout &layout) {
+  return RankedTensorType::get(type.getShape(), type.getElementType(),
+                               LanesAttr::get(type.getContext(), layout.toText()));
 }
 
 LayoutAttr mlir::kvq::tile::getLayout(RankedTensorType packed) {

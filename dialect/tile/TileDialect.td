@@ -80,6 +80,26 @@ def KvqTile_LayoutAttr : KvqTile_Attr<"Layout", "layout"> {
   let genVerifyDecl = 1;
 }
 
+def KvqTile_LanesAttr : KvqTile_Attr<"Lanes", "lanes"> {
+  let summary = "which lane of a warp holds which element of a tile";
+  let description = [{
+    The encoding of a tile that is spread over the 32 lanes of a warp. For each of the five lane bits, lowest first, the
+    index bit that it selects (`d0.2`: bit 2 of the index along dimension 0), or `-` where lanes that differ in it hold
+    the same elements. All other elements of the tile lie in each lane's registers. `pair=` names the index bit whose two
+    elements of 16 bits share a register.
+
+    - lanes_c1: no index bit is named twice.
+    - lanes_c2: the tile has the bits; along an extent of 96 there are five.
+
+    ```mlir
+    tensor<8x128xf32, #kvq_tile.lanes<"lane=[d0.1 d0.2 d1.0 d1.1 d1.2]">>
+    ```
+  }];
+  let parameters = (ins StringRefParameter<"lane bits">:$text);
+  let assemblyFormat = "`<` $text `>`";
+  let genVerifyDecl = 1;
+}
+
 def KvqTile_ScheduleAttr : KvqTile_Attr<"Schedule", "schedule"> {
   let summary = "how a kernel runs";
   let description = [{

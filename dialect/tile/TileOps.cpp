@@ -141,7 +141,9 @@ LogicalResult CoeffOp::verify() { // coeff_c1
     auto scale = tileType(getScale());
     sets = scale.getRank() == 2 && scale.getDimSize(1) == values.getDimSize(1) ? scale.getDimSize(0) : -1;
   }
-  if (values.getRank() != 2 ||
+  Type element = values.getElementType();
+  bool oneElement = result.getElementType() == element && (!getScale() || elementOf(getScale().getType()) == element);
+  if (values.getRank() != 2 || !oneElement ||
       result.getShape() != ArrayRef<int64_t>({sets, values.getDimSize(0), values.getDimSize(1)})) {
     InFlightDiagnostic error = emitOpError("values [R, C], scale [S, C] and result [S, R, C] do not agree: ") << values;
     if (getScale())
@@ -202,6 +204,14 @@ LogicalResult ReduceOp::verify() {
       elementOf(getResult().getType()) != source.getElementType()) // reduce_c1
     return emitOpError("result has type ")
            << getResult().getType() << "; it is the source without dimension " << getDim();
+  return success();
+}
+
+LogicalResult ConvertOp::verify() { // convert_c1
+  auto source = tileType(getSource()), result = tileType(getResult());
+  if (source.getShape() != result.getShape() || source.getElementType() != result.getElementType() ||
+      !isa_and_present<LanesAttr>(source.getEncoding()) || !isa_and_present<LanesAttr>(result.getEncoding()))
+    return emitOpError("source and result must differ in their #kvq_tile.lanes alone: ") << source << ", " << result;
   return success();
 }
 

@@ -20,6 +20,7 @@ def KvqTile_ScalarOrTile
     : AnyTypeOf<[F32, F16, BF16, I64, I32, I8, StaticShapeTensorOf<[F32, F16, BF16, I64, I32, I8]>],
                 "scalar or statically shaped tile">;
 def KvqTile_FloatTile : StaticShapeTensorOf<[F32]>;
+def KvqTile_Coefficients : StaticShapeTensorOf<[F32, F16]>;
 def KvqTile_Packed : StaticShapeTensorOf<[I<2>, I<3>, I<4>, I<8>]>;
 
 def KvqTile_ProgramIdOp : KvqTile_Op<"program_id", [Pure]> {
@@ -217,13 +218,13 @@ def KvqTile_CoeffOp : KvqTile_Op<"coeff", [Pure]> {
   let summary = "coefficients of a dot: values times scales, perhaps rounded to integers";
   let description = [{
     Multiplies the rows of `values` [R, C] by `scale` [S, C]: `result[s, r, c] = values[r, c] * scale[s, c]`; without
-    scale S is 1 and the values are taken as they are.
+    scale S is 1 and the values are taken as they are. All are of one element type; in f16 the product is rounded to it.
 
     `as` lets a target keep the coefficients of each set and row as integers of that many bits or more and one factor,
     rounded to nearest (format-spec accuracy_c1): `si8`, `si16` for coefficients of any sign, `ui8`, `ui16` where none is
     negative. A target may use fewer than 16 bits of `si16`, but not fewer than 15, and may ignore it.
 
-    - coeff_c1: values [R, C], scale [S, C] and result [S, R, C] agree.
+    - coeff_c1: values [R, C], scale [S, C] and result [S, R, C] agree, in shape and element type.
     - coeff_c2: the rounding is si8, si16, ui8 or ui16.
 
     ```mlir
@@ -231,8 +232,9 @@ def KvqTile_CoeffOp : KvqTile_Op<"coeff", [Pure]> {
     %d = kvq_tile.coeff %q as si8 : tensor<3x64xf32> -> tensor<1x3x64xf32>
     ```
   }];
-  let arguments = (ins KvqTile_FloatTile:$values, Optional<KvqTile_FloatTile>:$scale, OptionalAttr<TypeAttr>:$round);
-  let results = (outs KvqTile_FloatTile:$result);
+  let arguments = (ins KvqTile_Coefficients:$values, Optional<KvqTile_Coefficients>:$scale,
+                       OptionalAttr<TypeAttr>:$round);
+  let results = (outs KvqTile_Coefficients:$result);
   let assemblyFormat = [{
     $values (`,` $scale^)? (`as` $round^)? attr-dict `:` type($values) (`,` type($scale)^)? `->` type($result)
   }];
@@ -264,7 +266,7 @@ def KvqTile_DotOp : KvqTile_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>]> 
     %s = kvq_tile.dot %k, %c acc %bias contract 1 : tensor<32x64xi4, #layout>, tensor<1x3x64xf32> -> tensor<3x32xf32>
     ```
   }];
-  let arguments = (ins AnyTypeOf<[KvqTile_Packed, KvqTile_FloatTile]>:$x, KvqTile_FloatTile:$coeff,
+  let arguments = (ins AnyTypeOf<[KvqTile_Packed, KvqTile_Coefficients]>:$x, KvqTile_Coefficients:$coeff,
                        KvqTile_FloatTile:$acc, Optional<KvqTile_FloatTile>:$scale, I64Attr:$contract,
                        DefaultValuedAttr<F32Attr, "0.0">:$center, OptionalAttr<TypeAttr>:$round);
   let results = (outs KvqTile_FloatTile:$result);
@@ -330,6 +332,25 @@ def KvqTile_ReduceOp : KvqTile_Op<"reduce", [Pure]> {
   let arguments = (ins KvqTile_KindAttr:$kind, StaticShapeTensorOf<[F32, I32]>:$source, I64Attr:$dim);
   let results = (outs AnyTypeOf<[F32, I32, StaticShapeTensorOf<[F32, I32]>]>:$result);
   let assemblyFormat = "`` $kind $source `dim` $dim attr-dict `:` type($source) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def KvqTile_ConvertOp : KvqTile_Op<"convert", [Pure]> {
+  let summary = "the same tile spread over lanes in another way";
+  let description = [{
+    Moves elements between the lanes of a warp. What it costs follows from the two layouts: nothing where no lane bit
+    changes, one `movmatrix` a register where an 8x8 block of pairs is transposed, shuffles otherwise.
+
+    convert_c1: source and result differ in their `#kvq_tile.lanes` alone, and both have one.
+
+    ```mlir
+    %b = kvq_tile.convert %p : tensor<8x64xf16, #kvq_tile.lanes<"lane=[d0.1 d0.2 d1.0 d1.1 d1.2] pair=d0.0">>
+        -> tensor<8x64xf16, #kvq_tile.lanes<"lane=[d1.1 d1.2 d0.0 d0.1 d0.2] pair=d1.0">>
+    ```
+  }];
+  let arguments = (ins AnyStaticShapeTensor:$source);
+  let results = (outs AnyStaticShapeTensor:$result);
+  let assemblyFormat = "$source attr-dict `:` type($source) `->` type($result)";
   let hasVerifier = 1;
 }
 

@@ -26,7 +26,7 @@ constexpr int32_t kNowhere = std::numeric_limits<int32_t>::min();
 // No window is longer: position - window stays an i32.
 constexpr int64_t kLongestWindow = int64_t(1) << 30;
 
-// The online softmax of all rows: maximum [R], sum [R] and unnormalised output [R, Dv].
+// The online softmax of all rows: maximum [R], sum [R] ([R, 1] with halves) and unnormalised output [R, Dv].
 struct Softmax {
   Value max, sum, out;
   SmallVector<Value> values() const { return {max, sum, out}; }
@@ -35,14 +35,16 @@ struct Softmax {
 
 class AttendEmitter : KernelBuilder {
 public:
-  AttendEmitter(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule, Region *score)
-      : KernelBuilder(kernel, request), schedule(schedule), region(score), k(*this, ::kvq::Side::K),
-        v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()) {}
+  AttendEmitter(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule, Region *score,
+                Coefficients coefficients)
+      : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(coefficients == Coefficients::Halves),
+        k(*this, ::kvq::Side::K), v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()) {}
 
   void emit() {
     loadItem();
     loadRows();
-    Softmax state = {constantTile({rows}, kFirstMax), constantTile({rows}, 0), constantTile({rows, v.dim}, 0)};
+    Value sum = halves ? constantTile({rows, 1}, 0) : constantTile({rows}, 0);
+    Softmax state = {constantTile({rows}, kFirstMax), sum, constantTile({rows, v.dim}, 0)};
     state = visitPages(state);
     state = visitTail(state);
     storeResults(state);
@@ -51,6 +53,8 @@ public:
 private:
   void loadItem();
   void loadRows();
+  void loadQuery(Value offset);
+  Value normalized(Value values, Value scale);
   Softmax visitPages(Softmax state);
   Softmax visitPackedTiles(Value begin, Value end, bool whole, Softmax state);
   Softmax visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state);
@@ -65,6 +69,9 @@ private:
   TypeAttr queryRounding();
   TypeAttr weightRounding();
   Value advanceSoftmax(Value scores, Softmax &state);
+  Value advanceHalves(Value scores, Softmax &state);
+  // Otherwise a score cap or a region asks for scores in natural units.
+  bool scalesInSoftmax() const { return !request.scoreCap && !region; }
   void storeResults(const Softmax &state);
 
   // Token numbers token .. token + count - 1 as i32: half the registers of index.
@@ -83,6 +90,7 @@ private:
 
   tile::ScheduleAttr schedule;
   Region *region;
+  bool halves;
   Section k, v;
   int64_t rows, tokens;
 
@@ -91,6 +99,7 @@ private:
       split, kept, nextEntry, nextHead;
   // Per row: does it exist, index of its query and head, its coefficients, its bounds (i32).
   Value valid, query, head, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
+  Value rowScale;   // [R], with halves: what scores are multiplied by
   Value keptEnd;    // kept tokens below this body index exist for some row
   Value tailBegin;  // where the loop over kept tokens and the ring begins
   Value committedV; // V of tokens below this index is packed
@@ -123,13 +132,7 @@ void AttendEmitter::loadRows() {
   head = add(rem(row, ratio), mul(kvHead, ratio));
   Value offset = toIndex(load(arg(KVQ_ATTEND_Q_OFFSETS), query, {}, valid));
   offset = add(offset, mul(head, indexArg(KVQ_ATTEND_Q_HEAD_STRIDE)));
-  Value loaded = toF32(load(arg(KVQ_ATTEND_Q), offset, {rows, k.dim}, valid));
-  // attention_c11 works on scores divided by the cap, a score region on natural units; without either the change of
-  // base is part of the scale.
-  Value scale = arg(KVQ_ATTEND_SCALE);
-  if (request.scoreCap)
-    scale = div(scale, arg(KVQ_ATTEND_SCORE_CAP));
-  q = mul(loaded, request.scoreCap || region ? scale : mul(scale, f32(kLog2e)));
+  loadQuery(offset);
 
   // Rows that do not exist load frontier 0.
   kFrontier = load(arg(KVQ_ATTEND_K_FRONTIER), query, {}, valid);
@@ -146,6 +149,35 @@ void AttendEmitter::loadRows() {
     Value window = toI32(min(indexArg(KVQ_ATTEND_WINDOW), index(kLongestWindow)));
     windowFirst = add(sub(position, window), i32(1));
   }
+}
+
+// The coefficients of scores. With integers the scale is part of them. Halves have no room for it: they are the query as
+// it came, which halves can hold, and scores are multiplied.
+void AttendEmitter::loadQuery(Value offset) {
+  Value loaded = toF32(load(arg(KVQ_ATTEND_Q), offset, {rows, k.dim}, valid));
+  // attention_c11 works on scores divided by the cap, a score region on natural units; without either the change of
+  // base is part of the scale.
+  Value scale = arg(KVQ_ATTEND_SCALE);
+  if (request.scoreCap)
+    scale = div(scale, arg(KVQ_ATTEND_SCORE_CAP));
+  scale = request.scoreCap || region ? scale : mul(scale, f32(kLog2e));
+  q = halves ? normalized(loaded, scale) : mul(loaded, scale);
+}
+
+// Rows times a power of two and a sign, which make their largest magnitude 1/2 .. 1 and what is left of the scale
+// positive: a maximum of scores is one before and after it. Sets rowScale.
+Value AttendEmitter::normalized(Value values, Value scale) {
+  constexpr int32_t kExponent = 0x7f800000, kOne = 1 << 23;
+  Value largest = reduce(tile::ReduceKind::Max, math::AbsFOp::create(*this, values), 1);
+  Value exponent = bitAnd(bitsOf(largest), i32(kExponent));
+  exponent = min(max(exponent, i32(27 * kOne)), i32(227 * kOne)); // 2^-100 .. 2^100: a row of zeros has no power
+  Value power = floatOf(add(exponent, i32(kOne))), inverse = floatOf(sub(i32(253 * kOne), exponent));
+  Value negative = compare(arith::CmpFPredicate::OLT, scale, f32(0));
+  rowScale = mul(power, select(negative, sub(f32(0), scale), scale));
+  inverse = mul(inverse, select(negative, f32(-1), f32(1)));
+  Value result = mul(values, perRow(inverse, k.dim));
+  bool exact = request.type != ::kvq::ElementType::F32 && request.accuracy != ::kvq::Accuracy::Full;
+  return exact ? toF32(fromF32(result, getF16Type())) : result;
 }
 
 // window_c1, and'ed to `visible`. number: tokens' numbers as a tile [rows, count].
@@ -204,7 +236,7 @@ Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool whole, Soft
     Value entry = add(tableBase, div(token, index(request.pageTokens)));
     Value inPage = rem(token, index(request.pageTokens));
     Value page = pageAt(entry, kvHead);
-    if (schedule.getPrefetch() > 0)
+    if (schedule.getPrefetch() > 0 && !halves)
       prefetchPart(entry, page, inPage);
     return visitPackedTile(page, inPage, token, whole, Softmax::from(carried)).values();
   }));
@@ -242,6 +274,8 @@ TypeAttr AttendEmitter::weightRounding() {
 
 // Scores in base 2, -3e38 where not visible; all are where `visible` is null.
 Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
+  if (halves && !scalesInSoftmax())
+    scores = mul(scores, perRow(rowScale, cast<RankedTensorType>(scores.getType()).getDimSize(1)));
   if (request.scoreCap) {
     Value cap = arg(KVQ_ATTEND_SCORE_CAP);
     scores = mul(tanh(scores), region ? cap : mul(cap, f32(kLog2e)));
@@ -259,8 +293,28 @@ Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
   return visible ? select(visible, scores, f32(kMasked)) : scores;
 }
 
+// The same with halves. Scores are multiplied where they become weights, in the same operation. Weights are rounded
+// before they are added up: a rounded weight then counts as much in the sum as in the output.
+Value AttendEmitter::advanceHalves(Value scores, Softmax &state) {
+  int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
+  Value max = this->max(state.max, reduce(tile::ReduceKind::Max, scores, 1));
+  Value scale = scalesInSoftmax() ? rowScale : splat(f32(1), {rows});
+  Value shrink = exp2(mul(sub(state.max, max), scale), /*approximate=*/true);
+  Value offset = sub(f32(0), mul(max, scale));
+  Value weights =
+      exp2(math::FmaOp::create(*this, scores, perRow(scale, count), perRow(offset, count)), /*approximate=*/true);
+  if (request.accuracy != ::kvq::Accuracy::Full)
+    weights = toF32(fromF32(weights, getF16Type()));
+  state.max = max;
+  state.sum = dot(constantTile({1, count}, 1), weights, mul(state.sum, broadcast(shrink, {rows, 1}, {0})), 1);
+  state.out = mul(state.out, perRow(shrink, v.dim));
+  return weights;
+}
+
 // Takes a tile of scores into maximum and sum, rescales the output; gives the weights of the tile's keys.
 Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
+  if (halves)
+    return advanceHalves(scores, state);
   int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
   Value max = this->max(state.max, reduce(tile::ReduceKind::Max, scores, 1));
   // Weights are rounded to 16 bits or fewer anyway, except under `full`; errors of shrinking would add up over tiles.
@@ -329,10 +383,12 @@ Softmax AttendEmitter::visitTail(Softmax state) {
 }
 
 void AttendEmitter::storeResults(const Softmax &state) {
-  Value some = compare(arith::CmpFPredicate::OGT, state.sum, f32(0));
-  Value inverse = select(some, div(f32(1), state.sum), f32(0));
+  Value sum = halves ? reduce(tile::ReduceKind::Add, state.sum, 1) : state.sum;
+  Value max = halves && scalesInSoftmax() ? mul(state.max, rowScale) : state.max;
+  Value some = compare(arith::CmpFPredicate::OGT, sum, f32(0));
+  Value inverse = select(some, div(f32(1), sum), f32(0));
   Value out = mul(state.out, perRow(inverse, v.dim));
-  Value lse = mul(add(state.max, log2(state.sum)), f32(kLn2));
+  Value lse = mul(add(max, log2(sum)), f32(kLn2));
   lse = select(some, lse, f32(-std::numeric_limits<float>::infinity()));
   Value heads = mul(indexArg(KVQ_ATTEND_KV_HEADS), index(request.ratio));
   Value line = add(query, mul(split, indexArg(KVQ_ATTEND_QUERIES)));
@@ -344,7 +400,7 @@ void AttendEmitter::storeResults(const Softmax &state) {
 } // namespace
 
 LogicalResult mlir::kvq::buildAttend(func::FuncOp kernel, const ::kvq::KernelRequest &request,
-                                     tile::ScheduleAttr schedule, Region *score) {
+                                     tile::ScheduleAttr schedule, Region *score, Coefficients coefficients) {
   int64_t tokens = schedule.getTileTokens();
   auto fits = [tokens](const ::kvq::SideFormat &side) {
     return !side.perChannel() || side.group % tokens == 0 || tokens % side.group == 0;
@@ -355,6 +411,6 @@ LogicalResult mlir::kvq::buildAttend(func::FuncOp kernel, const ::kvq::KernelReq
            << getDefaultSchedule(kernel.getContext(), request).getTileTokens();
   if (score && failed(verifyScoreRegion(*score)))
     return failure();
-  AttendEmitter(kernel, request, schedule, score).emit();
+  AttendEmitter(kernel, request, schedule, score, coefficients).emit();
   return success();
 }

@@ -91,7 +91,7 @@ tile::ScheduleAttr mlir::kvq::getDefaultSchedule(MLIRContext *context, const ::k
 }
 
 LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request,
-                                         tile::ScheduleAttr schedule, Region *score) {
+                                         tile::ScheduleAttr schedule, Region *score, Coefficients coefficients) {
   switch (request.op) {
   case KernelOp::Append:
     buildAppend(kernel, request);
@@ -101,7 +101,7 @@ LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::Kerne
     buildQuantize(kernel, request);
     break;
   case KernelOp::Attend:
-    if (failed(buildAttend(kernel, request, schedule, score)))
+    if (failed(buildAttend(kernel, request, schedule, score, coefficients)))
       return failure();
     break;
   case KernelOp::Merge:

@@ -9,6 +9,9 @@
 
 namespace mlir::kvq {
 
+// What a target multiplies codes by: integers with a factor, or f16, whose range has no room for a softmax scale.
+enum class Coefficients { Integers, Halves };
+
 // Types of a kernel's arguments, in the order of kernel_abi.h. Captures of a score region are not among them.
 SmallVector<Type> getKernelArgumentTypes(MLIRContext *context, const ::kvq::KernelRequest &request);
 
@@ -19,7 +22,7 @@ tile::ScheduleAttr getDefaultSchedule(MLIRContext *context, const ::kvq::KernelR
 // attend kernel or null: arguments score, batch, head, query, key and captures, terminated by one yielded value. Fails
 // with a diagnostic at the kernel where a schedule or a region cannot be had.
 LogicalResult buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule,
-                              Region *score = nullptr);
+                              Region *score, Coefficients coefficients);
 
 // The bodies behind buildKernelBody.
 void buildAppend(func::FuncOp kernel, const ::kvq::KernelRequest &request);
@@ -27,6 +30,6 @@ void buildQuantize(func::FuncOp kernel, const ::kvq::KernelRequest &request);
 void buildDequantize(func::FuncOp kernel, const ::kvq::KernelRequest &request);
 void buildMerge(func::FuncOp kernel, const ::kvq::KernelRequest &request);
 LogicalResult buildAttend(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule,
-                          Region *score);
+                          Region *score, Coefficients coefficients);
 
 } // namespace mlir::kvq

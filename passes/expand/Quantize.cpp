@@ -42,6 +42,7 @@ private:
   void perChannel();
   void perToken();
   int64_t tokensOfStep() const;
+  int64_t stripChannels() const;
   // Brings in the share of `tokens` rows of the ring from `token` on, all channels, that [first channel, + channels)
   // is. From `end` on they are those of the next KV head from `begin` on: most likely the next program's.
   void prefetchRows(Value token, Value begin, Value end, int64_t tokens, Value firstChannel, int64_t channels);
@@ -116,8 +117,13 @@ void QuantizeEmitter::storeCodes(Value codes, Value inPage, Value firstChannel, 
                              tile::LayoutAttr::get(getContext(), section.layout.toText()));
 }
 
+// Channels of one step: a tile of a group and them fits registers also where it is not looped over.
+int64_t QuantizeEmitter::stripChannels() const {
+  return section.dim % 32 == 0 && section.format.group <= 128 ? 32 : 16;
+}
+
 void QuantizeEmitter::perChannel() {
-  int64_t group = section.format.group, channels = section.dim, strip = channels % 32 == 0 ? 32 : 16;
+  int64_t group = section.format.group, channels = section.dim, strip = stripChannels();
   loop(index(0), count, group, {}, [&](Value done, ValueRange) -> SmallVector<Value> {
     Value offsets = tailOffsets(*this, tail, add(position, done), group), row = add(inPage, done);
     Value groupOffset = mul(div(row, index(group)), index(channels));
@@ -136,11 +142,16 @@ void QuantizeEmitter::perChannel() {
   });
 }
 
-// Tokens whose codes share no word with others.
+// Tokens whose codes share no word of 32 bits with others.
 int64_t QuantizeEmitter::tokensOfStep() const {
   int tokens = 16;
-  for (const ::kvq::Plane &plane : section.layout.planes)
-    tokens = std::max(tokens, 1 << plane.map.innerBits(::kvq::Dim::Token));
+  for (const ::kvq::Plane &plane : section.layout.planes) {
+    size_t fields = llvm::Log2_32(32 / plane.bits);
+    for (const auto &address : llvm::ArrayRef(plane.map.inner).take_front(fields))
+      for (const ::kvq::IndexBit &index : address)
+        if (index.dim == ::kvq::Dim::Token)
+          tokens = std::max(tokens, 2 << index.bit);
+  }
   return tokens;
 }
 
