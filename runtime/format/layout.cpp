@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Layouts of a page's code sections, their text, the two profiles and the map of a page: docs/format-spec.md sections
+// Layouts of a page's code sections, their text, the profiles and the map of a page: docs/format-spec.md sections
 // 3 and 4. The linear algebra they stand on is in linear_map.cpp.
 #include "runtime/format/layout.h"
 
@@ -268,14 +268,19 @@ Result<SectionLayout> parseSectionLayout(std::string_view text, int bits) {
 
 // ---- profiles ----
 
-std::string_view toText(Profile profile) { return profile == Profile::Vnni ? "vnni" : "kivi"; }
+static constexpr std::array<std::pair<Profile, std::string_view>, 3> kProfiles = {{
+    {Profile::Vnni, "vnni"},
+    {Profile::Kivi, "kivi"},
+    {Profile::Mma, "mma"},
+}};
+
+std::string_view toText(Profile profile) { return kProfiles[static_cast<size_t>(profile)].second; }
 
 Result<Profile> parseProfile(std::string_view text) {
-  if (text == "vnni")
-    return Profile::Vnni;
-  if (text == "kivi")
-    return Profile::Kivi;
-  return invalid("layout profile " + quote(text) + " is unknown: use vnni or kivi");
+  for (const auto &[profile, name] : kProfiles)
+    if (text == name)
+      return profile;
+  return invalid("layout profile " + quote(text) + " is unknown: use vnni, kivi or mma");
 }
 
 // `step` is the dim whose indices share a 32-bit word (channels for K, tokens for V), `lane` the other one.
@@ -318,8 +323,51 @@ static Layout oneBitLayout(Side side, int pageTokens, int headDim) {
   return layout;
 }
 
+// layout_c7: the fields of a word. `row` is the dim of the fragments' rows, `deep` the one that the product sums over.
+static std::vector<IndexBit> mmaFields(Dim row, Dim deep, int bits, int rowExtent) {
+  if (bits == 8)
+    return {{deep, 3}, {deep, 0}};
+  if (bits == 4)
+    return {{row, 3}, {deep, 3}, {deep, 0}};
+  if (rowExtent % 32 == 0)
+    return {{row, 3}, {row, 4}, {deep, 3}, {deep, 0}};
+  return {{row, 3}, {deep, 4}, {deep, 3}, {deep, 0}}; // 16 rows, so the other field of a byte is the next 16 of the sum
+}
+
+// layout_c8: the bits of a lane's words, at most two (16 bytes), as far as the extents have them.
+static std::vector<IndexBit> mmaWords(Dim row, Dim deep, const std::vector<IndexBit> &fields, int rowExtent,
+                                      int deepExtent) {
+  std::vector<IndexBit> words;
+  for (IndexBit bit : {IndexBit{row, 3}, {deep, 4}, {deep, 5}, {row, 4}, {row, 5}}) {
+    const bool isUsed = std::find(fields.begin(), fields.end(), bit) != fields.end();
+    const bool exists = (bit.dim == row ? rowExtent : deepExtent) % (2 << bit.bit) == 0;
+    if (!isUsed && exists && words.size() < 2)
+      words.push_back(bit);
+  }
+  return words;
+}
+
+static Layout mmaLayout(Side side, int bits, int pageTokens, int headDim) {
+  const bool isK = side == Side::K;
+  const Dim row = isK ? Dim::Token : Dim::Channel, deep = isK ? Dim::Channel : Dim::Token;
+  const int rowExtent = isK ? pageTokens : headDim, deepExtent = isK ? headDim : pageTokens;
+  const std::vector<IndexBit> fields = mmaFields(row, deep, bits, rowExtent);
+  Layout layout;
+  for (IndexBit bit : fields)
+    layout.inner.push_back({bit});
+  for (IndexBit bit : mmaWords(row, deep, fields, rowExtent, deepExtent))
+    layout.inner.push_back({bit});
+  for (IndexBit bit : {IndexBit{deep, 1}, {deep, 2}, {row, 0}, {row, 1}, {row, 2}}) // a lane of the warp
+    layout.inner.push_back({bit});
+  layout.loops = {{Dim::Channel, headDim >> layout.innerBits(Dim::Channel)},
+                  {Dim::Token, pageTokens >> layout.innerBits(Dim::Token)}};
+  return layout;
+}
+
 Layout makeLayout(Profile profile, Side side, int bits, int pageTokens, int headDim) {
   const bool isK = side == Side::K;
+  if (profile == Profile::Mma)
+    return mmaLayout(side, bits, pageTokens, headDim);
   if (profile == Profile::Vnni && bits == 1)
     return oneBitLayout(side, pageTokens, headDim);
   if (profile == Profile::Vnni)
@@ -338,9 +386,9 @@ SectionLayout makeSectionLayout(Profile profile, Side side, int bits, int pageTo
 
 Status checkProfile(Profile profile, const PairFormat &pair) {
   for (const SideFormat &side : {pair.k, pair.v})
-    if (profile == Profile::Kivi && side.bits == 3)
-      return invalid("width 3 of " + quote(toText(pair)) +
-                     " is not legal in the profile kivi: use 2, 4 or 8 bits, or the profile vnni");
+    if (profile != Profile::Vnni && side.bits == 3)
+      return invalid("width 3 of " + quote(toText(pair)) + " is not legal in the profile " +
+                     std::string(toText(profile)) + ": use 2, 4 or 8 bits, or the profile vnni");
   return Status::ok();
 }
 

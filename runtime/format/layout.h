@@ -95,7 +95,8 @@ struct SectionLayout {
 // bits: those of a code, of which the planes must be made up; 0 where they are not known and the text alone is checked.
 Result<SectionLayout> parseSectionLayout(std::string_view text, int bits = 0);
 
-enum class Profile { Vnni, Kivi };
+// Vnni: for CPUs. Kivi: for exchange. Mma: for accelerators, in the order of a tensor core's fragments (layout_c7).
+enum class Profile { Vnni, Kivi, Mma };
 std::string_view toText(Profile);
 Result<Profile> parseProfile(std::string_view);
 enum class Side { K, V };

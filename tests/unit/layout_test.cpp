@@ -32,7 +32,7 @@ std::string refusal(std::string_view text) {
 
 // Every layout that a legal page can have.
 template <typename Function> void forEachLayout(Function function) {
-  for (Profile profile : {Profile::Vnni, Profile::Kivi})
+  for (Profile profile : {Profile::Vnni, Profile::Kivi, Profile::Mma})
     for (Side side : {Side::K, Side::V})
       for (int bits : profile == Profile::Vnni ? std::vector<int>{1, 2, 4, 8} : std::vector<int>{2, 4, 8})
         for (int pageTokens = 32; pageTokens <= 256; pageTokens += 32)
@@ -191,7 +191,7 @@ TEST(Layout, layout_c2_words_of_vnni) {
 }
 
 TEST(Layout, layout_c3_index_is_the_inverse_of_address) {
-  for (Profile profile : {Profile::Vnni, Profile::Kivi})
+  for (Profile profile : {Profile::Vnni, Profile::Kivi, Profile::Mma})
     for (Side side : {Side::K, Side::V})
       for (int bits : {2, 4, 8})
         for (int headDim : {64, 80, 96, 128}) {
@@ -299,5 +299,6 @@ TEST(Layout, layout_c4_refusals) {
 TEST(Layout, profiles_have_names) {
   EXPECT_EQ(toText(parseProfile("vnni").value()), "vnni");
   EXPECT_EQ(toText(parseProfile("kivi").value()), "kivi");
-  EXPECT_EQ(parseProfile("row").status().message(), "layout profile 'row' is unknown: use vnni or kivi");
+  EXPECT_EQ(toText(parseProfile("mma").value()), "mma");
+  EXPECT_EQ(parseProfile("row").status().message(), "layout profile 'row' is unknown: use vnni, kivi or mma");
 }

@@ -46,7 +46,7 @@ TEST(KernelRequest, every_canonical_text_round_trips) {
   for (KernelOp op : {KernelOp::Append, KernelOp::QuantizeK, KernelOp::QuantizeV, KernelOp::Attend, KernelOp::Merge,
                       KernelOp::DequantizeK, KernelOp::DequantizeV})
     for (const char *pair : {"k4c32-v4t32", "k2t16-v8c128"})
-      for (Profile profile : {Profile::Vnni, Profile::Kivi})
+      for (Profile profile : {Profile::Vnni, Profile::Kivi, Profile::Mma})
         for (int dk : {64, 80})
           for (int dv : {96, 128})
             for (int ratio : {1, 3, 64})
@@ -81,7 +81,7 @@ TEST(KernelRequest, refusals) {
                                             "number of channels that a head has");
   EXPECT_EQ(refusal(with("k4c32-v4t32:vnni", "k3c32-v4t32:kivi")),
             "width 3 of 'k3c32-v4t32' is not legal in the profile kivi: use 2, 4 or 8 bits, or the profile vnni");
-  EXPECT_EQ(refusal(with("vnni", "row")), "layout profile 'row' is unknown: use vnni or kivi");
+  EXPECT_EQ(refusal(with("vnni", "row")), "layout profile 'row' is unknown: use vnni, kivi or mma");
   EXPECT_EQ(refusal(with("p64", "64")), "field '64' is not legal: write p and a number from 32 to 256");
   EXPECT_EQ(refusal(with("p64", "p512")), "field 'p512' is not legal: write p and a number from 32 to 256");
   EXPECT_EQ(refusal(with("dk64", "dk064")), "field 'dk064' is not legal: write dk and a number from 16 to 256");
