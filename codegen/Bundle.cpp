@@ -31,7 +31,8 @@ std::string mlir::kvq::writeBundle(const CompileInput &input, const std::string 
     return result.str().str();
   };
   std::string what = input.request.empty() ? path("kernel.mlir") : "--request=" + input.request;
-  std::string command = "kvqc " + what + " --level=" + input.level->name + " --no-bundle";
+  std::string command = "kvqc " + what + " --target=" + input.target->name() +
+                        (input.startAt.empty() ? "" : " --compile-from=" + input.startAt) + " --no-bundle";
   bool written = writeFile(path("kernel.mlir"), program) && writeFile(path("message.txt"), message + "\n") &&
                  writeFile(path("command.txt"), command + "\n");
   if (!written)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a failed compile leaves behind: a folder with the program, the request, the level and the message.
+// What a failed compile leaves behind: a folder with the program, the command that repeats it and the message.
 #pragma once
 
 #include "codegen/Compile.h"

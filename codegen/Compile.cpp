@@ -5,46 +5,39 @@
 #include "codegen/Compile.h"
 
 #include "codegen/Bundle.h"
-#include "codegen/cpu/EmitObject.h"
-#include "codegen/cpu/Passes.h"
 #include "dialect/kvq/Kvq.h"
 #include "dialect/tile/Tile.h"
 #include "passes/KernelModule.h"
 #include "passes/Pipelines.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
-#include "llvm/IR/LLVMContext.h"
-#include "llvm/IR/Module.h"
-#include "llvm/Transforms/Utils/Cloning.h"
 
 #include <chrono>
 
 using namespace mlir;
 using namespace mlir::kvq;
 
-static constexpr PhaseInfo kPhases[] = {
-    {Phase::Kernel, "kernel", "the plain program in kvq ops, or the text as it was given"},
-    {Phase::Fused, "fused", "after the rewrites on kvq ops: attention on packed caches"},
-    {Phase::Tile, "tile", "tile programs: no kvq op is left"},
-    {Phase::Folded, "folded", "scales folded into coefficients: dots of raw codes"},
-    {Phase::Vector, "vector", "native vectors in rolled loops"},
-    {Phase::LLVM, "llvm", "the llvm dialect"},
-    {Phase::LLVMIR, "llvm-ir", "LLVM IR after optimization"},
-    {Phase::Assembly, "assembly", "the processor's instructions as text"},
-    {Phase::Object, "object", "an ELF relocatable object"},
+// Phases that all targets share; "kernel" is read or built, passes lead to the others.
+static constexpr PhaseInfo kSharedPhases[] = {
+    {"kernel", "the plain program in kvq ops, or the text as it was given"},
+    {"fused", "after the rewrites on kvq ops: attention on packed caches"},
+    {"tile", "tile programs: no kvq op is left"},
+    {"folded", "scales folded into coefficients: dots of raw codes"},
 };
 
-llvm::ArrayRef<PhaseInfo> mlir::kvq::allPhases() { return kPhases; }
-
-llvm::Expected<Phase> mlir::kvq::parsePhase(StringRef name) {
-  std::string names;
-  for (const PhaseInfo &info : kPhases) {
-    if (info.name == name)
-      return info.phase;
-    names += (names.empty() ? "" : ", ") + info.name.str();
-  }
-  return llvm::createStringError("unknown phase \"" + name + "\"; use one of " + names);
+llvm::SmallVector<PhaseInfo> mlir::kvq::allPhases(const Target &target) {
+  llvm::SmallVector<PhaseInfo> phases(std::begin(kSharedPhases), std::end(kSharedPhases));
+  llvm::append_range(phases, target.passPhases());
+  llvm::append_range(phases, target.emitPhases());
+  return phases;
 }
 
 namespace {
@@ -73,10 +66,11 @@ private:
 };
 
 // Registered once: a pass pipeline creates dialects' types lazily, in this context only.
-void loadDialects(MLIRContext &context) {
+void loadDialects(MLIRContext &context, const Target &target) {
   DialectRegistry registry;
   registry.insert<KvqDialect, tile::KvqTileDialect, arith::ArithDialect, func::FuncDialect, math::MathDialect,
                   scf::SCFDialect, tensor::TensorDialect, vector::VectorDialect, LLVM::LLVMDialect>();
+  target.registerDialects(registry);
   context.appendDialectRegistry(registry);
   context.loadAllAvailableDialects();
 }
@@ -108,134 +102,144 @@ std::string signatureOf(ModuleOp module) {
 }
 
 // One compilation: state that the phases share.
-class Compilation {
+class Compilation : PhaseSink {
 public:
   explicit Compilation(const CompileInput &input)
-      : input(input), context(MLIRContext::Threading::DISABLED), diagnostics(context) {
-    loadDialects(context);
+      : input(input), phases(allPhases(*input.target)), context(MLIRContext::Threading::DISABLED),
+        diagnostics(context) {
+    loadDialects(context, *input.target);
   }
 
-  // False when it failed; the reason is in error().
+  // From where to where. This and run() give false when it failed; the reason is in error().
+  bool choosePhases() {
+    start = input.startAt.empty() ? 0 : placeOf(input.startAt);
+    stop = input.stopAfter.empty() ? phases.size() - 1 : placeOf(input.stopAfter);
+    if (!failure.empty())
+      return false;
+    if (start >= emitBegin())
+      return fail("a program of the phase \"" + input.startAt +
+                  "\" is no MLIR module and cannot be compiled; start at \"" + phases[emitBegin() - 1].name.str() +
+                  "\" or before");
+    if (start > stop)
+      return fail("phase \"" + input.stopAfter + "\" is before \"" + input.startAt + "\", where the program starts");
+    return true;
+  }
+
   bool run(CompileResult &result) {
-    if (!parse() || !finish(Phase::Kernel, result))
-      return done;
-    for (Phase phase : {Phase::Fused, Phase::Tile, Phase::Folded, Phase::Vector, Phase::LLVM}) {
+    if (!parse())
+      return false;
+    bool goesOn = finish(start);
+    for (size_t place = start + 1; goesOn && place < emitBegin(); ++place) {
       PassManager pm(&context);
-      buildPhase(pm, phase);
+      buildPhase(pm, phases[place].name);
       if (failed(pm.run(*module)))
         return false;
-      if (phase == Phase::Folded)
+      if (phases[place].name == "folded")
         result.signature = signatureOf(*module);
-      if (!finish(phase, result))
-        return done;
+      goesOn = finish(place);
     }
-    return emit(result);
+    if (goesOn)
+      if (llvm::Error error = input.target->emit(*module, *this))
+        return fail(llvm::toString(std::move(error)));
+    result.output = std::move(output);
+    return true;
   }
   std::string error() const { return failure.empty() ? diagnostics.text : failure; }
   std::string program() const { return input.source.empty() ? printed : input.source; }
 
 private:
+  size_t emitBegin() const { return phases.size() - input.target->emitPhases().size(); }
+
+  // Where the phase of that name is; phases.size(), and a failure, where there is none.
+  size_t placeOf(StringRef name) {
+    std::string names;
+    for (size_t place = 0; place < phases.size(); ++place) {
+      if (phases[place].name == name)
+        return place;
+      names += (names.empty() ? "" : ", ") + phases[place].name.str();
+    }
+    failure = "unknown phase \"" + name.str() + "\"; use one of " + names;
+    return phases.size();
+  }
+
   bool parse() {
     if (!input.request.empty()) {
       auto request = ::kvq::parseKernelRequest(input.request);
-      if (!request.isOk()) {
-        failure = request.status().message();
-        return false;
-      }
+      if (!request.isOk())
+        return fail(request.status().message());
       module = buildKernelModule(&context, request.value());
     } else {
       module = parseSourceString<ModuleOp>(input.source, &context, input.sourceName);
-      if (module)
+      if (module && start == 0)
         failure = checkOneKernel(*module);
     }
     return module && failure.empty();
   }
 
-  void buildPhase(PassManager &pm, Phase phase) {
-    switch (phase) {
-    case Phase::Fused:
-      return buildFusedPipeline(pm);
-    case Phase::Tile:
-      return buildTilePipeline(pm);
-    case Phase::Folded:
-      return buildFoldedPipeline(pm);
-    case Phase::Vector:
-      return cpu::buildVectorPipeline(pm, input.level->name);
-    default:
-      return cpu::buildLLVMPipeline(pm);
-    }
+  void buildPhase(PassManager &pm, StringRef phase) {
+    if (phase == "fused")
+      buildFusedPipeline(pm);
+    else if (phase == "tile")
+      buildTilePipeline(pm);
+    else if (phase == "folded")
+      buildFoldedPipeline(pm, input.target->coefficients());
+    else
+      input.target->buildPhase(pm, phase);
   }
 
-  // Hands a phase's program on. False when it was the last one wished for.
-  bool finish(Phase phase, CompileResult &result) {
-    if (input.onPhase || input.stopAfter == phase || phase == Phase::Kernel) {
-      printed.clear();
-      llvm::raw_string_ostream os(printed);
-      module->print(os);
-    }
-    return handOn(phase, result);
-  }
-
-  bool handOn(Phase phase, CompileResult &result) {
-    if (input.onPhase)
-      input.onPhase(kPhases[static_cast<size_t>(phase)], printed);
-    if (input.stopAfter != phase)
+  // Hands the module on at a phase. False when it was the last one wished for.
+  bool finish(size_t place) {
+    // The first is kept for a bundle.
+    if (place != start && !wants(phases[place].name))
       return true;
-    result.output = printed;
-    done = true;
+    std::string text;
+    llvm::raw_string_ostream os(text);
+    module->print(os);
+    if (place == start)
+      printed = text;
+    return handOn(phases[place].name, std::move(text));
+  }
+
+  bool wants(StringRef phase) const override { return input.onPhase || phases[stop].name == phase; }
+
+  bool handOn(StringRef phase, std::string program) override {
+    size_t place = llvm::find_if(phases, [&](const PhaseInfo &info) { return info.name == phase; }) - phases.begin();
+    if (input.onPhase && phases[place].isText)
+      input.onPhase(place, phases[place], program);
+    if (place != stop)
+      return true;
+    output = std::move(program);
     return false;
   }
 
-  bool emit(CompileResult &result) {
-    llvm::LLVMContext llvmContext;
-    auto translated = cpu::translateToLLVM(*module, *input.level, llvmContext);
-    if (!translated)
-      return fail(translated.takeError());
-    if (input.onPhase || input.stopAfter == Phase::LLVMIR) {
-      printed.clear();
-      llvm::raw_string_ostream os(printed);
-      (*translated)->print(os, nullptr);
-      if (!handOn(Phase::LLVMIR, result))
-        return done;
-    }
-    if (input.onPhase || input.stopAfter == Phase::Assembly) {
-      auto assembly = cpu::emitAssembly(*llvm::CloneModule(**translated), *input.level);
-      if (!assembly)
-        return fail(assembly.takeError());
-      printed = std::move(*assembly);
-      if (!handOn(Phase::Assembly, result))
-        return done;
-    }
-    auto object = cpu::emitObject(**translated, *input.level);
-    if (!object)
-      return fail(object.takeError());
-    result.output = std::move(*object);
-    return true;
-  }
-
-  bool fail(llvm::Error error) {
-    failure = llvm::toString(std::move(error));
+  bool fail(std::string message) {
+    failure = std::move(message);
     return false;
   }
 
   const CompileInput &input;
+  const llvm::SmallVector<PhaseInfo> phases;
   MLIRContext context;
   Diagnostics diagnostics;
   OwningOpRef<ModuleOp> module;
-  std::string printed, failure;
-  bool done = false;
+  size_t start = 0, stop = 0; // places in phases
+  std::string printed, output, failure;
 };
 
 } // namespace
 
 llvm::Expected<CompileResult> mlir::kvq::compile(const CompileInput &input) {
-  if (!input.level)
-    return llvm::createStringError("no CPU level is given; use one of the levels of this host");
+  if (!input.target)
+    return llvm::createStringError("no target is given to compile for; see findTarget");
   if (input.request.empty() == input.source.empty())
     return llvm::createStringError("give either a kernel request or an IR module");
+  if (!input.request.empty() && !input.startAt.empty())
+    return llvm::createStringError("a kernel request begins at the phase \"kernel\", not at \"" + input.startAt + "\"");
   auto start = std::chrono::steady_clock::now();
   CompileResult result;
   Compilation compilation(input);
+  if (!compilation.choosePhases())
+    return llvm::createStringError(compilation.error());
   if (!compilation.run(result)) {
     std::string message = compilation.error();
     if (input.writeBundle && !compilation.program().empty())

@@ -3,6 +3,7 @@
 // The compiler as a plug-in of the runtime: kvq/compiler_plugin.h over compile().
 
 #include "codegen/Compile.h"
+#include "codegen/cpu/Target.h"
 #include "kvq/compiler_plugin.h"
 
 #include "llvm/Config/llvm-config.h"
@@ -16,6 +17,14 @@ struct Output : kvq_compile_output {
   CompileResult result;
   std::string text;
 };
+
+llvm::Expected<CompileResult> compileFor(llvm::StringRef target, CompileInput &input) {
+  auto found = findTarget(target);
+  if (!found)
+    return found.takeError();
+  input.target = *found;
+  return compile(input);
+}
 } // namespace
 
 #define KVQ_EXPORT extern "C" __attribute__((visibility("default")))
@@ -45,9 +54,8 @@ KVQ_EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *inp
   CompileInput request;
   request.request = input->request ? input->request : "";
   request.source = input->source ? input->source : "";
-  request.level = cpu::findLevel(input->level ? input->level : "");
   request.bundleDir = input->bundle_dir ? input->bundle_dir : "";
-  auto result = compile(request);
+  auto result = compileFor(input->level ? input->level : "", request);
   if (!result) {
     output->text = llvm::toString(result.takeError());
     output->message = output->text.c_str();

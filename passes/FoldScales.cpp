@@ -108,6 +108,7 @@ private:
 };
 
 struct FoldScalesPass : mlir::kvq::impl::KvqTileFoldScalesBase<FoldScalesPass> {
+  using KvqTileFoldScalesBase::KvqTileFoldScalesBase;
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
     patterns.add<FoldScales>(&getContext());

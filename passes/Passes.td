@@ -235,6 +235,11 @@ def KvqTileFoldScales : Pass<"kvq-tile-fold-scales"> {
 
     Not this pass's job: how many bits coefficients have (`kvq-expand` chooses by accuracy class), or rounding them.
   }];
+  let options = [Option<"coefficients", "coefficients", "::mlir::kvq::Coefficients",
+                        "::mlir::kvq::Coefficients::Integers", "what a coefficient that may be rounded becomes",
+                        [{llvm::cl::values(
+                          clEnumValN(::mlir::kvq::Coefficients::Integers, "integers", "integers, one scale for a row"),
+                          clEnumValN(::mlir::kvq::Coefficients::F16, "f16", "the nearest f16"))}]>];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect", "::mlir::arith::ArithDialect",
                            "::mlir::tensor::TensorDialect"];
 }

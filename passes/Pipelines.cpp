@@ -4,8 +4,6 @@
 
 #include "passes/Pipelines.h"
 
-#include "passes/Passes.h"
-
 #include "mlir/Transforms/Passes.h"
 
 using namespace mlir;
@@ -22,8 +20,10 @@ void mlir::kvq::buildTilePipeline(OpPassManager &manager) {
   manager.addPass(createCSEPass());
 }
 
-void mlir::kvq::buildFoldedPipeline(OpPassManager &manager) {
-  manager.addPass(createKvqTileFoldScales());
+void mlir::kvq::buildFoldedPipeline(OpPassManager &manager, Coefficients coefficients) {
+  KvqTileFoldScalesOptions options;
+  options.coefficients = coefficients;
+  manager.addPass(createKvqTileFoldScales(options));
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
   manager.addPass(createKvqVerifyTiles());

@@ -4,6 +4,8 @@
 // help, are those of codegen/Compile.h.
 #pragma once
 
+#include "passes/Passes.h"
+
 #include "mlir/Pass/PassManager.h"
 
 namespace mlir::kvq {
@@ -12,7 +14,8 @@ namespace mlir::kvq {
 void buildFusedPipeline(OpPassManager &manager);
 // The tile program: dequantizes, then multiplies.
 void buildTilePipeline(OpPassManager &manager);
-// The tile program that multiplies codes; verified. Tile programs of users enter before this.
-void buildFoldedPipeline(OpPassManager &manager);
+// The tile program that multiplies codes, by coefficients rounded as the target likes; verified. Tile programs of users
+// enter before this.
+void buildFoldedPipeline(OpPassManager &manager, Coefficients coefficients);
 
 } // namespace mlir::kvq

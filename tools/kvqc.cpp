@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvqc: compile one kernel from the command line. Text or a request in; the program of any phase, assembly or an object
-// out.
+// kvqc: compile one kernel from the command line. Text or a request in; the program of any phase, assembly, an object
+// or PTX out.
 
 #include "codegen/Compile.h"
+#include "codegen/cpu/Target.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CommandLine.h"
@@ -23,16 +24,29 @@ static cl::opt<std::string> inputFile(cl::Positional, cl::desc("<module.mlir, - 
                                       cl::cat(category));
 static cl::opt<std::string> request("request", cl::desc("compile a built-in kernel: its request text"),
                                     cl::value_desc("text"), cl::cat(category));
-static cl::opt<std::string> levelName("level", cl::desc("CPU level; default: the best of this host"),
-                                      cl::cat(category));
-static cl::opt<std::string> compileTo("compile-to", cl::desc("stop after this phase (see --list-phases)"),
-                                      cl::init("object"), cl::cat(category));
+static cl::opt<std::string> targetName("target",
+                                       cl::desc("a CPU level or nvptx:sm_NN; default: the best level of "
+                                                "this host"),
+                                       cl::cat(category));
+static cl::opt<std::string> levelName("level", cl::desc("a target that is a CPU level"), cl::cat(category));
+static cl::opt<std::string> compileFrom("compile-from",
+                                        cl::desc("the module is a program of this phase; default: the first"),
+                                        cl::value_desc("phase"), cl::cat(category));
+static cl::opt<std::string> compileTo("compile-to",
+                                      cl::desc("stop after this phase (see --list-phases); default: the "
+                                               "last"),
+                                      cl::value_desc("phase"), cl::cat(category));
+static cl::opt<std::string> emitted("emit", cl::desc("what the target shall give out, its last phase: object or ptx"),
+                                    cl::value_desc("phase"), cl::cat(category));
 static cl::opt<std::string> dumpPhases("dump-phases-to",
                                        cl::desc("write the program after every phase into this folder"),
                                        cl::value_desc("folder"), cl::cat(category));
 static cl::opt<std::string> output("o", cl::desc("output file; default: standard output"), cl::init("-"),
                                    cl::cat(category));
-static cl::opt<bool> listPhases("list-phases", cl::desc("print the phases and exit"), cl::cat(category));
+static cl::opt<bool> listPhases("list-phases", cl::desc("print the phases of the target and exit"), cl::cat(category));
+static cl::opt<bool> listTargets("list-targets",
+                                 cl::desc("print all targets, the CPU levels of this host with a *, and exit"),
+                                 cl::cat(category));
 static cl::opt<bool> listLevels("list-levels", cl::desc("print the CPU levels, those of this host with a *, and exit"),
                                 cl::cat(category));
 static cl::opt<bool> timing("time", cl::desc("print how long compiling took to standard error"), cl::cat(category));
@@ -50,11 +64,11 @@ static std::string withFile(const std::string &message) {
   return inputFile + (llvm::isDigit(message.front()) ? ":" : ": ") + message;
 }
 
-static llvm::Error dumpPhase(const PhaseInfo &info, const std::string &text) {
+static llvm::Error dumpPhase(size_t place, const PhaseInfo &info, const std::string &text) {
   if (std::error_code error = llvm::sys::fs::create_directories(dumpPhases))
     return llvm::createStringError(error, "cannot create folder " + dumpPhases);
   llvm::SmallString<128> path(dumpPhases.getValue());
-  llvm::sys::path::append(path, std::to_string(static_cast<int>(info.phase)) + "-" + info.name.str() + ".txt");
+  llvm::sys::path::append(path, std::to_string(place) + "-" + info.name.str() + ".txt");
   std::error_code error;
   llvm::raw_fd_ostream os(path, error);
   if (error)
@@ -70,6 +84,66 @@ static void printLevels() {
     llvm::outs() << level.name << (llvm::is_contained(host, &level) ? " *" : "") << "\n";
 }
 
+static void printTargets() {
+  printLevels();
+  for (const Target *target : llvm::drop_begin(allTargets(), cpu::allLevels().size()))
+    llvm::outs() << target->name() << "\n";
+}
+
+static void printPhases(const Target &target) {
+  for (const PhaseInfo &info : allPhases(target))
+    llvm::outs() << llvm::left_justify(info.name, 10) << info.help << "\n";
+}
+
+// The target that the options name.
+static llvm::Expected<const Target *> chosenTarget() {
+  if (!targetName.empty() && !levelName.empty())
+    return llvm::createStringError("give --target or --level, not both");
+  if (!targetName.empty())
+    return findTarget(targetName);
+  auto host = cpu::hostLevels();
+  const cpu::CpuLevel *level = levelName.empty() ? (host.empty() ? nullptr : host.back()) : cpu::findLevel(levelName);
+  if (!level)
+    return llvm::createStringError("unknown CPU level \"" + levelName + "\"; use one of " + cpu::levelNames());
+  return cpu::targetOf(*level);
+}
+
+// The phase to stop after.
+static llvm::Expected<std::string> chosenPhase(const Target &target) {
+  if (emitted.empty())
+    return compileTo.getValue();
+  llvm::StringRef last = target.emitPhases().back().name;
+  if (!compileTo.empty())
+    return llvm::createStringError("give --emit or --compile-to, not both");
+  if (emitted != last)
+    return llvm::createStringError("target " + target.name() + " gives out \"" + last + "\", not \"" + emitted +
+                                   "\"; --compile-to stops at a phase before");
+  return emitted.getValue();
+}
+
+static llvm::Error readSource(CompileInput &input) {
+  if (inputFile.empty())
+    return llvm::createStringError("give a module file or --request; see kvqc --help");
+  auto file = llvm::MemoryBuffer::getFileOrSTDIN(inputFile);
+  if (!file)
+    return llvm::createStringError("cannot read " + inputFile + ": " + file.getError().message());
+  input.source = (*file)->getBuffer().str();
+  input.sourceName = inputFile;
+  return llvm::Error::success();
+}
+
+static int writeOutput(const CompileResult &result) {
+  if (timing)
+    llvm::errs() << "compiled in " << llvm::format("%.1f", result.milliseconds) << " ms\n";
+  std::error_code error;
+  llvm::ToolOutputFile out(output, error, llvm::sys::fs::OF_None);
+  if (error)
+    return fail("cannot write " + output + ": " + error.message());
+  out.os() << result.output;
+  out.keep();
+  return 0;
+}
+
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
   // Every back end of this LLVM: kvqc also compiles for machines that are not this one.
@@ -79,37 +153,31 @@ int main(int argc, char **argv) {
   llvm::InitializeAllAsmPrinters();
   cl::HideUnrelatedOptions(category);
   cl::ParseCommandLineOptions(argc, argv, "kvqc: compile a kvq kernel\n");
-  if (listPhases) {
-    for (const PhaseInfo &info : allPhases())
-      llvm::outs() << llvm::left_justify(info.name, 10) << info.help << "\n";
-    return 0;
-  }
   if (listLevels)
     return printLevels(), 0;
-  CompileInput input;
-  auto host = cpu::hostLevels();
-  input.level = levelName.empty() ? (host.empty() ? nullptr : host.back()) : cpu::findLevel(levelName);
-  if (!input.level)
-    return fail("unknown CPU level \"" + levelName + "\"; use one of " + cpu::levelNames());
-  auto phase = parsePhase(compileTo);
+  if (listTargets)
+    return printTargets(), 0;
+  auto target = chosenTarget();
+  if (!target)
+    return fail(llvm::toString(target.takeError()));
+  if (listPhases)
+    return printPhases(**target), 0;
+  auto phase = chosenPhase(**target);
   if (!phase)
     return fail(llvm::toString(phase.takeError()));
+  CompileInput input;
+  input.target = *target;
+  input.startAt = compileFrom;
   input.stopAfter = *phase;
   input.request = request;
   input.writeBundle = !noBundle;
-  if (request.empty()) {
-    if (inputFile.empty())
-      return fail("give a module file or --request; see kvqc --help");
-    auto file = llvm::MemoryBuffer::getFileOrSTDIN(inputFile);
-    if (!file)
-      return fail("cannot read " + inputFile + ": " + file.getError().message());
-    input.source = (*file)->getBuffer().str();
-    input.sourceName = inputFile;
-  }
+  if (request.empty())
+    if (llvm::Error error = readSource(input))
+      return fail(llvm::toString(std::move(error)));
   std::string dumpError;
   if (!dumpPhases.empty())
-    input.onPhase = [&](const PhaseInfo &info, const std::string &text) {
-      if (auto error = dumpPhase(info, text))
+    input.onPhase = [&](size_t place, const PhaseInfo &info, const std::string &text) {
+      if (auto error = dumpPhase(place, info, text))
         dumpError = llvm::toString(std::move(error));
     };
   auto result = compile(input);
@@ -117,13 +185,5 @@ int main(int argc, char **argv) {
     return fail(withFile(llvm::toString(result.takeError())));
   if (!dumpError.empty())
     return fail(dumpError);
-  if (timing)
-    llvm::errs() << "compiled in " << llvm::format("%.1f", result->milliseconds) << " ms\n";
-  std::error_code error;
-  llvm::ToolOutputFile out(output, error, llvm::sys::fs::OF_None);
-  if (error)
-    return fail("cannot write " + output + ": " + error.message());
-  out.os() << result->output;
-  out.keep();
-  return 0;
+  return writeOutput(*result);
 }

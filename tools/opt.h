@@ -3,7 +3,9 @@
 // What the drivers for IR text share: the layers below kvq.
 #pragma once
 
+#include "codegen/Passes.h"
 #include "codegen/cpu/Passes.h"
+#include "codegen/nvptx/Passes.h"
 #include "dialect/tile/Tile.h"
 #include "passes/Passes.h"
 
@@ -27,9 +29,13 @@ inline void registerTileLayer(DialectRegistry &registry) {
                   memref::MemRefDialect, scf::SCFDialect, tensor::TensorDialect, vector::VectorDialect,
                   tile::KvqTileDialect>();
   registerKvqTileFoldScales();
+  nvptx::registerDialects(registry);
   registerKvqVerifyTiles();
+  registerKvqCodegenPasses();
   cpu::registerKvqCpuPasses();
   cpu::registerPipelines();
+  nvptx::registerKvqNvptxPasses();
+  nvptx::registerPipelines();
   registerTransformsPasses();
 }
 

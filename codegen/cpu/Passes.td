@@ -31,13 +31,4 @@ def LowerTilesPass : Pass<"kvq-cpu-lower-tiles", "::mlir::ModuleOp"> {
                            "::mlir::LLVM::LLVMDialect", "::mlir::func::FuncDialect", "::mlir::math::MathDialect"];
 }
 
-def VerifyLLVMPass : Pass<"kvq-cpu-verify-llvm", "::mlir::ModuleOp"> {
-  let summary = "Check that only the llvm dialect is left";
-  let description = [{
-    The boundary below the CPU pipeline: any other op is an error that names it and the likely cause.
-
-    Not this pass's job: undefined symbols, which are checked on the emitted object.
-  }];
-}
-
 #endif

@@ -2,6 +2,7 @@
 //
 // The CPU pipeline, in one place.
 
+#include "codegen/Passes.h"
 #include "codegen/cpu/Passes.h"
 #include "codegen/cpu/TileEmitter.h"
 
@@ -17,7 +18,6 @@ using namespace mlir::kvq;
 
 namespace mlir::kvq::cpu {
 #define GEN_PASS_DEF_LOWERTILESPASS
-#define GEN_PASS_DEF_VERIFYLLVMPASS
 #include "codegen/cpu/Passes.h.inc"
 } // namespace mlir::kvq::cpu
 
@@ -83,20 +83,6 @@ struct LowerTiles : mlir::kvq::cpu::impl::LowerTilesPassBase<LowerTiles> {
     if (!target->hasRound)
       patterns.add<FloorWithoutRound>(&getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
-      signalPassFailure();
-  }
-};
-
-struct VerifyLLVM : mlir::kvq::cpu::impl::VerifyLLVMPassBase<VerifyLLVM> {
-  void runOnOperation() override {
-    auto result = getOperation()->walk([](Operation *op) {
-      if (isa<ModuleOp>(op) || isa_and_present<LLVM::LLVMDialect>(op->getDialect()))
-        return WalkResult::advance();
-      auto diagnostic = op->emitError("'") << op->getName() << "' is left after conversion to the llvm dialect";
-      diagnostic.attachNote() << "likely an op that tile programs may not use; see docs/generated/dialect.md";
-      return WalkResult::interrupt();
-    });
-    if (result.wasInterrupted())
       signalPassFailure();
   }
 };

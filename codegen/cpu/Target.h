@@ -13,6 +13,10 @@
 
 #include <string>
 
+namespace mlir::kvq {
+class Target;
+} // namespace mlir::kvq
+
 namespace mlir::kvq::cpu {
 
 enum class Arch { X86, AArch64 };
@@ -48,5 +52,7 @@ std::string levelNames();
 const CpuLevel *findLevel(llvm::StringRef name);
 // Levels that this host can run, weakest first.
 llvm::SmallVector<const CpuLevel *> hostLevels();
+// A level, one of the table or an @host one, as a target of the compiler.
+const Target *targetOf(const CpuLevel &level);
 
 } // namespace mlir::kvq::cpu

@@ -19,13 +19,13 @@ extern "C" {
 typedef struct kvq_compile_input {
   const char *request;    /* canonical text of a KernelRequest (runtime/format/problem.h), or NULL */
   const char *source;     /* an IR module with one kernel, if request is NULL */
-  const char *level;      /* CPU level, see kvq_compiler_host_levels */
+  const char *level;      /* CPU level, see kvq_compiler_host_levels, or another target: "nvptx:sm_80" */
   const char *bundle_dir; /* where a failed compile leaves what repeats it; NULL: the system's temporary folder */
 } kvq_compile_input;
 
 /* Owned by the compiler until kvq_compiler_free. On failure object is NULL and message says why. */
 typedef struct kvq_compile_output {
-  const void *object; /* an ELF relocatable object for the level, without undefined symbols */
+  const void *object; /* an ELF relocatable object for the level, without undefined symbols; for nvptx PTX text */
   size_t object_bytes;
   const char *entry;     /* name of the function in it (kvq_kernel_fn) */
   const char *signature; /* its arguments: "ptr<f32> i64 f32" */
@@ -37,7 +37,7 @@ typedef int32_t (*kvq_compiler_plugin_version_fn)(void);
 typedef const char *(*kvq_compiler_hash_fn)(void);         /* identifies the code that compiles: part of every key */
 typedef const char *(*kvq_compiler_llvm_version_fn)(void); /* "22.1.0", for reports; the runtime does not ask for it */
 typedef const char *(*kvq_compiler_host_levels_fn)(
-    void); /* levels that this host can run, space-separated, best last */
+    void); /* CPU levels that this host can run, space-separated, best last */
 typedef kvq_compile_output *(*kvq_compiler_compile_fn)(const kvq_compile_input *input); /* thread-safe, never NULL */
 typedef void (*kvq_compiler_free_fn)(kvq_compile_output *output);
 

@@ -1,4 +1,4 @@
-// RUN: kvq-tile-opt %s -kvq-cpu-verify-llvm -verify-diagnostics
+// RUN: kvq-tile-opt %s -kvq-verify-llvm -verify-diagnostics
 
 llvm.func @f(%x: i64) -> i64 {
   // expected-error @below {{'arith.addi' is left after conversion to the llvm dialect}}

@@ -29,7 +29,7 @@ INSTANTIATE_TEST_SUITE_P(Levels, Builtin, testing::ValuesIn(allLevels()), levelN
 void expectCompiles(const std::string &request, const mlir::kvq::cpu::CpuLevel *level) {
   mlir::kvq::CompileInput input;
   input.request = request;
-  input.level = level;
+  input.target = mlir::kvq::cpu::targetOf(*level);
   input.writeBundle = false;
   auto result = mlir::kvq::compile(input);
   EXPECT_TRUE(static_cast<bool>(result)) << request << ": " << llvm::toString(result.takeError()).substr(0, 300);

@@ -146,7 +146,7 @@ void Attend::run() {
   Recorder recorder = [this](const MemoryAccess &access) { record(access); };
   mlir::kvq::CompileInput input;
   input.request = chosen.request;
-  input.level = level;
+  input.target = mlir::kvq::cpu::targetOf(*level);
   auto kernel = loadRecorded(input, recorder);
   ASSERT_TRUE(static_cast<bool>(kernel)) << llvm::toString(kernel.takeError());
 

@@ -62,7 +62,7 @@ inline std::string instrument(llvm::Module &module, const Recorder &recorder) {
 // `recorder` must outlive the kernel.
 inline llvm::Expected<LoadedKernel> loadRecorded(const mlir::kvq::CompileInput &kernel, const Recorder &recorder) {
   mlir::kvq::CompileInput input = kernel;
-  input.stopAfter = mlir::kvq::Phase::LLVMIR;
+  input.stopAfter = "llvm-ir";
   input.writeBundle = false;
   auto text = mlir::kvq::compile(input);
   if (!text)

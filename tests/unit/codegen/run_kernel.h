@@ -4,7 +4,7 @@
 #pragma once
 
 #include "codegen/Compile.h"
-#include "codegen/cpu/EmitObject.h"
+#include "codegen/cpu/Target.h"
 #include "tests/unit/codegen/load_object.h"
 
 #include <gtest/gtest.h>
@@ -34,7 +34,7 @@ inline void run(const std::string &text, const mlir::kvq::cpu::CpuLevel *level, 
                 int64_t programs) {
   mlir::kvq::CompileInput input;
   input.source = text;
-  input.level = level;
+  input.target = mlir::kvq::cpu::targetOf(*level);
   input.writeBundle = false;
   auto result = mlir::kvq::compile(input);
   ASSERT_TRUE(static_cast<bool>(result)) << llvm::toString(result.takeError());

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// NVIDIA GPUs as targets, "nvptx:sm_80": tile programs to PTX text. A target is a compute capability, which is chosen
+// by name; a driver compiles its PTX for that processor or a later one.
+#pragma once
+
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringRef.h"
+
+#include <cstdint>
+#include <string>
+
+namespace mlir::kvq {
+class Target;
+} // namespace mlir::kvq
+
+namespace mlir::kvq::nvptx {
+
+struct Processor {
+  int64_t sm; // 80: sm_80
+  // Version of the PTX ISA, 78: 7.8. The lowest that knows the processor: drivers and libraries refuse a version that
+  // is newer than they are.
+  int64_t ptxVersion;
+  std::string name() const { return "sm_" + std::to_string(sm); } // LLVM's and ptxas's name
+};
+
+// All processors, oldest first.
+llvm::ArrayRef<Processor> allProcessors();
+// The processor of that number, or null.
+const Processor *findProcessor(int64_t sm);
+// A processor of the table as a target of the compiler.
+const Target *targetOf(const Processor &processor);
+
+} // namespace mlir::kvq::nvptx

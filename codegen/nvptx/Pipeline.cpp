@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The NVIDIA pipeline, in one place.
+
+#include "codegen/Passes.h"
+#include "codegen/nvptx/Passes.h"
+
+#include "mlir/Conversion/NVVMToLLVM/NVVMToLLVM.h"
+#include "mlir/Conversion/Passes.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+
+void mlir::kvq::nvptx::registerDialects(DialectRegistry &registry) { registry.insert<NVVM::NVVMDialect>(); }
+
+void mlir::kvq::nvptx::buildLanesPipeline(OpPassManager &pm, int64_t sm) {
+  LowerTilesPassOptions options;
+  options.sm = sm;
+  pm.addPass(createLowerTilesPass(options));
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+}
+
+void mlir::kvq::nvptx::buildLLVMPipeline(OpPassManager &pm) {
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(createLoopInvariantCodeMotionPass());
+  pm.addPass(createLowerMathPass()); // before loops are gone: constants of polynomials leave them in LLVM
+  pm.addPass(createSCFToControlFlowPass());
+  pm.addPass(createConvertVectorToLLVMPass());
+  pm.addPass(createConvertMathToLLVMPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertIndexToLLVMPass()); // 64 bits, as offsets in the kernel ABI
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createConvertNVVMToLLVMPass()); // nvvm ops that are inline PTX; the others LLVM has intrinsics for
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createCSEPass());
+  VerifyLLVMPassOptions options;
+  options.also = {NVVM::NVVMDialect::getDialectNamespace().str()};
+  pm.addPass(createVerifyLLVMPass(options));
+}
+
+void mlir::kvq::nvptx::registerPipelines() {
+  struct ProcessorOption : PassPipelineOptions<ProcessorOption> {
+    Option<int64_t> sm{*this, "sm", llvm::cl::desc("processor"), llvm::cl::init(80)};
+  };
+  PassPipelineRegistration<ProcessorOption>(
+      "kvq-nvptx-lanes", "Tile programs to registers of lanes",
+      [](OpPassManager &pm, const ProcessorOption &options) { buildLanesPipeline(pm, options.sm); });
+  PassPipelineRegistration<>("kvq-nvptx-to-llvm", "Registers of lanes to the llvm and nvvm dialects",
+                             [](OpPassManager &pm) { buildLLVMPipeline(pm); });
+}
