@@ -180,7 +180,7 @@ private:
     if (phase == "fused")
       buildFusedPipeline(pm);
     else if (phase == "tile")
-      buildTilePipeline(pm);
+      buildTilePipeline(pm, input.target->coefficients());
     else if (phase == "folded")
       buildFoldedPipeline(pm, input.target->coefficients());
     else

@@ -119,18 +119,13 @@ LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request, Coe
 struct Expand : mlir::kvq::impl::KvqExpandBase<Expand> {
   using KvqExpandBase::KvqExpandBase;
   void runOnOperation() override {
-    if (coefficients != "integers" && coefficients != "f16") { // expand_c8
-      getOperation()->emitError("coefficients is \"") << coefficients << "\"; use integers or f16";
-      return signalPassFailure();
-    }
-    Coefficients kind = coefficients == "f16" ? Coefficients::Halves : Coefficients::Integers;
     SmallVector<std::pair<func::FuncOp, ::kvq::KernelRequest>> kernels;
     getOperation()->walk([&](func::FuncOp func) {
       if (std::optional<::kvq::KernelRequest> request = getKernelRequest(func))
         kernels.push_back({func, *request});
     });
     for (auto &[func, request] : kernels)
-      if (failed(expand(func, request, kind)))
+      if (failed(expand(func, request, coefficients)))
         return signalPassFailure();
   }
 };

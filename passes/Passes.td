@@ -158,13 +158,17 @@ def KvqExpand : Pass<"kvq-expand"> {
     - expand_c5: commit is of the kernel's side.
     - expand_c6: a score region consists of elementwise ops of arith and math and does not use the batch index.
     - expand_c7: the schedule's tile_tokens divides the page into whole groups.
-    - expand_c8: coefficients is `integers` or `f16`. With `f16` rows of q are brought into its range by a power of two,
-      the softmax's scale multiplies scores instead of q, and weights are rounded before they are added up.
+
+    With coefficients `f16` the program of attention brings rows of q into its range by a power of two, multiplies scores
+    instead of q by the softmax's scale, and rounds weights before it adds them up.
 
     Not this pass's job: folding scales (`kvq-tile-fold-scales`); anything about instructions (`codegen`).
   }];
-  let options = [Option<"coefficients", "coefficients", "std::string", "\"integers\"",
-                        "what the target multiplies codes by: integers or f16">];
+  let options = [Option<"coefficients", "coefficients", "::mlir::kvq::Coefficients",
+                        "::mlir::kvq::Coefficients::Integers", "what the target multiplies codes by",
+                        [{::llvm::cl::values(
+                          clEnumValN(::mlir::kvq::Coefficients::Integers, "integers", "integers, one scale for a row"),
+                          clEnumValN(::mlir::kvq::Coefficients::F16, "f16", "the nearest f16"))}]>];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect", "::mlir::arith::ArithDialect",
                            "::mlir::func::FuncDialect", "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
                            "::mlir::tensor::TensorDialect"];

@@ -14,8 +14,10 @@ void mlir::kvq::buildFusedPipeline(OpPassManager &manager) {
   manager.addPass(createKvqAttachSchedule());
 }
 
-void mlir::kvq::buildTilePipeline(OpPassManager &manager) {
-  manager.addPass(createKvqExpand());
+void mlir::kvq::buildTilePipeline(OpPassManager &manager, Coefficients coefficients) {
+  KvqExpandOptions options;
+  options.coefficients = coefficients;
+  manager.addPass(createKvqExpand(options));
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
 }

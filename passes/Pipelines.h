@@ -12,8 +12,8 @@ namespace mlir::kvq {
 
 // kvq ops on packed data, with a schedule.
 void buildFusedPipeline(OpPassManager &manager);
-// The tile program: dequantizes, then multiplies.
-void buildTilePipeline(OpPassManager &manager);
+// The tile program: dequantizes, then multiplies. Its scaling suits the coefficients that the target has.
+void buildTilePipeline(OpPassManager &manager, Coefficients coefficients);
 // The tile program that multiplies codes, by coefficients rounded as the target likes; verified. Tile programs of users
 // enter before this.
 void buildFoldedPipeline(OpPassManager &manager, Coefficients coefficients);

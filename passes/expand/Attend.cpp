@@ -37,7 +37,7 @@ class AttendEmitter : KernelBuilder {
 public:
   AttendEmitter(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule, Region *score,
                 Coefficients coefficients)
-      : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(coefficients == Coefficients::Halves),
+      : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(coefficients == Coefficients::F16),
         k(*this, ::kvq::Side::K), v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()) {}
 
   void emit() {

@@ -5,12 +5,10 @@
 #pragma once
 
 #include "dialect/tile/Tile.h"
+#include "passes/Passes.h"
 #include "runtime/format/problem.h"
 
 namespace mlir::kvq {
-
-// What a target multiplies codes by: integers with a factor, or f16, whose range has no room for a softmax scale.
-enum class Coefficients { Integers, Halves };
 
 // Types of a kernel's arguments, in the order of kernel_abi.h. Captures of a score region are not among them.
 SmallVector<Type> getKernelArgumentTypes(MLIRContext *context, const ::kvq::KernelRequest &request);
