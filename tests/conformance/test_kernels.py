@@ -105,7 +105,7 @@ CORNERS = {
     "mistral-chunk": Shape("k4c32-v4t32", 64, 128, 128, 4, "f16", 32, True, window=True),
     "window-any-frontier": Shape("k4t32-v4t32", 64, 64, 64, 3, "f16", 3, window=True),
     "mma-4-bits": Shape("k4c32-v4t32", 64, 128, 128, 3, "f16", 8, profile="mma"),
-    "mma-2-bits-chunk": Shape("k2c32-v2t32", 128, 64, 64, 4, "bf16", 16, True, profile="mma"),
+    "mma-2-bits-chunk": Shape("k2c32-v2t32", 128, 64, 64, 4, "bf16", 16, True, accuracy="normal", profile="mma"),
     "mma-8-bits-any-frontier": Shape("k8t16-v8t48", 64, 80, 96, 2, "f32", 8, profile="mma"),
     "mma-smallest-pages-and-heads": Shape("k8c32-v2c32", 32, 16, 16, 1, "f32", 8, profile="mma"),
     "mma-page-of-three-groups": Shape("k2t16-v4c32", 96, 48, 80, 3, "f16", 8, window=True, cap=True, profile="mma"),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where every code of a page lies: the runtime's layouts against the oracle's, over all legal pages.
 
-A page of random bytes is dequantized by device `ref` with scale 1 and minimum 0, which gives its codes. Generated
-kernels read the same layouts; test_kernels.py has them.
+The texts of all layouts, and the codes themselves: a page of random bytes is dequantized by device `ref` with scale 1
+and minimum 0. Generated kernels read the same layouts; test_kernels.py has them.
 """
 
 from itertools import product
@@ -13,6 +13,8 @@ import pytest
 import kernels
 from checks import assert_same_bits, kernel
 from kernels import KV_HEADS, Shape
+from kvq import lowlevel
+from kvq_oracle import layout
 
 KINDS = [*product(["vnni", "kivi", "mma"], [2, 4, 8]), ("vnni", 3)]
 
@@ -36,6 +38,8 @@ def test_layout_c3_layout_c7_layout_c8_codes_of_every_page(profile, bits, tokens
     rng = np.random.default_rng([tokens, bits])
     for head_dim in range(16, 257, 16):
         shape = Shape(f"k{bits}t16-v{bits}t16", tokens, head_dim, head_dim, profile=profile)
+        texts = [layout.section_text(profile, which, bits, tokens, head_dim) for which in "KV"]
+        assert list(lowlevel.format_layouts(shape.pair, head_dim, head_dim, tokens, profile)) == texts
         pages = rng.integers(0, 256, (KV_HEADS, kernels.page_bytes(shape)), np.uint8)
         for which in "KV":
             views = [kernels.new_page(shape, page) for page in pages]
