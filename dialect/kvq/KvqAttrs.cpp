@@ -22,13 +22,10 @@ void KvqDialect::registerAttributes() {
       >();
 }
 
-::kvq::Profile mlir::kvq::toFormat(Profile profile) {
-  return profile == Profile::Vnni ? ::kvq::Profile::Vnni : ::kvq::Profile::Kivi;
-}
+// Both lists of profiles have the same order.
+::kvq::Profile mlir::kvq::toFormat(Profile profile) { return static_cast<::kvq::Profile>(profile); }
 
-Profile mlir::kvq::fromFormat(::kvq::Profile profile) {
-  return profile == ::kvq::Profile::Vnni ? Profile::Vnni : Profile::Kivi;
-}
+Profile mlir::kvq::fromFormat(::kvq::Profile profile) { return static_cast<Profile>(profile); }
 
 static ::kvq::SideFormat sideFormat(int bits, Axis axis, int group) {
   return {bits, axis == Axis::Channel ? ::kvq::Axis::Channel : ::kvq::Axis::Token, group};

@@ -21,7 +21,7 @@ def Kvq_Accuracy : Kvq_Enum<"Accuracy", "accuracy class", [
     I32EnumAttrCase<"Full", 0, "full">, I32EnumAttrCase<"Exact", 1, "exact">, I32EnumAttrCase<"Normal", 2, "normal">,
     I32EnumAttrCase<"Fast", 3, "fast">]>;
 def Kvq_Profile : Kvq_Enum<"Profile", "layout profile", [
-    I32EnumAttrCase<"Vnni", 0, "vnni">, I32EnumAttrCase<"Kivi", 1, "kivi">]>;
+    I32EnumAttrCase<"Vnni", 0, "vnni">, I32EnumAttrCase<"Kivi", 1, "kivi">, I32EnumAttrCase<"Mma", 2, "mma">]>;
 def Kvq_KvSide : Kvq_Enum<"KvSide", "K or V", [I32EnumAttrCase<"K", 0, "k">, I32EnumAttrCase<"V", 1, "v">]>;
 def Kvq_KvSideAttr : EnumAttr<Kvq_Dialect, Kvq_KvSide, "kv_side">;
 

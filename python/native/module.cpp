@@ -183,6 +183,13 @@ static int64_t pageBytes(const std::string &format, int dk, int dv, int pageToke
   return bytes;
 }
 
+static std::pair<std::string, std::string> layouts(const std::string &format, int dk, int dv, int pageTokens,
+                                                   const std::string &profile) {
+  char k[256], v[256];
+  check(kvq_format_layouts(format.c_str(), profile.c_str(), pageTokens, dk, dv, sizeof k, k, v));
+  return {k, v};
+}
+
 static std::pair<int64_t, int64_t> frontier(const std::string &format, int64_t tokens) {
   std::pair<int64_t, int64_t> result;
   check(kvq_format_frontier(format.c_str(), tokens, &result.first, &result.second));
@@ -200,6 +207,8 @@ NB_MODULE(_native, m) {
   m.def("format_page_tokens", pageTokens, "format"_a, "Legal page sizes in tokens, ascending.");
   m.def("format_page_bytes", pageBytes, "format"_a, "dk"_a, "dv"_a, "page_tokens"_a = 0,
         "Bytes of one page of one KV head.");
+  m.def("format_layouts", layouts, "format"_a, "dk"_a, "dv"_a, "page_tokens"_a = 0, "profile"_a = "vnni",
+        "Where each code of a page lies: the texts of its sections of K and V codes (format-spec layout_c4).");
   m.def("format_frontier", frontier, "format"_a, "tokens"_a,
         "How many tokens have quantized K and quantized V when a sequence has `tokens` tokens.");
   nb::class_<Context> context = bindContext(m);

@@ -82,6 +82,7 @@ Status checkConfig(const CacheConfig &config) {
                    " but must be 0 (none) to 2147483647 tokens");
   if (!(config.scoreCap >= 0) || config.scoreCap > std::numeric_limits<float>::max())
     return invalid("score_cap is " + std::to_string(config.scoreCap) + " but must be 0 (none) or positive and finite");
+  KVQ_RETURN_IF_ERROR(checkProfile(config.profile, config.format.pair));
   KVQ_RETURN_IF_ERROR(checkShape(config.format.pair, config.dk, config.dv, config.pageTokens));
   return checkSize(config);
 }
@@ -134,6 +135,7 @@ int cacheKernels(const CacheConfig &config) { return attendKernel(AttendRows(con
 KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   KernelRequest request;
   request.pair = resolve(config.format.pair, config.dk, config.dv); // text_c9
+  request.profile = config.profile;
   request.pageTokens = config.pageTokens;
   request.dk = config.dk;
   request.dv = config.dv;

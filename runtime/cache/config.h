@@ -13,6 +13,7 @@ namespace kvq {
 
 struct CacheConfig {
   CacheFormat format;
+  Profile profile = Profile::Vnni; // of the pages; the device's kernels read no other
   int layers = 1, qHeads = 1, kvHeads = 1, dk = 64, dv = 64;
   ElementType type = ElementType::F32;
   int pageTokens = 64;

@@ -23,10 +23,13 @@ static constexpr int kNumbers = 7;
 std::string Cache::snapshotText() const {
   CacheFormat format = config_.format;
   format.pair = resolve(format.pair, config_.dk, config_.dv); // text_c9
+  // snapshot_c3: texts of `vnni` are as they were before there were others.
+  const std::string profile =
+      config_.profile == Profile::Vnni ? "" : " profile=" + std::string(toText(config_.profile));
   return toText(format) + " layers=" + std::to_string(config_.layers) + " kv_heads=" + std::to_string(config_.kvHeads) +
          " dk=" + std::to_string(config_.dk) + " dv=" + std::to_string(config_.dv) +
          " type=" + std::string(toText(config_.type)) + " page_tokens=" + std::to_string(config_.pageTokens) +
-         " attention_window=" + std::to_string(config_.attentionWindow);
+         " attention_window=" + std::to_string(config_.attentionWindow) + profile;
 }
 
 int64_t Cache::snapshotPayload(size_t blocks) const {

@@ -39,7 +39,7 @@ struct TailView {
   }
 };
 
-// One plane of a section: some bits of each code. In both profiles an address bit is one index bit and a loop belongs
+// One plane of a section: some bits of each code. In every profile an address bit is one index bit and a loop belongs
 // to one dim, so what token and channel contribute to an address adds up. Layout::address itself costs some 100 ns, too
 // much for each element of a long context.
 struct PlaneView {

@@ -43,12 +43,13 @@ class Shape:
     window: bool = False
     cap: bool = False
     accuracy: str = "exact"
+    profile: str = "vnni"
 
     def request(self, op):
         """The accuracy class is attend's: every other kernel there is once."""
         accuracy = self.accuracy if op == "attend" else "exact"
         return (
-            f"{op}:{self.pair}:vnni:p{self.page}:dk{self.dk}:dv{self.dv}:g{self.ratio}:{self.dtype}"
+            f"{op}:{self.pair}:{self.profile}:p{self.page}:dk{self.dk}:dv{self.dv}:g{self.ratio}:{self.dtype}"
             f":rows{self.rows}:lag{int(self.lag)}:win{int(self.window)}:cap{int(self.cap)}:{accuracy}"
         )
 
@@ -140,7 +141,7 @@ def random_rows(rng, shape, which, tokens):
 
 
 def new_page(shape, data):
-    return Page(shape.pair, shape.page, shape.dk, shape.dv, "vnni", data)
+    return Page(shape.pair, shape.page, shape.dk, shape.dv, shape.profile, data)
 
 
 LAYOUTS = ("blocks", "runs")  # of a pool

@@ -104,6 +104,13 @@ CORNERS = {
     "gemma-2-local": Shape("k4c32-v4t32", 64, 256, 256, 2, "bf16", 2, window=True, cap=True),
     "mistral-chunk": Shape("k4c32-v4t32", 64, 128, 128, 4, "f16", 32, True, window=True),
     "window-any-frontier": Shape("k4t32-v4t32", 64, 64, 64, 3, "f16", 3, window=True),
+    "mma-4-bits": Shape("k4c32-v4t32", 64, 128, 128, 3, "f16", 8, profile="mma"),
+    "mma-2-bits-chunk": Shape("k2c32-v2t32", 128, 64, 64, 4, "bf16", 16, True, accuracy="normal", profile="mma"),
+    "mma-8-bits-any-frontier": Shape("k8t16-v8t48", 64, 80, 96, 2, "f32", 8, profile="mma"),
+    "mma-smallest-pages-and-heads": Shape("k8c32-v2c32", 32, 16, 16, 1, "f32", 8, profile="mma"),
+    "mma-page-of-three-groups": Shape("k2t16-v4c32", 96, 48, 80, 3, "f16", 8, window=True, cap=True, profile="mma"),
+    "mma-no-32-channels": Shape("k4c64-v2t16", 64, 96, 80, 1, "f16", 8, profile="mma"),
+    "kivi-layout": Shape("k2c32-v4t32", 64, 64, 64, 3, "f32", 3, True, profile="kivi"),
 }
 
 

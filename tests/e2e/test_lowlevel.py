@@ -42,6 +42,10 @@ def test_format_functions():
     assert lowlevel.format_canonical("k8th-v3th") == "k8th-v3th/w128,block"
     assert lowlevel.format_page_bytes("k8th-v3th", 80, 48) == lowlevel.format_page_bytes("k8t80-v3t48", 80, 48)
     assert lowlevel.format_page_bytes("kvq-3", 64, 64, 64) * 8 / (64 * 128) == 4.0
+    assert lowlevel.format_layouts("kivi-2", 64, 64, profile="kivi")[1] == "[ch.0 ch.1 ch.2 ch.3] ch:4 tok:64"
+    assert lowlevel.format_layouts("kvq-4", 64, 64) == lowlevel.format_layouts("kvq-4", 64, 64, 64, "vnni")
+    with pytest.raises(kvq.InvalidArgument, match="width 3 of .* not legal in the profile mma"):
+        lowlevel.format_layouts("kvq-3", 64, 64, profile="mma")
     assert 64 in lowlevel.format_page_tokens("kivi-2")
     assert lowlevel.format_frontier("kivi-4", 300) == (256, 172)
     assert lowlevel.format_page_bytes("kvq-4", 64, 64, 64) * 8 / (64 * 128) == 5.0

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from kvq_oracle import layout, page, quantize, text
 
 KIVI = json.loads((Path(__file__).parents[1] / "golden" / "kivi_words.json").read_text())["words"]
-KINDS = [("vnni", 1), ("vnni", 2), ("vnni", 4), ("vnni", 8), ("kivi", 2), ("kivi", 4), ("kivi", 8)]
+KINDS = [("vnni", 1)] + list(product(["vnni", "kivi", "mma"], [2, 4, 8]))
 SHAPES = list(product(KINDS, "KV", [32, 64, 96, 128, 160, 256], [16, 64, 80, 128, 192, 256]))
+MMA_SHAPES = list(product([2, 4, 8], "KV", range(32, 257, 32), range(16, 257, 16)))  # all that are legal
 
 
-def test_layout_c4_the_texts_of_both_profiles():
+def test_layout_c4_the_texts_of_all_profiles():
     make = lambda *args: str(layout.make_layout(*args))
     assert make("vnni", "K", 4, 64, 64) == "[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1"
     assert make("vnni", "K", 2, 128, 80) == "[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:5 tok:2"
@@ -27,6 +28,13 @@ def test_layout_c4_the_texts_of_both_profiles():
     assert make("vnni", "V", 1, 96, 80) == "[tok.2 tok.3 tok.4 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:5 tok:3 ch:1"
     assert make("kivi", "K", 4, 64, 80) == "[tok.0 tok.1 tok.2] tok:8 ch:80"
     assert make("kivi", "V", 2, 64, 80) == "[ch.0 ch.1 ch.2 ch.3] ch:5 tok:64"
+    assert make("mma", "K", 4, 128, 128) == "[tok.3 ch.3 ch.0 ch.4 ch.5 ch.1 ch.2 tok.0 tok.1 tok.2] ch:2 tok:8"
+    assert make("mma", "V", 4, 128, 128) == "[ch.3 tok.3 tok.0 tok.4 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:8 tok:2"
+    assert make("mma", "K", 2, 32, 96) == "[tok.3 tok.4 ch.3 ch.0 ch.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:3 tok:1"
+    assert make("mma", "V", 2, 96, 64) == "[ch.3 ch.4 tok.3 tok.0 tok.4 ch.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:1 tok:3"
+    assert make("mma", "V", 2, 64, 80) == "[ch.3 tok.4 tok.3 tok.0 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:5 tok:1"
+    assert make("mma", "K", 8, 64, 48) == "[ch.3 ch.0 tok.3 tok.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:3 tok:2"
+    assert make("mma", "V", 8, 96, 80) == "[tok.3 tok.0 ch.3 tok.4 tok.1 tok.2 ch.0 ch.1 ch.2] ch:5 tok:3"
 
 
 @pytest.mark.parametrize("kind, which, tokens, head_dim", SHAPES)
@@ -35,6 +43,46 @@ def test_layout_c1_c4_every_profile_is_a_bijection_and_has_one_text(kind, which,
     made = layout.make_layout(profile, which, bits, tokens, head_dim)
     assert made.addresses().shape == (tokens, head_dim)
     assert layout.parse_layout(str(made)) == made
+
+
+@pytest.mark.parametrize("bits, which, tokens, head_dim", MMA_SHAPES)
+def test_layout_c7_layout_c8_mma_is_whole_fragments_of_each_lane(bits, which, tokens, head_dim):
+    """Every code against the sentences of the spec: its lane, its place beside the others of its fragment, its load."""
+    made = layout.make_layout("mma", which, bits, tokens, head_dim)
+    load = (1 << len(made.inner)) // 32 * bits // 32  # words of a lane
+    assert load == 4 or (load in (1, 2) and (tokens % 64 or head_dim % 64))
+    table = made.addresses()
+    at = table if which == "K" else table.T  # [row, step]
+    row, step = np.meshgrid(*map(np.arange, at.shape), indexing="ij")
+    word, field = at // (32 // bits), at % (32 // bits)
+    assert np.array_equal(word // load % 32, row % 8 * 4 + step % 8 // 2)
+    # k.0: the same word, 16 bits further.
+    assert np.array_equal(word[:, 0::2], word[:, 1::2])
+    assert np.array_equal(field[:, 0::2] + 16 // bits, field[:, 1::2])
+    # m.3 and k.3: the same load of the same lane.
+    place = word // load
+    assert np.array_equal(place, place[row ^ 8, step]) and np.array_equal(place, place[row, step ^ 8])
+    # Fields of a byte are rows of one step.
+    if which == "K" or bits != 2 or head_dim % 32 == 0:
+        of_byte = np.empty((at.size * bits // 8, 8 // bits), np.int64)
+        of_byte[at // (8 // bits), at % (8 // bits)] = step
+        assert (of_byte == of_byte[:, :1]).all()
+
+
+def test_layout_c7_example_of_the_spec():
+    table = layout.address_table("mma", "K", 4, 128, 128)
+    assert [table[token, channel] for channel in (2, 10, 3, 11) for token in (1, 9)] == list(range(160, 168))
+    assert [table[1, 2 + more] - 160 for more in (16, 32, 48)] == [8, 16, 24]
+    assert [table[0, 64], table[16, 0]] == [512 * 2, 1024 * 2]
+    table = layout.address_table("mma", "V", 4, 128, 128)
+    assert sorted(table[:64, :16].ravel()) == list(range(1024))
+
+
+def test_layout_c6_mma_has_no_three_bits():
+    with pytest.raises(layout.LayoutError, match="layout_c6: mma has 2, 4 and 8 bits"):
+        layout.plane_tables("mma", "K", 3, 64, 64)
+    with pytest.raises(layout.LayoutError, match="layout_c6"):
+        layout.make_layout("mma", "K", 1, 64, 64)
 
 
 def test_layout_c5_the_planes_of_three_bits():
@@ -131,10 +179,10 @@ def test_layout_c2_codes_are_little_endian():
 
 
 @pytest.mark.parametrize("pair", ["k4c32-v4t32", "k2t16-v8c64", "k8c64-v2t80", "k8th-v4th", "k3c32-v3t16"])
-@pytest.mark.parametrize("profile", ["vnni", "kivi"])
+@pytest.mark.parametrize("profile", ["vnni", "kivi", "mma"])
 def test_page_c3_sections_hold_codes_and_coefficients(pair, profile):
     pair, tokens, head_dim = text.parse_pair(pair).at(80, 80), 64, 80
-    if profile == "kivi" and pair.k.bits == 3:
+    if profile != "vnni" and pair.k.bits == 3:
         return
     if not pair.v.per_channel and head_dim % pair.v.group:
         head_dim = 64

@@ -34,6 +34,37 @@ TEST(Error, NullIsNoError) {
 
 // ---- formats ----
 
+// layout_c4, for each profile.
+TEST(Format, LayoutsAreTexts) {
+  char k[256], v[256];
+  KVQ_EXPECT_OK(kvq_format_layouts("kvq-4", "mma", 128, 128, 128, sizeof(k), k, v));
+  EXPECT_STREQ(k, "[tok.3 ch.3 ch.0 ch.4 ch.5 ch.1 ch.2 tok.0 tok.1 tok.2] ch:2 tok:8");
+  EXPECT_STREQ(v, "[ch.3 tok.3 tok.0 tok.4 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:8 tok:2");
+  KVQ_EXPECT_OK(kvq_format_layouts("k3th-v3th", "vnni", 256, 256, 240, sizeof(k), k, v)); // the longest
+  EXPECT_STREQ(k, "2:[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:16 tok:4 + "
+                  "1:[ch.2 ch.3 tok.4 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:2 ch:16 tok:4");
+  KVQ_EXPECT_OK(kvq_format_layouts("k2c32-v2t16", "kivi", 0, 64, 80, sizeof(k), k, v));
+  EXPECT_STREQ(k, "[tok.0 tok.1 tok.2 tok.3] tok:4 ch:64");
+  EXPECT_STREQ(v, "[ch.0 ch.1 ch.2 ch.3] ch:5 tok:64");
+}
+
+TEST(Format, LayoutsThatDoNotExistAreRefused) {
+  char k[256] = "k", v[256] = "v";
+  const auto refused = [&](const char *format, const char *profile, int tokens, int dv, size_t capacity,
+                           const std::string &part) {
+    KVQ_EXPECT_ERROR(kvq_format_layouts(format, profile, tokens, 64, dv, capacity, k, v), KVQ_INVALID_ARGUMENT, part);
+    EXPECT_STREQ(k, "k");
+    EXPECT_STREQ(v, "v");
+  };
+  refused("kvq-4", "row", 0, 64, sizeof(k), "layout profile 'row' is unknown: use vnni, kivi or mma");
+  refused("kvq-3", "mma", 0, 64, sizeof(k), "width 3 of 'k3c32-v3t32' is not legal in the profile mma"); // layout_c6
+  refused("kvq-5", "mma", 0, 64, sizeof(k), "kvq-5");
+  refused("kvq-4", "mma", 40, 64, sizeof(k), "page size 40");
+  refused("kvq-4", "mma", 0, 72, sizeof(k), "72");
+  refused("kvq-4", "vnni", 0, 64, 57, "capacity 57 is too small: the text needs 58 bytes");
+  KVQ_EXPECT_ERROR(kvq_format_layouts("kvq-4", nullptr, 0, 64, 64, 1, k, v), KVQ_INVALID_ARGUMENT, "profile is NULL");
+}
+
 TEST(Format, QuestionsAreAnswered) {
   char text[64];
   KVQ_EXPECT_OK(kvq_format_canonical("kivi-2", sizeof(text), text));

@@ -31,13 +31,17 @@ std::string refusal(std::string_view text) {
 }
 
 // Every layout that a legal page can have.
+template <typename Function> void forEachLayout(Profile profile, Function function) {
+  for (Side side : {Side::K, Side::V})
+    for (int bits : profile == Profile::Vnni ? std::vector<int>{1, 2, 4, 8} : std::vector<int>{2, 4, 8})
+      for (int pageTokens = 32; pageTokens <= 256; pageTokens += 32)
+        for (int headDim = 16; headDim <= 256; headDim += 16)
+          function(makeLayout(profile, side, bits, pageTokens, headDim), bits, pageTokens, headDim);
+}
+
 template <typename Function> void forEachLayout(Function function) {
   for (Profile profile : {Profile::Vnni, Profile::Kivi, Profile::Mma})
-    for (Side side : {Side::K, Side::V})
-      for (int bits : profile == Profile::Vnni ? std::vector<int>{1, 2, 4, 8} : std::vector<int>{2, 4, 8})
-        for (int pageTokens = 32; pageTokens <= 256; pageTokens += 32)
-          for (int headDim : {16, 64, 80, 96, 128, 256})
-            function(makeLayout(profile, side, bits, pageTokens, headDim), bits, pageTokens, headDim);
+    forEachLayout(profile, function);
 }
 
 } // namespace
@@ -214,6 +218,91 @@ TEST(Layout, layout_c4_text) {
   EXPECT_EQ(makeLayout(Profile::Kivi, Side::V, 2, 64, 64).toText(), "[ch.0 ch.1 ch.2 ch.3] ch:4 tok:64");
 }
 
+// Every kind of row of layout_c7: D with one, two and no bits above 16 channels, P with and without a second 32 tokens.
+TEST(Layout, layout_c7_text_of_mma) {
+  const auto text = [](Side side, int bits, int tokens, int channels) {
+    return makeLayout(Profile::Mma, side, bits, tokens, channels).toText();
+  };
+  EXPECT_EQ(text(Side::K, 4, 128, 128), "[tok.3 ch.3 ch.0 ch.4 ch.5 ch.1 ch.2 tok.0 tok.1 tok.2] ch:2 tok:8");
+  EXPECT_EQ(text(Side::V, 4, 128, 128), "[ch.3 tok.3 tok.0 tok.4 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:8 tok:2");
+  EXPECT_EQ(text(Side::K, 2, 64, 64), "[tok.3 tok.4 ch.3 ch.0 ch.4 ch.5 ch.1 ch.2 tok.0 tok.1 tok.2] ch:1 tok:2");
+  EXPECT_EQ(text(Side::V, 2, 64, 64), "[ch.3 ch.4 tok.3 tok.0 tok.4 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:2 tok:1");
+  EXPECT_EQ(text(Side::K, 8, 64, 80), "[ch.3 ch.0 tok.3 tok.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:5 tok:2");
+  EXPECT_EQ(text(Side::V, 8, 64, 80), "[tok.3 tok.0 ch.3 tok.4 tok.1 tok.2 ch.0 ch.1 ch.2] ch:5 tok:2");
+  EXPECT_EQ(text(Side::K, 4, 64, 96), "[tok.3 ch.3 ch.0 ch.4 tok.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:3 tok:2");
+  EXPECT_EQ(text(Side::K, 4, 96, 80), "[tok.3 ch.3 ch.0 tok.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:5 tok:3");
+  EXPECT_EQ(text(Side::K, 2, 32, 80), "[tok.3 tok.4 ch.3 ch.0 ch.1 ch.2 tok.0 tok.1 tok.2] ch:5 tok:1");
+  EXPECT_EQ(text(Side::V, 4, 32, 64), "[ch.3 tok.3 tok.0 tok.4 ch.4 tok.1 tok.2 ch.0 ch.1 ch.2] ch:2 tok:1");
+  EXPECT_EQ(text(Side::V, 2, 96, 64), "[ch.3 ch.4 tok.3 tok.0 tok.4 ch.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:1 tok:3");
+  EXPECT_EQ(text(Side::V, 2, 64, 80), "[ch.3 tok.4 tok.3 tok.0 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:5 tok:1");
+  EXPECT_EQ(text(Side::V, 2, 32, 48), "[ch.3 tok.4 tok.3 tok.0 tok.1 tok.2 ch.0 ch.1 ch.2] ch:3 tok:1");
+}
+
+// A register of a fragment of m16n8k16 (PTX ISA, mma.m16n8k16 for 16 bits): lane l's register r holds the row
+// l / 4 + 8 * (r % 2) and the steps 2 * (l % 4) + 8 * (r / 2), and that + 1 in its upper half. One load gives a lane
+// whole fragments: all four registers of a block of 16 x 16 are in its own bytes, both halves 16 bits apart in a word.
+TEST(Layout, layout_c7_a_lane_has_the_registers_of_its_fragments) {
+  for (Side side : {Side::K, Side::V})
+    for (int bits : {2, 4, 8})
+      for (int pageTokens : {32, 64, 96, 256})
+        for (int headDim : {16, 48, 64, 80, 96, 128, 192}) {
+          const Layout map = makeLayout(Profile::Mma, side, bits, pageTokens, headDim);
+          const int fields = 32 / bits, laneFields = 1 << (map.inner.size() - 5);
+          const int rows = side == Side::K ? pageTokens : headDim, steps = side == Side::K ? headDim : pageTokens;
+          const auto at = [&](int row, int step) {
+            return side == Side::K ? map.address(row, step) : map.address(step, row);
+          };
+          for (int row = 0; row < rows; ++row)
+            for (int step = 0; step < steps; step += 2) {
+              const int64_t low = at(row, step), high = at(row, step + 1);
+              ASSERT_EQ(high - low, fields / 2) << map.toText();
+              ASSERT_EQ(low % fields, low % (fields / 2)) << map.toText();
+              ASSERT_EQ(low / laneFields % 32, row % 8 * 4 + step % 8 / 2) << map.toText();
+              ASSERT_EQ(at(row ^ 8, step) / laneFields, low / laneFields) << map.toText();
+              ASSERT_EQ(at(row, step ^ 8) / laneFields, low / laneFields) << map.toText();
+            }
+        }
+}
+
+// The fields of a byte are rows of one step, so that what is multiplied together can be taken apart.
+TEST(Layout, layout_c7_the_fields_of_a_byte_are_rows) {
+  for (Side side : {Side::K, Side::V})
+    for (int bits : {2, 4})
+      for (int headDim : {32, 64, 96, 128, 160, 256}) {
+        const Layout map = makeLayout(Profile::Mma, side, bits, 64, headDim);
+        for (int64_t address = 0; address < int64_t{64} * headDim; address += 8 / bits)
+          for (int field = 1; field < 8 / bits; ++field) {
+            const auto first = map.index(address), other = map.index(address + field);
+            const int rows = side == Side::K ? 0 : 1;
+            ASSERT_EQ(first[1 - rows], other[1 - rows]) << map.toText();
+            ASSERT_EQ(first[rows] + 8 * field, other[rows]) << map.toText();
+          }
+      }
+}
+
+// Lanes follow each other without a gap: 512 bytes a warp where each has 16.
+TEST(Layout, layout_c8_a_load_of_a_warp_is_one_run) {
+  int whole = 0;
+  forEachLayout(Profile::Mma, [&](const Layout &map, int bits, int tokens, int channels) {
+    const int laneBytes = (1 << (map.inner.size() - 5)) * bits / 8, warpFields = 32 * laneBytes * 8 / bits;
+    ASSERT_TRUE(laneBytes == 4 || laneBytes == 8 || laneBytes == 16) << map.toText();
+    whole += laneBytes == 16;
+    for (int64_t begin = 0; begin < int64_t{tokens} * channels; begin += warpFields) {
+      const auto origin = map.index(begin);
+      for (int lane = 0; lane < 32; ++lane) {
+        const auto first = map.index(begin + lane * (warpFields / 32));
+        ASSERT_EQ(first[0] / 8 * 8, origin[0]) << map.toText();
+        ASSERT_EQ(first[1] / 8 * 8, origin[1]) << map.toText();
+      }
+    }
+    if (tokens % 64 == 0 && channels % 64 == 0) {
+      ASSERT_EQ(laneBytes, 16) << map.toText();
+      ASSERT_EQ(warpFields * bits / 8, 512);
+    }
+  });
+  EXPECT_GT(whole, 300);
+}
+
 SectionLayout section(std::string_view text, int bits = 0) {
   Result<SectionLayout> parsed = parseSectionLayout(text, bits);
   EXPECT_TRUE(parsed.isOk()) << parsed.status().message();
@@ -269,6 +358,12 @@ TEST(Layout, layout_c6_kivi_has_no_three_bits) {
   EXPECT_EQ(checkProfile(Profile::Kivi, pair).message(),
             "width 3 of 'k4c32-v3t32' is not legal in the profile kivi: use "
             "2, 4 or 8 bits, or the profile vnni");
+}
+
+TEST(Layout, layout_c6_mma_has_no_three_bits) {
+  EXPECT_TRUE(checkProfile(Profile::Mma, parsePair("k4c32-v8t32").value()).isOk());
+  EXPECT_EQ(checkProfile(Profile::Mma, parsePair("k3c32-v4t32").value()).message(),
+            "width 3 of 'k3c32-v4t32' is not legal in the profile mma: use 2, 4 or 8 bits, or the profile vnni");
 }
 
 TEST(Layout, layout_c4_every_text_round_trips) {

@@ -185,7 +185,7 @@ void checkQuantize(Layer &layer, Side side, int position, int count) {
 
 TEST(ReferenceQuantize, page_c4_groups_of_one_head_and_nothing_else) {
   for (const char *format : {"k4c32-v4t32", "k2c64-v8c32", "k8t16-v2t16", "k2t80-v4c64", "k3c32-v3t16"})
-    for (const char *profile : {"vnni", "kivi"})
+    for (const char *profile : {"vnni", "kivi", "mma"})
       for (const char *type : {"f32", "bf16", "f16"}) {
         if (!checkProfile(parseProfile(profile).value(), parsePair(format).value()).isOk())
           continue; // layout_c6
@@ -242,7 +242,7 @@ TEST(ReferenceQuantize, layout_c2_kivi_words) {
 }
 
 TEST(ReferenceDequantize, layout_c3_unpack_gives_back_what_was_packed) {
-  for (const char *format : {"k4c32-v2t16:vnni", "k4c32-v2t16:kivi", "k3c32-v3t16:vnni"})
+  for (const char *format : {"k4c32-v2t16:vnni", "k4c32-v2t16:kivi", "k4c32-v2t16:mma", "k3c32-v3t16:vnni"})
     for (const char *type : {"f32", "bf16", "f16"}) {
       Layer layer(std::string("dequantize_k:") + format + ":p64:dk96:dv80:g1:" + type + ":rows1:lag0:win0:cap0:exact",
                   64, 14);
@@ -418,6 +418,7 @@ struct AttendCase {
 TEST(ReferenceAttend, attention_c1_pages_below_the_frontier_tail_above) {
   for (const char *text : {"attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows9:lag0:win0:cap0:exact",
                            "attend:k2t16-v8c32:kivi:p64:dk96:dv80:g1:bf16:rows3:lag0:win0:cap0:exact",
+                           "attend:k8c32-v2t16:mma:p64:dk96:dv80:g1:bf16:rows3:lag0:win0:cap0:exact",
                            "attend:k4t16-v2t80:vnni:p64:dk80:dv80:g2:f16:rows6:lag0:win0:cap0:exact"}) {
     SCOPED_TRACE(text);
     AttendCase test(text, 21);

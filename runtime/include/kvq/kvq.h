@@ -76,6 +76,11 @@ KVQ_API kvq_error *kvq_format_page_tokens(const char *format, size_t capacity, i
 /* Bytes of one page of one KV head (page_c2). page_tokens 0: the default. */
 KVQ_API kvq_error *kvq_format_page_bytes(const char *format, int32_t page_tokens, int32_t dk, int32_t dv,
                                          int64_t *bytes);
+/* Where each code of a page lies (layout_c4): the texts of its sections of K and V codes, NUL-terminated, into `k` and
+ * `v` of `capacity` bytes each (256 is enough). profile: "vnni", as caches in the host's memory have it, "mma", as
+ * those in an accelerator's, or "kivi" (format-spec section 3). page_tokens 0: the default. Since 0.2. */
+KVQ_API kvq_error *kvq_format_layouts(const char *format, const char *profile, int32_t page_tokens, int32_t dk,
+                                      int32_t dv, size_t capacity, char *k, char *v);
 /* Tokens whose K, V are quantized when a sequence has `tokens` tokens (commit_c2, commit_c3, commit_c8), not counting
  * those that are kept in full precision (commit_c7). */
 KVQ_API kvq_error *kvq_format_frontier(const char *format, int64_t tokens, int64_t *k, int64_t *v);

@@ -50,6 +50,17 @@ func.func @window(%q: tensor<?x4x64xf32>, %k: tensor<?x64xf32>, %v: tensor<?x64x
 
 // -----
 
+// A page of an accelerator's cache, in fragment order.
+// CHECK: !cache_k8c32_v2t32 = !kvq.cache<{{.*}}, profile = mma>
+// CHECK-LABEL: func.func @accelerator
+// CHECK: kvq.commit %{{.*}} side k : !cache_k8c32_v2t32
+func.func @accelerator(%cache: !kvq.cache<format = <k = <bits = 8, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 2, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f16, rows = 8, lag = false, accuracy = exact>, profile = mma>) {
+  kvq.commit %cache side k : !kvq.cache<format = <k = <bits = 8, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 2, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f16, rows = 8, lag = false, accuracy = exact>, profile = mma>
+  return
+}
+
+// -----
+
 // `sliding` with bf16, in the layout for exchange.
 // CHECK: !cache_k2c64_v2t32 = !kvq.cache<{{.*}} problem = <page_tokens = 128, dk = 128, dv = 64, ratio = 8, type = bf16, rows = 8, lag = true, accuracy = exact>, profile = kivi>
 // CHECK-LABEL: func.func @commit

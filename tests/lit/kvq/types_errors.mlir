@@ -42,6 +42,12 @@ func.func private @f(!kvq.cache<format = <k = <bits = 3, axis = channel, group =
 
 // -----
 
+// cache_c2
+// expected-error @+1 {{width 3 of 'k4c32-v3t32' is not legal in the profile mma: use 2, 4 or 8 bits, or the profile vnni}}
+func.func private @f(!kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 3, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f16, rows = 8, lag = false, accuracy = exact>, profile = mma>)
+
+// -----
+
 // cache_c1: the commit group of 128 does not fit a page of 64.
 // expected-error @+1 {{page size 64 is not legal for k4c128-v4t32: use one of 128, 256 tokens}}
 func.func private @f(!kvq.cache<format = <k = <bits = 4, axis = channel, group = 128, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = vnni>)

@@ -76,7 +76,9 @@ def section_text(profile, which, bits, page_tokens, head_dim):
 
 
 def make_layout(profile, which, bits, page_tokens, head_dim):
-    """The map of a plane of so many bits in the two profiles of section 3. which: "K" or "V"."""
+    """The map of a plane of so many bits in the profiles of section 3. which: "K" or "V"."""
+    if profile == "mma":
+        return _mma(which, bits, page_tokens, head_dim)
     if profile == "kivi":
         along, size, across, count = (
             ("tok", page_tokens, "ch", head_dim) if which == "K" else ("ch", head_dim, "tok", page_tokens)
@@ -85,7 +87,7 @@ def make_layout(profile, which, bits, page_tokens, head_dim):
         inner = tuple((along, i) for i in range(per_word.bit_length() - 1))
         return Layout(inner, ((along, size // per_word), (across, count)))
     if profile != "vnni":
-        raise LayoutError(f"The profile is '{profile}'; allowed are vnni and kivi.")
+        raise LayoutError(f"The profile is '{profile}'; allowed are vnni, kivi and mma.")
     if bits == 1:
         return _one_bit(which, page_tokens, head_dim)
     per_byte = 8 // bits
@@ -110,6 +112,32 @@ def _one_bit(which, page_tokens, head_dim):
     return parse_layout(f"[{inner}] ch:{channels // 16} tok:{page_tokens // 32} ch:{head_dim // channels}")
 
 
+# layout_c7: fields and words by width; "V16" is V where 32 does not divide D.
+_MMA = {
+    ("K", 4): ("tok.3 ch.3 ch.0", "ch.4 ch.5 tok.4 tok.5"),
+    ("K", 2): ("tok.3 tok.4 ch.3 ch.0", "ch.4 ch.5 tok.5"),
+    ("K", 8): ("ch.3 ch.0", "tok.3 ch.4 tok.4"),
+    ("V", 4): ("ch.3 tok.3 tok.0", "tok.4 tok.5 ch.4 ch.5"),
+    ("V", 2): ("ch.3 ch.4 tok.3 tok.0", "tok.4 tok.5 ch.5"),
+    ("V", 8): ("tok.3 tok.0", "ch.3 tok.4 ch.4"),
+    ("V16", 2): ("ch.3 tok.4 tok.3 tok.0", "tok.5"),
+}
+_MMA_LANES = {"K": "ch.1 ch.2 tok.0 tok.1 tok.2", "V": "tok.1 tok.2 ch.0 ch.1 ch.2"}
+
+
+def _mma(which, bits, page_tokens, head_dim):
+    """The rows "mma" of the table of profiles."""
+    row = (which + "16", bits) if head_dim % 32 else (which, bits)
+    if (which, bits) not in _MMA:
+        raise LayoutError(f"The width is {bits}; layout_c6: mma has 2, 4 and 8 bits.")
+    fields, words = _MMA.get(row, _MMA[which, bits])
+    size = {"tok": page_tokens, "ch": head_dim}
+    exists = lambda bit: size[bit.split(".")[0]] % 2 ** (int(bit.split(".")[1]) + 1) == 0
+    inner = " ".join([fields, *[word for word in words.split() if exists(word)][:2], _MMA_LANES[which]])
+    left = {dim: count >> len(re.findall(rf"\b{dim}\.", inner)) for dim, count in size.items()}
+    return parse_layout(f"[{inner}] ch:{left['ch']} tok:{left['tok']}")
+
+
 @lru_cache(maxsize=None)
 def address_table(profile, which, bits, page_tokens, head_dim):
     layout = make_layout(profile, which, bits, page_tokens, head_dim)
@@ -123,8 +151,8 @@ def address_table(profile, which, bits, page_tokens, head_dim):
 @lru_cache(maxsize=None)
 def plane_tables(profile, which, bits, page_tokens, head_dim):
     """(bits, table of addresses) of each plane, the lowest first."""
-    if profile == "kivi" and len(plane_bits(bits)) > 1:
-        raise LayoutError(f"The width is {bits}; layout_c6: kivi has 2, 4 and 8 bits.")
+    if profile != "vnni" and len(plane_bits(bits)) > 1:
+        raise LayoutError(f"The width is {bits}; layout_c6: {profile} has 2, 4 and 8 bits.")
     tables = (address_table(profile, which, w, page_tokens, head_dim) for w in plane_bits(bits))
     return tuple(zip(plane_bits(bits), tables))
 

@@ -31,16 +31,15 @@ struct Case {
 };
 
 std::ostream &operator<<(std::ostream &os, const Case &c) {
-  return os << "b" << c.bits << (c.profile == kvq::Profile::Vnni ? "_vnni" : "_kivi")
-            << (c.side == kvq::Side::K ? "_k" : "_v") << "_contract" << c.contract << "_d" << c.channels << "_t"
-            << c.tokens << "_r" << c.rows << "_s" << c.sets << "_g" << c.groups << (c.round.empty() ? "" : "_")
-            << c.round;
+  return os << "b" << c.bits << "_" << toText(c.profile) << (c.side == kvq::Side::K ? "_k" : "_v") << "_contract"
+            << c.contract << "_d" << c.channels << "_t" << c.tokens << "_r" << c.rows << "_s" << c.sets << "_g"
+            << c.groups << (c.round.empty() ? "" : "_") << c.round;
 }
 
 std::vector<Case> cases() {
   std::vector<Case> result;
   for (int bits : {2, 4, 8})
-    for (auto profile : {kvq::Profile::Vnni, kvq::Profile::Kivi})
+    for (auto profile : {kvq::Profile::Vnni, kvq::Profile::Kivi, kvq::Profile::Mma})
       for (auto side : {kvq::Side::K, kvq::Side::V}) {
         int contract = side == kvq::Side::K ? 1 : 0;
         result.push_back({bits, profile, side, contract, 64, 32, 3, 1, 0});
@@ -209,12 +208,13 @@ class StoreCodes
     : public testing::TestWithParam<std::tuple<const mlir::kvq::cpu::CpuLevel *, int, kvq::Profile, kvq::Side>> {};
 std::string storeName(const testing::TestParamInfo<StoreCodes::ParamType> &info) {
   std::string level = levelText(std::get<0>(info.param));
-  bool vnni = std::get<2>(info.param) == kvq::Profile::Vnni, k = std::get<3>(info.param) == kvq::Side::K;
-  return level + "_b" + std::to_string(std::get<1>(info.param)) + (vnni ? "_vnni" : "_kivi") + (k ? "_k" : "_v");
+  const std::string profile(toText(std::get<2>(info.param)));
+  const char *side = std::get<3>(info.param) == kvq::Side::K ? "_k" : "_v";
+  return level + "_b" + std::to_string(std::get<1>(info.param)) + "_" + profile + side;
 }
 INSTANTIATE_TEST_SUITE_P(OnePlane, StoreCodes,
                          testing::Combine(testing::ValuesIn(hostLevels()), testing::Values(2, 4, 8),
-                                          testing::Values(kvq::Profile::Vnni, kvq::Profile::Kivi),
+                                          testing::Values(kvq::Profile::Vnni, kvq::Profile::Kivi, kvq::Profile::Mma),
                                           testing::Values(kvq::Side::K, kvq::Side::V)),
                          storeName);
 INSTANTIATE_TEST_SUITE_P(TwoPlanes, StoreCodes,

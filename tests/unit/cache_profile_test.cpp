@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Caches by the layout profile of their pages, on device "ref": where a code lies changes no result, and snapshots go
+// only where pages are laid out alike (docs/format-spec.md snapshot_c3).
+#include "runtime/cache/step.h"
+#include "runtime/device/cpu/thread_pool.h"
+#include "runtime/device/ref/ref_device.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+using namespace kvq;
+
+namespace {
+
+constexpr int kHeadDim = 48, kQHeads = 2;
+
+CacheConfig configOf(Profile profile) {
+  CacheConfig config;
+  config.format = parseCache("k4c32-v2t16/w32,block").value();
+  config.profile = profile;
+  config.qHeads = kQHeads;
+  config.dk = config.dv = kHeadDim;
+  config.pageTokens = 32;
+  config.blocks = 8;
+  config.sequences = 2;
+  return config;
+}
+
+struct Owned {
+  std::unique_ptr<uint8_t, decltype(&std::free)> memory{nullptr, &std::free};
+  std::unique_ptr<Cache> cache;
+
+  explicit Owned(const CacheConfig &config) {
+    const auto bytes = static_cast<size_t>(Geometry(config).bytes);
+    memory.reset(static_cast<uint8_t *>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
+    auto made = Cache::create(makeRefDevice(std::make_unique<ThreadPool>(1)), config, memory.get(), bytes);
+    EXPECT_TRUE(made.isOk()) << made.status().message();
+    if (made.isOk())
+      cache = std::move(made.value());
+  }
+
+  // One step of so many tokens of random values; gives what attention answers.
+  std::vector<float> step(int sequence, int tokens, unsigned seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    const auto rows = [&](int heads) {
+      std::vector<float> values(size_t(heads) * tokens * kHeadDim);
+      for (float &value : values)
+        value = normal(random);
+      return values;
+    };
+    const auto tensor = [&](std::vector<float> &values, int heads) {
+      return Tensor{values.data(),     ElementType::F32, tokens, int64_t{heads} * tokens * kHeadDim,
+                    tokens * kHeadDim, kHeadDim};
+    };
+    std::vector<float> k = rows(1), v = rows(1), q = rows(kQHeads), out(q.size());
+    const int32_t id = sequence, count = tokens;
+    Step &step = cache->step();
+    EXPECT_TRUE(step.plan({1, &id, &count}).isOk());
+    std::vector<float> workspace(step.workspaceBytes() / 4 + 1);
+    AttendBuffers buffers;
+    buffers.workspace = workspace.data();
+    buffers.workspaceBytes = step.workspaceBytes();
+    const Status status =
+        step.forward(0, tensor(q, kQHeads), tensor(k, 1), tensor(v, 1), 0.2f, buffers, tensor(out, kQHeads));
+    EXPECT_TRUE(status.isOk()) << status.message();
+    EXPECT_TRUE(step.commit().isOk());
+    return out;
+  }
+};
+
+std::vector<uint8_t> snapshotOf(const Cache &cache, int sequence) {
+  std::vector<uint8_t> data(static_cast<size_t>(cache.snapshotBytes(sequence).value()));
+  EXPECT_TRUE(cache.snapshot(sequence, data).isOk());
+  return data;
+}
+
+} // namespace
+
+TEST(CacheProfile, layout_c3_no_result_depends_on_where_codes_lie) {
+  Owned vnni(configOf(Profile::Vnni)), mma(configOf(Profile::Mma));
+  const int a = vnni.cache->addSequence().value();
+  ASSERT_EQ(mma.cache->addSequence().value(), a);
+  unsigned seed = 1;
+  for (int tokens : {100, 1, 17, 1}) {
+    EXPECT_EQ(vnni.step(a, tokens, seed), mma.step(a, tokens, seed)) << "step " << seed;
+    ++seed;
+  }
+  const auto block = mma.cache->blocks(a).front();
+  ASSERT_EQ(vnni.cache->blocks(a).front(), block);
+  const int64_t bytes = mma.cache->geometry().pageBytes;
+  EXPECT_FALSE(
+      std::equal(mma.cache->page(0, block, 0), mma.cache->page(0, block, 0) + bytes, vnni.cache->page(0, block, 0)));
+}
+
+TEST(CacheProfile, snapshot_c3_restores_into_the_same_profile_only) {
+  Owned vnni(configOf(Profile::Vnni)), mma(configOf(Profile::Mma)), other(configOf(Profile::Mma));
+  const int a = mma.cache->addSequence().value();
+  mma.step(a, 100, 1);
+  const std::vector<uint8_t> data = snapshotOf(*mma.cache, a);
+  const Status refused = vnni.cache->restore(data).status();
+  EXPECT_EQ(refused.code(), Code::InvalidArgument);
+  EXPECT_EQ(refused.message(),
+            "the snapshot is for a cache \"k4c32-v2t16/w32,block layers=1 kv_heads=1 dk=48 dv=48 type=f32 "
+            "page_tokens=32 attention_window=0 profile=mma\" and not for \"k4c32-v2t16/w32,block layers=1 kv_heads=1 "
+            "dk=48 dv=48 type=f32 page_tokens=32 attention_window=0\": restore it into a cache like the one it was "
+            "taken from");
+  Result<int> restored = other.cache->restore(data);
+  ASSERT_TRUE(restored.isOk()) << restored.status().message();
+  EXPECT_EQ(snapshotOf(*other.cache, restored.value()), data);
+  EXPECT_EQ(other.step(restored.value(), 3, 2), mma.step(a, 3, 2));
+}
+
+TEST(CacheProfile, layout_c6_widths_that_it_has_not_are_refused) {
+  CacheConfig config = configOf(Profile::Mma);
+  config.format = parseCache("k3c32-v4t16").value();
+  EXPECT_EQ(checkConfig(config).message(), "width 3 of 'k3c32-v4t16' is not legal in the profile mma: use 2, 4 or 8 "
+                                           "bits, or the profile vnni");
+  config.profile = Profile::Vnni;
+  EXPECT_TRUE(checkConfig(config).isOk());
+}
