@@ -107,6 +107,9 @@ LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request, Coe
   auto kernel = func::FuncOp::create(builder, (*op)->getLoc(), func.getName(), builder.getFunctionType(types, {}));
   kernel->setAttr(tile::kKernelAttr, builder.getUnitAttr());
   kernel->setAttr(tile::kScheduleAttr, schedule);
+  for (unsigned i = 0; i < types.size(); ++i)
+    if (int64_t multiple = getArgumentMultiple(request.op, i); multiple > 1)
+      kernel.setArgAttr(i, tile::kMultipleAttr, builder.getI64IntegerAttr(multiple));
   kernel.addEntryBlock();
   LogicalResult built = buildKernelBody(kernel, request, schedule, score, coefficients);
   if (failed(built))

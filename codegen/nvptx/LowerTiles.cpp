@@ -2,6 +2,7 @@
 //
 // kvq-nvptx-lower-tiles: a tile program to the registers of lanes.
 
+#include "codegen/nvptx/LaneEmitter.h"
 #include "codegen/nvptx/Passes.h"
 
 namespace mlir::kvq::nvptx {
@@ -17,8 +18,22 @@ struct LowerTiles : mlir::kvq::nvptx::impl::LowerTilesPassBase<LowerTiles> {
   using LowerTilesPassBase::LowerTilesPassBase;
 
   void runOnOperation() override {
-    getOperation().emitError("tile programs have no lowering to sm_") << std::to_string(sm) << " yet; compile for a CPU level";
-    signalPassFailure();
+    SmallVector<func::FuncOp> kernels;
+    for (auto func : getOperation().getOps<func::FuncOp>())
+      if (func->hasAttr(tile::kKernelAttr))
+        kernels.push_back(func);
+    if (kernels.size() != 1) {
+      getOperation().emitError("a module must hold one kernel, this one holds ")
+          << kernels.size() << "; mark a func.func with the attribute kvq_tile.kernel";
+      return signalPassFailure();
+    }
+    if (!kernels[0].getBody().hasOneBlock()) {
+      kernels[0].emitError("a kernel has one block; write loops and branches with scf");
+      return signalPassFailure();
+    }
+    if (failed(mlir::kvq::nvptx::LaneEmitter(kernels[0]).emit()))
+      return signalPassFailure();
+    kernels[0].erase();
   }
 };
 

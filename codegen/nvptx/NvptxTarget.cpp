@@ -28,6 +28,7 @@ const nvptx::Processor *nvptx::findProcessor(int64_t sm) {
 }
 
 static constexpr PhaseInfo kPassPhases[] = {
+    {"layouts", "tile programs in which every tile says which lane holds which element"},
     {"lanes", "scalars and registers of the lanes of a warp"},
     {"llvm", "the llvm and nvvm dialects"},
 };
@@ -48,7 +49,9 @@ public:
   void registerDialects(DialectRegistry &registry) const override { nvptx::registerDialects(registry); }
 
   void buildPhase(OpPassManager &manager, StringRef phase) const override {
-    if (phase == "lanes")
+    if (phase == "layouts")
+      nvptx::buildLayoutsPipeline(manager);
+    else if (phase == "lanes")
       nvptx::buildLanesPipeline(manager, processor.sm);
     else
       nvptx::buildLLVMPipeline(manager);

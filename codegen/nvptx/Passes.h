@@ -21,6 +21,8 @@ namespace mlir::kvq::nvptx {
 #define GEN_PASS_REGISTRATION
 #include "codegen/nvptx/Passes.h.inc"
 
+// Halves as operands, then a lane layout for every tile: the phase "layouts".
+void buildLayoutsPipeline(OpPassManager &pm);
 // kvq-nvptx-lower-tiles for a processor and clean-up: the phase "lanes".
 void buildLanesPipeline(OpPassManager &pm, int64_t sm);
 // From there to the llvm and nvvm dialects, verified: the phase "llvm".

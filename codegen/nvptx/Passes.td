@@ -7,6 +7,49 @@
 
 include "mlir/Pass/PassBase.td"
 
+def HalfOperandsPass : Pass<"kvq-nvptx-half-operands", "::mlir::ModuleOp"> {
+  let summary = "What tensor cores multiply becomes f16";
+  let description = [{
+    Coefficients that may be rounded (`kvq_tile.coeff .. as`) become f16: values are rounded, then their products with
+    scales, which are f16 in a page. Operands of `kvq_tile.dot` whose values are halves, extended or constant, are taken
+    as halves. Other operands stay f32, and are later multiplied as a sum of two halves.
+
+    ```mlir
+    %c = kvq_tile.coeff %q, %s as f16 : tensor<8x64xf32>, tensor<1x64xf32> -> tensor<1x8x64xf32>
+    ==>
+    %h = arith.truncf %q : tensor<8x64xf32> to tensor<8x64xf16>
+    %c = kvq_tile.coeff %h, %s16 : tensor<8x64xf16>, tensor<1x64xf16> -> tensor<1x8x64xf16>
+    ```
+
+    Precondition: kvq-tile-fold-scales. Not this pass's job: which coefficients may be rounded (kvq-expand).
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::kvq::tile::KvqTileDialect"];
+}
+
+def AssignLayoutsPass : Pass<"kvq-nvptx-assign-layouts", "::mlir::ModuleOp"> {
+  let summary = "Say which lane holds which element of every tile";
+  let description = [{
+    Gives every tile but packed codes a `#kvq_tile.lanes` encoding. Products say theirs: operands and results of
+    m16n8k16, with the index bits of packed codes on those of m and k that let words be operands as they lie. From there
+    layouts spread through the program. A tile that is needed in two layouts is made twice where that needs no other
+    lane, and converted by `kvq_tile.convert` otherwise.
+
+    ```mlir
+    %s = kvq_tile.dot %k, %c acc %z contract 1 : .. -> tensor<8x128xf32>
+    %m = kvq_tile.reduce max %s dim 1 : tensor<8x128xf32> -> tensor<8xf32>
+    ==>
+    %s = kvq_tile.dot %k, %c acc %z contract 1 : .. -> tensor<8x128xf32, #kvq_tile.lanes<"lane=[d0.1 d0.2 d1.0 d1.1 d1.2]">>
+    %m = kvq_tile.reduce max %s dim 1 : .. -> tensor<8xf32, #kvq_tile.lanes<"lane=[d0.1 d0.2 - - -]">>
+    ```
+
+    Refused with a diagnostic: packed codes that no fragment fits; products of packed codes with other than a multiple of
+    8 rows or of 16 elements.
+
+    Precondition: kvq-nvptx-half-operands. Not this pass's job: instructions (kvq-nvptx-lower-tiles).
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::kvq::tile::KvqTileDialect"];
+}
+
 def LowerTilesPass : Pass<"kvq-nvptx-lower-tiles", "::mlir::ModuleOp"> {
   let summary = "Distribute tile programs over the lanes of a warp";
   let description = [{

@@ -15,6 +15,14 @@ using namespace mlir;
 
 void mlir::kvq::nvptx::registerDialects(DialectRegistry &registry) { registry.insert<NVVM::NVVMDialect>(); }
 
+void mlir::kvq::nvptx::buildLayoutsPipeline(OpPassManager &pm) {
+  pm.addPass(createHalfOperandsPass());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(createAssignLayoutsPass());
+  pm.addPass(createCSEPass()); // tiles that were made again twice
+}
+
 void mlir::kvq::nvptx::buildLanesPipeline(OpPassManager &pm, int64_t sm) {
   LowerTilesPassOptions options;
   options.sm = sm;

@@ -31,6 +31,8 @@ namespace mlir::kvq::tile {
 // Unit attribute that makes a function a kernel; attribute that carries its schedule.
 inline constexpr llvm::StringLiteral kKernelAttr = "kvq_tile.kernel";
 inline constexpr llvm::StringLiteral kScheduleAttr = "kvq_tile.schedule";
+// Of an argument of a kernel: a power of two that divides it, an address in bytes or an integer.
+inline constexpr llvm::StringLiteral kMultipleAttr = "kvq_tile.multiple";
 
 // The lane layout of a tile's type, if it has one; the same type with another.
 std::optional<LaneLayout> getLanes(Type type);

@@ -74,6 +74,33 @@ SmallVector<Type> mlir::kvq::getKernelArgumentTypes(MLIRContext *context, const 
   llvm_unreachable("all operations are handled");
 }
 
+int64_t mlir::kvq::getArgumentMultiple(KernelOp op, unsigned argument) {
+  static constexpr int64_t kLine = 64;
+  auto isOne = [argument](std::initializer_list<unsigned> of) { return llvm::is_contained(of, argument); };
+  bool aligned = false;
+  switch (op) {
+  case KernelOp::Append:
+    aligned = isOne({KVQ_APPEND_TAIL_K, KVQ_APPEND_TAIL_V});
+    break;
+  case KernelOp::QuantizeK:
+  case KernelOp::QuantizeV:
+    aligned =
+        isOne({KVQ_QUANTIZE_PAGES, KVQ_QUANTIZE_BLOCK_STRIDE, KVQ_QUANTIZE_HEAD_STRIDE, KVQ_QUANTIZE_TAIL});
+    break;
+  case KernelOp::Attend:
+    aligned = isOne({KVQ_ATTEND_PAGES, KVQ_ATTEND_BLOCK_STRIDE, KVQ_ATTEND_HEAD_STRIDE, KVQ_ATTEND_TAIL_K,
+                     KVQ_ATTEND_TAIL_V});
+    break;
+  case KernelOp::Merge:
+    break;
+  case KernelOp::DequantizeK:
+  case KernelOp::DequantizeV:
+    aligned = isOne({KVQ_DEQUANTIZE_PAGES, KVQ_DEQUANTIZE_BLOCK_STRIDE, KVQ_DEQUANTIZE_HEAD_STRIDE});
+    break;
+  }
+  return aligned ? kLine : 1;
+}
+
 // A tile is as much of a page as fits 128 tokens and whole groups: what is done once a tile (coefficients, the output's
 // rescaling) costs less the longer it is. With many rows their scores ask for a shorter one, or leave the cache.
 static int64_t defaultTileTokens(const ::kvq::KernelRequest &request) {

@@ -13,6 +13,9 @@ namespace mlir::kvq {
 // Types of a kernel's arguments, in the order of kernel_abi.h. Captures of a score region are not among them.
 SmallVector<Type> getKernelArgumentTypes(MLIRContext *context, const ::kvq::KernelRequest &request);
 
+// A power of two that divides an argument, by the contract of kernel_abi.h: of an address in bytes.
+int64_t getArgumentMultiple(::kvq::KernelOp op, unsigned argument);
+
 // The schedule that a kernel gets where nobody chose one.
 tile::ScheduleAttr getDefaultSchedule(MLIRContext *context, const ::kvq::KernelRequest &request);
 

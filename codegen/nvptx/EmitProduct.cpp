@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq_tile.dot and kvq_tile.coeff on tensor cores.
+//
+// Codes become operands without a conversion. Bits 0 to 10 of an f16 are linear: a code in the low bits of a half is the
+// number code * 2^-24, and code * 2^(p-24) where it begins p bits higher. So a mask makes a register of operands, and
+// the power of two is undone in f32. Fields that share a byte are rows of m: each row has its own power. Where all
+// fields of a byte are rows, a row's mask lets the rows above it through as well, and their sum is taken away in f32
+// (telescoping): the lowest row of the second byte then needs no mask behind its byte permutation.
+//
+// Sums begin at zero in every product and are added in f32: tensor cores cut what they add to an accumulator that has
+// grown (ptxsim's mode `truncate`), always in one direction.
+
+#include "codegen/nvptx/LaneEmitter.h"
+
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/IR/Matchers.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace mlir::kvq;
+using namespace mlir::kvq::nvptx;
+using tile::LaneLayout;
+using tile::RegisterFile;
+
+static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
+
+// One product on its way: indices m along x's kept dimension, k along the contracted one, rows of coefficients.
+struct LaneEmitter::Product {
+  Fragment fragment;
+  int contract;
+  int64_t rows, n, c, sets, groups;
+  const Packed *codes = nullptr; // else values:
+  Registers x;
+  std::optional<RegisterFile> xFile;
+  LaneLayout xLanes;
+  SmallVector<int64_t> words; // that the lane needs
+  LoadedWords loaded;
+  std::optional<RegisterFile> coeffFile;
+  tile::CoeffOp scaled; // coefficients that are multiplied where they are used; else:
+  Registers coeff;
+  bool telescopes = false;
+  DenseMap<std::pair<int64_t, int64_t>, Value> aMade;                // by m, k
+  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> bMade;      // by set, row, k
+
+  SmallVector<int64_t> xIndex(int64_t m, int64_t k) const {
+    return contract == 1 ? SmallVector<int64_t>{m, k} : SmallVector<int64_t>{k, m};
+  }
+  SmallVector<int64_t> coeffIndex(int64_t set, int64_t row, int64_t k) const {
+    return coeffFile->shape().size() == 3 ? SmallVector<int64_t>{set, row, k} : SmallVector<int64_t>{row, k};
+  }
+  static SmallVector<int64_t> blocks(int64_t extent, ArrayRef<int> bits) {
+    int64_t mask = 0;
+    for (int bit : bits)
+      mask |= bit < 0 ? 0 : int64_t(1) << bit;
+    SmallVector<int64_t> result;
+    for (int64_t i = 0; i < extent; ++i)
+      if ((i & mask) == 0)
+        result.push_back(i);
+    return result;
+  }
+  SmallVector<int64_t> mBlocks() const {
+    return blocks(n, {fragment.mLane[0], fragment.mLane[1], fragment.mLane[2], fragment.mReg});
+  }
+  SmallVector<int64_t> kBlocks() const {
+    return blocks(c, {fragment.kLane[0], fragment.kLane[1], fragment.kPair, fragment.kReg});
+  }
+  int64_t mHigh(int64_t m) const { return fragment.mReg < 0 ? m : m | int64_t(1) << fragment.mReg; }
+  int64_t kHigh(int64_t k) const { return k | int64_t(1) << fragment.kReg; }
+
+  // Fields of a byte: the part of a field's number that m decides, and the part that k does.
+  int64_t fieldsPerByte() const { return 8 / codes->map.bits; }
+  int64_t rowField(int64_t m) const { return codes->map.field(xIndex(m, 0)) % fieldsPerByte(); }
+  int64_t stepField(int64_t k) const { return codes->map.field(xIndex(0, k)) % fieldsPerByte(); }
+};
+
+LaneEmitter::Product LaneEmitter::productOf(tile::DotOp op) {
+  Product product;
+  auto x = typeOf(op.getX()), coeff = typeOf(op.getCoeff());
+  product.fragment = assignedFragment(op);
+  product.contract = static_cast<int>(op.getContract());
+  product.rows = typeOf(op.getAcc()).getDimSize(0);
+  product.n = x.getDimSize(1 - product.contract);
+  product.c = x.getDimSize(product.contract);
+  product.sets = coeff.getRank() == 3 ? coeff.getDimSize(0) : 1;
+  product.groups = op.getScale() ? typeOf(op.getScale()).getDimSize(0) : 1;
+  product.coeffFile = fileOf(op.getCoeff());
+  if (auto found = registers.find(op.getCoeff()); found != registers.end())
+    product.coeff = found->second;
+  else
+    product.scaled = op.getCoeff().getDefiningOp<tile::CoeffOp>();
+  product.xLanes = product.fragment.values(product.contract);
+  product.xLanes.pair = {};
+  if (auto found = packed.find(op.getX()); found != packed.end()) {
+    product.codes = &found->second;
+    RegisterFile file(x.getShape(), product.xLanes);
+    for (int64_t number = 0; number < file.count(); ++number)
+      product.words.push_back(product.codes->map.word(file.base(number)));
+    llvm::sort(product.words);
+    product.words.erase(llvm::unique(product.words), product.words.end());
+    product.telescopes = true;
+    for (int64_t k = 0; k < product.c; ++k)
+      product.telescopes &= product.stepField(k) == 0;
+  } else {
+    product.x = registersOf(op.getX());
+    product.xFile = fileOf(op.getX());
+  }
+  return product;
+}
+
+// Two values as a register of halves, or what is left of them then: a value of f32 is the sum of the two.
+Value LaneEmitter::halves(Value low, Value high, bool rest) {
+  if (low.getType().isF16())
+    return pair(low, high);
+  auto round = [&](Value x) { return arith::TruncFOp::create(b, b.getF16Type(), x).getResult(); };
+  if (rest) {
+    auto left = [&](Value x) {
+      Value near = arith::ExtFOp::create(b, b.getF32Type(), round(x));
+      return arith::SubFOp::create(b, x, near).getResult();
+    };
+    low = left(low);
+    high = left(high);
+  }
+  return pair(round(low), round(high));
+}
+
+// Coefficients k and its neighbour of the pair.
+Value LaneEmitter::bRegister(const Product &product, int64_t set, int64_t row, int64_t k, bool rest) {
+  SmallVector<int64_t> index = product.coeffIndex(set, row, k);
+  const RegisterFile &file = *product.coeffFile;
+  if (product.scaled) {
+    RegisterFile valuesFile = fileOf(product.scaled.getValues()), scaleFile = fileOf(product.scaled.getScale());
+    Value value = registersOf(product.scaled.getValues())[valuesFile.find({row, k})];
+    Value scale = registersOf(product.scaled.getScale())[scaleFile.find({set, k})];
+    Value low = arith::MulFOp::create(b, value, scale);
+    if (isa<VectorType>(low.getType()))
+      return low;
+    int64_t next = k | int64_t(1) << product.fragment.kPair;
+    value = registersOf(product.scaled.getValues())[valuesFile.find({row, next})];
+    scale = registersOf(product.scaled.getScale())[scaleFile.find({set, next})];
+    return halves(low, arith::MulFOp::create(b, value, scale), rest);
+  }
+  Value low = product.coeff[file.find(index)];
+  if (isa<VectorType>(low.getType()))
+    return low;
+  index.back() |= int64_t(1) << product.fragment.kPair;
+  return halves(low, product.coeff[file.find(index)], rest);
+}
+
+// A field of both halves of a word, its code where the row's power of two has it.
+Value LaneEmitter::codesRegister(Product &product, int64_t m, int64_t k) {
+  const WordMap &map = product.codes->map;
+  SmallVector<int64_t> index = product.xIndex(m, k);
+  Value word = loadWord(*product.codes, product.xLanes, product.words, map.word(index), product.loaded);
+  int64_t bits = map.bits, row = product.rowField(m), step = product.stepField(k);
+  bool second = map.field(index) >= product.fieldsPerByte();
+  if (second) // bytes 1 and 3 to places 0 and 2, zeros elsewhere
+    word = intrinsic("llvm.nvvm.prmt", b.getI32Type(), {word, constant32(0), constant32(0x4341)});
+  if (step)
+    word = arith::ShRUIOp::create(b, word, constant32(step * bits));
+  int64_t field = (int64_t(1) << bits) - 1;
+  int64_t mask = product.telescopes ? (0xff << row * bits) & 0xff : field << row * bits;
+  if (!second || mask != 0xff)
+    word = arith::AndIOp::create(b, word, constant32(mask << 16 | mask));
+  return LLVM::BitcastOp::create(b, VectorType::get({2}, b.getF16Type()), word);
+}
+
+Value LaneEmitter::aRegister(Product &product, int64_t m, int64_t k, bool rest) {
+  if (product.codes) {
+    Value &made = product.aMade[{m, k}];
+    if (!made)
+      made = codesRegister(product, m, k);
+    return made;
+  }
+  SmallVector<int64_t> index = product.xIndex(m, k);
+  Value low = product.x[product.xFile->find(index)];
+  if (isa<VectorType>(low.getType()))
+    return low;
+  index[product.contract] |= int64_t(1) << product.fragment.kPair;
+  return halves(low, product.x[product.xFile->find(index)], rest);
+}
+
+// sums[0..3] += the products of 16 elements along m, 8 rows and the given blocks of k.
+void LaneEmitter::addProducts(Product &product, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
+                              MutableArrayRef<Value> sums) {
+  bool restOfA = product.xFile && product.x.front().getType().isF32();
+  bool restOfB = !product.scaled ? product.coeff.front().getType().isF32()
+                                 : getElementTypeOrSelf(product.scaled.getType()).isF32();
+  SmallVector<std::pair<bool, bool>> terms{{false, false}};
+  if (restOfA)
+    terms.push_back({true, false});
+  if (restOfB)
+    terms.push_back({false, true});
+  Type f32 = b.getF32Type();
+  Type result = LLVM::LLVMStructType::getLiteral(b.getContext(), {f32, f32, f32, f32});
+  for (int64_t k : ks)
+    for (auto [ofA, ofB] : terms) {
+      SmallVector<Value> operands;
+      for (int64_t at : {k, product.kHigh(k)})
+        for (int64_t half : {m, product.mHigh(m)})
+          operands.push_back(aRegister(product, half, at, ofA));
+      for (int64_t at : {k, product.kHigh(k)}) {
+        Value &made = product.bMade[{set * product.rows + row, at, ofB}];
+        if (!made)
+          made = bRegister(product, set, row, at, ofB);
+        operands.push_back(made);
+      }
+      llvm::append_range(operands, sums);
+      Value out = intrinsic("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", result, operands);
+      for (int64_t i = 0; i < 4; ++i)
+        sums[i] = LLVM::ExtractValueOp::create(b, out, i);
+    }
+}
+
+LogicalResult LaneEmitter::emitCoeff(tile::CoeffOp op) {
+  RegisterFile file = fileOf(op.getResult());
+  // Products of values and scales are made where they are used: all sets at once would not fit the registers.
+  bool inPlace = llvm::all_of(op->getUsers(), [&](Operation *user) {
+    auto dot = dyn_cast<tile::DotOp>(user);
+    return dot && usesTensorCores(dot) && dot.getCoeff() == op.getResult() && user->getBlock() == op->getBlock();
+  });
+  if (op.getScale() && inPlace)
+    return success();
+  RegisterFile valuesFile = fileOf(op.getValues());
+  const Registers values = registersOf(op.getValues());
+  Registers result;
+  for (int64_t number = 0; number < file.count(); ++number) {
+    SmallVector<int64_t> index = file.base(number);
+    Value value = values[valuesFile.find({index[1], index[2]})];
+    if (op.getScale())
+      value = arith::MulFOp::create(
+          b, value, registersOf(op.getScale())[fileOf(op.getScale()).find({index[0], index[2]})]);
+    result.push_back(value);
+  }
+  registers[op.getResult()] = std::move(result);
+  return success();
+}
+
+// Whether blocks of 16 elements, whose bits are given, lie in one of `parts` equal runs of an index.
+static bool liesInOnePart(ArrayRef<int> bits, int64_t extent, int64_t parts) {
+  return llvm::all_of(bits, [&](int bit) { return bit < 0 || (extent / parts) % (int64_t(2) << bit) == 0; });
+}
+
+LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
+  if (!usesTensorCores(op))
+    return emitSmallDot(op), success();
+  Product product = productOf(op);
+  const Fragment &f = product.fragment;
+  if (!liesInOnePart({f.mLane[0], f.mLane[1], f.mLane[2], f.mReg}, product.n, product.sets) ||
+      !liesInOnePart({f.kPair, f.kLane[0], f.kLane[1], f.kReg}, product.c, product.groups))
+    return op.emitOpError("has groups that are shorter than the 16 elements that tensor cores take of this layout; use "
+                          "longer groups or the profile mma");
+  if (!op.getCenter().isZero())
+    return op.emitOpError("has centred codes, which this target does not take; fold scales with coefficients=f16");
+  Registers result(registersOf(op.getAcc()).size());
+  // Blocks of m whose rows share bytes are worked on together.
+  llvm::MapVector<int64_t, SmallVector<int64_t>> clusters;
+  for (int64_t m : product.mBlocks())
+    clusters[product.codes ? withoutRowFields(product, m) : m].push_back(m);
+  for (auto &[first, blocks] : clusters)
+    for (int64_t row = 0; row < product.rows; row += 8)
+      multiplyCluster(op, product, blocks, row, result);
+  registers[op.getResult()] = std::move(result);
+  return success();
+}
+
+// The index without the bits that select a field of a byte.
+int64_t LaneEmitter::withoutRowFields(const Product &product, int64_t m) {
+  int64_t result = m;
+  for (int bit = 0; int64_t(1) << bit < product.n; ++bit)
+    if (product.rowField(int64_t(1) << bit) != 0)
+      result &= ~(int64_t(1) << bit);
+  return result;
+}
+
+// What a sum of products with codes stands for, and the power of two that it is to be multiplied by. `sums` has those of
+// all rows that share bytes with it.
+std::pair<Value, double> LaneEmitter::withoutRowsAbove(const Product &product, const Sums &sums, int64_t m,
+                                                       int64_t row) {
+  int64_t field = product.rowField(m);
+  Value sum = sums.find({m, row})->second;
+  if (product.telescopes && field + 1 < product.fieldsPerByte())
+    for (auto &[place, other] : sums)
+      if (place.second == row && product.rowField(place.first) == field + 1 &&
+          (place.first ^ m) == (withRowField(product, m, field + 1) ^ m)) {
+        sum = arith::SubFOp::create(b, sum, other);
+        break;
+      }
+  return {sum, std::ldexp(1.0, static_cast<int>(24 - field * product.codes->map.bits))};
+}
+
+// The index whose bits select another field of its byte.
+int64_t LaneEmitter::withRowField(const Product &product, int64_t m, int64_t field) {
+  int64_t result = withoutRowFields(product, m);
+  for (int bit = 0; int64_t(1) << bit < product.n; ++bit)
+    if (product.rowField(int64_t(1) << bit) & field)
+      result |= int64_t(1) << bit;
+  return result;
+}
+
+// Of a few blocks of m, 8 rows: sums over each group of k, what they stand for, and their place in the result.
+void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, int64_t row,
+                                  Registers &result) {
+  RegisterFile file = fileOf(op.getResult());
+  const Registers acc = registersOf(op.getAcc());
+  Value zero = zeroOf(b.getF32Type());
+  for (int64_t group = 0; group < product.groups; ++group) {
+    SmallVector<int64_t> steps;
+    for (int64_t k : product.kBlocks())
+      if (k / (product.c / product.groups) == group)
+        steps.push_back(k);
+    Sums sums;
+    for (int64_t m : blocks) {
+      SmallVector<Value> four(4, zero);
+      addProducts(product, m * product.sets / product.n, m, row, steps, four);
+      for (int64_t i = 0; i < 4; ++i)
+        if (i < 2 || product.fragment.mReg >= 0)
+          sums[{i < 2 ? m : product.mHigh(m), row + i % 2}] = four[i];
+    }
+    for (auto &[place, sum] : sums) {
+      auto [m, r] = place;
+      int64_t number = file.find({r, m});
+      auto [value, power] = product.codes ? withoutRowsAbove(product, sums, m, r) : std::pair(sum, 1.0);
+      Value scale = op.getScale() ? element(registersOf(op.getScale()), fileOf(op.getScale()), {group, m}) : Value();
+      result[number] = accumulated(group == 0 ? acc[number] : result[number], value, power, scale);
+    }
+  }
+}
+
+// total + value * power * scale. A power of two and an addition are one operation, and exact where they are two.
+Value LaneEmitter::accumulated(Value total, Value value, double power, Value scale) {
+  Value factor = arith::ConstantOp::create(b, b.getF32FloatAttr(static_cast<float>(power)));
+  bool isFirst = matchPattern(total, m_PosZeroFloat());
+  if (scale)
+    factor = arith::MulFOp::create(b, scale, factor);
+  else if (power == 1.0)
+    return isFirst ? value : arith::AddFOp::create(b, total, value).getResult();
+  if (isFirst)
+    return arith::MulFOp::create(b, value, factor);
+  return math::FmaOp::create(b, value, factor, total);
+}
+
+// Few products an element: each lane adds up those of its own results.
+void LaneEmitter::emitSmallDot(tile::DotOp op) {
+  RegisterFile file = fileOf(op.getResult()), xFile = fileOf(op.getX()), coeffFile = fileOf(op.getCoeff());
+  auto x = typeOf(op.getX()), coeff = typeOf(op.getCoeff());
+  int contract = static_cast<int>(op.getContract());
+  int64_t sets = coeff.getRank() == 3 ? coeff.getDimSize(0) : 1;
+  auto wide = [&](Value value) {
+    return value.getType().isF32() ? value : arith::ExtFOp::create(b, b.getF32Type(), value).getResult();
+  };
+  Registers result;
+  for (int64_t number = 0; number < file.count(); ++number) {
+    SmallVector<int64_t> place = file.base(number);
+    Value total = registersOf(op.getAcc())[number];
+    for (int64_t c = 0; c < x.getDimSize(contract); ++c) {
+      SmallVector<int64_t> at = contract == 1 ? SmallVector<int64_t>{place[1], c} : SmallVector<int64_t>{c, place[1]};
+      SmallVector<int64_t> from{place[0], c};
+      if (coeff.getRank() == 3)
+        from.insert(from.begin(), place[1] * sets / x.getDimSize(1 - contract));
+      total = math::FmaOp::create(b, wide(element(registersOf(op.getX()), xFile, at)),
+                                  wide(element(registersOf(op.getCoeff()), coeffFile, from)), total);
+    }
+    result.push_back(total);
+  }
+  registers[op.getResult()] = std::move(result);
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The choice of fragments.
+
+#include "codegen/nvptx/Fragment.h"
+
+#include "llvm/ADT/SmallSet.h"
+
+using namespace mlir;
+using namespace mlir::kvq;
+using namespace mlir::kvq::nvptx;
+using tile::LaneLayout;
+using tile::TileBit;
+
+static TileBit bitOf(int dim, int bit) { return bit < 0 ? TileBit() : TileBit{dim, bit}; }
+
+LaneLayout Fragment::result() const {
+  return {{bitOf(0, 1), bitOf(0, 2), bitOf(1, mLane[0]), bitOf(1, mLane[1]), bitOf(1, mLane[2])}, TileBit()};
+}
+
+LaneLayout Fragment::coefficients(int rank) const {
+  int r = rank - 2, c = rank - 1;
+  return {{bitOf(c, kLane[0]), bitOf(c, kLane[1]), bitOf(r, 0), bitOf(r, 1), bitOf(r, 2)}, bitOf(c, kPair)};
+}
+
+LaneLayout Fragment::values(int contract) const {
+  int m = 1 - contract;
+  return {{bitOf(contract, kLane[0]), bitOf(contract, kLane[1]), bitOf(m, mLane[0]), bitOf(m, mLane[1]),
+           bitOf(m, mLane[2])},
+          bitOf(contract, kPair)};
+}
+
+static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
+
+bool mlir::kvq::nvptx::usesTensorCores(tile::DotOp op) {
+  auto x = typeOf(op.getX());
+  return typeOf(op.getAcc()).getDimSize(0) % 8 == 0 && x.getDimSize(op.getContract()) % 16 == 0;
+}
+
+namespace {
+
+// Hands out bits of an index, each once.
+class Bits {
+public:
+  explicit Bits(int64_t extent) : count(tile::bitsOf(extent)) {}
+  int bits() const { return count; }
+  bool isFree(int bit) const { return bit >= 0 && bit < count && !used.contains(bit); }
+  void take(int bit) { used.insert(bit); }
+  int lowest() { // -1: none is left
+    for (int bit = 0; bit < count; ++bit)
+      if (!used.contains(bit)) {
+        used.insert(bit);
+        return bit;
+      }
+    return -1;
+  }
+
+private:
+  int count;
+  llvm::SmallSet<int, 8> used;
+};
+
+} // namespace
+
+// What is left to choose: bits that are not chosen yet are -1, of k all four must exist.
+static Fragment complete(Fragment fragment, Bits m, Bits k, ArrayRef<int> preferred = {}) {
+  for (int &bit : fragment.mLane) {
+    if (bit >= 0)
+      continue;
+    for (int wish : preferred)
+      if (bit < 0 && m.isFree(wish)) {
+        m.take(wish);
+        bit = wish;
+      }
+    bit = bit < 0 ? m.lowest() : bit;
+  }
+  if (fragment.mReg < 0)
+    fragment.mReg = m.lowest();
+  for (int *bit : {&fragment.kPair, &fragment.kLane[0], &fragment.kLane[1], &fragment.kReg})
+    if (*bit < 0)
+      *bit = k.lowest();
+  return fragment;
+}
+
+FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens) {
+  auto type = typeOf(op.getX());
+  tile::LayoutAttr attr = tile::getLayout(type);
+  ::kvq::Layout map = tile::parseLayoutAttr(attr);
+  int64_t codeBits = type.getElementTypeBitWidth(), contract = op.getContract();
+  auto refuse = [&](const Twine &why) {
+    return op.emitOpError("cannot multiply codes of layout \"")
+           << attr.getMap() << "\" on tensor cores: " << why << "; use the profile mma or vnni";
+  };
+  if (map.inner.empty())
+    return refuse("they lie in several planes");
+  Bits m(type.getDimSize(1 - contract)), k(type.getDimSize(contract));
+  if (k.bits() < 4)
+    return refuse("tiles contract a multiple of 16 elements");
+  Fragment fragment;
+  fragment.kPair = fragment.kLane[0] = fragment.kLane[1] = fragment.kReg = -1;
+  size_t fields = llvm::Log2_64(32 / codeBits);
+  for (size_t i = 0; i < fields; ++i) {
+    if (map.inner[i].size() != 1)
+      return refuse("a bit of a word's fields is a sum of index bits");
+    auto [dim, bit] = map.inner[i].front();
+    bool isK = static_cast<int64_t>(dim) == contract;
+    Bits &bits = isK ? k : m;
+    if (!bits.isFree(bit))
+      return refuse("a tile ends within a word");
+    bits.take(bit);
+    if (i + 1 == fields && !isK) // the two halves of a register are neighbours in k
+      return refuse("the halves of a word are not of the contracted dimension");
+    if (i + 1 == fields)
+      fragment.kPair = bit;
+    else if (isK && fragment.kReg < 0)
+      fragment.kReg = bit;
+    else if (!isK && fragment.mReg < 0)
+      fragment.mReg = bit;
+  }
+  return complete(fragment, m, k, contract == 1 ? tokens : ArrayRef<int>());
+}
+
+std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::optional<LaneLayout> coeff,
+                                                           std::optional<LaneLayout> result) {
+  auto x = typeOf(op.getX());
+  int contract = static_cast<int>(op.getContract()), rank = static_cast<int>(typeOf(op.getCoeff()).getRank());
+  Bits m(x.getDimSize(1 - contract)), k(x.getDimSize(contract));
+  Fragment fragment;
+  fragment.kPair = fragment.kLane[0] = fragment.kLane[1] = fragment.kReg = -1;
+  if (coeff) {
+    for (int i = 0; i < 2; ++i) {
+      if (coeff->lane[i].dim != rank - 1)
+        return std::nullopt;
+      fragment.kLane[i] = coeff->lane[i].bit;
+      k.take(fragment.kLane[i]);
+    }
+    if (coeff->pair.dim == rank - 1) {
+      fragment.kPair = coeff->pair.bit;
+      k.take(fragment.kPair);
+    }
+    if (!fragment.coefficients(rank).sameLanes(*coeff))
+      return std::nullopt;
+  }
+  if (result) {
+    for (int i = 0; i < 3; ++i)
+      if (TileBit bit = result->lane[i + 2]; bit.dim == 1) {
+        fragment.mLane[i] = bit.bit;
+        m.take(bit.bit);
+      }
+    // Rows that a result repeats stay so; others would be another layout.
+    Fragment completed = complete(fragment, m, k);
+    if (!completed.result().sameLanes(*result))
+      return std::nullopt;
+    return completed;
+  }
+  return complete(fragment, m, k);
+}
+
+Fragment mlir::kvq::nvptx::assignedFragment(tile::DotOp op) {
+  auto coeff = tile::getLanes(op.getCoeff().getType()), result = tile::getLanes(op.getType());
+  if (tile::getLayout(typeOf(op.getX()))) {
+    // The same choice as when layouts were assigned: tokens on lanes of m are those of the result.
+    SmallVector<int> tokens;
+    for (int i = 2; i < 5; ++i)
+      tokens.push_back(result->lane[i].bit);
+    return *fragmentOfCodes(op, tokens);
+  }
+  return *fragmentOfValues(op, coeff, result);
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a product is taken by m16n8k16, the tensor cores' multiplication of halves: rows of x on m, rows of coefficients
+// on n, the contracted dimension on k. A fragment says which index bits are which bits of m and k; the PTX ISA
+// ("Matrix Fragments for mma.m16n8k16 with floating point type") says which lane holds them:
+//
+//   A(m, k)  lane=[k.1 k.2 m.0 m.1 m.2]  registers m.3, k.3, pair k.0
+//   B(k, n)  lane=[k.1 k.2 n.0 n.1 n.2]  register  k.3,      pair k.0
+//   C(m, n)  lane=[n.1 n.2 m.0 m.1 m.2]  registers m.3, n.0
+//
+// Any bits of the contracted dimension may be k, as long as A and B agree, and any of x's other dimension m: stored
+// orders choose them. Bits that are in no fragment count products.
+#pragma once
+
+#include "dialect/tile/Tile.h"
+
+namespace mlir::kvq::nvptx {
+
+struct Fragment {
+  // Bits of the index along x's kept dimension; -1: rows are repeated, which is what a short dimension gets.
+  int mLane[3] = {-1, -1, -1}, mReg = -1;
+  // Bits of the index along the contracted dimension.
+  int kPair = 0, kLane[2] = {1, 2}, kReg = 3;
+
+  // The layouts of [R, N], the result; of [S, R, C] or [R, C], the coefficients; of x as values.
+  tile::LaneLayout result() const;
+  tile::LaneLayout coefficients(int rank) const;
+  tile::LaneLayout values(int contract) const;
+};
+
+// Whether a product takes this form: rows are a multiple of 8 and at least 16 elements are contracted. Others are sums
+// of a few products an element.
+bool usesTensorCores(tile::DotOp op);
+
+// The fragment of a product with packed codes, chosen so that words are operands as they lie. `tokens`: bits of the token
+// index that should be on lanes of m where codes leave a choice. Fails with a diagnostic where the layout has no such
+// fragment.
+FailureOr<Fragment> fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens);
+
+// The fragment of a product with values, after what is known of the coefficients and the result. Empty where what is
+// known has another form.
+std::optional<Fragment> fragmentOfValues(tile::DotOp op, std::optional<tile::LaneLayout> coeff,
+                                         std::optional<tile::LaneLayout> result);
+
+// The fragment that layouts were assigned by, from the types of coefficients and result.
+Fragment assignedFragment(tile::DotOp op);
+
+} // namespace mlir::kvq::nvptx

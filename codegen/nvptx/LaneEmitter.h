@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// LaneEmitter: one tile program, whose tiles have lane layouts, to the code of one lane. A tile becomes the registers
+// that a lane has of it: one value an element, or a vector<2xf16> where the layout pairs halves. One rule for each op;
+// an op without a rule is an error that says what is supported.
+//
+// One warp runs one program, so no rule needs a barrier or shared memory: lanes exchange elements by shuffles.
+#pragma once
+
+#include "codegen/nvptx/Fragment.h"
+#include "codegen/nvptx/Words.h"
+#include "dialect/tile/Tile.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+#include "llvm/ADT/MapVector.h"
+
+namespace mlir::kvq::nvptx {
+
+// Threads of a block, each warp of which runs a program of its own.
+inline constexpr int64_t kBlockThreads = 128;
+
+class LaneEmitter {
+public:
+  explicit LaneEmitter(func::FuncOp kernel) : kernel(kernel), b(kernel.getLoc(), kernel) {}
+  // Emits kvq_entry before the kernel: one i64 for each argument, then the number of programs (kernel_abi.h). The caller
+  // erases the kernel. Fails with a diagnostic at the op that has no lowering.
+  FailureOr<func::FuncOp> emit();
+
+private:
+  using Registers = SmallVector<Value>;
+  // A rectangle of packed codes: where kvq_tile.codes points.
+  struct Packed {
+    Value base, token, channel;
+    WordMap map;
+    bool isReadOnly;
+    int64_t alignment; // of base, in bytes
+  };
+  // Words that a lane has loaded already, by their place in the tile.
+  using LoadedWords = DenseMap<int64_t, Value>;
+
+  // LaneEmitter.cpp: the walk over the program.
+  void emitPrologue(func::FuncOp entry);
+  LogicalResult emitBlock(Block &block);
+  LogicalResult emitOp(Operation &op);
+  LogicalResult emitFor(scf::ForOp op);
+  LogicalResult emitIf(scf::IfOp op);
+  LogicalResult emitScalar(Operation &op);
+  LogicalResult emitRegion(Region &from, Block &to);
+  void flatten(ValueRange values, SmallVectorImpl<Value> &flat);
+  void bind(ValueRange values, ValueRange flat);
+
+  // EmitElements.cpp
+  LogicalResult emitConstant(arith::ConstantOp op);
+  LogicalResult emitElementwise(Operation &op);
+  void emitSplat(tensor::SplatOp op);
+  void emitIota(tile::IotaOp op);
+  void emitBroadcast(tile::BroadcastOp op);
+  void emitReduce(tile::ReduceOp op);
+  Value combine(tile::ReduceKind kind, Value a, Value c);
+
+  // EmitConvert.cpp
+  void emitConvert(tile::ConvertOp op);
+  Registers repaired(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
+  Registers transposed(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
+  Registers shuffled(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
+  Value shuffle(StringRef kind, Value value, Value lane);
+
+  // EmitAccess.cpp
+  LogicalResult emitLoad(tile::LoadOp op);
+  LogicalResult emitStore(tile::StoreOp op);
+  struct Access;
+  Access accessOf(Value ptr, Value offset, Value mask, RankedTensorType tile);
+  Value address(const Access &access, int64_t offsetRegister, ArrayRef<int64_t> base);
+  Registers loadRun(const Access &access, ArrayRef<int64_t> numbers);
+  void storeRun(const Access &access, ArrayRef<int64_t> numbers, ArrayRef<Value> values);
+  bool isReadOnly(Value ptr);
+  Value firstOfRepeated(const tile::LaneLayout &layout);
+
+  // EmitCodes.cpp
+  LogicalResult emitCodes(tile::CodesOp op);
+  LogicalResult emitUnpack(tile::UnpackOp op);
+  LogicalResult emitDequantize(tile::DequantizeOp op);
+  LogicalResult emitStoreCodes(tile::StoreCodesOp op);
+  static std::array<int64_t, 2> indexOf(tile::TileBit bit);
+  static bool lanesAlign(const Packed &codes, const tile::LaneLayout &lanes);
+  Value coveredBits(tile::StoreCodesOp op, const tile::RegisterFile &file, ArrayRef<std::pair<int64_t, int64_t>> codes,
+                    int64_t bits);
+  void storeWords(Value to, ArrayRef<Value> values, ArrayRef<Value> covered);
+  Value wordAddress(const Packed &codes, const tile::LaneLayout &lanes, int64_t word);
+  Value laneWords(const WordMap &map, const tile::LaneLayout &lanes);
+  Value loadWord(const Packed &codes, const tile::LaneLayout &lanes, ArrayRef<int64_t> words, int64_t word,
+                 LoadedWords &loaded);
+  Value codeAt(const Packed &codes, const tile::RegisterFile &file, ArrayRef<int64_t> index, ArrayRef<int64_t> words,
+               LoadedWords &loaded);
+
+  // EmitProduct.cpp
+  struct Product;
+  LogicalResult emitCoeff(tile::CoeffOp op);
+  LogicalResult emitDot(tile::DotOp op);
+  void emitSmallDot(tile::DotOp op);
+  using Sums = llvm::MapVector<std::pair<int64_t, int64_t>, Value>; // by index along x and row
+  Product productOf(tile::DotOp op);
+  Value bRegister(const Product &product, int64_t set, int64_t row, int64_t k, bool rest);
+  Value aRegister(Product &product, int64_t m, int64_t k, bool rest);
+  Value codesRegister(Product &product, int64_t m, int64_t k);
+  Value halves(Value low, Value high, bool rest);
+  void addProducts(Product &product, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
+                   MutableArrayRef<Value> sums);
+  void multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, int64_t row, Registers &result);
+  std::pair<Value, double> withoutRowsAbove(const Product &product, const Sums &sums, int64_t m, int64_t row);
+  static int64_t withoutRowFields(const Product &product, int64_t m);
+  static int64_t withRowField(const Product &product, int64_t m, int64_t field);
+  Value accumulated(Value total, Value value, double power, Value scale);
+
+  // Shared helpers.
+  tile::RegisterFile fileOf(Value tile) const;
+  Type registerType(Type tile) const; // of one register
+  const Registers &registersOf(Value tile) { return registers.find(tile)->second; }
+  Value scalarOf(Value value) { return scalars.lookup(value); }
+  Value constant(int64_t value) { return arith::ConstantIndexOp::create(b, value); }
+  Value constant32(int64_t value) { return arith::ConstantIntOp::create(b, b.getI32Type(), value); }
+  Value zeroOf(Type type) { return arith::ConstantOp::create(b, type, b.getZeroAttr(type)); }
+  Value intrinsic(StringRef name, Type result, ValueRange operands);
+  Value pair(Value low, Value high);          // two f16 in a register
+  Value half(Value pair, int64_t which);      // 0: low
+  Value element(ArrayRef<Value> from, const tile::RegisterFile &file, ArrayRef<int64_t> index);
+  // What the lane adds to the index along a dimension: an index value, made once at the kernel's beginning.
+  Value laneOffset(const tile::LaneLayout &layout, int dim);
+  Value laneBit(int bit); // of the lane's number, as i1
+
+  func::FuncOp kernel;
+  ImplicitLocOpBuilder b;
+  IRMapping scalars;
+  DenseMap<Value, Registers> registers;
+  DenseMap<Value, Packed> packed;
+  Value program, lane; // index; i32
+  Block *body = nullptr;
+  llvm::StringMap<Value> laneValues; // made at the beginning of the body
+};
+
+} // namespace mlir::kvq::nvptx
