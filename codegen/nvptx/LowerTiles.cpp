@@ -17,7 +17,8 @@ struct LowerTiles : mlir::kvq::nvptx::impl::LowerTilesPassBase<LowerTiles> {
   using LowerTilesPassBase::LowerTilesPassBase;
 
   void runOnOperation() override {
-    getOperation().emitError("tile programs have no lowering to sm_") << std::to_string(sm) << " yet; compile for a CPU level";
+    getOperation().emitError("tile programs have no lowering to sm_")
+        << std::to_string(sm) << " yet; compile for a CPU level";
     signalPassFailure();
   }
 };
