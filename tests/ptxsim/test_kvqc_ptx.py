@@ -22,8 +22,8 @@ PROCESSORS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 @functools.cache
 def compiled(processor):
     """The PTX of the kernel for a processor."""
-    done = subprocess.run([BUILD / "bin/kvqc", KERNEL, f"--target=nvptx:{processor}", "--compile-from=lanes", "--emit=ptx",
-                           "--no-bundle"], capture_output=True, text=True, check=False)
+    command = [BUILD / "bin/kvqc", KERNEL, f"--target=nvptx:{processor}", "--compile-from=lanes", "--no-bundle"]
+    done = subprocess.run([*command, "--emit=ptx"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
