@@ -8,7 +8,8 @@ set(KVQ_STATIC_ROOTS
   MLIRSCFToControlFlow MLIRVectorToLLVM MLIRVectorToLLVMPass MLIRMathTransforms MLIRMemRefDialect MLIRTensorDialect
   MLIRParser MLIRPass MLIRTransforms MLIRTargetLLVMIRExport MLIRBuiltinToLLVMIRTranslation
   MLIRLLVMToLLVMIRTranslation MLIRNVVMDialect MLIRNVVMToLLVM MLIRNVVMToLLVMIRTranslation
-  LLVMPasses LLVMX86CodeGen LLVMX86Desc LLVMX86Info LLVMNVPTXCodeGen LLVMNVPTXDesc LLVMNVPTXInfo LLVMObject LLVMTargetParser)
+  LLVMPasses LLVMX86CodeGen LLVMX86Desc LLVMX86Info LLVMNVPTXCodeGen LLVMNVPTXDesc LLVMNVPTXInfo
+  LLVMObject LLVMTargetParser)
 
 # The archives that the roots reach. A distribution's export also names the shared libLLVM, and system libraries for
 # parts that nothing here calls: both are left out, and -z defs fails the link where one was needed after all.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // kvq-tile-fold-scales: a product with dequantized codes becomes a product with the codes themselves. Coefficients that
-// may be rounded meet centred codes (format-spec accuracy_c1): the error of rounding is then multiplied by how far a
-// code is from the middle of its group, not from its minimum.
+// may be integers meet centred codes (format-spec accuracy_c1): the error of rounding is then multiplied by how far a
+// code is from the middle of its group, not from its minimum. The error of an f16 coefficient is relative to itself and
+// small enough, and a center would be one more operation for each code.
 
 #include "passes/Passes.h"
 #include "passes/TileBuilder.h"
@@ -39,7 +40,7 @@ Value sumGroups(TileBuilder &b, Value rows, int64_t groups) {
 }
 
 struct FoldScales : OpRewritePattern<tile::DotOp> {
-  using OpRewritePattern::OpRewritePattern;
+  FoldScales(MLIRContext *context, Coefficients coefficients) : OpRewritePattern(context), coefficients(coefficients) {}
 
   LogicalResult matchAndRewrite(tile::DotOp op, PatternRewriter &rewriter) const override {
     auto dequantize = op.getX().getDefiningOp<tile::DequantizeOp>();
@@ -61,13 +62,21 @@ struct FoldScales : OpRewritePattern<tile::DotOp> {
   }
 
 private:
+  // What the coefficients of a product are rounded to; null: they are not.
+  TypeAttr roundingOf(tile::DotOp op) const {
+    if (op.getRound() && coefficients == Coefficients::F16)
+      return TypeAttr::get(Float16Type::get(op.getContext()));
+    return op.getRoundAttr();
+  }
+
   // What the codes of a product are measured from, and the value that stands for it: scale * center + min.
   struct Origin {
     float center = 0;
     Value value;
   };
-  static Origin originOf(tile::DotOp op, tile::DequantizeOp dequantize, TileBuilder &b) {
-    if (!op.getRound())
+  Origin originOf(tile::DotOp op, tile::DequantizeOp dequantize, TileBuilder &b) const {
+    TypeAttr round = roundingOf(op);
+    if (!round || !isa<IntegerType>(round.getValue()))
       return {0, dequantize.getMin()};
     unsigned bits = getElementTypeOrSelf(dequantize.getCodes().getType()).getIntOrFloatBitWidth();
     float center = static_cast<float>((1 << bits) - 1) / 2;
@@ -76,13 +85,13 @@ private:
 
   // Scales differ along the contracted dimension: they belong to the coefficients, one set per group of results. The
   // origin contributes sum_c origin[g, c] * coeff[r, c] to every result of group g.
-  static void foldIntoCoefficients(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
-                                   PatternRewriter &rewriter) {
+  void foldIntoCoefficients(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
+                            PatternRewriter &rewriter) const {
     int64_t rows = cast<RankedTensorType>(op.getCoeff().getType()).getDimSize(0);
     Origin origin = originOf(op, dequantize, b);
     Value bias = b.dot(origin.value, op.getCoeff(), b.constantTile({rows, groups}, 0), 1);
     bias = b.broadcast(bias, cast<RankedTensorType>(op.getType()).getShape(), {0, 1});
-    Value scaled = b.coeff(op.getCoeff(), dequantize.getScale(), op.getRoundAttr());
+    Value scaled = b.coeff(op.getCoeff(), dequantize.getScale(), roundingOf(op));
     Value acc = isZero(op.getAcc()) ? bias : b.add(op.getAcc(), bias);
     rewriter.replaceOp(op, b.dotScaled(dequantize.getCodes(), scaled, acc, op.getContract(), {}, origin.center));
   }
@@ -90,28 +99,30 @@ private:
   // Scales differ along the result: they multiply the sum over each group of contracted elements. The origin
   // contributes sum_g origin[g, n] * sum_{c in g} coeff[r, c]; the inner sums and the rounded coefficients stand beside
   // the coefficients, which may be outside a loop that this product is in.
-  static void foldIntoResult(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
-                             PatternRewriter &rewriter) {
+  void foldIntoResult(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
+                      PatternRewriter &rewriter) const {
     Value sums, coeff = op.getCoeff();
     {
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPointAfterValue(op.getCoeff());
       sums = sumGroups(b, op.getCoeff(), groups);
       if (op.getRound())
-        coeff = b.coeff(op.getCoeff(), {}, op.getRoundAttr());
+        coeff = b.coeff(op.getCoeff(), {}, roundingOf(op));
     }
     Origin origin = originOf(op, dequantize, b);
     Value acc = b.dot(origin.value, sums, op.getAcc(), 0);
     rewriter.replaceOp(
         op, b.dotScaled(dequantize.getCodes(), coeff, acc, op.getContract(), dequantize.getScale(), origin.center));
   }
+
+  const Coefficients coefficients;
 };
 
 struct FoldScalesPass : mlir::kvq::impl::KvqTileFoldScalesBase<FoldScalesPass> {
   using KvqTileFoldScalesBase::KvqTileFoldScalesBase;
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
-    patterns.add<FoldScales>(&getContext());
+    patterns.add<FoldScales>(&getContext(), coefficients);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       signalPassFailure();
   }

@@ -21,9 +21,9 @@ static constexpr int64_t kRounderBits = 0x4B400000;
 
 // A dot that takes op's integers, or null. All users have to be such dots, over codes of the same type that lie in
 // words as such dots want them, and with as many groups: attention has one over whole tiles and one over those at the
-// boundary.
+// boundary. Coefficients that may be f16 stay f32.
 tile::DotOp TileEmitter::integerDotOf(tile::CoeffOp op) {
-  if (!op.getRound() || op->use_empty())
+  if (!op.getRound() || !isa<IntegerType>(*op.getRound()) || op->use_empty())
     return {};
   auto first = dyn_cast<tile::DotOp>(*op->user_begin());
   bool all = first && llvm::all_of(op->getUsers(), [&](Operation *user) {

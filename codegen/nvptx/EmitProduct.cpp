@@ -126,7 +126,7 @@ Value LaneEmitter::halves(Value low, Value high, bool rest) {
 }
 
 // Coefficients k and its neighbour of the pair.
-Value LaneEmitter::bRegister(const Product &product, int64_t set, int64_t row, int64_t k, bool rest) {
+Value LaneEmitter::bRegister(Product &product, int64_t set, int64_t row, int64_t k, bool rest) {
   SmallVector<int64_t> index = product.coeffIndex(set, row, k);
   const RegisterFile &file = *product.coeffFile;
   if (product.scaled) {

@@ -8,6 +8,7 @@
 #include "codegen/Target.h"
 
 #include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
+#include "llvm/IR/Intrinsics.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Target/TargetMachine.h"
@@ -42,13 +43,41 @@ static llvm::Expected<std::unique_ptr<llvm::TargetMachine>> createMachine(const 
       /*CM=*/std::nullopt, llvm::CodeGenOptLevel::Default));
 }
 
+// Functions that are intrinsics of LLVM and no instruction of a GPU: the back end would end the process.
+static bool hasInstruction(const llvm::Function &intrinsic) {
+  switch (intrinsic.getIntrinsicID()) {
+  case llvm::Intrinsic::exp2:
+    return !intrinsic.getReturnType()->getScalarType()->isDoubleTy();
+  case llvm::Intrinsic::acos:
+  case llvm::Intrinsic::asin:
+  case llvm::Intrinsic::atan:
+  case llvm::Intrinsic::atan2:
+  case llvm::Intrinsic::cos:
+  case llvm::Intrinsic::cosh:
+  case llvm::Intrinsic::exp:
+  case llvm::Intrinsic::exp10:
+  case llvm::Intrinsic::log:
+  case llvm::Intrinsic::log10:
+  case llvm::Intrinsic::log2:
+  case llvm::Intrinsic::pow:
+  case llvm::Intrinsic::sin:
+  case llvm::Intrinsic::sincos:
+  case llvm::Intrinsic::sinh:
+  case llvm::Intrinsic::tan:
+  case llvm::Intrinsic::tanh:
+    return false;
+  default:
+    return true;
+  }
+}
+
 // Why the module is not one kernel that stands alone; empty where it is. Intrinsics are declarations, but no symbols.
 static std::string checkKernel(const llvm::Module &module) {
   const llvm::Function *entry = module.getFunction(kEntryName);
   if (!entry || entry->isDeclaration() || entry->getCallingConv() != llvm::CallingConv::PTX_Kernel)
     return "the module has no kernel kvq_entry; give the function of that name the attribute nvvm.kernel";
   for (const llvm::Function &function : module)
-    if (function.isDeclaration() && !function.isIntrinsic() && !function.use_empty())
+    if (function.isDeclaration() && !function.use_empty() && !(function.isIntrinsic() && hasInstruction(function)))
       return "the PTX would call '" + function.getName().str() + "', which no GPU has; use ops that have a lowering";
   return "";
 }
@@ -62,15 +91,32 @@ mlir::kvq::nvptx::translateToLLVM(ModuleOp source, const Processor &processor, l
   auto module = translateModule(source, **machine, context);
   if (!module)
     return module;
+  optimizeModule(**module, **machine);
   if (std::string why = checkKernel(**module); !why.empty())
     return llvm::createStringError(why);
-  optimizeModule(**module, **machine);
   return module;
+}
+
+// Why the text is not one entry that calls nothing; empty where it is. A call can be of an address, or of a function of
+// the module that was not inlined.
+static std::string checkPtx(llvm::StringRef ptx) {
+  if (!ptx.contains(".visible .entry kvq_entry(") || ptx.count(".entry ") != 1)
+    return "the PTX has " + std::to_string(ptx.count(".entry ")) + " entries; a module holds one kernel, kvq_entry";
+  for (llvm::StringRef line : llvm::split(ptx, '\n')) {
+    llvm::StringRef text = line.ltrim();
+    if (text.starts_with(".extern .func") || text.starts_with("call"))
+      return "the PTX would call a function, and a kernel calls nothing: " + text.rtrim().str();
+  }
+  return "";
 }
 
 llvm::Expected<std::string> mlir::kvq::nvptx::emitPtx(llvm::Module &module, const Processor &processor) {
   auto machine = createMachine(processor);
   if (!machine)
     return machine.takeError();
-  return emitFile(module, **machine, llvm::CodeGenFileType::AssemblyFile);
+  auto ptx = emitFile(module, **machine, llvm::CodeGenFileType::AssemblyFile);
+  if (ptx)
+    if (std::string why = checkPtx(*ptx); !why.empty())
+      return llvm::createStringError(why);
+  return ptx;
 }

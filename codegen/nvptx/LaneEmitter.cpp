@@ -101,7 +101,7 @@ static Value fromWord(ImplicitLocOpBuilder &b, Value word, Type type) {
   return type.isF32() ? arith::BitcastOp::create(b, type, low).getResult() : low;
 }
 
-void LaneEmitter::emitPrologue(func::FuncOp entry) {
+void LaneEmitter::emitPrologue(LLVM::LLVMFuncOp entry) {
   auto read = [&](auto *op) {
     using Op = std::remove_pointer_t<decltype(op)>;
     return Op::create(b, b.getI32Type()).getResult();
@@ -115,24 +115,25 @@ void LaneEmitter::emitPrologue(func::FuncOp entry) {
     scalars.map(argument, fromWord(b, entry.getArgument(argument.getArgNumber()), argument.getType()));
 }
 
-FailureOr<func::FuncOp> LaneEmitter::emit() {
+LogicalResult LaneEmitter::emit() {
   SmallVector<Type> types(kernel.getNumArguments() + 1, b.getI64Type());
-  auto entry = func::FuncOp::create(b, kEntryName, b.getFunctionType(types, {}));
+  auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(b.getContext()), types);
+  auto entry = LLVM::LLVMFuncOp::create(b, kEntryName, type);
   entry->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), b.getUnitAttr());
   entry->setAttr(NVVM::NVVMDialect::getReqntidAttrName(), b.getDenseI32ArrayAttr({kBlockThreads, 1, 1}));
-  b.setInsertionPointToStart(entry.addEntryBlock());
+  b.setInsertionPointToStart(entry.addEntryBlock(b));
   emitPrologue(entry);
   Value programs = arith::IndexCastOp::create(b, b.getIndexType(), entry.getArguments().back());
   Value exists = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, program, programs);
   auto branch = scf::IfOp::create(b, exists, /*withElseRegion=*/false);
-  func::ReturnOp::create(b);
+  LLVM::ReturnOp::create(b, ValueRange());
   body = branch.thenBlock();
   b.setInsertionPoint(body->getTerminator());
   if (failed(emitBlock(kernel.getBody().front()))) {
     entry.erase();
     return failure();
   }
-  return entry;
+  return success();
 }
 
 LogicalResult LaneEmitter::emitBlock(Block &block) {

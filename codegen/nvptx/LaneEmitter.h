@@ -28,7 +28,7 @@ public:
   explicit LaneEmitter(func::FuncOp kernel) : kernel(kernel), b(kernel.getLoc(), kernel) {}
   // Emits kvq_entry before the kernel: one i64 for each argument, then the number of programs (kernel_abi.h). The caller
   // erases the kernel. Fails with a diagnostic at the op that has no lowering.
-  FailureOr<func::FuncOp> emit();
+  LogicalResult emit();
 
 private:
   using Registers = SmallVector<Value>;
@@ -43,7 +43,7 @@ private:
   using LoadedWords = DenseMap<int64_t, Value>;
 
   // LaneEmitter.cpp: the walk over the program.
-  void emitPrologue(func::FuncOp entry);
+  void emitPrologue(LLVM::LLVMFuncOp entry);
   LogicalResult emitBlock(Block &block);
   LogicalResult emitOp(Operation &op);
   LogicalResult emitFor(scf::ForOp op);
@@ -104,7 +104,7 @@ private:
   void emitSmallDot(tile::DotOp op);
   using Sums = llvm::MapVector<std::pair<int64_t, int64_t>, Value>; // by index along x and row
   Product productOf(tile::DotOp op);
-  Value bRegister(const Product &product, int64_t set, int64_t row, int64_t k, bool rest);
+  Value bRegister(Product &product, int64_t set, int64_t row, int64_t k, bool rest);
   Value aRegister(Product &product, int64_t m, int64_t k, bool rest);
   Value codesRegister(Product &product, int64_t m, int64_t k);
   Value halves(Value low, Value high, bool rest);

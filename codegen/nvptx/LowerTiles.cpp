@@ -11,6 +11,7 @@ namespace mlir::kvq::nvptx {
 } // namespace mlir::kvq::nvptx
 
 using namespace mlir;
+using namespace mlir::kvq;
 
 namespace {
 

@@ -53,8 +53,8 @@ def AssignLayoutsPass : Pass<"kvq-nvptx-assign-layouts", "::mlir::ModuleOp"> {
 def LowerTilesPass : Pass<"kvq-nvptx-lower-tiles", "::mlir::ModuleOp"> {
   let summary = "Distribute tile programs over the lanes of a warp";
   let description = [{
-    Replaces each kernel (a function with `kvq_tile.kernel`) by `kvq_entry`, in which every tile is the registers that one
-    lane has of it.
+    Replaces each kernel (a function with `kvq_tile.kernel`) by `kvq_entry`, in which every tile is the registers that
+    one lane has of it.
 
     Precondition: kvq-verify-tiles. Not this pass's job: conversion to the llvm dialect (kvq-nvptx-to-llvm).
   }];

@@ -35,7 +35,7 @@ void mlir::kvq::nvptx::buildLLVMPipeline(OpPassManager &pm) {
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   pm.addPass(createLoopInvariantCodeMotionPass());
-  pm.addPass(createLowerMathPass()); // before loops are gone: constants of polynomials leave them in LLVM
+  pm.addPass(createLowerMathPass());
   pm.addPass(createSCFToControlFlowPass());
   pm.addPass(createConvertVectorToLLVMPass());
   pm.addPass(createConvertMathToLLVMPass());

@@ -68,8 +68,9 @@ LogicalResult ProblemAttr::verify(function_ref<InFlightDiagnostic()> emitError, 
 
 // target_c1
 LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef level) {
-  if (level.empty() || !llvm::all_of(level, [](char c) { return llvm::isAlnum(c) || StringRef("-_.").contains(c); }))
-    return emitError() << "target \"" << level << "\" is not the name of a CPU level; write one like \"x86-64-v4\"";
+  if (level.empty() || !llvm::all_of(level, [](char c) { return llvm::isAlnum(c) || StringRef("-_.:@").contains(c); }))
+    return emitError() << "target \"" << level
+                       << "\" is not the name of a target; write one like \"x86-64-v4\" or \"nvptx:sm_80\"";
   return success();
 }
 

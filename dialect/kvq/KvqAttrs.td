@@ -115,15 +115,16 @@ def Kvq_ProblemAttr : Kvq_Attr<"Problem", "problem"> {
 def Kvq_TargetAttr : Kvq_Attr<"Target", "target"> {
   let summary = "what machine a module is compiled for";
   let description = [{
-    A CPU level by name, as the module attribute `kvq.target`. Which levels there are is the code generator's business.
+    A target of the compiler by name, a CPU level or a GPU (`nvptx:sm_80`), as the module attribute `kvq.target`. Which
+    there are is the code generator's business.
 
-    target_c1: the name is made of letters, digits, `-`, `_` and `.`, and is not empty.
+    target_c1: the name is made of letters, digits, `-`, `_`, `.`, `:` and `@`, and is not empty.
 
     ```mlir
     #kvq.target<"x86-64-v4">
     ```
   }];
-  let parameters = (ins StringRefParameter<"name of the level">:$level);
+  let parameters = (ins StringRefParameter<"name of the target">:$level);
   let assemblyFormat = "`<` $level `>`";
   let genVerifyDecl = 1;
 }

@@ -129,9 +129,10 @@ LogicalResult DequantizeOp::verify() {
 
 static LogicalResult verifyRounding(Operation *op, std::optional<Type> round) { // coeff_c2, dot_c4
   auto integer = round ? dyn_cast<IntegerType>(*round) : IntegerType();
-  if (!round || (integer && !integer.isSignless() && llvm::is_contained({8u, 16u}, integer.getWidth())))
+  if (!round || round->isF16() ||
+      (integer && !integer.isSignless() && llvm::is_contained({8u, 16u}, integer.getWidth())))
     return success();
-  return op->emitOpError("rounds coefficients to ") << *round << "; use si8, si16, ui8 or ui16";
+  return op->emitOpError("rounds coefficients to ") << *round << "; use si8, si16, ui8, ui16 or f16";
 }
 
 LogicalResult CoeffOp::verify() { // coeff_c1

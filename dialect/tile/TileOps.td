@@ -215,21 +215,23 @@ def KvqTile_DequantizeOp : KvqTile_Op<"dequantize", [Pure, AllTypesMatch<["scale
 }
 
 def KvqTile_CoeffOp : KvqTile_Op<"coeff", [Pure]> {
-  let summary = "coefficients of a dot: values times scales, perhaps rounded to integers";
+  let summary = "coefficients of a dot: values times scales, perhaps rounded";
   let description = [{
     Multiplies the rows of `values` [R, C] by `scale` [S, C]: `result[s, r, c] = values[r, c] * scale[s, c]`; without
     scale S is 1 and the values are taken as they are. All are of one element type; in f16 the product is rounded to it.
 
     `as` lets a target keep the coefficients of each set and row as integers of that many bits or more and one factor,
     rounded to nearest (format-spec accuracy_c1): `si8`, `si16` for coefficients of any sign, `ui8`, `ui16` where none is
-    negative. A target may use fewer than 16 bits of `si16`, but not fewer than 15, and may ignore it.
+    negative. A target may use fewer than 16 bits of `si16`, but not fewer than 15. `f16`: each coefficient may be kept as
+    the nearest f16. A target may ignore all of them.
 
     - coeff_c1: values [R, C], scale [S, C] and result [S, R, C] agree, in shape and element type.
-    - coeff_c2: the rounding is si8, si16, ui8 or ui16.
+    - coeff_c2: the rounding is si8, si16, ui8, ui16 or f16.
 
     ```mlir
     %c = kvq_tile.coeff %q, %scale as si16 : tensor<3x64xf32>, tensor<1x64xf32> -> tensor<1x3x64xf32>
     %d = kvq_tile.coeff %q as si8 : tensor<3x64xf32> -> tensor<1x3x64xf32>
+    %h = kvq_tile.coeff %q as f16 : tensor<3x64xf32> -> tensor<1x3x64xf32>
     ```
   }];
   let arguments = (ins KvqTile_Coefficients:$values, Optional<KvqTile_Coefficients>:$scale,
@@ -251,8 +253,8 @@ def KvqTile_DotOp : KvqTile_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>]> 
         result[r, n] = acc[r, n] + sum_g scale[g, n] * sum_{c in group g} (x - center) * coeff[..]    with scale [G, n]
 
     where group g is the g-th of G equal runs of C. `center` is subtracted from every code; nothing else touches an
-    element of x. Accumulation of f32 coefficients is in f32, in any order; of coefficients that `kvq_tile.coeff` has
-    rounded to integers it is in integers, and center meets the rounded ones.
+    element of x. Accumulation of f32 coefficients, and of those that `kvq_tile.coeff` has rounded to f16, is in f32, in
+    any order; of coefficients that it has rounded to integers it is in integers, and center meets the rounded ones.
 
     `round` says how coefficients may be rounded when `kvq-tile-fold-scales` makes them of a product with dequantized
     codes; it is theirs afterwards.
@@ -260,7 +262,7 @@ def KvqTile_DotOp : KvqTile_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>]> 
     - dot_c1: x and coeff agree on C; acc and result are [R, N].
     - dot_c2: contract is 0 or 1.
     - dot_c3: S divides N, G divides C, and scale is [G, N].
-    - dot_c4: the rounding is si8, si16, ui8 or ui16.
+    - dot_c4: the rounding is si8, si16, ui8, ui16 or f16.
 
     ```mlir
     %s = kvq_tile.dot %k, %c acc %bias contract 1 : tensor<32x64xi4, #layout>, tensor<1x3x64xf32> -> tensor<3x32xf32>

@@ -68,8 +68,10 @@ func.func private @f() attributes {test.a = #kvq.problem<page_tokens = 64, dk = 
 // -----
 
 // target_c1
-// expected-error @+1 {{target "x86 64" is not the name of a CPU level; write one like "x86-64-v4"}}
+// expected-error @+1 {{target "x86 64" is not the name of a target; write one like "x86-64-v4" or "nvptx:sm_80"}}
 func.func private @f() attributes {test.a = #kvq.target<"x86 64">}
+func.func private @gpu() attributes {test.a = #kvq.target<"nvptx:sm_80">}
+func.func private @spelled_out() attributes {test.a = #kvq.target<"x86-64-v4@host">}
 
 // -----
 

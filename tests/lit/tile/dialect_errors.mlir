@@ -69,6 +69,6 @@ func.func private @f() attributes {kvq_tile.schedule = 4}
 // An upper op that is left over is unknown to this driver.
 func.func @f(%s: f32) {
   // expected-error @+2 {{Dialect `kvq' not found for custom op 'kvq.yield'}}
-  // expected-note @+1 {{Available dialects: arith, builtin, cf, func, kvq_tile, llvm, math, memref, scf, tensor, vector}}
+  // expected-note @+1 {{Available dialects: arith, builtin, cf, func, kvq_tile, llvm, math, memref, nvvm, scf, tensor, vector}}
   kvq.yield %s : f32
 }

@@ -29,7 +29,7 @@ func.func @f(%v: tensor<3x64xf32>) {
 
 // coeff_c2
 func.func @f(%v: tensor<3x64xf32>) {
-  // expected-error @+1 {{rounds coefficients to 'i8'; use si8, si16, ui8 or ui16}}
+  // expected-error @+1 {{rounds coefficients to 'i8'; use si8, si16, ui8, ui16 or f16}}
   %x = kvq_tile.coeff %v as i8 : tensor<3x64xf32> -> tensor<1x3x64xf32>
   return
 }
@@ -38,7 +38,7 @@ func.func @f(%v: tensor<3x64xf32>) {
 
 // dot_c4
 func.func @f(%x: tensor<32x64xf32>, %c: tensor<3x64xf32>, %a: tensor<3x32xf32>) {
-  // expected-error @+1 {{rounds coefficients to 'si4'; use si8, si16, ui8 or ui16}}
+  // expected-error @+1 {{rounds coefficients to 'si4'; use si8, si16, ui8, ui16 or f16}}
   %s = kvq_tile.dot %x, %c acc %a contract 1 round si4 : tensor<32x64xf32>, tensor<3x64xf32> -> tensor<3x32xf32>
   return
 }

@@ -90,11 +90,13 @@ func.func @values(%codes: tensor<32x64xi4, #layout>, %scale: tensor<1x64xf32>, %
 // CHECK-LABEL: func.func @dot
 // CHECK: %[[C:.*]] = kvq_tile.coeff %{{.*}}, %{{.*}} as si16 : tensor<3x64xf32>, tensor<1x64xf32> -> tensor<1x3x64xf32>
 // CHECK: kvq_tile.coeff %{{.*}} as si8 : tensor<3x64xf32> -> tensor<1x3x64xf32>
+// CHECK: kvq_tile.coeff %{{.*}} as f16 : tensor<3x64xf32> -> tensor<1x3x64xf32>
 // CHECK: kvq_tile.dot %{{.*}}, %[[C]] acc %{{.*}} contract 1 : tensor<32x64xi4, {{.*}}>, tensor<1x3x64xf32> -> tensor<3x32xf32>
 // CHECK: kvq_tile.dot {{.*}} contract 1 center 7.500000e+00 round ui16 : tensor<32x64xi4
 func.func @dot(%k: tensor<32x64xi4, #layout>, %q: tensor<3x64xf32>, %scale: tensor<1x64xf32>, %bias: tensor<3x32xf32>) {
   %c = kvq_tile.coeff %q, %scale as si16 : tensor<3x64xf32>, tensor<1x64xf32> -> tensor<1x3x64xf32>
   %d = kvq_tile.coeff %q as si8 : tensor<3x64xf32> -> tensor<1x3x64xf32>
+  %h = kvq_tile.coeff %q as f16 : tensor<3x64xf32> -> tensor<1x3x64xf32>
   %s = kvq_tile.dot %k, %c acc %bias contract 1 : tensor<32x64xi4, #layout>, tensor<1x3x64xf32> -> tensor<3x32xf32>
   %t = kvq_tile.dot %k, %d acc %bias contract 1 center 7.5 round ui16
       : tensor<32x64xi4, #layout>, tensor<1x3x64xf32> -> tensor<3x32xf32>
