@@ -16,7 +16,7 @@
 using namespace mlir;
 using namespace mlir::kvq;
 
-static constexpr nvptx::Processor kProcessors[] = {{80, 70}, {86, 71}, {89, 78}, {90, 78}, {100, 86}, {120, 87}};
+static constexpr nvptx::Processor kProcessors[] = {{80, 78}, {86, 78}, {89, 78}, {90, 78}, {100, 86}, {120, 87}};
 
 llvm::ArrayRef<nvptx::Processor> nvptx::allProcessors() { return kProcessors; }
 

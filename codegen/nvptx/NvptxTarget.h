@@ -18,8 +18,8 @@ namespace mlir::kvq::nvptx {
 
 struct Processor {
   int64_t sm; // 80: sm_80
-  // Version of the PTX ISA, 78: 7.8. The lowest that knows the processor: drivers and libraries refuse a version that
-  // is newer than they are.
+  // Version of the PTX ISA, 78: 7.8. The lowest that knows the processor and movmatrix: drivers and libraries refuse a
+  // version that is newer than they are.
   int64_t ptxVersion;
   std::string name() const { return "sm_" + std::to_string(sm); } // LLVM's and ptxas's name
 };
