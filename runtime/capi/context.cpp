@@ -40,16 +40,10 @@ Result<std::unique_ptr<Device>> makeDevice(const kvq_context_options &options) {
     parallel = std::make_unique<CallersParallelFor>(options.parallel_for, options.parallel_for_data);
   else
     parallel = std::make_unique<ThreadPool>(options.threads);
+  const DeviceOptions chosen = {options.level, options.store_dir, options.compiler, options.frozen != 0};
   if (name == "ref")
     return makeRefDevice(std::move(parallel));
-  if (name == "ptxsim")
-    return loadPtxsimDevice(options.level, std::move(parallel));
-  CpuDeviceOptions cpu;
-  cpu.level = options.level;
-  cpu.storeDir = options.store_dir;
-  cpu.compiler = options.compiler;
-  cpu.frozen = options.frozen != 0;
-  return makeCpuDevice(cpu, std::move(parallel));
+  return name == "cpu" ? makeCpuDevice(chosen, std::move(parallel)) : loadPtxsimDevice(chosen, std::move(parallel));
 }
 
 } // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Devices with memory and queues of their own. The simulator of PTX implements this, and CUDA will through its driver's
-// API: what either cannot tell (how long something took, on the simulator) is an Unsupported. All calls are
+// Devices with memory and queues of their own. The simulator of PTX implements this, and CUDA through its driver's API:
+// what either cannot tell (how long something took, on the simulator) is an Unsupported. All calls are
 // thread-safe.
 //
 // Work on a stream is done in the order in which it was handed in, some time later; streams are ordered among each
@@ -103,10 +103,18 @@ public:
   // PTX text. The error of text that the device cannot run names the line.
   virtual Result<DeviceModuleRef> load(std::string_view text, const std::string &file) = 0;
   virtual Status synchronize() = 0; // all streams
+  // One line for people: name, compute capability, memory, driver.
+  virtual std::string description() const = 0;
 };
 
 // The parameter buffer of a launch from one word for each parameter: its low bytes. InvalidArgument where a parameter
 // has more than 8.
 Result<std::vector<uint8_t>> packParameters(const FunctionInfo &function, std::span<const uint64_t> words);
+
+// Hands in a built-in kernel (kernel_abi.h) over a grid of programs, each of which is one warp: blocks of the kernel's
+// own size, and the number of programs along dimension 0 as one more parameter. InvalidArgument where `args` are too
+// few or too many, or the grid is too large.
+Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args,
+                      const int64_t grid[3]);
 
 } // namespace kvq

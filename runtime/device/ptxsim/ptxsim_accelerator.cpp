@@ -216,6 +216,12 @@ public:
   Status synchronize() override {
     return locked(core_, [&] { return failed(core_->gpu.synchronizeAll()); });
   }
+  std::string description() const override {
+    const ptxsim::Settings &settings = core_->gpu.settings();
+    return std::string("ptxsim ") + settings.arch->name + ", compute capability " +
+           std::to_string(settings.arch->major) + "." + std::to_string(settings.arch->minor) + ", " +
+           std::to_string(settings.memoryBytes >> 20) + " MiB, simulated";
+  }
 
 private:
   CoreRef core_;
