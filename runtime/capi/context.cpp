@@ -5,6 +5,7 @@
 
 #include "runtime/device/cpu/cpu_device.h"
 #include "runtime/device/cpu/thread_pool.h"
+#include "runtime/device/cuda/cuda_device.h"
 #include "runtime/device/ptxsim/plugin.h"
 #include "runtime/device/ref/ref_device.h"
 
@@ -30,8 +31,9 @@ Result<std::unique_ptr<Device>> makeDevice(const kvq_context_options &options) {
     return Status(Code::InvalidArgument,
                   "threads is " + std::to_string(options.threads) + " but must be 0 to " + std::to_string(kMaxThreads));
   const std::string name = options.device ? options.device : "cpu";
-  if (name != "cpu" && name != "ref" && name != "ptxsim")
-    return Status(Code::Unsupported, "device '" + name + "' does not exist in this build: use cpu, ref or ptxsim");
+  if (name != "cpu" && name != "ref" && name != "cuda" && name != "ptxsim")
+    return Status(Code::Unsupported,
+                  "device '" + name + "' does not exist in this build: use cpu, ref, cuda or ptxsim");
   if (name == "ref" && options.level && std::string_view(options.level) != "ref")
     return Status(Code::InvalidArgument,
                   "level '" + std::string(options.level) + "' is one of device cpu: leave it NULL for device ref");
@@ -43,6 +45,8 @@ Result<std::unique_ptr<Device>> makeDevice(const kvq_context_options &options) {
   const DeviceOptions chosen = {options.level, options.store_dir, options.compiler, options.frozen != 0};
   if (name == "ref")
     return makeRefDevice(std::move(parallel));
+  if (name == "cuda")
+    return makeCudaDevice(chosen, std::move(parallel));
   return name == "cpu" ? makeCpuDevice(chosen, std::move(parallel)) : loadPtxsimDevice(chosen, std::move(parallel));
 }
 

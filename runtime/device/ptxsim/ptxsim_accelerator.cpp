@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/device/ptxsim/ptxsim_accelerator.h"
 
+#include "runtime/format/ptx_text.h"
 #include "runtime/ptxsim/gpu/gpu.h"
 
 #include <mutex>
@@ -231,8 +232,8 @@ private:
 Result<DeviceModuleRef> SimulatedAccelerator::load(std::string_view text, const std::string &file) {
   return locked(core_, [&]() -> Result<DeviceModuleRef> {
     const ptxsim::Arch &arch = *core_->gpu.settings().arch;
-    const ptxsim::Target target = ptxsim::targetOf(text);
-    if (!target.name.empty() && !ptxsim::runs(arch, target.name))
+    const PtxTarget target = ptxTarget(text);
+    if (!target.name.empty() && !runsPtx(arch.major, arch.minor, target.name))
       return Status(Code::Unsupported, file + " is made for " + target.name + ", which " + arch.name +
                                            " does not run: compile it for that, or set KVQ_PTXSIM_ARCH");
     auto module = core_->gpu.load(text, file);
