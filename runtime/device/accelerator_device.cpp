@@ -2,6 +2,8 @@
 #include "runtime/device/accelerator_device.h"
 
 #include <algorithm>
+#include <iterator>
+#include <sstream>
 
 namespace kvq {
 
@@ -45,7 +47,8 @@ Result<std::string> acceleratorLevel(int major, int minor, const char *asked) {
   if (!asked)
     return all.substr(all.rfind(' ') + 1); // npos + 1 is the begin
   const std::string level = std::string_view(asked).starts_with(kPrefix) ? asked : std::string(kPrefix) + asked;
-  if ((" " + all + " ").find(" " + level + " ") == std::string::npos)
+  std::istringstream words(all);
+  if (std::find(std::istream_iterator<std::string>(words), {}, level) == std::istream_iterator<std::string>())
     return Status(Code::InvalidArgument, "level '" + std::string(asked) +
                                              "' is none that a GPU of compute capability " + capability +
                                              " runs: use one of " + all);

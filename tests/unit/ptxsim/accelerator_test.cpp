@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The simulated GPU behind the interface of devices with memory and queues of their own.
+// What every accelerator does: the simulated GPU, and device "cuda" over the simulator's look-alike of the driver.
+#include "runtime/device/cuda/cuda_accelerator.h"
 #include "runtime/device/ptxsim/ptxsim_accelerator.h"
 
 #include <gtest/gtest.h>
+
+#include <thread>
 
 namespace kvq {
 namespace {
@@ -26,19 +29,40 @@ const char *const kText = R"(.version 7.0
 }
 )";
 
-class PtxsimDevice : public ::testing::Test {
+std::unique_ptr<Accelerator> makeCuda() {
+  auto gpu = cuda::openGpu({LOOKALIKE, 0, nullptr});
+  EXPECT_TRUE(gpu.isOk()) << gpu.status().message();
+  return std::move(gpu.value().accelerator);
+}
+
+struct Kind {
+  const char *name;
+  std::unique_ptr<Accelerator> (*make)();
+  bool downloadWaits; // memory of the host that is not pinned
+  const char *failure;
+};
+const Kind kKinds[] = {
+    {"ptxsim", [] { return makePtxsimAccelerator({}); }, false,
+     "kernel fill, line 14, block (0, 0, 0), warp 1, lane 0: bounds: "},
+    {"cuda", makeCuda, true,
+     "kernel fill failed with CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)"},
+};
+
+class AcceleratorTest : public ::testing::TestWithParam<Kind> {
 protected:
   std::vector<uint8_t> parameters(DeviceAddress to, uint32_t value) {
     const uint64_t words[] = {to, value};
     return packParameters(function_->info(), words).value();
   }
-  std::unique_ptr<Accelerator> device_ = makePtxsimAccelerator({});
+  std::unique_ptr<Accelerator> device_ = GetParam().make();
   DeviceModuleRef module_ = device_->load(kText, "test").value();
   DeviceFunctionRef function_ = module_->function("fill").value();
   DeviceAddress memory_ = device_->allocate(128, "memory").value();
 };
+INSTANTIATE_TEST_SUITE_P(All, AcceleratorTest, ::testing::ValuesIn(kKinds),
+                         [](const auto &info) { return std::string(info.param.name); });
 
-TEST_F(PtxsimDevice, FunctionsAndVariables) {
+TEST_P(AcceleratorTest, FunctionsAndVariables) {
   EXPECT_EQ(module_->functions(), std::vector<std::string>{"fill"});
   EXPECT_EQ(function_->info().parameterBytes, 12);
   EXPECT_EQ(function_->blocksPerProcessor(1024, 0).value(), 2);
@@ -47,12 +71,12 @@ TEST_F(PtxsimDevice, FunctionsAndVariables) {
   EXPECT_EQ(bytes, 4);
   uint32_t value = 0;
   ASSERT_TRUE(device_->defaultStream().download(&value, address, 4).isOk());
-  EXPECT_EQ(value, 0u); // not before somebody waits
+  EXPECT_EQ(value, GetParam().downloadWaits ? 5u : 0u); // not before somebody waits
   ASSERT_TRUE(device_->defaultStream().synchronize().isOk());
   EXPECT_EQ(value, 5u);
 }
 
-TEST_F(PtxsimDevice, StreamsInOrder) {
+TEST_P(AcceleratorTest, StreamsInOrder) {
   const StreamRef first = device_->createStream().value(), second = device_->createStream().value();
   const EventRef event = device_->createEvent().value();
   const DeviceAddress copy = device_->allocate(128, "copy").value();
@@ -65,7 +89,7 @@ TEST_F(PtxsimDevice, StreamsInOrder) {
   ASSERT_TRUE(second->copy(copy, memory_, 128).isOk());
   ASSERT_TRUE(second->fill(copy + 4, 4, 0xff).isOk());
   ASSERT_TRUE(second->download(words, copy, 128).isOk());
-  EXPECT_FALSE(event->done().value() && second->done().value());
+  EXPECT_EQ(event->done().value() && second->done().value(), GetParam().downloadWaits);
   ASSERT_TRUE(second->synchronize().isOk());
   EXPECT_EQ(words[0], 7u);
   EXPECT_EQ(words[1], 0xffffffffu);
@@ -74,7 +98,7 @@ TEST_F(PtxsimDevice, StreamsInOrder) {
   EXPECT_EQ(event->millisecondsSince(*event).status().code(), Code::Unsupported);
 }
 
-TEST_F(PtxsimDevice, RefusedCallsChangeNothing) {
+TEST_P(AcceleratorTest, RefusedCallsChangeNothing) {
   Stream &stream = device_->defaultStream();
   uint32_t word = 0;
   LaunchShape shape;
@@ -86,20 +110,21 @@ TEST_F(PtxsimDevice, RefusedCallsChangeNothing) {
   EXPECT_EQ(stream.launch(*function_, shape, std::vector<uint8_t>(5)).code(), Code::InvalidArgument);
   shape.block[0] = 1025;
   EXPECT_EQ(stream.launch(*function_, shape, parameters(memory_, 0)).code(), Code::InvalidArgument);
-  const std::unique_ptr<Accelerator> other = makePtxsimAccelerator({});
+  const std::unique_ptr<Accelerator> other = GetParam().make();
   EXPECT_EQ(other->defaultStream().launch(*function_, {}, parameters(memory_, 0)).code(), Code::InvalidArgument);
   EXPECT_EQ(packParameters(function_->info(), std::vector<uint64_t>(3)).status().code(), Code::InvalidArgument);
   EXPECT_TRUE(stream.synchronize().isOk());
 }
 
-TEST_F(PtxsimDevice, AFailureStays) {
+TEST_P(AcceleratorTest, AFailureStays) {
   LaunchShape shape;
   shape.block[0] = 33;
   Stream &stream = device_->defaultStream();
   ASSERT_TRUE(stream.launch(*function_, shape, parameters(memory_, 0)).isOk());
   const Status status = stream.synchronize();
-  EXPECT_NE(status.message().find("kernel fill, line 14, block (0, 0, 0), warp 1, lane 0: bounds: "), std::string::npos)
-      << status.message();
+  EXPECT_EQ(status.code(), Code::InvalidArgument);
+  EXPECT_NE(status.message().find(GetParam().failure), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("; the device answers nothing else: mend the kernel"), std::string::npos);
   EXPECT_EQ(stream.synchronize().message(), status.message());
   EXPECT_EQ(device_->allocate(4, "more").status().message(), status.message());
   EXPECT_EQ(device_->createStream().status().message(), status.message());
@@ -107,7 +132,7 @@ TEST_F(PtxsimDevice, AFailureStays) {
   EXPECT_TRUE(device_->release(memory_).isOk());
 }
 
-TEST_F(PtxsimDevice, ObjectsOutliveTheirDevice) {
+TEST_P(AcceleratorTest, ObjectsOutliveTheirDevice) {
   const StreamRef stream = device_->createStream().value();
   device_.reset();
   uint32_t word = 1;
@@ -115,6 +140,45 @@ TEST_F(PtxsimDevice, ObjectsOutliveTheirDevice) {
   EXPECT_TRUE(stream->synchronize().isOk());
   module_.reset();
   EXPECT_EQ(function_->info().name, "fill");
+}
+
+TEST_P(AcceleratorTest, Description) {
+  const std::string text = device_->description();
+  EXPECT_TRUE(text.starts_with("ptxsim sm_80, compute capability 8.0, 8192 MiB")) << text;
+  EXPECT_EQ(text.find('\n'), std::string::npos);
+}
+
+// Each thread on a stream of its own; the module is loaded and the memory is allocated by all of them at once.
+TEST_P(AcceleratorTest, ThreadsAndStreams) {
+  constexpr int kThreads = 4, kRounds = 20;
+  const auto work = [&](uint32_t thread) {
+    const StreamRef stream = device_->createStream().value();
+    const DeviceFunctionRef function = device_->load(kText, "test").value()->function("fill").value();
+    for (uint32_t round = 0; round < kRounds; ++round) {
+      const DeviceAddress mine = device_->allocate(128, "memory of a thread").value(),
+                          copy = device_->allocate(128, "").value();
+      const EventRef event = device_->createEvent().value();
+      LaunchShape shape;
+      shape.block[0] = 32;
+      uint32_t words[32] = {};
+      const uint32_t value = 1000 * thread + round;
+      ASSERT_TRUE(stream->launch(*function, shape, parameters(mine, value)).isOk());
+      ASSERT_TRUE(stream->record(*event).isOk());
+      ASSERT_TRUE(stream->copy(copy, mine, 128).isOk());
+      ASSERT_TRUE(stream->download(words, copy, 128).isOk());
+      ASSERT_TRUE(stream->synchronize().isOk());
+      EXPECT_TRUE(event->done().value());
+      for (uint32_t i = 0; i < 32; ++i)
+        ASSERT_EQ(words[i], value + i) << "thread " << thread << ", round " << round;
+      ASSERT_TRUE(device_->release(mine).isOk() && device_->release(copy).isOk());
+    }
+  };
+  std::vector<std::thread> threads;
+  for (uint32_t thread = 0; thread < kThreads; ++thread)
+    threads.emplace_back(work, thread);
+  for (std::thread &thread : threads)
+    thread.join();
+  EXPECT_TRUE(device_->synchronize().isOk());
 }
 
 } // namespace
