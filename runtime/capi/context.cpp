@@ -64,7 +64,9 @@ kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **
     auto device = makeDevice(copy.value());
     if (!device.isOk())
       return device.status();
-    *context = new kvq_context{std::move(device.value())};
+    const Accelerator *accelerator = device.value()->accelerator();
+    std::string description = accelerator ? accelerator->description() : device.value()->level();
+    *context = new kvq_context{std::move(device.value()), std::move(description)};
     return Status::ok();
   });
 }
@@ -74,6 +76,8 @@ void kvq_context_destroy(kvq_context *context) { delete context; }
 const char *kvq_context_levels(const kvq_context *context) { return context ? context->device->levels().c_str() : ""; }
 
 const char *kvq_context_level(const kvq_context *context) { return context ? context->device->level().c_str() : ""; }
+
+const char *kvq_context_description(const kvq_context *context) { return context ? context->description.c_str() : ""; }
 
 void kvq_context_kernels(kvq_context *context, kvq_kernel_visitor visitor, void *user_data) {
   if (!context || !visitor)
