@@ -3,7 +3,9 @@
 // Every function of the driver that fails: which call answers, with which Status, and that nothing leaks.
 #include "tests/unit/cuda/fake_driver.h"
 
+#include <atomic>
 #include <functional>
+#include <thread>
 
 using namespace kvq;
 using kvq_test::FakeDriver;
@@ -213,6 +215,51 @@ TEST_F(FakeDriver, TheKernelsThatMayHaveFailedAreNamed) {
   fail("cuCtxSynchronize", 716);
   const Status status = other.value().accelerator->synchronize();
   EXPECT_TRUE(has(status, "one of the kernels add, free failed with")) << status.message();
+}
+
+// One of them fails in the middle: all get the same sentence from then on, and everything is given back.
+TEST_F(FakeDriver, ThreadsShareAGpuAndItsFailure) {
+  constexpr int kThreads = 6, kRounds = 40;
+  auto gpu = open();
+  ASSERT_TRUE(gpu.isOk());
+  Accelerator &device = *gpu.value().accelerator;
+  std::vector<Status> last(kThreads);
+  std::atomic<int> rounds{0};
+  const auto work = [&](int thread) {
+    const auto round = [&]() -> Status {
+      auto memory = device.allocate(256, "memory of a thread");
+      if (!memory.isOk())
+        return memory.status();
+      const std::shared_ptr<void> released(nullptr,
+                                           [&](void *) { EXPECT_TRUE(device.release(memory.value()).isOk()); });
+      auto stream = device.createStream();
+      auto module = device.load(kPtx, "ptx");
+      if (!stream.isOk() || !module.isOk())
+        return stream.isOk() ? module.status() : stream.status();
+      auto function = module.value()->function("free");
+      if (!function.isOk())
+        return function.status();
+      const uint8_t parameters[4] = {};
+      KVQ_RETURN_IF_ERROR(stream.value()->fill(memory.value(), 256, 7));
+      KVQ_RETURN_IF_ERROR(stream.value()->launch(*function.value(), {}, parameters));
+      KVQ_RETURN_IF_ERROR(device.defaultStream().launch(*function.value(), {}, parameters));
+      return stream.value()->synchronize();
+    };
+    for (int i = 0; i < kRounds || last[size_t(thread)].isOk(); ++i) {
+      last[size_t(thread)] = round();
+      if (++rounds == kThreads * kRounds / 2)
+        fail("cuStreamSynchronize", 719);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread)
+    threads.emplace_back(work, thread);
+  for (std::thread &thread : threads)
+    thread.join();
+  for (const Status &status : last) {
+    EXPECT_EQ(status.message(), last[0].message());
+    EXPECT_TRUE(has(status, "kernel free failed with")) << status.message();
+  }
 }
 
 TEST_F(FakeDriver, AFailureOfTheHardwareBlamesNoKernel) {

@@ -4,6 +4,8 @@
 // out and not given back, and any of its functions can be told to fail. tests/unit/fakes/fake_libcuda.h says how.
 #include "tests/unit/fakes/fake_libcuda.h"
 
+#include "runtime/device/cuda/driver.h"
+
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -49,8 +51,8 @@ int count(int FakeCudaCounts::*member, int by) {
 }
 
 // An object of its own address.
-int make(void **out, int FakeCudaCounts::*member) {
-  *out = std::malloc(1);
+template <typename Handle> int make(Handle *out, int FakeCudaCounts::*member) {
+  *out = static_cast<Handle>(std::malloc(1));
   return count(member, 1);
 }
 int drop(void *object, int FakeCudaCounts::*member) {
@@ -64,6 +66,8 @@ int number(const char *name) {
 }
 
 } // namespace
+
+using namespace kvq::cuda;
 
 #define FAKE extern "C" __attribute__((visibility("default")))
 #define BEFORE(needsContext)                                                                                           \
@@ -105,102 +109,102 @@ FAKE int fake_cuda_depth() { return current; }
 
 // What gives something back does so even where it was told to fail: a test can tell a forgotten call from a failed one.
 
-FAKE int cuInit(unsigned) { return answer(__func__, false); }
-FAKE int cuDriverGetVersion(int *version) {
+FAKE CUresult cuInit(unsigned) { return answer(__func__, false); }
+FAKE CUresult cuDriverGetVersion(int *version) {
   BEFORE(false);
   *version = number("version");
   return 0;
 }
-FAKE int cuGetErrorName(int error, const char **text) {
+FAKE CUresult cuGetErrorName(int error, const char **text) {
   BEFORE(false);
   *text = error == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : error == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_OTHER";
   return 0;
 }
-FAKE int cuGetErrorString(int, const char **text) {
+FAKE CUresult cuGetErrorString(int, const char **text) {
   BEFORE(false);
   *text = "told to";
   return 0;
 }
-FAKE int cuDeviceGetCount(int *devices) {
+FAKE CUresult cuDeviceGetCount(int *devices) {
   BEFORE(false);
   *devices = number("count");
   return 0;
 }
-FAKE int cuDeviceGet(int *device, int ordinal) {
+FAKE CUresult cuDeviceGet(int *device, int ordinal) {
   BEFORE(false);
   *device = ordinal;
   return 0;
 }
-FAKE int cuDeviceGetName(char *name, int length, int) {
+FAKE CUresult cuDeviceGetName(char *name, int length, int) {
   BEFORE(false);
   std::strncpy(name, "Fake GPU", static_cast<size_t>(length));
   return 0;
 }
-FAKE int cuDeviceGetAttribute(int *value, int attribute, int) {
+FAKE CUresult cuDeviceGetAttribute(int *value, int attribute, int) {
   BEFORE(false);
   *value = attribute == 75 ? number("major") : attribute == 76 ? number("minor") : 99 << 10;
   return 0;
 }
-FAKE int cuDeviceTotalMem_v2(size_t *bytes, int) {
+FAKE CUresult cuDeviceTotalMem_v2(size_t *bytes, int) {
   BEFORE(false);
   *bytes = size_t(1) << 30;
   return 0;
 }
-FAKE int cuDevicePrimaryCtxRetain(void **context, int) {
+FAKE CUresult cuDevicePrimaryCtxRetain(CUcontext *context, int) {
   BEFORE(false);
-  *context = &state();
+  *context = reinterpret_cast<CUcontext>(&state());
   return count(&FakeCudaCounts::contexts, 1);
 }
-FAKE int cuDevicePrimaryCtxRelease_v2(int) {
+FAKE CUresult cuDevicePrimaryCtxRelease_v2(int) {
   count(&FakeCudaCounts::contexts, -1);
   return answer(__func__, false);
 }
-FAKE int cuCtxPushCurrent_v2(void *) {
+FAKE CUresult cuCtxPushCurrent_v2(CUcontext) {
   BEFORE(false);
   ++current;
   return 0;
 }
-FAKE int cuCtxPopCurrent_v2(void **) {
+FAKE CUresult cuCtxPopCurrent_v2(CUcontext *) {
   --current;
   return answer(__func__, false);
 }
-FAKE int cuCtxSynchronize() { return answer(__func__, true); }
-FAKE int cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
+FAKE CUresult cuCtxSynchronize() { return answer(__func__, true); }
+FAKE CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
   BEFORE(true);
-  *pointer = reinterpret_cast<uint64_t>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
+  *pointer = reinterpret_cast<CUdeviceptr>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
   return count(&FakeCudaCounts::allocations, 1);
 }
-FAKE int cuMemFree_v2(uint64_t pointer) {
+FAKE CUresult cuMemFree_v2(CUdeviceptr pointer) {
   drop(reinterpret_cast<void *>(pointer), &FakeCudaCounts::allocations);
   return answer(__func__, true);
 }
-FAKE int cuMemGetInfo_v2(size_t *free, size_t *total) {
+FAKE CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
   BEFORE(true);
   *free = 12345;
   *total = size_t(1) << 30;
   return 0;
 }
-FAKE int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *) {
+FAKE CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream) {
   BEFORE(true);
   std::memcpy(reinterpret_cast<void *>(to), from, bytes);
   return 0;
 }
-FAKE int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *) {
+FAKE CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream) {
   BEFORE(true);
   std::memcpy(to, reinterpret_cast<void *>(from), bytes);
   return 0;
 }
-FAKE int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *) {
+FAKE CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream) {
   BEFORE(true);
   std::memmove(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), bytes);
   return 0;
 }
-FAKE int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *) {
+FAKE CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream) {
   BEFORE(true);
   std::memset(reinterpret_cast<void *>(to), value, bytes);
   return 0;
 }
-FAKE int cuModuleLoadDataEx(void **module, const void *image, unsigned options, int *option, void **values) {
+FAKE CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned options, int *option, void **values) {
   const bool isText = *static_cast<const char *>(image) == '.';
   int code = answer(__func__, true);
   if (!code && !isText)
@@ -211,81 +215,81 @@ FAKE int cuModuleLoadDataEx(void **module, const void *image, unsigned options, 
       std::strcpy(static_cast<char *>(values[i]), state().texts["log"].c_str());
   if (code)
     return code;
-  *module = std::malloc(1);
+  *module = static_cast<CUmodule>(std::malloc(1));
   ++state().live.modules;
   state().numbers["cubin"] = !isText;
   return 0;
 }
 FAKE int fake_cuda_get(const char *what) { return number(what); }
-FAKE int cuModuleUnload(void *module) {
+FAKE CUresult cuModuleUnload(CUmodule module) {
   drop(module, &FakeCudaCounts::modules);
   return answer(__func__, true);
 }
-FAKE int cuModuleGetFunction(void **function, void *module, const char *) {
+FAKE CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *) {
   BEFORE(true);
-  *function = module;
+  *function = reinterpret_cast<CUfunction>(module);
   return 0;
 }
-FAKE int cuModuleGetGlobal_v2(uint64_t *pointer, size_t *bytes, void *, const char *) {
+FAKE CUresult cuModuleGetGlobal_v2(CUdeviceptr *pointer, size_t *bytes, CUmodule, const char *) {
   BEFORE(true);
   *pointer = 0x1000;
   *bytes = 4;
   return 0;
 }
-FAKE int cuFuncGetAttribute(int *value, int attribute, void *) {
+FAKE CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction) {
   BEFORE(true);
   *value = attribute == 0 ? 1024 : attribute == 8 ? 48 << 10 : 0;
   return 0;
 }
-FAKE int cuFuncSetAttribute(void *, int attribute, int value) {
+FAKE CUresult cuFuncSetAttribute(CUfunction, int attribute, int value) {
   BEFORE(true);
   fake_cuda_set(attribute == 8 ? "allowed" : "other", value);
   return 0;
 }
 // One parameter, of 4 bytes: another one than any text has.
-FAKE int cuFuncGetParamInfo(void *, size_t index, size_t *offset, size_t *bytes) {
+FAKE CUresult cuFuncGetParamInfo(CUfunction, size_t index, size_t *offset, size_t *bytes) {
   BEFORE(true);
   *offset = 0;
   *bytes = 4;
   return index ? 1 : 0;
 }
-FAKE int cuLaunchKernel(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *,
-                        void **parameters, void **) {
+FAKE CUresult cuLaunchKernel(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream,
+                             void **parameters, void **) {
   BEFORE(true);
   int value = 0;
   std::memcpy(&value, parameters[0], sizeof value);
   fake_cuda_set("parameter", value);
   return 0;
 }
-FAKE int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *, int, size_t) {
+FAKE CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction, int, size_t) {
   BEFORE(true);
   *blocks = 3;
   return 0;
 }
-FAKE int cuStreamCreate(void **stream, unsigned flags) {
+FAKE CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
   BEFORE(true);
   fake_cuda_set("stream flags", static_cast<int>(flags));
   return make(stream, &FakeCudaCounts::streams);
 }
-FAKE int cuStreamDestroy_v2(void *stream) {
+FAKE CUresult cuStreamDestroy_v2(CUstream stream) {
   drop(stream, &FakeCudaCounts::streams);
   return answer(__func__, true);
 }
-FAKE int cuStreamSynchronize(void *) { return answer(__func__, true); }
-FAKE int cuStreamQuery(void *) { return answer(__func__, true); }
-FAKE int cuStreamWaitEvent(void *, void *, unsigned) { return answer(__func__, true); }
-FAKE int cuEventCreate(void **event, unsigned) {
+FAKE CUresult cuStreamSynchronize(CUstream) { return answer(__func__, true); }
+FAKE CUresult cuStreamQuery(CUstream) { return answer(__func__, true); }
+FAKE CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) { return answer(__func__, true); }
+FAKE CUresult cuEventCreate(CUevent *event, unsigned) {
   BEFORE(true);
   return make(event, &FakeCudaCounts::events);
 }
-FAKE int cuEventDestroy_v2(void *event) {
+FAKE CUresult cuEventDestroy_v2(CUevent event) {
   drop(event, &FakeCudaCounts::events);
   return answer(__func__, true);
 }
-FAKE int cuEventRecord(void *, void *) { return answer(__func__, true); }
-FAKE int cuEventSynchronize(void *) { return answer(__func__, true); }
-FAKE int cuEventQuery(void *) { return answer(__func__, true); }
-FAKE int cuEventElapsedTime(float *milliseconds, void *, void *) {
+FAKE CUresult cuEventRecord(CUevent, CUstream) { return answer(__func__, true); }
+FAKE CUresult cuEventSynchronize(CUevent) { return answer(__func__, true); }
+FAKE CUresult cuEventQuery(CUevent) { return answer(__func__, true); }
+FAKE CUresult cuEventElapsedTime(float *milliseconds, CUevent, CUevent) {
   BEFORE(true);
   *milliseconds = 1.5f;
   return 0;
