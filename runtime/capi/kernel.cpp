@@ -134,9 +134,6 @@ kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor
     KVQ_REQUIRE(context);
     MergeShape shape;
     KVQ_RETURN_IF_ERROR(checkMerge(o, lse, out, out_lse, shape));
-    if (context->device->accelerator())
-      return {Code::Unsupported,
-              "kvq_merge takes tensors in the host's memory: use a context on device \"cpu\" or \"ref\""};
     KVQ_RETURN_IF_ERROR(checkStream(stream));
     KernelRequest request;
     request.op = KernelOp::Merge;

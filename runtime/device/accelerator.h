@@ -79,6 +79,21 @@ public:
   virtual Status download(void *to, DeviceAddress from, int64_t bytes) = 0;
   virtual Status copy(DeviceAddress to, DeviceAddress from, int64_t bytes) = 0; // within the device
   virtual Status fill(DeviceAddress to, int64_t bytes, uint8_t value) = 0;
+  // The same for `rows` pieces of `width` bytes each, whose begins are a pitch apart. A device that has one call for
+  // them says so.
+  virtual Status copyRows(DeviceAddress to, int64_t toPitch, DeviceAddress from, int64_t fromPitch, int64_t width,
+                          int64_t rows) {
+    for (int64_t row = 0; row < rows; ++row)
+      if (Status status = copy(to + row * toPitch, from + row * fromPitch, width); !status.isOk())
+        return status;
+    return Status::ok();
+  }
+  virtual Status fillRows(DeviceAddress to, int64_t pitch, int64_t width, int64_t rows, uint8_t value) {
+    for (int64_t row = 0; row < rows; ++row)
+      if (Status status = fill(to + row * pitch, width, value); !status.isOk())
+        return status;
+    return Status::ok();
+  }
   // `parameters`: FunctionInfo::parameterBytes.
   virtual Status launch(const DeviceFunction &function, const LaunchShape &shape,
                         std::span<const uint8_t> parameters) = 0;
@@ -116,5 +131,10 @@ Result<std::vector<uint8_t>> packParameters(const FunctionInfo &function, std::s
 // few or too many, or the grid is too large.
 Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args,
                       const int64_t grid[3]);
+inline Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args,
+                             int64_t programs) {
+  const int64_t grid[3] = {programs, 1, 1};
+  return launchPrograms(stream, function, args, grid);
+}
 
 } // namespace kvq

@@ -11,7 +11,6 @@ namespace {
 
 // What the compiler makes code for, as ten times the major number and the minor one.
 constexpr int kTargets[] = {80, 86, 89, 90, 100, 120};
-constexpr int kAttendRows[] = {8, 16};
 constexpr std::string_view kPrefix = "nvptx:";
 
 std::string levelOf(int target) { return std::string(kPrefix) + "sm_" + std::to_string(target); }
@@ -64,8 +63,6 @@ AcceleratorDevice::AcceleratorDevice(std::string name, std::unique_ptr<Accelerat
 
 // The one place to change when pages in fragment order are there.
 Profile AcceleratorDevice::profile() const { return Profile::Vnni; }
-
-std::span<const int> AcceleratorDevice::attendRows() const { return kAttendRows; }
 
 Result<KernelSource *> AcceleratorDevice::builtins() const {
   std::lock_guard<std::mutex> lock(mutex_);

@@ -36,7 +36,6 @@ public:
   const std::string &level() const override { return level_; }
   const std::string &levels() const override { return levels_; }
   Profile profile() const override;
-  std::span<const int> attendRows() const override;
   Accelerator *accelerator() const override { return accelerator_.get(); }
 
 private:

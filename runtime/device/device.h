@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -46,7 +45,7 @@ using KernelRef = std::shared_ptr<const Kernel>;
 
 class AcceleratorKernel : public Kernel {
 public:
-  AcceleratorKernel(KernelInfo info, DeviceFunctionRef function, GridOf gridOf)
+  AcceleratorKernel(KernelInfo info, DeviceFunctionRef function, GridOf gridOf = GridOf::Programs)
       : Kernel(std::move(info)), function_(std::move(function)), gridOf_(gridOf) {}
   int32_t run(const uint64_t *, const int64_t *) const override { return -1; }
   const DeviceFunction *function() const override { return function_.get(); }
@@ -94,14 +93,10 @@ public:
   virtual const std::string &level() const = 0;
   virtual const std::string &levels() const = 0; // separated by spaces, best last
 
-  // How a cache on this device lays out its pages.
-  virtual Profile profile() const { return Profile::Vnni; }
-  // The numbers of query rows for which there are programs of attend, ascending; a program may have fewer rows than its
-  // number, as its items say. Empty: any number.
-  virtual std::span<const int> attendRows() const { return {}; }
-
   // Memory and queues, of a device that has its own. NULL: the host's memory, and launches that are done on return.
   virtual Accelerator *accelerator() const { return nullptr; }
+  // How pages of its caches are laid out.
+  virtual Profile profile() const { return Profile::Vnni; }
 
   // On a host: runs grid[0] * grid[1] * grid[2] programs. Internal if one of them returns other than 0.
   Status launch(const Kernel &kernel, const uint64_t *args, const int64_t grid[3], Spread spread) const;

@@ -93,6 +93,9 @@ public:
       return driver.cuMemsetD8Async(to, value, size, stream_);
     });
   }
+  Status copyRows(DeviceAddress to, int64_t toPitch, DeviceAddress from, int64_t fromPitch, int64_t width,
+                  int64_t rows) override;
+  Status fillRows(DeviceAddress to, int64_t pitch, int64_t width, int64_t rows, uint8_t value) override;
   Status launch(const DeviceFunction &function, const LaunchShape &shape, std::span<const uint8_t> parameters) override;
   Status record(Event &event) override {
     return withEvent(event, "recording an event",
@@ -127,7 +130,7 @@ private:
       for (const Range &range : ranges)
         KVQ_RETURN_IF_ERROR(core_->checkRange(range.address, range.bytes));
       const CUresult error = bytes ? call(core_->driver, static_cast<size_t>(bytes)) : kSuccess;
-      return error ? core_->refused(error, std::string(what) + " of " + bytesText(bytes)) : Status::ok();
+      return error ? core_->refused(error, std::string(what) + ", " + bytesText(bytes)) : Status::ok();
     });
   }
   template <typename Call> Status withEvent(const Event &event, const char *what, const Call &call) {
@@ -144,6 +147,45 @@ private:
   CUstream stream_;
   Kind kind_;
 };
+
+// Whether one call of the driver does it: a pitch has 31 bits, and rows do not overlap. Others go one by one.
+bool fitsOneCall(int64_t pitch, int64_t width, int64_t rows) {
+  return rows > 1 && width > 0 && pitch >= width && pitch <= INT32_MAX && rows <= INT32_MAX;
+}
+
+int64_t extent(int64_t pitch, int64_t width, int64_t rows) { return (rows - 1) * pitch + width; }
+
+Status CudaStream::copyRows(DeviceAddress to, int64_t toPitch, DeviceAddress from, int64_t fromPitch, int64_t width,
+                            int64_t rows) {
+  if (!fitsOneCall(toPitch, width, rows) || !fitsOneCall(fromPitch, width, rows))
+    return Stream::copyRows(to, toPitch, from, fromPitch, width, rows);
+  CUDA_MEMCPY2D_st copy = {};
+  copy.fromKind = copy.toKind = kDeviceMemory;
+  copy.fromDevice = from;
+  copy.fromPitch = static_cast<size_t>(fromPitch);
+  copy.toDevice = to;
+  copy.toPitch = static_cast<size_t>(toPitch);
+  copy.width = static_cast<size_t>(width);
+  copy.height = static_cast<size_t>(rows);
+  return core_->run([&]() -> Status {
+    KVQ_RETURN_IF_ERROR(core_->checkRange(from, extent(fromPitch, width, rows)));
+    KVQ_RETURN_IF_ERROR(core_->checkRange(to, extent(toPitch, width, rows)));
+    const CUresult error = core_->driver.cuMemcpy2DAsync_v2(&copy, stream_);
+    // As its documentation has it, it may refuse pitches within the device that are not cuMemAllocPitch's.
+    if (error == kInvalidValue)
+      return Stream::copyRows(to, toPitch, from, fromPitch, width, rows);
+    return error ? core_->refused(error, "copy of rows, " + bytesText(width * rows)) : Status::ok();
+  });
+}
+
+Status CudaStream::fillRows(DeviceAddress to, int64_t pitch, int64_t width, int64_t rows, uint8_t value) {
+  if (!fitsOneCall(pitch, width, rows))
+    return Stream::fillRows(to, pitch, width, rows, value);
+  return transfer({{to, extent(pitch, width, rows)}}, width * rows, "fill of rows", [&](const Driver &driver, size_t) {
+    return driver.cuMemsetD2D8Async(to, static_cast<size_t>(pitch), value, static_cast<size_t>(width),
+                                    static_cast<size_t>(rows), stream_);
+  });
+}
 
 Status CudaStream::launch(const DeviceFunction &function, const LaunchShape &shape,
                           std::span<const uint8_t> parameters) {

@@ -9,6 +9,22 @@
 #include <cstddef>
 #include <cstdint>
 
+// A copy of rows, as the driver reads it: each side by its kind of memory.
+struct CUDA_MEMCPY2D_st {
+  size_t fromX, fromY;
+  int fromKind;
+  const void *fromHost;
+  unsigned long long fromDevice;
+  void *fromArray;
+  size_t fromPitch, toX, toY;
+  int toKind;
+  void *toHost;
+  unsigned long long toDevice;
+  void *toArray;
+  size_t toPitch, width, height;
+};
+static_assert(sizeof(CUDA_MEMCPY2D_st) == 128, "the driver's layout");
+
 struct CUctx_st;
 struct CUmod_st;
 struct CUfunc_st;
@@ -41,6 +57,7 @@ enum DeviceAttribute : int {
 };
 enum FunctionAttribute : int { kMaxThreads = 0, kSharedBytes = 1, kLocalBytes = 3, kMaxDynamicShared = 8 };
 enum JitOption : int { kErrorLog = 5, kErrorLogBytes = 6 };
+inline constexpr int kDeviceMemory = 2;     // of a copy of rows
 inline constexpr unsigned kNonBlocking = 1; // a stream that does not wait for the default one
 
 // F(name, parameters): what every driver that is new enough has.
@@ -66,6 +83,9 @@ inline constexpr unsigned kNonBlocking = 1; // a stream that does not wait for t
   F(cuMemcpyDtoHAsync_v2, (void *to, CUdeviceptr from, size_t bytes, CUstream stream))                                 \
   F(cuMemcpyDtoDAsync_v2, (CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream))                           \
   F(cuMemsetD8Async, (CUdeviceptr to, unsigned char value, size_t count, CUstream stream))                             \
+  F(cuMemsetD2D8Async,                                                                                                 \
+    (CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height, CUstream stream))                 \
+  F(cuMemcpy2DAsync_v2, (const CUDA_MEMCPY2D_st *copy, CUstream stream))                                               \
   F(cuModuleLoadDataEx, (CUmodule * module, const void *image, unsigned count, int *options, void **values))           \
   F(cuModuleUnload, (CUmodule module))                                                                                 \
   F(cuModuleGetFunction, (CUfunction * function, CUmodule module, const char *name))                                   \

@@ -53,6 +53,8 @@ Failed runAll(const std::function<Result<cuda::Gpu>()> &open) {
       {"download", [&] { return stream.value()->download(host, at, 64); }},
       {"copy", [&] { return stream.value()->copy(at + 64, at, 64); }},
       {"fill", [&] { return stream.value()->fill(at, 64, 1); }},
+      {"copy rows", [&] { return stream.value()->copyRows(at, 32, at + 128, 16, 8, 4); }},
+      {"fill rows", [&] { return stream.value()->fillRows(at, 32, 8, 4, 1); }},
       {"launch", [&] { return stream.value()->launch(*function.value(), shape, parameters); }},
       {"record", [&] { return stream.value()->record(*event.value()); }},
       {"wait", [&] { return stream.value()->wait(*event.value()); }},
@@ -103,6 +105,8 @@ constexpr FailingCall kFailing[] = {
     {"cuMemcpyDtoHAsync_v2", "download"},
     {"cuMemcpyDtoDAsync_v2", "copy"},
     {"cuMemsetD8Async", "fill"},
+    {"cuMemcpy2DAsync_v2", "copy rows"},
+    {"cuMemsetD2D8Async", "fill rows"},
     {"cuFuncSetAttribute", "launch"},
     {"cuLaunchKernel", "launch"},
     {"cuEventRecord", "record"},
@@ -123,6 +127,11 @@ TEST_F(FakeDriver, EveryCallsFailureIsItsStatus) {
       reset();
       fail(function, code);
       const Failed failed = runAll([&] { return open(); });
+      if (code == 1 && std::string(function) == "cuMemcpy2DAsync_v2") {
+        EXPECT_EQ(failed.call, "") << failed.status.message(); // the rows go one by one
+        EXPECT_EQ(calls("cuMemcpyDtoDAsync_v2"), 1 + 4);
+        continue;
+      }
       EXPECT_EQ(failed.call, call) << function << ": " << failed.status.message();
       // A GPU that cannot be opened is a wish that this machine cannot fulfil, whatever the driver says.
       const Code wanted = failed.call == "open" && expected == Code::InvalidArgument ? Code::Unsupported : expected;

@@ -139,7 +139,9 @@ TEST_F(FakeDriver, RangesAreChecked) {
   EXPECT_TRUE(stream.upload(memory + 256, host, 0).isOk());
   for (const Status &status :
        {stream.upload(memory, host, 257), stream.download(host, memory + 200, 57), stream.fill(memory + 255, 2, 0),
-        stream.copy(memory, memory + 1, 256), stream.copy(memory + 1, memory, 256), stream.upload(memory, host, -1)}) {
+        stream.copy(memory, memory + 1, 256), stream.copy(memory + 1, memory, 256), stream.upload(memory, host, -1),
+        stream.copyRows(memory, 64, memory + 1, 64, 64, 4), stream.copyRows(memory + 1, 64, memory, 64, 64, 4),
+        stream.fillRows(memory + 8, 64, 57, 4, 0)}) {
     EXPECT_EQ(status.code(), Code::InvalidArgument);
     EXPECT_TRUE(has(status, "outside of the pool, which has 256") || has(status, "-1 bytes")) << status.message();
   }

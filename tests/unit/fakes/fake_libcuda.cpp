@@ -204,6 +204,20 @@ FAKE CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes,
   std::memset(reinterpret_cast<void *>(to), value, bytes);
   return 0;
 }
+FAKE CUresult cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height,
+                                CUstream) {
+  BEFORE(true);
+  for (size_t row = 0; row < height; ++row)
+    std::memset(reinterpret_cast<char *>(to) + row * pitch, value, width);
+  return 0;
+}
+FAKE CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D_st *rows, CUstream) {
+  BEFORE(true);
+  for (size_t row = 0; row < rows->height; ++row)
+    std::memmove(reinterpret_cast<char *>(rows->toDevice) + row * rows->toPitch,
+                 reinterpret_cast<const char *>(rows->fromDevice) + row * rows->fromPitch, rows->width);
+  return 0;
+}
 FAKE CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned options, int *option, void **values) {
   const bool isText = *static_cast<const char *>(image) == '.';
   int code = answer(__func__, true);

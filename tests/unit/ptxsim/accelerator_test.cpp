@@ -116,6 +116,30 @@ TEST_P(AcceleratorTest, RefusedCallsChangeNothing) {
   EXPECT_TRUE(stream.synchronize().isOk());
 }
 
+TEST_P(AcceleratorTest, Rows) {
+  Stream &stream = device_->defaultStream();
+  uint8_t bytes[128], out[128];
+  for (int i = 0; i < 128; ++i)
+    bytes[i] = static_cast<uint8_t>(i);
+  const DeviceAddress copy = device_->allocate(128, "copy").value();
+  ASSERT_TRUE(stream.upload(memory_, bytes, 128).isOk() && stream.fill(copy, 128, 0xff).isOk());
+  ASSERT_TRUE(stream.copyRows(copy + 1, 10, memory_ + 3, 20, 5, 6).isOk());
+  ASSERT_TRUE(stream.fillRows(copy + 8, 39, 2, 4, 0xee).isOk());
+  ASSERT_TRUE(stream.copyRows(copy + 100, 0, memory_, 1, 1, 3).isOk()); // one upon the other, the last stays
+  ASSERT_TRUE(stream.copyRows(copy, 1, memory_, 1, 0, 3).isOk() && stream.fillRows(copy, 1, 1, 0, 3).isOk());
+  ASSERT_TRUE(stream.download(out, copy, 128).isOk() && stream.synchronize().isOk());
+  for (int i = 0; i < 128; ++i) {
+    const int row = (i - 1) / 10, at = (i - 1) % 10;
+    const bool copied = i >= 1 && row < 6 && at < 5, filled = i >= 8 && (i - 8) % 39 < 2;
+    EXPECT_EQ(out[i], i == 100 ? 2 : filled ? 0xee : copied ? 3 + 20 * row + at : 0xff) << i;
+  }
+  for (const Status &status :
+       {stream.copyRows(copy, 32, memory_, 32, 33, 4), stream.copyRows(copy, 16, memory_, 43, 1, 4),
+        stream.fillRows(copy, 32, 33, 4, 0), stream.fillRows(copy, 43, 1, 4, 0)})
+    EXPECT_EQ(status.code(), Code::InvalidArgument) << status.message();
+  EXPECT_TRUE(stream.synchronize().isOk());
+}
+
 TEST_P(AcceleratorTest, AFailureStays) {
   LaunchShape shape;
   shape.block[0] = 33;

@@ -182,10 +182,5 @@ TEST_P(BuiltinKernels, OneOfManyThreadsCompiles) {
   EXPECT_EQ(compiles(), 1);
 }
 
-TEST_P(BuiltinKernels, WhatACacheOnItIsLike) {
-  const std::unique_ptr<Device> device = this->device();
-  EXPECT_EQ(std::vector<int>(device->attendRows().begin(), device->attendRows().end()), (std::vector<int>{8, 16}));
-}
-
 } // namespace
 } // namespace kvq
