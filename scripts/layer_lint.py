@@ -15,7 +15,8 @@ COMPILER_LIBRARIES = ("mlir/", "llvm/", "clang/", "llvm-c/", "mlir-c/")
 CUDA_HEADERS = ("cuda.h", "cuda_runtime.h", "cuda_fp16.h", "nvrtc.h", "nvJitLink.h", "cuda/")
 PUBLIC = "kvq/"  # runtime/include/kvq, which every layer writes as <kvq/...>
 FLOOR = ("runtime/format/",)
-DEVICE = ("runtime/device/device.h", "runtime/device/accelerator.h")
+DEVICE = ("runtime/device/device.h", "runtime/device/accelerator.h", "runtime/device/accelerator_device.h",
+          "runtime/device/kernel_source.h")
 ABI = ("kvq/kernel_abi.h", "kvq/compiler_plugin.h")
 
 
@@ -33,7 +34,9 @@ LAYERS = (
     Layer("runtime/format/", (), (), "runtime/format is the floor under both halves: standard library only"),
     Layer("runtime/reference/", FLOOR + ABI[:1], (), RUNTIME),
     Layer("runtime/jit/", FLOOR + ABI, (), RUNTIME),
-    Layer("runtime/device/", FLOOR + ABI[:1] + DEVICE, (), RUNTIME),
+    Layer("runtime/device/", FLOOR + ABI[:1] + DEVICE + ("runtime/jit/compiler.h", "runtime/jit/kernel_store.h"), (),
+          RUNTIME),
+    Layer("runtime/device/cuda/", FLOOR + DEVICE + ("runtime/jit/",), (), RUNTIME),
     Layer("runtime/device/cpu/", FLOOR + ABI[:1] + DEVICE + ("runtime/jit/",), (), RUNTIME),
     Layer("runtime/device/ref/", FLOOR + ABI[:1] + DEVICE + ("runtime/reference/",), (), RUNTIME),
     Layer("runtime/device/ptxsim/", FLOOR + DEVICE + ("runtime/jit/library.h", "runtime/ptxsim/gpu/"), (), RUNTIME),

@@ -133,6 +133,17 @@ def pytest(options):
                    KVQ_STORE=str(store()), HF_HUB_OFFLINE="1", OMP_NUM_THREADS=str(max(1, cores() // options.jobs)))
 
 
+def gpu(options):
+    """What every device that runs PTX does, on device "cuda" over this machine's driver."""
+    report = REPORTS / "gpu.xml"
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider",
+               "tests/ptxsim/test_device.py"]
+    if options.filter:
+        command += ["-k", options.filter]
+    return counted("gpu", report, command, options, PYTHONPATH=str(RELEASE / "python"), KVQ_STORE=str(store()),
+                   KVQ_TEST_ACCELERATOR="cuda")
+
+
 def cores():
     return len(os.sched_getaffinity(0))
 
@@ -186,17 +197,18 @@ def faults(options):
 
 RUNNERS = {
     "lint": lint, "docs": docs, "unit": unit, "lit": lit, "pytest": pytest, "examples": examples,
-    "runtime-only": runtime_only, "sanitize": sanitize, "faults": faults,
+    "runtime-only": runtime_only, "sanitize": sanitize, "faults": faults, "gpu": gpu,
 }
 NOT_FAST = ("runtime-only", "sanitize")
 ONLY_FULL = ("faults",)
+ON_REQUEST = ("gpu",)
 
 
 def chosen(options):
     """Names of the runners that run, in their order."""
     if options.only:
         return [name for name in RUNNERS if name in options.only]
-    left_out = (NOT_FAST if options.fast else ()) + (() if options.full else ONLY_FULL)
+    left_out = ON_REQUEST + (NOT_FAST if options.fast else ()) + (() if options.full else ONLY_FULL)
     return [name for name in RUNNERS if name not in left_out]
 
 
@@ -208,6 +220,8 @@ def parse(arguments):
     parser.add_argument("--filter", metavar="TEXT", help="only tests whose name contains TEXT")
     parser.add_argument("--only", metavar="RUNNER", action="append", choices=RUNNERS, help=", ".join(RUNNERS))
     parser.add_argument("--sanitize", dest="only", action="append_const", const="sanitize", help="--only sanitize")
+    parser.add_argument("--gpu", dest="only", action="append_const", const="gpu",
+                        help="--only gpu: what needs an NVIDIA GPU and its driver; never part of the others")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, default=time.time(), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

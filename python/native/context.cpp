@@ -69,15 +69,18 @@ nb::class_<Context> bindContext(nb::module_ &m) {
   using namespace nb::literals;
   nb::class_<Context> context(
       m, "Context",
-      "A device (\"cpu\": generated kernels, \"ref\": the scalar reference, \"ptxsim\": PTX on a "
-      "simulated GPU), its threads and its kernels.");
+      "A device (\"cpu\": generated kernels, \"ref\": the scalar reference, \"cuda\": an NVIDIA GPU, \"ptxsim\": a "
+      "simulated one), its threads and its kernels.");
   context
       .def("__init__", create, "device"_a = "cpu", nb::kw_only(), "level"_a = nb::none(), "threads"_a = 0,
            "store_dir"_a = nb::none(), "compiler"_a = nb::none(), "frozen"_a = false)
-      .def_prop_ro("levels", levels, "CPU levels that this host can run, best last.")
+      .def_prop_ro("levels", levels, "Levels that this host, or its GPU, can run, best last.")
       .def_prop_ro(
           "level", [](const Context &self) { return std::string(kvq_context_level(self.state->handle)); },
           "The level in use.")
+      .def_prop_ro(
+          "description", [](const Context &self) { return std::string(kvq_context_description(self.state->handle)); },
+          "One line about the device: of a GPU its name, compute capability, memory and driver.")
       .def("kernels", kernels, "One dict (name, source, key, compile_ms, object_bytes) for each kernel held.")
       .def("merge", merge, "o"_a.noconvert(), "lse"_a.noconvert(), "out"_a.noconvert(),
            "out_lse"_a.noconvert() = nb::none(), "Combines partial attention results over disjoint keys.");

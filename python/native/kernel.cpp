@@ -180,7 +180,7 @@ static std::string signatureText(const Kernel &kernel) { return kvq_kernel_signa
 void bindKernel(nb::module_ &m) {
   using namespace nb::literals;
   m.def("compile", compile, "context"_a, "text"_a, "entry"_a = nb::none(),
-        "Compiles the one kernel of an IR module, or the one named `entry`; on device \"ptxsim\" of PTX text.");
+        "Compiles the one kernel of an IR module, or the one named `entry`; on a GPU of PTX text.");
   m.def("open_kernel", open, "context"_a, "request"_a, "A built-in kernel by its canonical request text.");
   nb::class_<Kernel>(m, "Kernel", "A compiled kernel.")
       .def_prop_ro("signature", signatureText, "Its arguments, one word each.")

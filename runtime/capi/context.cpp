@@ -5,6 +5,7 @@
 
 #include "runtime/device/cpu/cpu_device.h"
 #include "runtime/device/cpu/thread_pool.h"
+#include "runtime/device/cuda/cuda_device.h"
 #include "runtime/device/ptxsim/plugin.h"
 #include "runtime/device/ref/ref_device.h"
 
@@ -30,8 +31,9 @@ Result<std::unique_ptr<Device>> makeDevice(const kvq_context_options &options) {
     return Status(Code::InvalidArgument,
                   "threads is " + std::to_string(options.threads) + " but must be 0 to " + std::to_string(kMaxThreads));
   const std::string name = options.device ? options.device : "cpu";
-  if (name != "cpu" && name != "ref" && name != "ptxsim")
-    return Status(Code::Unsupported, "device '" + name + "' does not exist in this build: use cpu, ref or ptxsim");
+  if (name != "cpu" && name != "ref" && name != "cuda" && name != "ptxsim")
+    return Status(Code::Unsupported,
+                  "device '" + name + "' does not exist in this build: use cpu, ref, cuda or ptxsim");
   if (name == "ref" && options.level && std::string_view(options.level) != "ref")
     return Status(Code::InvalidArgument,
                   "level '" + std::string(options.level) + "' is one of device cpu: leave it NULL for device ref");
@@ -40,16 +42,12 @@ Result<std::unique_ptr<Device>> makeDevice(const kvq_context_options &options) {
     parallel = std::make_unique<CallersParallelFor>(options.parallel_for, options.parallel_for_data);
   else
     parallel = std::make_unique<ThreadPool>(options.threads);
+  const DeviceOptions chosen = {options.level, options.store_dir, options.compiler, options.frozen != 0};
   if (name == "ref")
     return makeRefDevice(std::move(parallel));
-  if (name == "ptxsim")
-    return loadPtxsimDevice(options.level, std::move(parallel));
-  CpuDeviceOptions cpu;
-  cpu.level = options.level;
-  cpu.storeDir = options.store_dir;
-  cpu.compiler = options.compiler;
-  cpu.frozen = options.frozen != 0;
-  return makeCpuDevice(cpu, std::move(parallel));
+  if (name == "cuda")
+    return makeCudaDevice(chosen, std::move(parallel));
+  return name == "cpu" ? makeCpuDevice(chosen, std::move(parallel)) : loadPtxsimDevice(chosen, std::move(parallel));
 }
 
 } // namespace
@@ -66,7 +64,9 @@ kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **
     auto device = makeDevice(copy.value());
     if (!device.isOk())
       return device.status();
-    *context = new kvq_context{std::move(device.value())};
+    const Accelerator *accelerator = device.value()->accelerator();
+    std::string description = accelerator ? accelerator->description() : device.value()->level();
+    *context = new kvq_context{std::move(device.value()), std::move(description)};
     return Status::ok();
   });
 }
@@ -76,6 +76,8 @@ void kvq_context_destroy(kvq_context *context) { delete context; }
 const char *kvq_context_levels(const kvq_context *context) { return context ? context->device->levels().c_str() : ""; }
 
 const char *kvq_context_level(const kvq_context *context) { return context ? context->device->level().c_str() : ""; }
+
+const char *kvq_context_description(const kvq_context *context) { return context ? context->description.c_str() : ""; }
 
 void kvq_context_kernels(kvq_context *context, kvq_kernel_visitor visitor, void *user_data) {
   if (!context || !visitor)

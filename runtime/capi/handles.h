@@ -19,6 +19,7 @@ struct kvq_error {
 };
 struct kvq_context {
   std::shared_ptr<kvq::Device> device;
+  std::string description;
 };
 struct kvq_buffer {
   std::shared_ptr<kvq::Device> device;

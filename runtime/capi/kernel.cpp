@@ -43,6 +43,9 @@ Status checkCount(const kvq_kernel &kernel, int32_t count) {
 Status launchBlocks(const kvq_kernel &kernel, std::span<const uint64_t> args, LaunchShape shape, void *stream) {
   const DeviceFunction &function = *kernel.kernel->function();
   const FunctionInfo &info = function.info();
+  if (kernel.kernel->gridOf() == GridOf::Programs)
+    return {Code::InvalidArgument, "kernel " + info.name + " of request " + kernel.kernel->info().name +
+                                       " has a grid of programs: use kvq_kernel_launch"};
   if (std::find(shape.grid, shape.grid + 3, 0u) != shape.grid + 3)
     return Status::ok(); // nothing to do, as on a host
   if (shape.block[0] == 0 || shape.block[1] == 0 || shape.block[2] == 0) {
@@ -204,12 +207,15 @@ kvq_error *kvq_kernel_launch(kvq_kernel *kernel, const uint64_t *args, int32_t c
     KVQ_REQUIRE(grid);
     KVQ_RETURN_IF_ERROR(checkCount(*kernel, count));
     KVQ_RETURN_IF_ERROR(checkGrid(grid));
-    if (kernel->kernel->function()) {
+    if (const DeviceFunction *function = kernel->kernel->function()) {
+      const std::span<const uint64_t> words(args, static_cast<size_t>(count));
+      if (kernel->kernel->gridOf() == GridOf::Programs)
+        return launchPrograms(streamOf(*kernel->device->accelerator(), stream), *function, words, grid);
       LaunchShape shape;
       std::fill(shape.block, shape.block + 3, 0);
       for (int i = 0; i < 3; ++i)
         shape.grid[i] = static_cast<uint32_t>(std::min<int64_t>(grid[i], UINT32_MAX));
-      return launchBlocks(*kernel, {args, static_cast<size_t>(count)}, shape, stream);
+      return launchBlocks(*kernel, words, shape, stream);
     }
     KVQ_RETURN_IF_ERROR(checkStream(stream));
     return kernel->device->launch(*kernel->kernel, args, grid, Spread::Parallel);

@@ -24,4 +24,31 @@ Result<std::vector<uint8_t>> packParameters(const FunctionInfo &function, std::s
   return buffer;
 }
 
+Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args,
+                      const int64_t grid[3]) {
+  constexpr int64_t kWarp = 32, kMost[3] = {INT32_MAX, 65535, 65535}; // blocks along each dimension
+  const FunctionInfo &info = function.info();
+  if (info.block[0] < kWarp || info.block[0] % kWarp != 0 || info.block[1] != 1 || info.block[2] != 1)
+    return {Code::InvalidArgument,
+            "kernel " + info.name + " has no blocks of whole warps along x (.reqntid): launch it " + "as blocks"};
+  const int64_t warps = info.block[0] / kWarp, blocks[3] = {grid[0] / warps + (grid[0] % warps != 0), grid[1], grid[2]};
+  LaunchShape shape;
+  for (int i = 0; i < 3; ++i) {
+    if (grid[i] < 0 || blocks[i] > kMost[i])
+      return {Code::InvalidArgument, "grid[" + std::to_string(i) + "] is " + std::to_string(grid[i]) +
+                                         " programs: use at least 0 and at most " +
+                                         std::to_string(i == 0 ? kMost[0] * warps : kMost[i])};
+    shape.grid[i] = static_cast<uint32_t>(blocks[i]);
+    shape.block[i] = info.block[i];
+  }
+  std::vector<uint64_t> words(args.begin(), args.end());
+  words.push_back(static_cast<uint64_t>(grid[0]));
+  auto parameters = packParameters(info, words);
+  if (!parameters.isOk())
+    return parameters.status();
+  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0)
+    return Status::ok(); // nothing to do, as on a host
+  return stream.launch(function, shape, parameters.value());
+}
+
 } // namespace kvq

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Devices with memory and queues of their own. The simulator of PTX implements this, and CUDA will through its driver's
-// API: what either cannot tell (how long something took, on the simulator) is an Unsupported. All calls are
+// Devices with memory and queues of their own. The simulator of PTX implements this, and CUDA through its driver's API:
+// what either cannot tell (how long something took, on the simulator) is an Unsupported. All calls are
 // thread-safe.
 //
 // Work on a stream is done in the order in which it was handed in, some time later; streams are ordered among each
@@ -79,6 +79,21 @@ public:
   virtual Status download(void *to, DeviceAddress from, int64_t bytes) = 0;
   virtual Status copy(DeviceAddress to, DeviceAddress from, int64_t bytes) = 0; // within the device
   virtual Status fill(DeviceAddress to, int64_t bytes, uint8_t value) = 0;
+  // The same for `rows` pieces of `width` bytes each, whose begins are a pitch apart. A device that has one call for
+  // them says so.
+  virtual Status copyRows(DeviceAddress to, int64_t toPitch, DeviceAddress from, int64_t fromPitch, int64_t width,
+                          int64_t rows) {
+    for (int64_t row = 0; row < rows; ++row)
+      if (Status status = copy(to + row * toPitch, from + row * fromPitch, width); !status.isOk())
+        return status;
+    return Status::ok();
+  }
+  virtual Status fillRows(DeviceAddress to, int64_t pitch, int64_t width, int64_t rows, uint8_t value) {
+    for (int64_t row = 0; row < rows; ++row)
+      if (Status status = fill(to + row * pitch, width, value); !status.isOk())
+        return status;
+    return Status::ok();
+  }
   // `parameters`: FunctionInfo::parameterBytes.
   virtual Status launch(const DeviceFunction &function, const LaunchShape &shape,
                         std::span<const uint8_t> parameters) = 0;
@@ -103,10 +118,23 @@ public:
   // PTX text. The error of text that the device cannot run names the line.
   virtual Result<DeviceModuleRef> load(std::string_view text, const std::string &file) = 0;
   virtual Status synchronize() = 0; // all streams
+  // One line for people: name, compute capability, memory, driver.
+  virtual std::string description() const = 0;
 };
 
 // The parameter buffer of a launch from one word for each parameter: its low bytes. InvalidArgument where a parameter
 // has more than 8.
 Result<std::vector<uint8_t>> packParameters(const FunctionInfo &function, std::span<const uint64_t> words);
+
+// Hands in a built-in kernel (kernel_abi.h) over a grid of programs, each of which is one warp: blocks of the kernel's
+// own size, and the number of programs along dimension 0 as one more parameter. InvalidArgument where `args` are too
+// few or too many, or the grid is too large.
+Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args,
+                      const int64_t grid[3]);
+inline Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args,
+                             int64_t programs) {
+  const int64_t grid[3] = {programs, 1, 1};
+  return launchPrograms(stream, function, args, grid);
+}
 
 } // namespace kvq

@@ -23,6 +23,10 @@ struct KernelInfo {
   int64_t objectBytes = 0;
 };
 
+// A grid of blocks of threads, as a user's kernel is launched, or of programs of a warp each, as a built-in one is
+// (kernel_abi.h); launchPrograms turns the second into the first.
+enum class GridOf { Blocks, Programs };
+
 // A kernel that can be called (kernel_abi.h). Programs may run on any threads at once.
 class Kernel {
 public:
@@ -32,6 +36,7 @@ public:
   const KernelInfo &info() const { return info_; }
   // What a stream launches, of a kernel that an accelerator runs; run() is then never called. NULL: a host's kernel.
   virtual const DeviceFunction *function() const { return nullptr; }
+  virtual GridOf gridOf() const { return GridOf::Programs; }
 
 private:
   KernelInfo info_;
@@ -40,13 +45,15 @@ using KernelRef = std::shared_ptr<const Kernel>;
 
 class AcceleratorKernel : public Kernel {
 public:
-  AcceleratorKernel(KernelInfo info, DeviceFunctionRef function)
-      : Kernel(std::move(info)), function_(std::move(function)) {}
+  AcceleratorKernel(KernelInfo info, DeviceFunctionRef function, GridOf gridOf = GridOf::Programs)
+      : Kernel(std::move(info)), function_(std::move(function)), gridOf_(gridOf) {}
   int32_t run(const uint64_t *, const int64_t *) const override { return -1; }
   const DeviceFunction *function() const override { return function_.get(); }
+  GridOf gridOf() const override { return gridOf_; }
 
 private:
   DeviceFunctionRef function_;
+  GridOf gridOf_;
 };
 
 // Runs task(data, i) for i in [0, count) on any threads and returns when all are done.
@@ -60,6 +67,14 @@ public:
 };
 
 enum class Spread { Serial, Parallel };
+
+// What a caller chooses of a device. Texts are borrowed for the call that makes the device.
+struct DeviceOptions {
+  const char *level = nullptr;    // NULL: the best of the host, or of the accelerator
+  const char *storeDir = nullptr; // NULL: the default folder; "": none
+  const char *compiler = nullptr; // NULL: the default plug-in; "": none
+  bool frozen = false;            // never compile
+};
 
 class Device {
 public:
@@ -80,6 +95,8 @@ public:
 
   // Memory and queues, of a device that has its own. NULL: the host's memory, and launches that are done on return.
   virtual Accelerator *accelerator() const { return nullptr; }
+  // How pages of its caches are laid out.
+  virtual Profile profile() const { return Profile::Vnni; }
 
   // On a host: runs grid[0] * grid[1] * grid[2] programs. Internal if one of them returns other than 0.
   Status launch(const Kernel &kernel, const uint64_t *args, const int64_t grid[3], Spread spread) const;

@@ -1,19 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device "ptxsim" through Python: PTX kernels on buffers of the device, streams, findings as errors, what is refused."""
+"""Devices that run PTX, through Python: kernels on buffers of the device, streams, failures as errors, what is refused.
+
+$KVQ_TEST_ACCELERATOR says which device: "ptxsim" (default), or "cuda" over the driver that the system's loader finds, which
+test_cuda_device.py lets be the simulator's look-alike.
+"""
+import gc
+import os
+
 import numpy as np
 import pytest
 
 import kvq
 from kvq.lowlevel import Context, compile, open_kernel, query_support
-from sim_env import ADD, ADD_LOAD_LINE, HEAD
+from sim_env import ADD, ADD_LOAD_LINE, BUILD, HEAD
 
+DEVICE = os.environ.get("KVQ_TEST_ACCELERATOR", "ptxsim")
 FIXED = HEAD + ".visible .entry fixed() .reqntid 32, 1, 1 { ret; }\n.visible .entry free() { ret; }\n"
+# What a kernel that reads beyond its buffer is told.
+FAILURE = {
+    "ptxsim": rf"kernel add, line {ADD_LOAD_LINE}, block \(3, 0, 0\).* bounds: ",
+    "cuda": r"kernel add failed with CUDA_ERROR_ILLEGAL_ADDRESS \(an illegal memory access was encountered\)",
+}
+PTX_COMPILER = BUILD / "tests/unit/fakes/libfake_ptx_compiler.so"
+REQUEST = "attend:k{}c32-v4t32:vnni:p64:dk64:dv64:g3:f16:rows8:lag0:win0:cap0:exact"
+
+on_ptxsim = pytest.mark.skipif(DEVICE != "ptxsim", reason="about device ptxsim")
 
 
 @pytest.fixture()
 def context(monkeypatch):
-    monkeypatch.delenv("KVQ_PTXSIM_ARCH", raising=False)
-    return Context("ptxsim")
+    if DEVICE == "ptxsim":
+        monkeypatch.delenv("KVQ_PTXSIM_ARCH", raising=False)
+    return Context(DEVICE)
+
+
+def is_simulated(context):
+    return context.description.startswith("ptxsim ")
 
 
 def buffer(context, array):
@@ -36,32 +58,50 @@ def test_a_kernel_on_buffers(context):
     assert [k["name"] for k in context.kernels()] == ["add"]
 
 
+def test_what_it_is(context):
+    assert "compute capability" in context.description and "\n" not in context.description
+    assert context.level.startswith("nvptx:sm_") and context.level in context.levels
+    assert "nvptx:sm_80" in context.levels
+    with pytest.raises(kvq.InvalidArgument, match="'sm_12'"):
+        Context(DEVICE, level="sm_12")
+
+
+@on_ptxsim
 def test_levels(monkeypatch, context):
-    assert context.level == "sm_80" and "sm_90" in context.levels
-    assert Context("ptxsim", level="sm_90").level == "sm_90"
+    assert context.level == "nvptx:sm_80" and "nvptx:sm_90" in context.levels
+    for level in ("sm_90", "nvptx:sm_90"):
+        assert Context("ptxsim", level=level).level == "nvptx:sm_90"
+    assert Context("ptxsim", level="sm_87").level == "nvptx:sm_86"  # there is no code for 8.7 alone
     monkeypatch.setenv("KVQ_PTXSIM_ARCH", "sm_89")
-    assert Context("ptxsim").level == "sm_89"
+    assert Context("ptxsim").level == "nvptx:sm_89"
     with pytest.raises(kvq.Unsupported, match="made for sm_90, which sm_89 does not run"):
         compile(Context("ptxsim"), ADD.replace("sm_80", "sm_90"))
-    with pytest.raises(kvq.InvalidArgument, match="'sm_12'"):
-        Context("ptxsim", level="sm_12")
     monkeypatch.setenv("KVQ_PTXSIM_SEED", "minus one")
     with pytest.raises(kvq.InvalidArgument, match="KVQ_PTXSIM_SEED"):
         Context("ptxsim")
 
 
-def test_findings_are_errors_that_stay(context):
-    kernel, x = compile(context, ADD), np.zeros(100, np.float32)
-    source, target = buffer(context, x), context.buffer(400)
+def fail(context, x):
+    kernel, source, target = compile(context, ADD), buffer(context, x), context.buffer(400)
     kernel.launch([source, target, 0.5, 101], grid=[4, 1, 1], block=[32, 1, 1])  # done later
-    with pytest.raises(kvq.InvalidArgument, match=rf"kernel add, line {ADD_LOAD_LINE}, block \(3, 0, 0\).* bounds: "):
+    with pytest.raises(kvq.InvalidArgument, match=FAILURE[DEVICE]):
         context.synchronize()
     for call in (lambda: target.download(x), lambda: context.buffer(4), lambda: compile(context, FIXED, "free"),
                  lambda: kernel.launch([source, target, 0.5, 1], grid=[1, 1, 1], block=[32, 1, 1])):
         with pytest.raises(kvq.InvalidArgument, match="the device answers nothing else"):
             call()
-    del source, target
-    other = Context("ptxsim")
+
+
+def test_failures_are_errors_that_stay(monkeypatch):
+    if DEVICE == "ptxsim":
+        monkeypatch.delenv("KVQ_PTXSIM_ARCH", raising=False)
+    context, x = Context(DEVICE), np.zeros(100, np.float32)
+    if not is_simulated(context):
+        pytest.skip("one float behind an allocation is no illegal address on a GPU, and a failure would end the process")
+    fail(context, x)
+    del context
+    gc.collect()  # the driver's context ends with the last object on it, and the failure with that
+    other = Context(DEVICE)
     buffer(other, x).download(x)
 
 
@@ -71,7 +111,7 @@ def test_streams(context):
     target.fill(0)
     kernel.launch([source, target, 1.0, 64], grid=[2, 1, 1], block=[32, 1, 1], stream=stream)
     target.download(out)  # on the context's own stream, which knows nothing of the other
-    assert not out.any()
+    assert not out.any() or not is_simulated(context)
     stream.synchronize()
     target.download(out)
     np.testing.assert_array_equal(out, x + 1)
@@ -88,7 +128,9 @@ def test_kernels_of_one_size(context):
         free.launch([], grid=[1, 1, 1])
     with pytest.raises(kvq.InvalidArgument, match="reqntid"):
         compile(context, FIXED, "fixed").launch([], grid=[1, 1, 1], block=[64, 1, 1])
-    free.launch([], grid=[1, 1, 1], block=[64, 1, 1], shared=160 << 10)
+    free.launch([], grid=[1, 1, 1], block=[64, 1, 1], shared=96 << 10)  # more than a kernel may have without opting in
+    with pytest.raises(kvq.Error, match="shared memory"):
+        free.launch([], grid=[1, 1, 1], block=[64, 1, 1], shared=1 << 20)
     with pytest.raises(kvq.InvalidArgument, match="has 2 kernels"):
         compile(context, FIXED)
     with pytest.raises(kvq.InvalidArgument, match="no kernel 'none'"):
@@ -111,14 +153,40 @@ def test_refused(context):
     with pytest.raises(kvq.InvalidArgument, match="at least 1"):
         context.buffer(0)
     with pytest.raises(kvq.PoolFull, match="bytes free"):
-        context.buffer(1 << 40)
+        context.buffer(1 << 42)
     with pytest.raises(kvq.Unsupported, match="ptx:5: .*frobnicate"):
         compile(context, HEAD + ".visible .entry k() {\n frobnicate.b32 1;\n}")
-    with pytest.raises(kvq.Unsupported, match="has no PTX yet"):
-        open_kernel(context, "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact")
-    with pytest.raises(kvq.Unsupported, match="has no PTX yet"):
-        query_support(context, "kivi-2", layers=1, q_heads=2, kv_heads=1, dk=64, dv=64)
     made.download(x)
+    context.synchronize()
+
+
+def test_builtin_kernels():
+    """Of a compiler that makes one kernel of every request: fakes/fake_ptx_compiler.c says which."""
+    context = Context(DEVICE, compiler=str(PTX_COMPILER), store_dir="")
+    kernel, out = open_kernel(context, REQUEST.format(4)), np.zeros(11, np.uint32)
+    assert kernel.signature == "ptr<i32> i64"
+    target = context.buffer(out.nbytes)
+    target.fill(0xff)
+    kernel.launch([target, 5], grid=[5, 2, 1])
+    target.download(out)
+    assert out.tolist() == [5, 6, 7, 8, 9, 1005, 1006, 1007, 1008, 1009, 0xffffffff]
+    kernel.launch([target, 5], grid=[0, 2, 1])
+    with pytest.raises(kvq.InvalidArgument, match="takes 2 arguments and was given 1"):
+        kernel.launch([target], grid=[1, 1, 1])
+    with pytest.raises(kvq.InvalidArgument, match="has a grid of programs: use kvq_kernel_launch"):
+        kernel.launch([target, 5], grid=[1, 1, 1], block=[128, 1, 1])
+    with pytest.raises(kvq.Unsupported, match="^there is no kernel for 3 bits on an accelerator: use 2, 4 or 8$"):
+        open_kernel(context, REQUEST.format(3))
+    assert [(k["name"], k["source"]) for k in context.kernels()] == [(REQUEST.format(4), "compiled")]
+
+
+def test_without_a_compiler():
+    context = Context(DEVICE, compiler="")
+    compile(context, FIXED, "fixed").launch([], grid=[1, 1, 1])
+    for call in (lambda: open_kernel(context, REQUEST.format(4)),
+                 lambda: query_support(context, "kivi-2", layers=1, q_heads=2, kv_heads=1, dk=64, dv=64)):
+        with pytest.raises(kvq.Unsupported, match="was asked for without a compiler plug-in"):
+            call()
     context.synchronize()
 
 
@@ -132,6 +200,7 @@ def test_buffers_of_a_host():
         context.stream()
 
 
+@on_ptxsim
 def test_a_missing_simulator(monkeypatch):
     monkeypatch.setenv("KVQ_PTXSIM", "/nonexistent/libkvq-ptxsim.so")
     with pytest.raises(kvq.Unsupported, match="comes with a build of the sources"):

@@ -22,7 +22,8 @@ def facts(capsys):
 
 
 def test_json_has_what_a_bug_report_needs(facts):
-    assert set(facts) == {"kvq", "compiler", "processor", "memory", "kernel store", "python", "system", "environment"}
+    assert set(facts) == {"kvq", "compiler", "processor", "accelerators", "memory", "kernel store", "python", "system",
+                          "environment"}
     assert facts["kvq"]["accuracy classes"] == ["full", "exact", "normal", "fast"]
     assert facts["kvq"]["default accuracy class"] == kvq.lowlevel.DEFAULT_ACCURACY
     assert facts["kvq"]["version"] == kvq.__version__ and facts["kvq"]["kernel ABI"] >= 1
@@ -35,6 +36,12 @@ def test_json_has_what_a_bug_report_needs(facts):
     assert 0 < facts["memory"]["bytes available"] <= facts["memory"]["bytes in all"]
     if facts["compiler"]["plug-in"]:
         assert facts["compiler"]["LLVM"].split(".")[0].isdigit() and len(facts["compiler"]["hash"]) >= 16
+
+
+def test_gpu_or_why_there_is_none(facts):
+    line = facts["accelerators"]["cuda"]
+    assert "\n" not in line
+    assert "compute capability" in line or line.startswith("cannot be used: ") and line.count(": ") >= 2
 
 
 def test_text_says_the_same(facts, capsys):

@@ -61,3 +61,9 @@ def test_bad_exit_without_failed_test_is_a_failure(runner, tmp_path):
     outcome = run_counted(runner, tmp_path, '<testsuite><testcase name="a"/></testsuite>', 3)
     assert (outcome.passed, outcome.failed) == (1, 1)
     assert "exit status 3" in outcome.failures[0]
+
+
+def test_a_gpu_is_used_only_when_asked_for(runner):
+    for arguments in ([], ["--fast"], ["--full"]):
+        assert "gpu" not in runner.chosen(runner.parse(arguments))
+    assert runner.chosen(runner.parse(["--gpu"])) == ["gpu"]

@@ -28,7 +28,7 @@ VARIABLES = ("KVQ_", "MALLOC_", "OMP_", "MKL_NUM_THREADS", "HF_HUB_OFFLINE", "LD
 @click.command("env", short_help="Show what a bug report needs.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def env(as_json: bool) -> None:
-    """Show what a bug report needs: versions, processor, kernel store, compiler, settings.
+    """Show what a bug report needs: versions, processor, GPU, kernel store, compiler, settings.
 
     The home folder is shown as ~. Of the environment only the variables that change how kvq runs are shown.
     """
@@ -47,6 +47,7 @@ def describe() -> dict[str, dict[str, Any]]:
         "kvq": _kvq(),
         "compiler": _compiler(),
         "processor": _processor(),
+        "accelerators": {"cuda": _accelerator("cuda")},
         "memory": _memory(),
         "kernel store": _store(),
         "python": {"version": platform.python_version(), "executable": sys.executable, **machine.versions(*PACKAGES)},
@@ -119,6 +120,14 @@ def _processor() -> dict[str, Any]:
         return {**facts, "levels": context.levels, "level in use": context.level}
     except Error as error:
         return {**facts, "levels": None, "level in use": None, "error": str(error)}
+
+
+def _accelerator(device: str) -> str:
+    """What it is, or why it cannot be used, in one line."""
+    try:
+        return kvq.lowlevel.Context(device, threads=1).description
+    except Error as error:
+        return f"cannot be used: {error}"
 
 
 def _memory() -> dict[str, Any]:

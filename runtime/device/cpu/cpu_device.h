@@ -7,13 +7,6 @@
 
 namespace kvq {
 
-struct CpuDeviceOptions {
-  const char *level = nullptr;    // NULL: the best of the host
-  const char *storeDir = nullptr; // NULL: the default folder; "": none
-  const char *compiler = nullptr; // NULL: the default plug-in; "": none
-  bool frozen = false;            // never compile
-};
-
-Result<std::unique_ptr<Device>> makeCpuDevice(const CpuDeviceOptions &options, std::unique_ptr<ParallelFor> parallel);
+Result<std::unique_ptr<Device>> makeCpuDevice(const DeviceOptions &options, std::unique_ptr<ParallelFor> parallel);
 
 } // namespace kvq

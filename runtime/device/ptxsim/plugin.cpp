@@ -1,26 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/device/ptxsim/plugin.h"
 
+#include "runtime/device/accelerator_device.h"
 #include "runtime/jit/library.h"
 
 namespace kvq {
 
-Result<std::unique_ptr<Device>> loadPtxsimDevice(const char *level, std::unique_ptr<ParallelFor> parallel) {
+Result<std::unique_ptr<Device>> loadPtxsimDevice(const DeviceOptions &options, std::unique_ptr<ParallelFor> parallel) {
   const std::string file = libraryPath(nullptr, "KVQ_PTXSIM", "libkvq-ptxsim.so");
   auto library = Library::open(file);
   if (!library.isOk())
     return Status(Code::Unsupported, "device \"ptxsim\" is in " + file + ", which cannot be loaded (" +
                                          library.status().message() +
                                          "): it comes with a build of the sources, and is not installed");
-  MakePtxsimDevice make = nullptr;
-  if (!library.value().find(kMakePtxsimDevice, make))
+  MakePtxsimGpu make = nullptr;
+  if (!library.value().find(kMakePtxsimGpu, make))
     return Status(Code::Unsupported, file + " is of another version: take both libraries from one build");
-  std::unique_ptr<Device> device;
+  PtxsimGpu gpu;
   Status status;
-  make(level, &parallel, &device, &status);
+  make(options.level, &gpu, &status);
   if (!status.isOk())
     return status;
-  return device;
+  auto level = acceleratorLevel(gpu.major, gpu.minor, nullptr);
+  if (!level.isOk())
+    return level.status();
+  return std::unique_ptr<Device>(std::make_unique<AcceleratorDevice>(
+      "ptxsim", std::move(gpu.accelerator), level.value(), std::move(gpu.levels), options, std::move(parallel)));
 }
 
 } // namespace kvq

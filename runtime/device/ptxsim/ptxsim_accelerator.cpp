@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/device/ptxsim/ptxsim_accelerator.h"
 
+#include "runtime/format/ptx_text.h"
 #include "runtime/ptxsim/gpu/gpu.h"
 
 #include <mutex>
@@ -216,6 +217,12 @@ public:
   Status synchronize() override {
     return locked(core_, [&] { return failed(core_->gpu.synchronizeAll()); });
   }
+  std::string description() const override {
+    const ptxsim::Settings &settings = core_->gpu.settings();
+    return std::string("ptxsim ") + settings.arch->name + ", compute capability " +
+           std::to_string(settings.arch->major) + "." + std::to_string(settings.arch->minor) + ", " +
+           std::to_string(settings.memoryBytes >> 20) + " MiB, simulated";
+  }
 
 private:
   CoreRef core_;
@@ -225,8 +232,8 @@ private:
 Result<DeviceModuleRef> SimulatedAccelerator::load(std::string_view text, const std::string &file) {
   return locked(core_, [&]() -> Result<DeviceModuleRef> {
     const ptxsim::Arch &arch = *core_->gpu.settings().arch;
-    const ptxsim::Target target = ptxsim::targetOf(text);
-    if (!target.name.empty() && !ptxsim::runs(arch, target.name))
+    const PtxTarget target = ptxTarget(text);
+    if (!target.name.empty() && !runsPtx(arch.major, arch.minor, target.name))
       return Status(Code::Unsupported, file + " is made for " + target.name + ", which " + arch.name +
                                            " does not run: compile it for that, or set KVQ_PTXSIM_ARCH");
     auto module = core_->gpu.load(text, file);

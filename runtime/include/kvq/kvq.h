@@ -109,10 +109,10 @@ typedef void (*kvq_parallel_for)(void *user_data, int64_t count, kvq_task task, 
 typedef struct kvq_context_options {
   size_t struct_size;
   const char *device;    /* "cpu" (NULL too): generated kernels. "ref": the scalar reference, for debugging, slow.
-                            "ptxsim" (since 0.2): kernels given as PTX, checked on a simulated GPU, for development; it
-                            has no built-in kernels and so no caches yet */
-  const char *level;     /* CPU level to compile for; NULL: the best that the host has. kvq_context_levels lists them.
-                            On "ptxsim" the architecture, "sm_80" */
+                            "cuda" (since 0.2): an NVIDIA GPU, $KVQ_CUDA_DEVICE of several. "ptxsim" (since 0.2): a
+                            simulated one that checks every access, for development */
+  const char *level;     /* level to compile for; NULL: the best that the host has. kvq_context_levels lists them. Of a
+                            GPU "nvptx:sm_80" or "sm_80"; on "ptxsim" it says which GPU is simulated */
   int32_t threads;       /* of the context's own pool, the caller's thread included; 0: all that the process may use */
   const char *store_dir; /* folder of compiled kernels; NULL: $KVQ_STORE or the user's cache folder; "": none */
   const char *compiler;  /* path of the compiler plug-in; NULL: $KVQ_COMPILER or next to this library; "": none */
@@ -122,9 +122,13 @@ typedef struct kvq_context_options {
 } kvq_context_options;
 KVQ_API kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **context);
 KVQ_API void kvq_context_destroy(kvq_context *context);
-/* Space-separated names of the CPU levels that this host can run, best last; owned by the context. */
+/* Space-separated names of the levels that this host, or the context's GPU, can run, best last; owned by the context.
+ */
 KVQ_API const char *kvq_context_levels(const kvq_context *context);
 KVQ_API const char *kvq_context_level(const kvq_context *context); /* the one in use; "ref" on that device */
+/* One line for people: of a GPU its name, compute capability, memory and driver; of a host its level. Owned by the
+ * context. Since 0.2. */
+KVQ_API const char *kvq_context_description(const kvq_context *context);
 /* One call per kernel that the context holds. source: "compiled", "store" or "ref". */
 typedef struct kvq_kernel_info {
   const char *name; /* canonical request text, or the name of a user kernel */
@@ -305,8 +309,8 @@ KVQ_API kvq_error *kvq_stream_synchronize(kvq_context *context, void *stream);
 typedef struct kvq_kernel kvq_kernel;
 /* Compiles the one kernel of an IR module. On a mistake in the text the message begins with line:column. */
 KVQ_API kvq_error *kvq_kernel_compile(kvq_context *context, const char *text, kvq_kernel **kernel);
-/* The same of a module with several kernels, which has the one named `entry`. On device "ptxsim" the text is PTX; a
- * line that the device cannot run is an error. Since 0.2. */
+/* The same of a module with several kernels, which has the one named `entry`. On devices "cuda" and "ptxsim" the text
+ * is PTX; a line that the device cannot run is an error. Since 0.2. */
 KVQ_API kvq_error *kvq_kernel_compile_entry(kvq_context *context, const char *text, const char *entry,
                                             kvq_kernel **kernel);
 /* A built-in kernel by its canonical request text (runtime/format/problem.h), for tests, tools and engines that plan
@@ -316,7 +320,8 @@ KVQ_API void kvq_kernel_destroy(kvq_kernel *kernel);
 /* Its arguments, one word each: "ptr<f32>", "i64", "i32", "f32"; separated by spaces, owned by the kernel. Of a kernel
  * given as PTX, which says no more, their bits: "b64", "b32". */
 KVQ_API const char *kvq_kernel_signature(const kvq_kernel *kernel);
-/* Runs grid[0] * grid[1] * grid[2] programs. args as in kernel_abi.h; `count` must match the signature. */
+/* Runs grid[0] * grid[1] * grid[2] programs. args as in kernel_abi.h; `count` must match the signature. On a GPU the
+ * work is done later, and a kernel given as PTX runs so many blocks of its own size. */
 KVQ_API kvq_error *kvq_kernel_launch(kvq_kernel *kernel, const uint64_t *args, int32_t count, const int64_t grid[3],
                                      void *stream);
 /* A launch on a device that has blocks of threads. Since 0.2. */
@@ -329,8 +334,8 @@ typedef struct kvq_launch {
   int64_t shared_bytes; /* dynamic shared memory of a block */
   void *stream;
 } kvq_launch;
-/* KVQ_INVALID_ARGUMENT: the kernel cannot be launched so. KVQ_UNSUPPORTED on a host: use kvq_kernel_launch, which on a
- * device means blocks of the kernel's own size. */
+/* KVQ_INVALID_ARGUMENT: the kernel cannot be launched so; a built-in kernel is launched over programs, by
+ * kvq_kernel_launch. KVQ_UNSUPPORTED on a host: use kvq_kernel_launch. */
 KVQ_API kvq_error *kvq_kernel_launch_blocks(kvq_kernel *kernel, const kvq_launch *launch);
 
 #ifdef __cplusplus

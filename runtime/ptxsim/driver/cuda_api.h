@@ -49,6 +49,21 @@ typedef int CUdevice_attribute;
 typedef int CUfunction_attribute;
 typedef int CUjit_option;
 typedef size_t (*CUoccupancyB2DSize)(int blockSize);
+typedef int CUmemorytype;
+enum : CUmemorytype { CU_MEMORYTYPE_HOST = 1, CU_MEMORYTYPE_DEVICE = 2, CU_MEMORYTYPE_UNIFIED = 4 };
+typedef struct CUDA_MEMCPY2D_st {
+  size_t srcXInBytes, srcY;
+  CUmemorytype srcMemoryType;
+  const void *srcHost;
+  CUdeviceptr srcDevice;
+  void *srcArray;
+  size_t srcPitch, dstXInBytes, dstY;
+  CUmemorytype dstMemoryType;
+  void *dstHost;
+  CUdeviceptr dstDevice;
+  void *dstArray;
+  size_t dstPitch, WidthInBytes, Height;
+} CUDA_MEMCPY2D;
 
 // Streams that are no objects.
 inline constexpr uintptr_t kLegacyStream = 1, kPerThreadStream = 2;
@@ -126,6 +141,9 @@ KVQ_CU cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes);
 KVQ_CU cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream);
 KVQ_CU cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream);
 KVQ_CU cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream);
+KVQ_CU cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, CUstream stream);
+KVQ_CU cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height,
+                         CUstream stream);
 KVQ_CU cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count);
 KVQ_CU cuMemsetD32_v2(CUdeviceptr to, unsigned value, size_t count);
 KVQ_CU cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream stream);

@@ -139,8 +139,58 @@ CUresult fill(CUdeviceptr to, const void *value, size_t size, size_t count, CUst
   });
 }
 
+constexpr size_t kMaxPitch = 0x7fffffff;
+
+// Bytes from the begin of the first row to the end of the last; 0: the driver takes no such rows.
+size_t extent(size_t pitch, size_t width, size_t height) {
+  return pitch < width || pitch > kMaxPitch || height > kMaxPitch ? 0 : (height - 1) * pitch + width;
+}
+
+// Device to device alone.
+CUresult copyRows(const CUDA_MEMCPY2D &rows, CUstream stream) {
+  if (rows.WidthInBytes == 0 || rows.Height == 0)
+    return CUDA_SUCCESS;
+  if (rows.srcMemoryType != CU_MEMORYTYPE_DEVICE || rows.dstMemoryType != CU_MEMORYTYPE_DEVICE)
+    return CUDA_ERROR_NOT_SUPPORTED;
+  const CUdeviceptr from = rows.srcDevice + rows.srcY * rows.srcPitch + rows.srcXInBytes,
+                    to = rows.dstDevice + rows.dstY * rows.dstPitch + rows.dstXInBytes;
+  const size_t read = extent(rows.srcPitch, rows.WidthInBytes, rows.Height),
+               written = extent(rows.dstPitch, rows.WidthInBytes, rows.Height);
+  if (!read || !written)
+    return CUDA_ERROR_INVALID_VALUE;
+  return transfer(stream, Wait::No, [&](CUcontext context, StreamId id, bool &) -> Status {
+    KVQ_RETURN_IF_ERROR(context->gpu.checkRange(from, static_cast<int64_t>(read)));
+    KVQ_RETURN_IF_ERROR(context->gpu.checkRange(to, static_cast<int64_t>(written)));
+    for (size_t row = 0; row < rows.Height; ++row)
+      KVQ_RETURN_IF_ERROR(context->gpu.copy(id, to + row * rows.dstPitch, from + row * rows.srcPitch,
+                                            static_cast<int64_t>(rows.WidthInBytes)));
+    return Status::ok();
+  });
+}
+
+CUresult fillRows(CUdeviceptr to, size_t pitch, uint8_t value, size_t width, size_t height, CUstream stream) {
+  if (width == 0 || height == 0)
+    return CUDA_SUCCESS;
+  const size_t written = extent(pitch, width, height);
+  if (!written)
+    return CUDA_ERROR_INVALID_VALUE;
+  return transfer(stream, Wait::No, [&](CUcontext context, StreamId id, bool &) -> Status {
+    KVQ_RETURN_IF_ERROR(context->gpu.checkRange(to, static_cast<int64_t>(written)));
+    for (size_t row = 0; row < height; ++row)
+      KVQ_RETURN_IF_ERROR(context->gpu.fill(id, to + row * pitch, static_cast<int64_t>(width), {&value, 1}));
+    return Status::ok();
+  });
+}
+
 } // namespace
 
+CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *copy, CUstream stream) {
+  return copy ? copyRows(*copy, stream) : CUDA_ERROR_INVALID_VALUE;
+}
+CUresult cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width, size_t height,
+                           CUstream stream) {
+  return fillRows(to, pitch, value, width, height, stream);
+}
 CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) {
   return copyIn(to, from, bytes, nullptr, Wait::Yes);
 }

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 
+using namespace kvq;
 using namespace kvq::ptxsim;
 using namespace kvq::ptxsim::lookalike;
 
@@ -73,12 +74,12 @@ CUresult refuse(const JitLog &log, CUresult code, const std::string &why) {
 
 CUresult load(CUcontext context, CUmodule *module, std::string_view text, const std::string &file, const JitLog &log) {
   const Arch &arch = *context->gpu.settings().arch;
-  const Target target = targetOf(text);
+  const PtxTarget target = ptxTarget(text);
   if (target.version == 0) // without .version the driver does not take it for PTX
     return refuse(log, CUDA_ERROR_INVALID_IMAGE, "");
   if (target.version > kNewestPtx)
     return refuse(log, CUDA_ERROR_UNSUPPORTED_PTX_VERSION, file + ": Unsupported .version; current version is '9.0'");
-  if (!target.name.empty() && !runs(arch, target.name))
+  if (!target.name.empty() && !runsPtx(arch.major, arch.minor, target.name))
     return refuse(log, CUDA_ERROR_INVALID_PTX, file + ": .target " + target.name + " does not run on " + arch.name);
   auto loaded = context->gpu.load(text, file);
   if (!loaded.isOk())

@@ -54,6 +54,8 @@ const Entry kEntries[] = {
     KVQ_ENTRY(cuMemcpyHtoDAsync_v2),
     KVQ_ENTRY(cuMemcpyDtoHAsync_v2),
     KVQ_ENTRY(cuMemcpyDtoDAsync_v2),
+    KVQ_ENTRY(cuMemcpy2DAsync_v2),
+    KVQ_ENTRY(cuMemsetD2D8Async),
     KVQ_ENTRY(cuMemsetD8_v2),
     KVQ_ENTRY(cuMemsetD32_v2),
     KVQ_ENTRY(cuMemsetD8Async),

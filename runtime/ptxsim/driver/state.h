@@ -4,6 +4,7 @@
 // lock around every call.
 #pragma once
 
+#include "runtime/format/ptx_text.h"
 #include "runtime/ptxsim/driver/cuda_api.h"
 #include "runtime/ptxsim/gpu/gpu.h"
 
@@ -22,7 +23,7 @@ struct CUfunc_st {
 struct CUmod_st {
   CUcontext context;
   kvq::ptxsim::ModuleRef module;
-  kvq::ptxsim::Target target;
+  kvq::PtxTarget target;
   std::map<std::string, std::unique_ptr<CUfunc_st>> functions; // those that were asked for
 };
 struct CUstream_st {

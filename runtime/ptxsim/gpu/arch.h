@@ -31,14 +31,4 @@ std::string archNames();
 // Blocks of a kernel that fit into a multiprocessor. Registers are ptxas' business: they are not counted.
 int occupancy(const Arch &arch, int threads, int64_t sharedBytes);
 
-// Target of a module, "sm_80" or "sm_90a", and its PTX version times ten, from the directives of the text; empty and 0
-// where there are none.
-struct Target {
-  std::string name;
-  int version = 0;
-};
-Target targetOf(std::string_view ptx);
-// Whether the architecture can run code for the target: sm_80 runs anywhere from there on, sm_90a on sm_90 alone.
-bool runs(const Arch &arch, std::string_view target);
-
 } // namespace kvq::ptxsim

@@ -133,19 +133,6 @@ TEST(PtxsimArch, Occupancy) {
   EXPECT_EQ(findArch("sm_35"), nullptr);
 }
 
-TEST(PtxsimArch, Targets) {
-  const Target target = targetOf("// by hand\n/* two */ .version 8.6 // x\n\t.target sm_90a, debug\n.address_size 64");
-  EXPECT_EQ(target.name, "sm_90a");
-  EXPECT_EQ(target.version, 86);
-  for (const char *text : {"", ".version", "garbage", "// .version 7.0", "/* .version", ".target sm_80\n.version 7.0"})
-    EXPECT_EQ(targetOf(text).name, "") << text;
-  const Arch &hopper = *findArch("sm_90"), &blackwell = *findArch("sm_120");
-  EXPECT_TRUE(runs(hopper, "sm_80") && runs(hopper, "sm_90") && runs(hopper, "sm_90a") && runs(blackwell, "sm_90"));
-  EXPECT_TRUE(runs(blackwell, "sm_120f"));
-  EXPECT_FALSE(runs(hopper, "sm_100") || runs(blackwell, "sm_90a"));
-  EXPECT_FALSE(runs(hopper, "compute_80") || runs(hopper, "sm_90x") || runs(blackwell, "sm_100f"));
-}
-
 TEST(PtxsimOptions, Checks) {
   const uint32_t all = Options().checks, bounds = 1u << int(Check::Bounds), warp = 1u << int(Check::WarpRace);
   EXPECT_EQ(parseChecks("all").value(), all);

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/device/accelerator_device.h"
+
+#include <algorithm>
+#include <iterator>
+#include <sstream>
+
+namespace kvq {
+
+namespace {
+
+// What the compiler makes code for, as ten times the major number and the minor one.
+constexpr int kTargets[] = {80, 86, 89, 90, 100, 120};
+constexpr std::string_view kPrefix = "nvptx:";
+
+std::string levelOf(int target) { return std::string(kPrefix) + "sm_" + std::to_string(target); }
+
+// One word for each parameter: PTX says how long it is, not what it is.
+std::string signatureOf(const FunctionInfo &function) {
+  std::string text;
+  for (const FunctionInfo::Parameter &parameter : function.parameters)
+    text += (text.empty() ? "b" : " b") + std::to_string(8 * parameter.size);
+  return text;
+}
+
+std::optional<std::string> copyOf(const char *text) { return text ? std::optional<std::string>(text) : std::nullopt; }
+
+const char *pointer(const std::optional<std::string> &text) { return text ? text->c_str() : nullptr; }
+
+} // namespace
+
+std::string acceleratorLevels(int major, int minor) {
+  std::string levels;
+  for (int target : kTargets)
+    if (target <= 10 * major + minor)
+      levels += (levels.empty() ? "" : " ") + levelOf(target);
+  return levels;
+}
+
+Result<std::string> acceleratorLevel(int major, int minor, const char *asked) {
+  const std::string all = acceleratorLevels(major, minor);
+  const std::string capability = std::to_string(major) + "." + std::to_string(minor);
+  if (all.empty())
+    return Status(Code::Unsupported, "a GPU of compute capability " + capability +
+                                         " is older than kvq makes kernels for: use one of 8.0 or later");
+  if (!asked)
+    return all.substr(all.rfind(' ') + 1); // npos + 1 is the begin
+  const std::string level = std::string_view(asked).starts_with(kPrefix) ? asked : std::string(kPrefix) + asked;
+  std::istringstream words(all);
+  if (std::find(std::istream_iterator<std::string>(words), {}, level) == std::istream_iterator<std::string>())
+    return Status(Code::InvalidArgument, "level '" + std::string(asked) +
+                                             "' is none that a GPU of compute capability " + capability +
+                                             " runs: use one of " + all);
+  return level;
+}
+
+AcceleratorDevice::AcceleratorDevice(std::string name, std::unique_ptr<Accelerator> accelerator, std::string level,
+                                     std::string levels, const DeviceOptions &options,
+                                     std::unique_ptr<ParallelFor> parallel)
+    : Device(std::move(parallel)), name_(std::move(name)), level_(std::move(level)), levels_(std::move(levels)),
+      storeDir_(copyOf(options.storeDir)), compiler_(copyOf(options.compiler)), frozen_(options.frozen),
+      accelerator_(std::move(accelerator)) {}
+
+// The one place to change when pages in fragment order are there.
+Profile AcceleratorDevice::profile() const { return Profile::Vnni; }
+
+Result<KernelSource *> AcceleratorDevice::builtins() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (builtins_)
+    return builtins_.get();
+  if (compiler_ && compiler_->empty())
+    return Status(Code::Unsupported,
+                  "device \"" + name_ +
+                      "\" was asked for without a compiler plug-in, whose hash the keys of stored "
+                      "kernels need: give its path (with frozen set, nothing is compiled) or compile "
+                      "PTX of your own");
+  auto compiler = Compiler::load(pointer(compiler_));
+  if (!compiler.isOk())
+    return compiler.status();
+  auto made = KernelSource::open(
+      {compiler.value(), level_, pointer(storeDir_), frozen_, Code::Unsupported},
+      [this](const CompiledKernel &compiled, KernelInfo info) { return load(compiled, std::move(info)); });
+  if (!made.isOk())
+    return made.status();
+  builtins_ = std::move(made.value());
+  return builtins_.get();
+}
+
+Result<KernelRef> AcceleratorDevice::load(const CompiledKernel &compiled, KernelInfo info) const {
+  const std::string_view text(reinterpret_cast<const char *>(compiled.object.data()), compiled.object.size());
+  auto module = accelerator_->load(text, info.name);
+  if (!module.isOk())
+    return module.status();
+  auto function = module.value()->function(compiled.entry);
+  if (!function.isOk())
+    return function.status();
+  return KernelRef(std::make_shared<AcceleratorKernel>(std::move(info), function.value(), GridOf::Programs));
+}
+
+Result<KernelRef> AcceleratorDevice::open(const KernelRequest &request) {
+  auto source = builtins();
+  return source.isOk() ? source.value()->obtain(toText(request), false) : source.status();
+}
+
+Status AcceleratorDevice::available(const KernelRequest &request) const {
+  auto source = builtins();
+  return source.isOk() ? source.value()->available(toText(request)) : source.status();
+}
+
+Result<KernelRef> AcceleratorDevice::compile(const std::string &source, const std::string &entry) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (auto found = userKernels_.find({source, entry}); found != userKernels_.end())
+    return found->second;
+  auto module = accelerator_->load(source, "ptx");
+  if (!module.isOk())
+    return module.status();
+  const std::vector<std::string> names = module.value()->functions();
+  if (entry.empty() && names.size() != 1)
+    return Status(Code::InvalidArgument,
+                  "the module has " + std::to_string(names.size()) + " kernels: name the one that is meant");
+  auto function = module.value()->function(entry.empty() ? names[0] : entry);
+  if (!function.isOk())
+    return function.status();
+  const FunctionInfo &shape = function.value()->info();
+  KernelInfo info{shape.name, "compiled", "", signatureOf(shape), 0, static_cast<int64_t>(source.size())};
+  KernelRef kernel = std::make_shared<AcceleratorKernel>(std::move(info), function.value(), GridOf::Blocks);
+  userKernels_.emplace(std::pair(source, entry), kernel);
+  return kernel;
+}
+
+std::vector<KernelRef> AcceleratorDevice::kernels() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<KernelRef> all;
+  for (const auto &[text, kernel] : userKernels_)
+    all.push_back(kernel);
+  if (builtins_)
+    for (KernelRef &kernel : builtins_->kernels())
+      all.push_back(std::move(kernel));
+  return all;
+}
+
+} // namespace kvq
