@@ -62,7 +62,7 @@ AcceleratorDevice::AcceleratorDevice(std::string name, std::unique_ptr<Accelerat
       accelerator_(std::move(accelerator)) {}
 
 // The one place to change when pages in fragment order are there.
-Profile AcceleratorDevice::profile() const { return Profile::Vnni; }
+Profile AcceleratorDevice::profile() const { return Profile::Mma; }
 
 Result<KernelSource *> AcceleratorDevice::builtins() const {
   std::lock_guard<std::mutex> lock(mutex_);
