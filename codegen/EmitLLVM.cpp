@@ -36,7 +36,8 @@ llvm::Expected<std::unique_ptr<llvm::Module>> mlir::kvq::translateModule(ModuleO
   return module;
 }
 
-void mlir::kvq::optimizeModule(llvm::Module &module, llvm::TargetMachine &machine) {
+static void runPasses(llvm::Module &module, llvm::TargetMachine &machine,
+                      llvm::function_ref<void(llvm::PassBuilder &, llvm::ModulePassManager &)> build) {
   llvm::PipelineTuningOptions tuning;
   tuning.LoopVectorization = false;
   tuning.SLPVectorization = false;
@@ -52,7 +53,21 @@ void mlir::kvq::optimizeModule(llvm::Module &module, llvm::TargetMachine &machin
   builder.registerFunctionAnalyses(fam);
   builder.registerLoopAnalyses(lam);
   builder.crossRegisterProxies(lam, fam, cgam, mam);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, mam);
+  llvm::ModulePassManager passes;
+  build(builder, passes);
+  passes.run(module, mam);
+}
+
+void mlir::kvq::optimizeModule(llvm::Module &module, llvm::TargetMachine &machine) {
+  runPasses(module, machine, [](llvm::PassBuilder &builder, llvm::ModulePassManager &passes) {
+    passes = builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2);
+  });
+}
+
+void mlir::kvq::optimizeModule(llvm::Module &module, llvm::TargetMachine &machine, llvm::StringRef text) {
+  runPasses(module, machine, [text](llvm::PassBuilder &builder, llvm::ModulePassManager &passes) {
+    llvm::cantFail(builder.parsePassPipeline(passes, text)); // a constant of the target's
+  });
 }
 
 llvm::Expected<std::string> mlir::kvq::emitFile(llvm::Module &module, llvm::TargetMachine &machine,

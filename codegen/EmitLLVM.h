@@ -4,6 +4,7 @@
 #pragma once
 
 #include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/StringRef.h"
 #include "llvm/Support/CodeGen.h"
 #include "llvm/Support/Error.h"
 
@@ -25,6 +26,8 @@ llvm::Expected<std::unique_ptr<llvm::Module>> translateModule(ModuleOp source, l
 // The default pipeline of -O2 without vectorizing and unrolling: kernels come with both already chosen, and LLVM's own
 // would only cost compile time and code size.
 void optimizeModule(llvm::Module &module, llvm::TargetMachine &machine);
+// The passes of a text as `opt -passes` takes it.
+void optimizeModule(llvm::Module &module, llvm::TargetMachine &machine, llvm::StringRef passes);
 // What the machine's back end writes, text or an object. Changes the module.
 llvm::Expected<std::string> emitFile(llvm::Module &module, llvm::TargetMachine &machine, llvm::CodeGenFileType kind);
 

@@ -47,6 +47,10 @@ int64_t mlir::kvq::nvptx::multipleOf(Value index) {
     return power;
   }
   auto operand = [&](unsigned i) { return multipleOf(op->getOperand(i)); };
+  // x - x mod c
+  if (auto sub = dyn_cast<arith::SubIOp>(op))
+    if (auto rest = sub.getRhs().getDefiningOp<arith::RemUIOp>(); rest && rest.getLhs() == sub.getLhs())
+      return multipleOf(rest.getRhs());
   if (isa<arith::AddIOp, arith::SubIOp, arith::RemUIOp>(op))
     return std::min(operand(0), operand(1));
   if (isa<arith::MulIOp>(op))

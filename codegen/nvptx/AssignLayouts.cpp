@@ -40,6 +40,7 @@ private:
   LogicalResult anchorWords();
   void assignDefaults();
   void assign(Value tile, LaneLayout layout);
+  void demand(Value coeff, LaneLayout layout);
   void propagate(Reach reach);
   std::optional<LaneLayout> known(Value tile) const;
 
@@ -47,7 +48,7 @@ private:
   void fixLoop(scf::ForOp op);
   void fixResult(Value result, LaneLayout natural);
   void require(OpOperand &operand, LaneLayout layout);
-  Value inLayout(Value tile, LaneLayout layout, Operation *user);
+  Value inLayout(Value tile, LaneLayout layout);
   Value madeAgain(Value tile, LaneLayout layout, int depth);
   void setTypes();
 
@@ -56,6 +57,7 @@ private:
   DenseMap<Value, SmallVector<TileEdge>> edges;
   DenseMap<Operation *, Fragment> fragments;
   DenseMap<Operation *, LaneLayout> words; // of codes that are stored
+  DenseMap<Value, LaneLayout> demanded;    // of coefficients, by the first product that takes them
   SmallVector<Value> fresh; // assigned, not yet propagated from
   SmallVector<Value> tiles; // in program order
   SmallVector<Operation *> ops;
@@ -80,6 +82,14 @@ void Assigner::collect() {
 std::optional<LaneLayout> Assigner::known(Value tile) const {
   auto found = layouts.find(tile);
   return found == layouts.end() ? std::nullopt : std::optional(found->second);
+}
+
+// Coefficients of a product: what they are made of is wanted likewise.
+void Assigner::demand(Value coeff, LaneLayout layout) {
+  assign(coeff, layout);
+  demanded.try_emplace(coeff, layout);
+  if (auto made = coeff.getDefiningOp<tile::CoeffOp>())
+    demanded.try_emplace(made.getValues(), tile::dropDim(layout, 0));
 }
 
 void Assigner::assign(Value tile, LaneLayout layout) {
@@ -132,7 +142,7 @@ LogicalResult Assigner::anchorCodes() {
   }
   propagate(Reach::Results);
   for (tile::DotOp dot : products)
-    assign(dot.getCoeff(), fragments[dot].coefficients(static_cast<int>(typeOf(dot.getCoeff()).getRank())));
+    demand(dot.getCoeff(), fragments[dot].coefficients(static_cast<int>(typeOf(dot.getCoeff()).getRank())));
   propagate(Reach::All);
   return success();
 }
@@ -143,7 +153,9 @@ void Assigner::anchorValues() {
     auto dot = dyn_cast<tile::DotOp>(op);
     if (!dot || fragments.contains(dot) || !usesTensorCores(dot))
       continue;
-    auto coeff = known(dot.getCoeff()), result = known(dot.getResult());
+    auto found = demanded.find(dot.getCoeff());
+    auto coeff = found == demanded.end() ? known(dot.getCoeff()) : std::optional(found->second);
+    auto result = known(dot.getResult());
     auto fragment = fragmentOfValues(dot, coeff, result);
     if (!fragment) // a result that others hold otherwise is converted
       fragment = fragmentOfValues(dot, coeff, std::nullopt);
@@ -153,7 +165,7 @@ void Assigner::anchorValues() {
       fragment = fragmentOfValues(dot, std::nullopt, std::nullopt);
     fragments[dot] = *fragment;
     assign(dot.getResult(), fragment->result());
-    assign(dot.getCoeff(), fragment->coefficients(static_cast<int>(typeOf(dot.getCoeff()).getRank())));
+    demand(dot.getCoeff(), fragment->coefficients(static_cast<int>(typeOf(dot.getCoeff()).getRank())));
     assign(dot.getX(), fragment->values(static_cast<int>(dot.getContract())));
     propagate(Reach::All);
   }
@@ -224,7 +236,7 @@ Value Assigner::madeAgain(Value tile, LaneLayout layout, int depth) {
                   : wanted                         ? madeAgain(operand.get(), *wanted, depth - 1)
                                                    : Value();
     if (!again && isLoad && wanted)
-      again = inLayout(operand.get(), *wanted, op);
+      again = inLayout(operand.get(), *wanted);
     if (!again)
       return {};
     operands.push_back({operand.getOperandNumber(), again});
@@ -238,11 +250,13 @@ Value Assigner::madeAgain(Value tile, LaneLayout layout, int depth) {
   return clone->getResult(0);
 }
 
-Value Assigner::inLayout(Value tile, LaneLayout layout, Operation *user) {
+Value Assigner::inLayout(Value tile, LaneLayout layout) {
   constexpr int kMostOps = 8; // in a row
   if (Value again = madeAgain(tile, layout, kMostOps))
     return again;
-  OpBuilder b(user);
+  // Behind the tile and not before its user: a loop does not convert what stays the same.
+  OpBuilder b(kernel.getContext());
+  b.setInsertionPointAfterValue(tile);
   Value converted = tile::ConvertOp::create(b, tile.getLoc(), tile.getType(), tile);
   layouts[converted] = layout;
   return converted;
@@ -252,7 +266,7 @@ void Assigner::require(OpOperand &operand, LaneLayout layout) {
   if (!getElementTypeOrSelf(operand.get().getType()).isF16())
     layout.pair = TileBit();
   if (layouts[operand.get()] != layout)
-    operand.set(inLayout(operand.get(), layout, operand.getOwner()));
+    operand.set(inLayout(operand.get(), layout));
 }
 
 // What an op makes of its operands' layouts has another than its users were told: it is converted for them.

@@ -22,6 +22,12 @@ extern "C" void LLVMInitializeNVPTXTarget();
 extern "C" void LLVMInitializeNVPTXTargetMC();
 extern "C" void LLVMInitializeNVPTXAsmPrinter();
 
+// Not -O2: its vector-combine takes loads of vectors apart, and what it makes of them is no longer known to be of memory
+// that does not change (ld.global.nc).
+static constexpr llvm::StringLiteral kPasses =
+    "function(early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm<allowspeculation>),gvn,"
+    "instcombine<no-verify-fixpoint>,simplifycfg,adce)";
+
 static llvm::Expected<std::unique_ptr<llvm::TargetMachine>> createMachine(const nvptx::Processor &processor) {
   static std::once_flag once;
   std::call_once(once, [] {
@@ -91,7 +97,7 @@ mlir::kvq::nvptx::translateToLLVM(ModuleOp source, const Processor &processor, l
   auto module = translateModule(source, **machine, context);
   if (!module)
     return module;
-  optimizeModule(**module, **machine);
+  optimizeModule(**module, **machine, kPasses);
   if (std::string why = checkKernel(**module); !why.empty())
     return llvm::createStringError(why);
   return module;

@@ -54,6 +54,15 @@ public:
       }
     return -1;
   }
+  // The next bit of `order` for a lane; without an order the lowest.
+  int next(ArrayRef<int> order) {
+    for (int bit : order)
+      if (isFree(bit)) {
+        take(bit);
+        return bit;
+      }
+    return lowest();
+  }
 
 private:
   int count;
@@ -62,24 +71,39 @@ private:
 
 } // namespace
 
-// What is left to choose: bits that are not chosen yet are -1, of k all four must exist.
-static Fragment complete(Fragment fragment, Bits m, Bits k, ArrayRef<int> preferred = {}) {
-  for (int &bit : fragment.mLane) {
-    if (bit >= 0)
-      continue;
-    for (int wish : preferred)
-      if (bit < 0 && m.isFree(wish)) {
-        m.take(wish);
-        bit = wish;
-      }
-    bit = bit < 0 ? m.lowest() : bit;
-  }
+// What is left to choose: bits that are not chosen yet are -1, of k all four must exist. Lanes take bits in a wished
+// order.
+static Fragment complete(Fragment fragment, Bits m, Bits k, ArrayRef<int> mOrder = {}, ArrayRef<int> kOrder = {}) {
+  for (int &bit : fragment.mLane)
+    if (bit < 0)
+      bit = m.next(mOrder);
   if (fragment.mReg < 0)
     fragment.mReg = m.lowest();
-  for (int *bit : {&fragment.kPair, &fragment.kLane[0], &fragment.kLane[1], &fragment.kReg})
-    if (*bit < 0)
-      *bit = k.lowest();
+  if (fragment.kPair < 0)
+    fragment.kPair = k.lowest();
+  for (int &bit : fragment.kLane)
+    if (bit < 0)
+      bit = k.next(kOrder);
+  if (fragment.kReg < 0)
+    fragment.kReg = k.lowest();
   return fragment;
+}
+
+// The bits of an index in the order in which lanes should select them: first those that address words beyond the 16
+// bytes which a lane reads at once, lowest address first.
+static SmallVector<int> laneOrder(const ::kvq::Layout &map, ::kvq::Dim dim, int bits, int64_t codesPerWord) {
+  SmallVector<std::pair<int64_t, int>> far, near;
+  for (int bit = 0; bit < bits; ++bit) {
+    int64_t at = int64_t(1) << bit, address = dim == ::kvq::Dim::Token ? map.address(at, 0) : map.address(0, at);
+    (address >= 4 * codesPerWord ? far : near).push_back({address, bit});
+  }
+  llvm::sort(far);
+  llvm::sort(near, std::greater<>());
+  SmallVector<int> order;
+  for (auto &part : {far, near})
+    for (auto [address, bit] : part)
+      order.push_back(bit);
+  return order;
 }
 
 FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens) {
@@ -117,7 +141,10 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
     else if (!isK && fragment.mReg < 0)
       fragment.mReg = bit;
   }
-  return complete(fragment, m, k, contract == 1 ? tokens : ArrayRef<int>());
+  auto kDim = static_cast<::kvq::Dim>(contract), mDim = static_cast<::kvq::Dim>(1 - contract);
+  SmallVector<int> mOrder(contract == 1 ? tokens : ArrayRef<int>());
+  llvm::append_range(mOrder, laneOrder(map, mDim, m.bits(), 32 / codeBits));
+  return complete(fragment, m, k, mOrder, laneOrder(map, kDim, k.bits(), 32 / codeBits));
 }
 
 std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::optional<LaneLayout> coeff,

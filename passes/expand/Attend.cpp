@@ -111,7 +111,8 @@ void AttendEmitter::loadItem() {
   queryBase = member(at, offsetof(kvq_attend_item, query_base));
   rowBegin = member(at, offsetof(kvq_attend_item, row_begin));
   rowCount = member(at, offsetof(kvq_attend_item, row_count));
-  packedBegin = member(at, offsetof(kvq_attend_item, packed_begin));
+  // A multiple of the page, which addresses may then be known to be.
+  packedBegin = alignDown(member(at, offsetof(kvq_attend_item, packed_begin)), request.pageTokens);
   packedEnd = member(at, offsetof(kvq_attend_item, packed_end));
   rawBegin = member(at, offsetof(kvq_attend_item, raw_begin));
   rawEnd = member(at, offsetof(kvq_attend_item, raw_end));

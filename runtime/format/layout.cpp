@@ -323,42 +323,40 @@ static Layout oneBitLayout(Side side, int pageTokens, int headDim) {
   return layout;
 }
 
-// layout_c7: the fields of a word. `row` is the dim of the fragments' rows, `deep` the one that the product sums over.
-static std::vector<IndexBit> mmaFields(Dim row, Dim deep, int bits, int rowExtent) {
-  if (bits == 8)
-    return {{deep, 3}, {deep, 0}};
-  if (bits == 4)
-    return {{row, 3}, {deep, 3}, {deep, 0}};
-  if (rowExtent % 32 == 0)
-    return {{row, 3}, {row, 4}, {deep, 3}, {deep, 0}};
-  return {{row, 3}, {deep, 4}, {deep, 3}, {deep, 0}}; // 16 rows, so the other field of a byte is the next 16 of the sum
-}
-
-// layout_c8: the bits of a lane's words, at most two (16 bytes), as far as the extents have them.
-static std::vector<IndexBit> mmaWords(Dim row, Dim deep, const std::vector<IndexBit> &fields, int rowExtent,
-                                      int deepExtent) {
-  std::vector<IndexBit> words;
-  for (IndexBit bit : {IndexBit{row, 3}, {deep, 4}, {deep, 5}, {row, 4}, {row, 5}}) {
-    const bool isUsed = std::find(fields.begin(), fields.end(), bit) != fields.end();
-    const bool exists = (bit.dim == row ? rowExtent : deepExtent) % (2 << bit.bit) == 0;
-    if (!isUsed && exists && words.size() < 2)
-      words.push_back(bit);
-  }
-  return words;
-}
-
+// A word holds two steps `deep` of the sum, 16 bits apart, in rows that share its bytes; a lane holds 8 steps in a row,
+// so that it reads their scales at once. Which rows a lane has of K is what V's steps are to a transposition.
 static Layout mmaLayout(Side side, int bits, int pageTokens, int headDim) {
   const bool isK = side == Side::K;
   const Dim row = isK ? Dim::Token : Dim::Channel, deep = isK ? Dim::Channel : Dim::Token;
-  const int rowExtent = isK ? pageTokens : headDim, deepExtent = isK ? headDim : pageTokens;
-  const std::vector<IndexBit> fields = mmaFields(row, deep, bits, rowExtent);
+  const bool isLong = (isK ? headDim : pageTokens) % 32 == 0; // else a lane has 4 steps in a row
   Layout layout;
-  for (IndexBit bit : fields)
-    layout.inner.push_back({bit});
-  for (IndexBit bit : mmaWords(row, deep, fields, rowExtent, deepExtent))
-    layout.inner.push_back({bit});
-  for (IndexBit bit : {IndexBit{deep, 1}, {deep, 2}, {row, 0}, {row, 1}, {row, 2}}) // a lane of the warp
-    layout.inner.push_back({bit});
+  const auto take = [&](size_t count, std::initializer_list<IndexBit> wishes) {
+    for (IndexBit bit : wishes) {
+      const bool exists = (bit.dim == Dim::Token ? pageTokens : headDim) % (2 << bit.bit) == 0;
+      const std::vector<IndexBit> address = {bit};
+      const bool isUsed = std::find(layout.inner.begin(), layout.inner.end(), address) != layout.inner.end();
+      if (count > 0 && exists && !isUsed) {
+        layout.inner.push_back(address);
+        --count;
+      }
+    }
+  };
+  const IndexBit shared = {row, isK ? 1 : 3}, alsoShared = {row, isK ? 2 : 4}, last = {row, 5};
+  const IndexBit step = {deep, 2}, half = {deep, isLong ? 5 : 2};
+  take(bits == 2 ? 2 : bits == 4 ? 1 : 0, {shared, alsoShared, step}); // of 16 channels, two rows are all that are left
+  take(2, {{deep, 1}, {deep, 0}});
+  const size_t fields = layout.inner.size();
+  take(bits == 8 ? 1 : 0, {shared});
+  take(fields + 2 - layout.inner.size(), isLong ? std::initializer_list<IndexBit>{step, half, alsoShared, last}
+                                                : std::initializer_list<IndexBit>{alsoShared, last});
+  take(2, {{deep, isLong ? 3 : 2}, {deep, isLong ? 4 : 3}});
+  if (isK)
+    take(3, {{row, 0}, {row, 3}, {row, 4}});
+  else
+    take(3, {{row, 0}, {row, 1}, {row, 2}});
+  for (Dim dim : {Dim::Token, Dim::Channel}) // loops count what is above the inner bits
+    for (int bit = 0; bit < layout.innerBits(dim); ++bit)
+      take(1, {{dim, bit}});
   layout.loops = {{Dim::Channel, headDim >> layout.innerBits(Dim::Channel)},
                   {Dim::Token, pageTokens >> layout.innerBits(Dim::Token)}};
   return layout;
