@@ -12,6 +12,7 @@
 // grown (ptxsim's mode `truncate`), always in one direction.
 
 #include "codegen/nvptx/LaneEmitter.h"
+#include "codegen/nvptx/Product.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Matchers.h"
@@ -26,56 +27,8 @@ using tile::RegisterFile;
 
 static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
-// One product on its way: indices m along x's kept dimension, k along the contracted one, rows of coefficients.
-struct LaneEmitter::Product {
-  Fragment fragment;
-  int contract;
-  int64_t rows, n, c, sets, groups;
-  const Packed *codes = nullptr; // else values:
-  Registers x;
-  std::optional<RegisterFile> xFile;
-  LaneLayout xLanes;
-  SmallVector<int64_t> words; // that the lane needs
-  LoadedWords loaded;
-  std::optional<RegisterFile> coeffFile;
-  tile::CoeffOp scaled; // coefficients that are multiplied where they are used; else:
-  Registers coeff;
-  bool telescopes = false;
-  DenseMap<std::pair<int64_t, int64_t>, Value> aMade;                // by m, k
-  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> bMade;      // by set, row, k
-
-  SmallVector<int64_t> xIndex(int64_t m, int64_t k) const {
-    return contract == 1 ? SmallVector<int64_t>{m, k} : SmallVector<int64_t>{k, m};
-  }
-  SmallVector<int64_t> coeffIndex(int64_t set, int64_t row, int64_t k) const {
-    return coeffFile->shape().size() == 3 ? SmallVector<int64_t>{set, row, k} : SmallVector<int64_t>{row, k};
-  }
-  static SmallVector<int64_t> blocks(int64_t extent, ArrayRef<int> bits) {
-    int64_t mask = 0;
-    for (int bit : bits)
-      mask |= bit < 0 ? 0 : int64_t(1) << bit;
-    SmallVector<int64_t> result;
-    for (int64_t i = 0; i < extent; ++i)
-      if ((i & mask) == 0)
-        result.push_back(i);
-    return result;
-  }
-  SmallVector<int64_t> mBlocks() const {
-    return blocks(n, {fragment.mLane[0], fragment.mLane[1], fragment.mLane[2], fragment.mReg});
-  }
-  SmallVector<int64_t> kBlocks() const {
-    return blocks(c, {fragment.kLane[0], fragment.kLane[1], fragment.kPair, fragment.kReg});
-  }
-  int64_t mHigh(int64_t m) const { return fragment.mReg < 0 ? m : m | int64_t(1) << fragment.mReg; }
-  int64_t kHigh(int64_t k) const { return k | int64_t(1) << fragment.kReg; }
-
-  // Fields of a byte: the part of a field's number that m decides, and the part that k does.
-  int64_t fieldsPerByte() const { return 8 / codes->map.bits; }
-  int64_t rowField(int64_t m) const { return codes->map.field(xIndex(m, 0)) % fieldsPerByte(); }
-  int64_t stepField(int64_t k) const { return codes->map.field(xIndex(0, k)) % fieldsPerByte(); }
-};
-
-LaneEmitter::Product LaneEmitter::productOf(tile::DotOp op) {
+// What types alone say of a product, and where its codes are.
+LaneEmitter::Product LaneEmitter::fragmentsOf(tile::DotOp op) {
   Product product;
   auto x = typeOf(op.getX()), coeff = typeOf(op.getCoeff());
   product.fragment = assignedFragment(op);
@@ -85,23 +38,30 @@ LaneEmitter::Product LaneEmitter::productOf(tile::DotOp op) {
   product.c = x.getDimSize(product.contract);
   product.sets = coeff.getRank() == 3 ? coeff.getDimSize(0) : 1;
   product.groups = op.getScale() ? typeOf(op.getScale()).getDimSize(0) : 1;
+  product.xLanes = product.fragment.values(product.contract);
+  product.xLanes.pair = {};
+  if (auto found = packed.find(op.getX()); found != packed.end()) {
+    product.codes = found->second;
+    product.telescopes = true;
+    for (int64_t k = 0; k < product.c; ++k)
+      product.telescopes &= product.stepField(k) == 0;
+  }
+  return product;
+}
+
+LaneEmitter::Product LaneEmitter::productOf(tile::DotOp op) {
+  Product product = fragmentsOf(op);
   product.coeffFile = fileOf(op.getCoeff());
   if (auto found = registers.find(op.getCoeff()); found != registers.end())
     product.coeff = found->second;
   else
     product.scaled = op.getCoeff().getDefiningOp<tile::CoeffOp>();
-  product.xLanes = product.fragment.values(product.contract);
-  product.xLanes.pair = {};
-  if (auto found = packed.find(op.getX()); found != packed.end()) {
-    product.codes = &found->second;
-    RegisterFile file(x.getShape(), product.xLanes);
+  if (product.codes) {
+    RegisterFile file(typeOf(op.getX()).getShape(), product.xLanes);
     for (int64_t number = 0; number < file.count(); ++number)
       product.words.push_back(product.codes->map.word(file.base(number)));
     llvm::sort(product.words);
     product.words.erase(llvm::unique(product.words), product.words.end());
-    product.telescopes = true;
-    for (int64_t k = 0; k < product.c; ++k)
-      product.telescopes &= product.stepField(k) == 0;
   } else {
     product.x = registersOf(op.getX());
     product.xFile = fileOf(op.getX());
@@ -181,9 +141,10 @@ Value LaneEmitter::aRegister(Product &product, int64_t m, int64_t k, bool rest) 
   return halves(low, product.x[product.xFile->find(index)], rest);
 }
 
-// sums[0..3] += the products of 16 elements along m, 8 rows and the given blocks of k.
-void LaneEmitter::addProducts(Product &product, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
-                              MutableArrayRef<Value> sums) {
+// sums[0..3] += the products of 16 elements along m, 8 rows and the given blocks of k. `upper`: whose elements the upper
+// half along m are.
+void LaneEmitter::addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row,
+                              ArrayRef<int64_t> ks, MutableArrayRef<Value> sums) {
   bool restOfA = product.xFile && product.x.front().getType().isF32();
   bool restOfB = !product.scaled ? product.coeff.front().getType().isF32()
                                  : getElementTypeOrSelf(product.scaled.getType()).isF32();
@@ -198,8 +159,8 @@ void LaneEmitter::addProducts(Product &product, int64_t set, int64_t m, int64_t 
     for (auto [ofA, ofB] : terms) {
       SmallVector<Value> operands;
       for (int64_t at : {k, product.kHigh(k)})
-        for (int64_t half : {m, product.mHigh(m)})
-          operands.push_back(aRegister(product, half, at, ofA));
+        for (bool isUpper : {false, true})
+          operands.push_back(aRegister(isUpper ? upper : product, isUpper ? product.mHigh(m) : m, at, ofA));
       for (int64_t at : {k, product.kHigh(k)}) {
         Value &made = product.bMade[{set * product.rows + row, at, ofB}];
         if (!made)
@@ -253,16 +214,50 @@ LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
                           "longer groups or the profile mma");
   if (!op.getCenter().isZero())
     return op.emitOpError("has centred codes, which this target does not take; fold scales with coefficients=f16");
-  Registers result(registersOf(op.getAcc()).size());
-  // Blocks of m whose rows share bytes are worked on together.
+  if (auto found = accumulation.pairs.find(op); found != accumulation.pairs.end())
+    return emitPair(op, found->second), success();
+  bool isCarried = carried.contains(op);
+  Registers result(isCarried ? 0 : registersOf(op.getAcc()).size());
+  for (ArrayRef<int64_t> blocks : clustersOf(product))
+    for (int64_t row = 0; row < product.rows; row += 8) {
+      if (isCarried)
+        carryCluster(carried[op], product, blocks, row);
+      else
+        multiplyCluster(op, product, blocks, row, result);
+    }
+  registers[op.getResult()] = std::move(result);
+  return success();
+}
+
+// Blocks of m whose rows share bytes are worked on together.
+SmallVector<SmallVector<int64_t>> LaneEmitter::clustersOf(const Product &product) {
   llvm::MapVector<int64_t, SmallVector<int64_t>> clusters;
   for (int64_t m : product.mBlocks())
     clusters[product.codes ? withoutRowFields(product, m) : m].push_back(m);
+  SmallVector<SmallVector<int64_t>> result;
   for (auto &[first, blocks] : clusters)
-    for (int64_t row = 0; row < product.rows; row += 8)
-      multiplyCluster(op, product, blocks, row, result);
-  registers[op.getResult()] = std::move(result);
-  return success();
+    result.push_back(blocks);
+  return result;
+}
+
+// Two products of one row each with the same coefficients: one has the lower half of the rows of m, one the upper.
+void LaneEmitter::emitPair(tile::DotOp op, tile::DotOp first) {
+  Product product = productOf(op), upper = productOf(first);
+  Registers results[2];
+  RegisterFile file = fileOf(op.getResult());
+  for (Registers &result : results)
+    result.resize(static_cast<size_t>(file.count()));
+  for (int64_t row = 0; row < product.rows; row += 8) {
+    SmallVector<Value> four(4, zeroOf(b.getF32Type()));
+    addProducts(product, upper, 0, 0, row, product.kBlocks(), four);
+    for (int64_t i = 0; i < 4; ++i) {
+      int64_t number = file.find({row + i % 2, 0});
+      Value total = registersOf(i < 2 ? op.getAcc() : first.getAcc())[number];
+      results[i / 2][number] = accumulated(total, four[i], 1.0, {});
+    }
+  }
+  registers[op.getResult()] = std::move(results[0]);
+  registers[first.getResult()] = std::move(results[1]);
 }
 
 // The index without the bits that select a field of a byte.
@@ -299,25 +294,31 @@ int64_t LaneEmitter::withRowField(const Product &product, int64_t m, int64_t fie
   return result;
 }
 
-// Of a few blocks of m, 8 rows: sums over each group of k, what they stand for, and their place in the result.
+// Sums over the given blocks of k of a few blocks of m, 8 rows.
+LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> blocks, int64_t row,
+                                           ArrayRef<int64_t> steps) {
+  Sums sums;
+  for (int64_t m : blocks) {
+    SmallVector<Value> four(4, zeroOf(b.getF32Type()));
+    addProducts(product, product, m * product.sets / product.n, m, row, steps, four);
+    for (int64_t i = 0; i < 4; ++i)
+      if (i < 2 || product.fragment.mReg >= 0)
+        sums[{i < 2 ? m : product.mHigh(m), row + i % 2}] = four[i];
+  }
+  return sums;
+}
+
+// Each group of k, what its sums stand for, and their place in the result.
 void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, int64_t row,
                                   Registers &result) {
   RegisterFile file = fileOf(op.getResult());
   const Registers acc = registersOf(op.getAcc());
-  Value zero = zeroOf(b.getF32Type());
   for (int64_t group = 0; group < product.groups; ++group) {
     SmallVector<int64_t> steps;
     for (int64_t k : product.kBlocks())
       if (k / (product.c / product.groups) == group)
         steps.push_back(k);
-    Sums sums;
-    for (int64_t m : blocks) {
-      SmallVector<Value> four(4, zero);
-      addProducts(product, m * product.sets / product.n, m, row, steps, four);
-      for (int64_t i = 0; i < 4; ++i)
-        if (i < 2 || product.fragment.mReg >= 0)
-          sums[{i < 2 ? m : product.mHigh(m), row + i % 2}] = four[i];
-    }
+    Sums sums = clusterSums(product, blocks, row, steps);
     for (auto &[place, sum] : sums) {
       auto [m, r] = place;
       int64_t number = file.find({r, m});

@@ -146,6 +146,8 @@ LogicalResult LaneEmitter::emitBlock(Block &block) {
 }
 
 LogicalResult LaneEmitter::emitOp(Operation &op) {
+  if (accumulation.absorbed.contains(&op))
+    return success();
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return emitFor(loop);
   if (auto branch = dyn_cast<scf::IfOp>(op))
@@ -235,7 +237,8 @@ void LaneEmitter::flatten(ValueRange values, SmallVectorImpl<Value> &flat) {
   }
 }
 
-void LaneEmitter::bind(ValueRange values, ValueRange flat) {
+// Values from a list that begins with their registers and is shortened by them.
+void LaneEmitter::bind(ValueRange values, ValueRange &flat) {
   for (Value value : values) {
     if (!isTile(value)) {
       scalars.map(value, flat.front());
@@ -248,8 +251,8 @@ void LaneEmitter::bind(ValueRange values, ValueRange flat) {
   }
 }
 
-// The ops of a region of one block into `to`, which ends in a yield of what the region yields.
-LogicalResult LaneEmitter::emitRegion(Region &from, Block &to) {
+// The ops of a region of one block into `to`, which ends in a yield.
+LogicalResult LaneEmitter::emitRegion(Region &from, Block &to, function_ref<void(SmallVectorImpl<Value> &)> yield) {
   OpBuilder::InsertionGuard guard(b);
   if (!to.empty())
     to.getTerminator()->erase();
@@ -257,21 +260,55 @@ LogicalResult LaneEmitter::emitRegion(Region &from, Block &to) {
   if (failed(emitBlock(from.front())))
     return failure();
   SmallVector<Value> yielded;
-  flatten(from.front().getTerminator()->getOperands(), yielded);
+  yield(yielded);
   scf::YieldOp::create(b, yielded);
   return success();
 }
 
 LogicalResult LaneEmitter::emitFor(scf::ForOp op) {
+  auto found = accumulation.sums.find(op);
+  auto sumAt = [&](size_t place) -> const CarriedSum * {
+    if (found != accumulation.sums.end())
+      for (const CarriedSum &sum : found->second)
+        if (sum.place == place)
+          return &sum;
+    return nullptr;
+  };
   SmallVector<Value> inits;
-  flatten(op.getInitArgs(), inits);
+  for (auto [place, init] : llvm::enumerate(op.getInitArgs())) {
+    if (const CarriedSum *sum = sumAt(place))
+      beginCarried(*sum, inits);
+    else
+      flatten(init, inits);
+  }
   auto loop = scf::ForOp::create(b, scalarOf(op.getLowerBound()), scalarOf(op.getUpperBound()), scalarOf(op.getStep()),
                                  inits);
   scalars.map(op.getInductionVar(), loop.getInductionVar());
-  bind(op.getRegionIterArgs(), loop.getRegionIterArgs());
-  if (failed(emitRegion(op.getRegion(), *loop.getBody())))
+  auto bindAll = [&](ValueRange values, ValueRange flat, function_ref<void(size_t, Carried)> take) {
+    for (auto [place, value] : llvm::enumerate(values)) {
+      if (const CarriedSum *sum = sumAt(place))
+        take(place, takeCarried(*sum, flat));
+      else
+        bind(value, flat);
+    }
+  };
+  bindAll(op.getRegionIterArgs(), loop.getRegionIterArgs(),
+          [&](size_t, Carried parts) { carried[parts.sum.dot] = std::move(parts); });
+  auto yield = [&](SmallVectorImpl<Value> &yielded) {
+    for (auto [place, value] : llvm::enumerate(op.getYieldedValues())) {
+      if (const CarriedSum *sum = sumAt(place))
+        yieldCarried(carried[sum->dot], yielded);
+      else
+        flatten(value, yielded);
+    }
+  };
+  if (failed(emitRegion(op.getRegion(), *loop.getBody(), yield)))
     return failure();
-  bind(op.getResults(), loop.getResults());
+  bindAll(op.getResults(), loop.getResults(), [&](size_t place, Carried parts) {
+    const Registers init = registersOf(op.getInitArgs()[place]);
+    registers[op.getResult(place)] = endCarried(parts, init);
+    carried.erase(parts.sum.dot);
+  });
   return success();
 }
 
@@ -280,10 +317,15 @@ LogicalResult LaneEmitter::emitIf(scf::IfOp op) {
   for (Value result : op.getResults())
     types.append(isTile(result) ? static_cast<size_t>(fileOf(result).count()) : 1, registerType(result.getType()));
   auto branch = scf::IfOp::create(b, types, scalarOf(op.getCondition()), !op.getElseRegion().empty());
-  if (failed(emitRegion(op.getThenRegion(), *branch.thenBlock())))
+  auto emitBranch = [&](Region &from, Block *to) {
+    auto yield = [&](SmallVectorImpl<Value> &yielded) { flatten(from.front().getTerminator()->getOperands(), yielded); };
+    return emitRegion(from, *to, yield);
+  };
+  if (failed(emitBranch(op.getThenRegion(), branch.thenBlock())))
     return failure();
-  if (!op.getElseRegion().empty() && failed(emitRegion(op.getElseRegion(), *branch.elseBlock())))
+  if (!op.getElseRegion().empty() && failed(emitBranch(op.getElseRegion(), branch.elseBlock())))
     return failure();
-  bind(op.getResults(), branch.getResults());
+  ValueRange flat = branch.getResults();
+  bind(op.getResults(), flat);
   return success();
 }

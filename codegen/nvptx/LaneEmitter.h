@@ -7,6 +7,7 @@
 // One warp runs one program, so no rule needs a barrier or shared memory: lanes exchange elements by shuffles.
 #pragma once
 
+#include "codegen/nvptx/Accumulation.h"
 #include "codegen/nvptx/Fragment.h"
 #include "codegen/nvptx/Words.h"
 #include "dialect/tile/Tile.h"
@@ -25,7 +26,7 @@ inline constexpr int64_t kBlockThreads = 128;
 
 class LaneEmitter {
 public:
-  explicit LaneEmitter(func::FuncOp kernel) : kernel(kernel), b(kernel.getLoc(), kernel) {}
+  explicit LaneEmitter(func::FuncOp kernel) : kernel(kernel), accumulation(kernel), b(kernel.getLoc(), kernel) {}
   // Emits kvq_entry before the kernel: one i64 for each argument, then the number of programs (kernel_abi.h). The caller
   // erases the kernel. Fails with a diagnostic at the op that has no lowering.
   LogicalResult emit();
@@ -49,9 +50,9 @@ private:
   LogicalResult emitFor(scf::ForOp op);
   LogicalResult emitIf(scf::IfOp op);
   LogicalResult emitScalar(Operation &op);
-  LogicalResult emitRegion(Region &from, Block &to);
+  LogicalResult emitRegion(Region &from, Block &to, function_ref<void(SmallVectorImpl<Value> &)> yield);
   void flatten(ValueRange values, SmallVectorImpl<Value> &flat);
-  void bind(ValueRange values, ValueRange flat);
+  void bind(ValueRange values, ValueRange &flat);
 
   // EmitElements.cpp
   LogicalResult emitConstant(arith::ConstantOp op);
@@ -103,18 +104,33 @@ private:
   LogicalResult emitDot(tile::DotOp op);
   void emitSmallDot(tile::DotOp op);
   using Sums = llvm::MapVector<std::pair<int64_t, int64_t>, Value>; // by index along x and row
+  Product fragmentsOf(tile::DotOp op);
   Product productOf(tile::DotOp op);
+  void emitPair(tile::DotOp op, tile::DotOp first);
+  static SmallVector<SmallVector<int64_t>> clustersOf(const Product &product);
+  Sums clusterSums(Product &product, ArrayRef<int64_t> blocks, int64_t row, ArrayRef<int64_t> steps);
   Value bRegister(Product &product, int64_t set, int64_t row, int64_t k, bool rest);
   Value aRegister(Product &product, int64_t m, int64_t k, bool rest);
   Value codesRegister(Product &product, int64_t m, int64_t k);
   Value halves(Value low, Value high, bool rest);
-  void addProducts(Product &product, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
+  void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
                    MutableArrayRef<Value> sums);
   void multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, int64_t row, Registers &result);
   std::pair<Value, double> withoutRowsAbove(const Product &product, const Sums &sums, int64_t m, int64_t row);
   static int64_t withoutRowFields(const Product &product, int64_t m);
   static int64_t withRowField(const Product &product, int64_t m, int64_t field);
   Value accumulated(Value total, Value value, double power, Value scale);
+
+  // EmitCarried.cpp
+  struct Carried {
+    CarriedSum sum;
+    Registers products, bias, factor;
+  };
+  void beginCarried(const CarriedSum &sum, SmallVectorImpl<Value> &inits);
+  Carried takeCarried(const CarriedSum &sum, ValueRange &flat);
+  void carryCluster(Carried &parts, Product &product, ArrayRef<int64_t> blocks, int64_t row);
+  void yieldCarried(const Carried &parts, SmallVectorImpl<Value> &yielded);
+  Registers endCarried(const Carried &parts, ArrayRef<Value> init);
 
   // Shared helpers.
   tile::RegisterFile fileOf(Value tile) const;
@@ -133,10 +149,12 @@ private:
   Value laneBit(int bit); // of the lane's number, as i1
 
   func::FuncOp kernel;
+  const Accumulation accumulation;
   ImplicitLocOpBuilder b;
   IRMapping scalars;
   DenseMap<Value, Registers> registers;
   DenseMap<Value, Packed> packed;
+  DenseMap<Operation *, Carried> carried; // by product, while its loop is emitted
   Value program, lane; // index; i32
   Block *body = nullptr;
   llvm::StringMap<Value> laneValues; // made at the beginning of the body

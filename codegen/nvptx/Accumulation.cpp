@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The patterns of sums.
+
+#include "codegen/nvptx/Accumulation.h"
+
+#include "codegen/nvptx/Fragment.h"
+
+using namespace mlir;
+using namespace mlir::kvq;
+using namespace mlir::kvq::nvptx;
+
+static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
+
+Accumulation::Accumulation(func::FuncOp kernel) {
+  kernel.walk([&](Operation *op) {
+    if (auto loop = dyn_cast<scf::ForOp>(op))
+      findSums(loop);
+    for (Region &region : op->getRegions())
+      for (Block &block : region)
+        findPairs(block);
+  });
+}
+
+// The source of a broadcast of rows to all columns; null for anything else.
+static Value rowsOf(Value tile) {
+  auto broadcast = tile.getDefiningOp<tile::BroadcastOp>();
+  if (!broadcast || broadcast.getDims() != ArrayRef<int64_t>{0})
+    return {};
+  return typeOf(broadcast.getSource()).getDimSize(0) == typeOf(tile).getDimSize(0) ? broadcast.getSource() : Value();
+}
+
+void Accumulation::findSums(scf::ForOp loop) {
+  for (auto [place, yielded] : llvm::enumerate(loop.getYieldedValues())) {
+    auto dot = yielded.getDefiningOp<tile::DotOp>();
+    if (!dot || dot->getBlock() != loop.getBody() || !yielded.hasOneUse() || !tile::getLayout(typeOf(dot.getX())) ||
+        dot.getScale() || !usesTensorCores(dot))
+      continue;
+    Value scaled = dot.getAcc(), bias;
+    SmallVector<Operation *> parts;
+    if (auto sum = scaled.getDefiningOp<arith::AddFOp>(); sum && scaled.hasOneUse()) {
+      auto spread = sum.getRhs().getDefiningOp<tile::BroadcastOp>();
+      if (!spread || spread.getDims() != ArrayRef<int64_t>{0, 1})
+        continue;
+      bias = spread.getSource();
+      scaled = sum.getLhs();
+      parts.push_back(sum);
+    }
+    auto product = scaled.getDefiningOp<arith::MulFOp>();
+    BlockArgument carried = loop.getRegionIterArg(place);
+    if (!product || !scaled.hasOneUse() || product.getLhs() != carried || !carried.hasOneUse())
+      continue;
+    Value shrink = rowsOf(product.getRhs());
+    if (!shrink || typeOf(shrink).getRank() != 1)
+      continue;
+    parts.push_back(product);
+    absorbed.insert(parts.begin(), parts.end());
+    sums[loop].push_back({static_cast<unsigned>(place), dot, shrink, bias});
+  }
+}
+
+void Accumulation::findPairs(Block &block) {
+  auto isRow = [](tile::DotOp dot) {
+    auto x = typeOf(dot.getX());
+    return !tile::getLayout(x) && x.getElementType().isF16() && dot.getContract() == 1 && x.getDimSize(0) == 1 &&
+           !dot.getScale() && usesTensorCores(dot) && getElementTypeOrSelf(dot.getCoeff().getType()).isF16();
+  };
+  SmallVector<tile::DotOp> waiting;
+  for (auto dot : block.getOps<tile::DotOp>()) {
+    if (!isRow(dot))
+      continue;
+    auto partner = llvm::find_if(waiting, [&](tile::DotOp first) {
+      return first.getCoeff() == dot.getCoeff() && first.getX().getType() == dot.getX().getType() &&
+             llvm::none_of(first->getUsers(), [&](Operation *user) {
+               Operation *here = block.findAncestorOpInBlock(*user);
+               return !here || here == dot || here->isBeforeInBlock(dot);
+             });
+    });
+    if (partner == waiting.end()) {
+      waiting.push_back(dot);
+      continue;
+    }
+    pairs[dot] = *partner;
+    absorbed.insert(*partner);
+    waiting.erase(partner);
+  }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What of a program's sums can be written in fewer instructions than op by op.
+#pragma once
+
+#include "dialect/tile/Tile.h"
+
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "llvm/ADT/SmallPtrSet.h"
+
+namespace mlir::kvq::nvptx {
+
+// A loop that carries sum = sum * shrink + bias + products of codes, `shrink` and `bias` one value a row, or a row and
+// group: the three parts are carried each for itself, in the units that they come in. What products of codes are to be
+// multiplied by, and the bias's broadcast, then stand once behind the loop.
+struct CarriedSum {
+  unsigned place; // among the loop's carried values
+  tile::DotOp dot;
+  Value shrink;   // [R]
+  Value bias;     // [R, G] or null
+};
+
+struct Accumulation {
+  explicit Accumulation(func::FuncOp kernel);
+  DenseMap<Operation *, SmallVector<CarriedSum>> sums; // by loop
+  // Ops that a carried sum or a pair consists of and that are not emitted for themselves.
+  llvm::SmallPtrSet<Operation *, 8> absorbed;
+  // A product of one row of values with the coefficients of another such: both are one multiplication, of which each
+  // has half of the rows. By the later one, which has both results.
+  DenseMap<Operation *, tile::DotOp> pairs;
+
+private:
+  void findSums(scf::ForOp loop);
+  void findPairs(Block &block);
+};
+
+} // namespace mlir::kvq::nvptx
