@@ -69,31 +69,37 @@ private:
     return op.getRoundAttr();
   }
 
-  // What the codes of a product are measured from, and the value that stands for it: scale * center + min.
-  struct Origin {
-    float center = 0;
-    Value value;
-  };
-  Origin originOf(tile::DotOp op, tile::DequantizeOp dequantize, TileBuilder &b) const {
-    TypeAttr round = roundingOf(op);
-    if (!round || !isa<IntegerType>(round.getValue()))
-      return {0, dequantize.getMin()};
+  // What the codes of a product are measured from: their middle where coefficients are rounded, else 0.
+  float centerOf(tile::DotOp op, tile::DequantizeOp dequantize) const {
     unsigned bits = getElementTypeOrSelf(dequantize.getCodes().getType()).getIntOrFloatBitWidth();
-    float center = static_cast<float>((1 << bits) - 1) / 2;
-    return {center, b.add(b.mul(dequantize.getScale(), b.f32(center)), dequantize.getMin())};
+    return roundingOf(op) ? static_cast<float>((1 << bits) - 1) / 2 : 0.0f;
+  }
+  // The value that stands for it: scale * center + min.
+  static Value originOf(tile::DequantizeOp dequantize, float center, TileBuilder &b) {
+    if (center == 0)
+      return dequantize.getMin();
+    return b.add(b.mul(dequantize.getScale(), b.f32(center)), dequantize.getMin());
+  }
+  // What the origin contributes to every result of a group of results: sum_c origin[g, c] * coeff[r, c]. In f16 minima
+  // and scales are multiplied each for itself, as they lie in a page; their sum would be rounded.
+  Value biasOf(tile::DotOp op, tile::DequantizeOp dequantize, float center, int64_t groups, TileBuilder &b) const {
+    int64_t rows = cast<RankedTensorType>(op.getCoeff().getType()).getDimSize(0);
+    auto times = [&](Value values) { return b.dot(values, op.getCoeff(), b.constantTile({rows, groups}, 0), 1); };
+    if (center == 0 || coefficients != Coefficients::F16)
+      return times(originOf(dequantize, center, b));
+    return b.add(times(dequantize.getMin()), b.mul(times(dequantize.getScale()), b.f32(center)));
   }
 
   // Scales differ along the contracted dimension: they belong to the coefficients, one set per group of results. The
   // origin contributes sum_c origin[g, c] * coeff[r, c] to every result of group g.
   void foldIntoCoefficients(tile::DotOp op, tile::DequantizeOp dequantize, int64_t groups, TileBuilder &b,
                             PatternRewriter &rewriter) const {
-    int64_t rows = cast<RankedTensorType>(op.getCoeff().getType()).getDimSize(0);
-    Origin origin = originOf(op, dequantize, b);
-    Value bias = b.dot(origin.value, op.getCoeff(), b.constantTile({rows, groups}, 0), 1);
+    float center = centerOf(op, dequantize);
+    Value bias = biasOf(op, dequantize, center, groups, b);
     bias = b.broadcast(bias, cast<RankedTensorType>(op.getType()).getShape(), {0, 1});
     Value scaled = b.coeff(op.getCoeff(), dequantize.getScale(), roundingOf(op));
     Value acc = isZero(op.getAcc()) ? bias : b.add(op.getAcc(), bias);
-    rewriter.replaceOp(op, b.dotScaled(dequantize.getCodes(), scaled, acc, op.getContract(), {}, origin.center));
+    rewriter.replaceOp(op, b.dotScaled(dequantize.getCodes(), scaled, acc, op.getContract(), {}, center));
   }
 
   // Scales differ along the result: they multiply the sum over each group of contracted elements. The origin
@@ -109,10 +115,11 @@ private:
       if (op.getRound())
         coeff = b.coeff(op.getCoeff(), {}, roundingOf(op));
     }
-    Origin origin = originOf(op, dequantize, b);
-    Value acc = b.dot(origin.value, sums, op.getAcc(), 0);
+    // In f16 these coefficients are the values themselves, which a target need not round.
+    float center = coefficients == Coefficients::F16 ? 0.0f : centerOf(op, dequantize);
+    Value acc = b.dot(originOf(dequantize, center, b), sums, op.getAcc(), 0);
     rewriter.replaceOp(
-        op, b.dotScaled(dequantize.getCodes(), coeff, acc, op.getContract(), dequantize.getScale(), origin.center));
+        op, b.dotScaled(dequantize.getCodes(), coeff, acc, op.getContract(), dequantize.getScale(), center));
   }
 
   const Coefficients coefficients;

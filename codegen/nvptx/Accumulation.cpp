@@ -51,7 +51,8 @@ void Accumulation::findSums(scf::ForOp loop) {
     if (!product || !scaled.hasOneUse() || product.getLhs() != carried || !carried.hasOneUse())
       continue;
     Value shrink = rowsOf(product.getRhs());
-    if (!shrink || typeOf(shrink).getRank() != 1)
+    bool centred = !dot.getCenter().isZero(); // what codes' centers take away is carried with the bias
+    if (!shrink || typeOf(shrink).getRank() != 1 || (centred && !bias))
       continue;
     parts.push_back(product);
     absorbed.insert(parts.begin(), parts.end());

@@ -51,18 +51,27 @@ void LaneEmitter::carryCluster(Carried &parts, Product &product, ArrayRef<int64_
   }
 }
 
+// What is added to the carried bias: the tile's own and what centred codes take away.
+void LaneEmitter::carryBias(Carried &parts, Product &product) {
+  Value bias = parts.sum.bias;
+  if (!bias)
+    return;
+  RegisterFile file = fileOf(bias), rows = fileOf(parts.sum.shrink);
+  int64_t columns = file.shape()[1];
+  for (int64_t number = 0; number < file.count(); ++number) {
+    SmallVector<int64_t> index = file.base(number);
+    Value added = registersOf(bias)[number], factor = element(registersOf(parts.sum.shrink), rows, {index[0]});
+    if (product.center != 0)
+      added = arith::AddFOp::create(b, added, centerTerm(product, index[1] * product.sets / columns, index[0]));
+    parts.bias[number] = math::FmaOp::create(b, parts.bias[number], factor, added);
+  }
+}
+
 // What the next turn of the loop begins with.
 void LaneEmitter::yieldCarried(const Carried &parts, SmallVectorImpl<Value> &yielded) {
   llvm::append_range(yielded, parts.products);
+  llvm::append_range(yielded, parts.bias);
   const Registers shrink = registersOf(parts.sum.shrink);
-  RegisterFile rows = fileOf(parts.sum.shrink);
-  if (parts.sum.bias) {
-    RegisterFile file = fileOf(parts.sum.bias);
-    for (auto [number, value] : llvm::enumerate(parts.bias)) {
-      Value factor = element(shrink, rows, {file.base(static_cast<int64_t>(number))[0]});
-      yielded.push_back(math::FmaOp::create(b, value, factor, registersOf(parts.sum.bias)[number]));
-    }
-  }
   for (auto [value, factor] : llvm::zip(parts.factor, shrink))
     yielded.push_back(arith::MulFOp::create(b, value, factor));
 }

@@ -141,11 +141,11 @@ Value LaneEmitter::aRegister(Product &product, int64_t m, int64_t k, bool rest) 
   return halves(low, product.x[product.xFile->find(index)], rest);
 }
 
-// sums[0..3] += the products of 16 elements along m, 8 rows and the given blocks of k. `upper`: whose elements the upper
-// half along m are.
-void LaneEmitter::addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row,
-                              ArrayRef<int64_t> ks, MutableArrayRef<Value> sums) {
-  bool restOfA = product.xFile && product.x.front().getType().isF32();
+// sums[0..3] += the products of 16 elements along m with 8 rows of coefficients, over the given blocks of k. `operands`
+// gives the four registers of a block of k, or what rounding has left of them.
+void LaneEmitter::addProducts(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> ks, bool restOfA,
+                              function_ref<SmallVector<Value>(int64_t k, bool rest)> operands,
+                              MutableArrayRef<Value> sums) {
   bool restOfB = !product.scaled ? product.coeff.front().getType().isF32()
                                  : getElementTypeOrSelf(product.scaled.getType()).isF32();
   SmallVector<std::pair<bool, bool>> terms{{false, false}};
@@ -157,21 +157,31 @@ void LaneEmitter::addProducts(Product &product, Product &upper, int64_t set, int
   Type result = LLVM::LLVMStructType::getLiteral(b.getContext(), {f32, f32, f32, f32});
   for (int64_t k : ks)
     for (auto [ofA, ofB] : terms) {
-      SmallVector<Value> operands;
-      for (int64_t at : {k, product.kHigh(k)})
-        for (bool isUpper : {false, true})
-          operands.push_back(aRegister(isUpper ? upper : product, isUpper ? product.mHigh(m) : m, at, ofA));
+      SmallVector<Value> all = operands(k, ofA);
       for (int64_t at : {k, product.kHigh(k)}) {
         Value &made = product.bMade[{set * product.rows + row, at, ofB}];
         if (!made)
           made = bRegister(product, set, row, at, ofB);
-        operands.push_back(made);
+        all.push_back(made);
       }
-      llvm::append_range(operands, sums);
-      Value out = intrinsic("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", result, operands);
+      llvm::append_range(all, sums);
+      Value out = intrinsic("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", result, all);
       for (int64_t i = 0; i < 4; ++i)
         sums[i] = LLVM::ExtractValueOp::create(b, out, i);
     }
+}
+
+// The same for a block of x. `upper`: whose elements the upper half along m are.
+void LaneEmitter::addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row,
+                              ArrayRef<int64_t> ks, MutableArrayRef<Value> sums) {
+  auto operands = [&](int64_t k, bool rest) {
+    SmallVector<Value> four;
+    for (int64_t at : {k, product.kHigh(k)})
+      for (bool isUpper : {false, true})
+        four.push_back(aRegister(isUpper ? upper : product, isUpper ? product.mHigh(m) : m, at, rest));
+    return four;
+  };
+  addProducts(product, set, row, ks, product.xFile && product.x.front().getType().isF32(), operands, sums);
 }
 
 LogicalResult LaneEmitter::emitCoeff(tile::CoeffOp op) {
@@ -207,13 +217,12 @@ LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
   if (!usesTensorCores(op))
     return emitSmallDot(op), success();
   Product product = productOf(op);
+  product.center = op.getCenter().convertToDouble();
   const Fragment &f = product.fragment;
   if (!liesInOnePart({f.mLane[0], f.mLane[1], f.mLane[2], f.mReg}, product.n, product.sets) ||
       !liesInOnePart({f.kPair, f.kLane[0], f.kLane[1], f.kReg}, product.c, product.groups))
     return op.emitOpError("has groups that are shorter than the 16 elements that tensor cores take of this layout; use "
                           "longer groups or the profile mma");
-  if (!op.getCenter().isZero())
-    return op.emitOpError("has centred codes, which this target does not take; fold scales with coefficients=f16");
   if (auto found = accumulation.pairs.find(op); found != accumulation.pairs.end())
     return emitPair(op, found->second), success();
   bool isCarried = carried.contains(op);
@@ -225,6 +234,8 @@ LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
       else
         multiplyCluster(op, product, blocks, row, result);
     }
+  if (isCarried)
+    carryBias(carried[op], product);
   registers[op.getResult()] = std::move(result);
   return success();
 }
@@ -308,6 +319,21 @@ LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> b
   return sums;
 }
 
+// What centred codes take away from every result of a row: center * the sum of the coefficients of its set.
+Value LaneEmitter::centerTerm(Product &product, int64_t set, int64_t row) {
+  Value &made = product.centers[{set, row}];
+  if (made)
+    return made;
+  Value center = arith::ConstantOp::create(b, b.getF16FloatAttr(static_cast<float>(-product.center)));
+  Value both = pair(center, center);
+  SmallVector<Value> four(4, zeroOf(b.getF32Type()));
+  auto operands = [&](int64_t, bool) { return SmallVector<Value>(4, both); };
+  addProducts(product, set, row / 8 * 8, product.kBlocks(), /*restOfA=*/false, operands, four);
+  for (int64_t i = 0; i < 2; ++i)
+    product.centers[{set, row / 8 * 8 + i}] = four[i];
+  return product.centers[{set, row}];
+}
+
 // Each group of k, what its sums stand for, and their place in the result.
 void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, int64_t row,
                                   Registers &result) {
@@ -324,7 +350,10 @@ void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int
       int64_t number = file.find({r, m});
       auto [value, power] = product.codes ? withoutRowsAbove(product, sums, m, r) : std::pair(sum, 1.0);
       Value scale = op.getScale() ? element(registersOf(op.getScale()), fileOf(op.getScale()), {group, m}) : Value();
-      result[number] = accumulated(group == 0 ? acc[number] : result[number], value, power, scale);
+      Value total = group == 0 ? acc[number] : result[number];
+      if (product.center != 0)
+        total = accumulated(total, centerTerm(product, m * product.sets / product.n, r), 1.0, {});
+      result[number] = accumulated(total, value, power, scale);
     }
   }
 }

@@ -79,9 +79,20 @@ struct HalfOperands : mlir::kvq::nvptx::impl::HalfOperandsPassBase<HalfOperands>
         }
   }
 
-  // Values are rounded, then their products with scales, which are halves in a page: twice 2^-12 of each.
+  // Values are rounded, then their products with scales, which are halves in a page: twice 2^-12 of each. Without scales
+  // nothing is gained by rounding what two halves hold.
   static void roundCoefficients(tile::CoeffOp op) {
     OpBuilder b(op);
+    if (Value values = op.getValues(); !op.getScale()) {
+      b.setInsertionPointAfterValue(values);
+      Value exact = exactHalf(values, b);
+      b.setInsertionPoint(op);
+      values = exact ? exact : values;
+      auto type = RankedTensorType::get(op.getType().getShape(), getElementTypeOrSelf(values.getType()));
+      Value result = tile::CoeffOp::create(b, op.getLoc(), type, values, Value(), TypeAttr());
+      op.replaceAllUsesWith(result);
+      return op.erase();
+    }
     auto half = [&](Value tile) {
       if (!tile)
         return tile;

@@ -113,6 +113,9 @@ private:
   Value aRegister(Product &product, int64_t m, int64_t k, bool rest);
   Value codesRegister(Product &product, int64_t m, int64_t k);
   Value halves(Value low, Value high, bool rest);
+  void addProducts(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> ks, bool restOfA,
+                   function_ref<SmallVector<Value>(int64_t k, bool rest)> operands, MutableArrayRef<Value> sums);
+  Value centerTerm(Product &product, int64_t set, int64_t row);
   void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
                    MutableArrayRef<Value> sums);
   void multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, int64_t row, Registers &result);
@@ -129,6 +132,7 @@ private:
   void beginCarried(const CarriedSum &sum, SmallVectorImpl<Value> &inits);
   Carried takeCarried(const CarriedSum &sum, ValueRange &flat);
   void carryCluster(Carried &parts, Product &product, ArrayRef<int64_t> blocks, int64_t row);
+  void carryBias(Carried &parts, Product &product);
   void yieldCarried(const Carried &parts, SmallVectorImpl<Value> &yielded);
   Registers endCarried(const Carried &parts, ArrayRef<Value> init);
 
