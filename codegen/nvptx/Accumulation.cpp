@@ -6,6 +6,8 @@
 
 #include "codegen/nvptx/Fragment.h"
 
+#include "mlir/IR/Matchers.h"
+
 using namespace mlir;
 using namespace mlir::kvq;
 using namespace mlir::kvq::nvptx;
@@ -60,6 +62,18 @@ void Accumulation::findSums(scf::ForOp loop) {
   }
 }
 
+std::optional<double> mlir::kvq::nvptx::constantRow(tile::DotOp dot) {
+  DenseElementsAttr constant;
+  auto x = typeOf(dot.getX());
+  if (!usesTensorCores(dot) || dot.getContract() != 1 || x.getDimSize(0) != 1 || dot.getScale() ||
+      typeOf(dot.getCoeff()).getRank() != 2 || !matchPattern(dot.getX(), m_Constant(&constant)) || !constant.isSplat())
+    return std::nullopt;
+  bool loses;
+  APFloat value = constant.getSplatValue<APFloat>();
+  value.convert(APFloat::IEEEdouble(), APFloat::rmNearestTiesToEven, &loses);
+  return value.convertToDouble();
+}
+
 void Accumulation::findPairs(Block &block) {
   auto isRow = [](tile::DotOp dot) {
     auto x = typeOf(dot.getX());
@@ -68,7 +82,7 @@ void Accumulation::findPairs(Block &block) {
   };
   SmallVector<tile::DotOp> waiting;
   for (auto dot : block.getOps<tile::DotOp>()) {
-    if (!isRow(dot))
+    if (!isRow(dot) || constantRow(dot))
       continue;
     auto partner = llvm::find_if(waiting, [&](tile::DotOp first) {
       return first.getCoeff() == dot.getCoeff() && first.getX().getType() == dot.getX().getType() &&

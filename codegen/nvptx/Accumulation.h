@@ -20,6 +20,9 @@ struct CarriedSum {
   Value bias;     // [R, G] or null
 };
 
+// The value of a product's row of values where it is one row of one constant, as in a sum of coefficients.
+std::optional<double> constantRow(tile::DotOp dot);
+
 struct Accumulation {
   explicit Accumulation(func::FuncOp kernel);
   DenseMap<Operation *, SmallVector<CarriedSum>> sums; // by loop

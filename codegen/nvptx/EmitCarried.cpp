@@ -62,7 +62,7 @@ void LaneEmitter::carryBias(Carried &parts, Product &product) {
     SmallVector<int64_t> index = file.base(number);
     Value added = registersOf(bias)[number], factor = element(registersOf(parts.sum.shrink), rows, {index[0]});
     if (product.center != 0)
-      added = arith::AddFOp::create(b, added, centerTerm(product, index[1] * product.sets / columns, index[0]));
+      added = centred(product, index[1] * product.sets / columns, index[0], added);
     parts.bias[number] = math::FmaOp::create(b, parts.bias[number], factor, added);
   }
 }

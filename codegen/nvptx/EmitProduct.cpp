@@ -223,6 +223,8 @@ LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
       !liesInOnePart({f.kPair, f.kLane[0], f.kLane[1], f.kReg}, product.c, product.groups))
     return op.emitOpError("has groups that are shorter than the 16 elements that tensor cores take of this layout; use "
                           "longer groups or the profile mma");
+  if (auto constant = constantRow(op))
+    return emitConstantRow(op, *constant), success();
   if (auto found = accumulation.pairs.find(op); found != accumulation.pairs.end())
     return emitPair(op, found->second), success();
   bool isCarried = carried.contains(op);
@@ -319,19 +321,50 @@ LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> b
   return sums;
 }
 
-// What centred codes take away from every result of a row: center * the sum of the coefficients of its set.
-Value LaneEmitter::centerTerm(Product &product, int64_t set, int64_t row) {
-  Value &made = product.centers[{set, row}];
-  if (made)
-    return made;
-  Value center = arith::ConstantOp::create(b, b.getF16FloatAttr(static_cast<float>(-product.center)));
-  Value both = pair(center, center);
+// The four registers of an operand of ones. As constants they would be made anew for each multiplication, which wants
+// them in neighbouring registers (four moves each, measured); so they come from what only the launch knows.
+ArrayRef<Value> LaneEmitter::onesOperand() {
+  if (!ones.empty())
+    return ones;
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(body);
+  Value sign = arith::ShRUIOp::create(b, programs, arith::ConstantIntOp::create(b, b.getI64Type(), 63));
+  Value nothing = arith::TruncIOp::create(b, b.getI32Type(), sign); // a number of programs has no sign
+  for (int64_t i = 1; i <= 4; ++i) {
+    Value bits = arith::AddIOp::create(b, arith::MulIOp::create(b, nothing, constant32(i)), constant32(0x3c003c00));
+    ones.push_back(LLVM::BitcastOp::create(b, VectorType::get({2}, b.getF16Type()), bits));
+  }
+  return ones;
+}
+
+// The sums of the coefficients of 8 rows of a set: those of this lane, the even one first.
+std::array<Value, 2> LaneEmitter::sumsOfCoefficients(Product &product, int64_t set, int64_t row) {
   SmallVector<Value> four(4, zeroOf(b.getF32Type()));
-  auto operands = [&](int64_t, bool) { return SmallVector<Value>(4, both); };
-  addProducts(product, set, row / 8 * 8, product.kBlocks(), /*restOfA=*/false, operands, four);
-  for (int64_t i = 0; i < 2; ++i)
-    product.centers[{set, row / 8 * 8 + i}] = four[i];
-  return product.centers[{set, row}];
+  auto operands = [&](int64_t, bool) { return SmallVector<Value>(onesOperand()); };
+  addProducts(product, set, row, product.kBlocks(), /*restOfA=*/false, operands, four);
+  return {four[0], four[1]};
+}
+
+// total minus what centred codes take away from every result of a row: center * the sum of the coefficients of its set.
+Value LaneEmitter::centred(Product &product, int64_t set, int64_t row, Value total) {
+  int64_t block = row / 8 * 8;
+  if (!product.centers[{set, block}])
+    for (auto [i, sum] : llvm::enumerate(sumsOfCoefficients(product, set, block)))
+      product.centers[{set, block + static_cast<int64_t>(i)}] = sum;
+  return accumulated(total, product.centers[{set, row}], -product.center, {});
+}
+
+// A row of one constant: a multiple of the sums of coefficients.
+void LaneEmitter::emitConstantRow(tile::DotOp op, double factor) {
+  Product product = productOf(op);
+  RegisterFile file = fileOf(op.getResult());
+  Registers result(static_cast<size_t>(file.count()));
+  for (int64_t row = 0; row < product.rows; row += 8)
+    for (auto [i, sum] : llvm::enumerate(sumsOfCoefficients(product, 0, row))) {
+      int64_t number = file.find({row + static_cast<int64_t>(i), 0});
+      result[number] = accumulated(registersOf(op.getAcc())[number], sum, factor, {});
+    }
+  registers[op.getResult()] = std::move(result);
 }
 
 // Each group of k, what its sums stand for, and their place in the result.
@@ -352,7 +385,7 @@ void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int
       Value scale = op.getScale() ? element(registersOf(op.getScale()), fileOf(op.getScale()), {group, m}) : Value();
       Value total = group == 0 ? acc[number] : result[number];
       if (product.center != 0)
-        total = accumulated(total, centerTerm(product, m * product.sets / product.n, r), 1.0, {});
+        total = centred(product, m * product.sets / product.n, r, total);
       result[number] = accumulated(total, value, power, scale);
     }
   }

@@ -123,8 +123,9 @@ LogicalResult LaneEmitter::emit() {
   entry->setAttr(NVVM::NVVMDialect::getReqntidAttrName(), b.getDenseI32ArrayAttr({kBlockThreads, 1, 1}));
   b.setInsertionPointToStart(entry.addEntryBlock(b));
   emitPrologue(entry);
-  Value programs = arith::IndexCastOp::create(b, b.getIndexType(), entry.getArguments().back());
-  Value exists = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, program, programs);
+  programs = entry.getArguments().back();
+  Value count = arith::IndexCastOp::create(b, b.getIndexType(), programs);
+  Value exists = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, program, count);
   auto branch = scf::IfOp::create(b, exists, /*withElseRegion=*/false);
   LLVM::ReturnOp::create(b, ValueRange());
   body = branch.thenBlock();

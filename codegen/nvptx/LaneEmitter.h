@@ -115,7 +115,10 @@ private:
   Value halves(Value low, Value high, bool rest);
   void addProducts(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> ks, bool restOfA,
                    function_ref<SmallVector<Value>(int64_t k, bool rest)> operands, MutableArrayRef<Value> sums);
-  Value centerTerm(Product &product, int64_t set, int64_t row);
+  ArrayRef<Value> onesOperand();
+  std::array<Value, 2> sumsOfCoefficients(Product &product, int64_t set, int64_t row);
+  Value centred(Product &product, int64_t set, int64_t row, Value total);
+  void emitConstantRow(tile::DotOp op, double factor);
   void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
                    MutableArrayRef<Value> sums);
   void multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, int64_t row, Registers &result);
@@ -159,7 +162,8 @@ private:
   DenseMap<Value, Registers> registers;
   DenseMap<Value, Packed> packed;
   DenseMap<Operation *, Carried> carried; // by product, while its loop is emitted
-  Value program, lane; // index; i32
+  Value program, lane, programs; // index; i32; i64
+  Registers ones;                // an operand of ones, once it was needed
   Block *body = nullptr;
   llvm::StringMap<Value> laneValues; // made at the beginning of the body
 };
