@@ -28,8 +28,8 @@ struct Accumulation {
   DenseMap<Operation *, SmallVector<CarriedSum>> sums; // by loop
   // Ops that a carried sum or a pair consists of and that are not emitted for themselves.
   llvm::SmallPtrSet<Operation *, 8> absorbed;
-  // A product of one row of values with the coefficients of another such: both are one multiplication, of which each
-  // has half of the rows. By the later one, which has both results.
+  // A product of at most 8 rows of values with the coefficients of another such: both are one multiplication, of which
+  // each has half of the rows. By the later one, which has both results.
   DenseMap<Operation *, tile::DotOp> pairs;
 
 private:

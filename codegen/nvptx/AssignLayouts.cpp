@@ -276,8 +276,13 @@ void Assigner::fixResult(Value result, LaneLayout natural) {
   if (told == natural)
     return;
   layouts[result] = natural;
-  OpBuilder b(kernel.getContext());
-  b.setInsertionPointAfterValue(result);
+  // Before its first user, so that products which share an operation stand beside each other.
+  Block *block = result.getParentBlock();
+  Operation *first = block->getTerminator();
+  for (Operation *user : result.getUsers())
+    if (Operation *here = block->findAncestorOpInBlock(*user); here->isBeforeInBlock(first))
+      first = here;
+  OpBuilder b(first);
   auto converted = tile::ConvertOp::create(b, result.getLoc(), result.getType(), result);
   layouts[converted.getResult()] = told;
   result.replaceAllUsesExcept(converted, converted);

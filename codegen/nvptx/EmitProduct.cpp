@@ -253,22 +253,23 @@ SmallVector<SmallVector<int64_t>> LaneEmitter::clustersOf(const Product &product
   return result;
 }
 
-// Two products of one row each with the same coefficients: one has the lower half of the rows of m, one the upper.
+// Two products of few rows with the same coefficients: one has the lower half of the rows of m, one the upper.
 void LaneEmitter::emitPair(tile::DotOp op, tile::DotOp first) {
   Product product = productOf(op), upper = productOf(first);
   Registers results[2];
   RegisterFile file = fileOf(op.getResult());
   for (Registers &result : results)
     result.resize(static_cast<size_t>(file.count()));
-  for (int64_t row = 0; row < product.rows; row += 8) {
-    SmallVector<Value> four(4, zeroOf(b.getF32Type()));
-    addProducts(product, upper, 0, 0, row, product.kBlocks(), four);
-    for (int64_t i = 0; i < 4; ++i) {
-      int64_t number = file.find({row + i % 2, 0});
-      Value total = registersOf(i < 2 ? op.getAcc() : first.getAcc())[number];
-      results[i / 2][number] = accumulated(total, four[i], 1.0, {});
+  for (int64_t m : product.mBlocks())
+    for (int64_t row = 0; row < product.rows; row += 8) {
+      SmallVector<Value> four(4, zeroOf(b.getF32Type()));
+      addProducts(product, upper, 0, m, row, product.kBlocks(), four);
+      for (int64_t i = 0; i < 4; ++i) {
+        int64_t number = file.find({row + i % 2, m});
+        Value total = registersOf(i < 2 ? op.getAcc() : first.getAcc())[number];
+        results[i / 2][number] = accumulated(total, four[i], 1.0, {});
+      }
     }
-  }
   registers[op.getResult()] = std::move(results[0]);
   registers[first.getResult()] = std::move(results[1]);
 }
