@@ -3,8 +3,7 @@
 // kvq_tile.load and kvq_tile.store: addresses a register, in vectors of up to 16 bytes where neighbours along the last
 // dimension are in a lane and the address is known to be aligned.
 
-#include "codegen/nvptx/LaneEmitter.h"
-
+#include "codegen/nvptx/Access.h"
 #include "codegen/nvptx/Alignment.h"
 
 using namespace mlir;
@@ -12,20 +11,6 @@ using namespace mlir::kvq;
 using namespace mlir::kvq::nvptx;
 using tile::RegisterFile;
 using tile::TileBit;
-
-struct LaneEmitter::Access {
-  Value ptr;             // lowered
-  Type element;
-  int64_t bytes;         // of an element
-  bool runs;             // offsets have one dimension less than the tile
-  bool scalarOffset;
-  Registers offsets, masks; // one for each register of the offset's tile
-  std::optional<RegisterFile> offsetFile;
-  RegisterFile file;     // of the tile; with pairs
-  RegisterFile elements; // without: one element a register
-  int64_t run;           // elements of one access
-  bool invariant;
-};
 
 // The argument that a pointer comes from.
 static Value rootOf(Value ptr) {

@@ -92,13 +92,13 @@ Value LaneEmitter::bRegister(Product &product, int64_t set, int64_t row, int64_t
   if (product.scaled) {
     RegisterFile valuesFile = fileOf(product.scaled.getValues()), scaleFile = fileOf(product.scaled.getScale());
     Value value = registersOf(product.scaled.getValues())[valuesFile.find({row, k})];
-    Value scale = registersOf(product.scaled.getScale())[scaleFile.find({set, k})];
+    Value scale = registerOf(product.scaled.getScale(), scaleFile.find({set, k}));
     Value low = arith::MulFOp::create(b, value, scale);
     if (isa<VectorType>(low.getType()))
       return low;
     int64_t next = k | int64_t(1) << product.fragment.kPair;
     value = registersOf(product.scaled.getValues())[valuesFile.find({row, next})];
-    scale = registersOf(product.scaled.getScale())[scaleFile.find({set, next})];
+    scale = registerOf(product.scaled.getScale(), scaleFile.find({set, next}));
     return halves(low, arith::MulFOp::create(b, value, scale), rest);
   }
   Value low = product.coeff[file.find(index)];
@@ -201,7 +201,7 @@ LogicalResult LaneEmitter::emitCoeff(tile::CoeffOp op) {
     Value value = values[valuesFile.find({index[1], index[2]})];
     if (op.getScale())
       value = arith::MulFOp::create(
-          b, value, registersOf(op.getScale())[fileOf(op.getScale()).find({index[0], index[2]})]);
+          b, value, registerOf(op.getScale(), fileOf(op.getScale()).find({index[0], index[2]})));
     result.push_back(value);
   }
   registers[op.getResult()] = std::move(result);

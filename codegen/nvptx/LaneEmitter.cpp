@@ -149,6 +149,8 @@ LogicalResult LaneEmitter::emitBlock(Block &block) {
 LogicalResult LaneEmitter::emitOp(Operation &op) {
   if (accumulation.absorbed.contains(&op))
     return success();
+  if (canWait(&op))
+    return wait(&op), success();
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return emitFor(loop);
   if (auto branch = dyn_cast<scf::IfOp>(op))

@@ -81,6 +81,14 @@ private:
   bool isReadOnly(Value ptr);
   Value firstOfRepeated(const tile::LaneLayout &layout);
 
+  // EmitWaiting.cpp
+  bool canWait(Operation *op);
+  void wait(Operation *op);
+  Value registerOf(Value tile, int64_t number);
+  Value makePaired(tile::ConvertOp op, int64_t number);
+  void makeLoaded(tile::LoadOp op, int64_t number);
+  static int64_t partner(const Access &access, SmallVector<int64_t> index);
+
   // EmitCodes.cpp
   LogicalResult emitCodes(tile::CodesOp op);
   LogicalResult emitUnpack(tile::UnpackOp op);
@@ -160,6 +168,7 @@ private:
   ImplicitLocOpBuilder b;
   IRMapping scalars;
   DenseMap<Value, Registers> registers;
+  DenseSet<Value> waiting; // tiles of which registers may be missing
   DenseMap<Value, Packed> packed;
   DenseMap<Operation *, Carried> carried; // by product, while its loop is emitted
   Value program, lane, programs; // index; i32; i64

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A kvq_tile.load or kvq_tile.store, as LaneEmitter works on it.
+#pragma once
+
+#include "codegen/nvptx/LaneEmitter.h"
+
+namespace mlir::kvq::nvptx {
+
+struct LaneEmitter::Access {
+  Value ptr;             // lowered
+  Type element;
+  int64_t bytes;         // of an element
+  bool runs;             // offsets have one dimension less than the tile
+  bool scalarOffset;
+  Registers offsets, masks; // one for each register of the offset's tile
+  std::optional<tile::RegisterFile> offsetFile;
+  tile::RegisterFile file;     // of the tile; with pairs
+  tile::RegisterFile elements; // without: one element a register
+  int64_t run;           // elements of one access
+  bool invariant;
+};
+
+} // namespace mlir::kvq::nvptx

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tiles that wait: registers of scales are made where coefficients need them, one by one. Those of all groups at once
+// would not fit the registers, and what is made early stays there: neither LLVM nor ptxas moves a load down.
+
+#include "codegen/nvptx/Access.h"
+
+using namespace mlir;
+using namespace mlir::kvq;
+using namespace mlir::kvq::nvptx;
+using tile::RegisterFile;
+
+// Whether each register of the op's tile can be made by itself, at any place behind the op in its block.
+static bool isMadeByRegister(Operation *op, function_ref<bool(Value)> isReadOnly) {
+  if (auto load = dyn_cast<tile::LoadOp>(op))
+    return !load.getMask() && isReadOnly(load.getPtr());
+  if (auto convert = dyn_cast<tile::ConvertOp>(op))
+    return tile::getLanes(convert.getSource().getType())->sameLanes(*tile::getLanes(convert.getType()));
+  return isa<arith::SelectOp>(op);
+}
+
+// Whether coefficients of the op's block are all that its tile is for.
+bool LaneEmitter::canWait(Operation *op) {
+  if (op->getNumResults() != 1 || !isa<RankedTensorType>(op->getResult(0).getType()) ||
+      !isMadeByRegister(op, [&](Value ptr) { return isReadOnly(ptr); }))
+    return false;
+  return llvm::all_of(op->getUsers(), [&](Operation *user) {
+    if (user->getBlock() != op->getBlock())
+      return false;
+    auto coeff = dyn_cast<tile::CoeffOp>(user);
+    return coeff ? coeff.getScale() == op->getResult(0) : canWait(user);
+  });
+}
+
+void LaneEmitter::wait(Operation *op) {
+  Value tile = op->getResult(0);
+  registers[tile].resize(static_cast<size_t>(fileOf(tile).count()));
+  waiting.insert(tile);
+}
+
+// A register of a tile, which may have waited for this.
+Value LaneEmitter::registerOf(Value tile, int64_t number) {
+  if (Value made = registersOf(tile)[number]; made || !waiting.contains(tile))
+    return made;
+  Operation *op = tile.getDefiningOp();
+  if (auto load = dyn_cast<tile::LoadOp>(op)) {
+    makeLoaded(load, number);
+    return registersOf(tile)[number];
+  }
+  Value value;
+  if (auto convert = dyn_cast<tile::ConvertOp>(op)) {
+    value = makePaired(convert, number);
+  } else {
+    SmallVector<Value> operands;
+    for (Value operand : op->getOperands())
+      operands.push_back(isa<RankedTensorType>(operand.getType()) ? registerOf(operand, number) : scalarOf(operand));
+    value = arith::SelectOp::create(b, operands[0], operands[1], operands[2]);
+  }
+  return registers[tile][number] = value;
+}
+
+// Its register out of those of the source: single elements become pairs, or the reverse.
+Value LaneEmitter::makePaired(tile::ConvertOp op, int64_t number) {
+  RegisterFile source = fileOf(op.getSource()), target = fileOf(op.getResult());
+  SmallVector<int64_t> index = target.base(number);
+  auto single = [&] {
+    Value value = registerOf(op.getSource(), source.find(index));
+    tile::TileBit bit = source.layout().pair;
+    return isa<VectorType>(value.getType()) ? half(value, index[bit.dim] >> bit.bit & 1) : value;
+  };
+  Value low = single();
+  tile::TileBit bit = target.layout().pair;
+  if (bit.isNone())
+    return low;
+  index[bit.dim] |= int64_t(1) << bit.bit;
+  return pair(low, single());
+}
+
+// Everything that comes with a register in one access.
+void LaneEmitter::makeLoaded(tile::LoadOp op, int64_t number) {
+  Value tile = op.getResult();
+  Access access = accessOf(op.getPtr(), op.getOffset(), op.getMask(), cast<RankedTensorType>(tile.getType()));
+  SmallVector<int64_t> first = access.file.base(number);
+  tile::TileBit bit = access.file.layout().pair;
+  auto run = [&](SmallVector<int64_t> index) {
+    int64_t begin = index.back() / access.run * access.run;
+    SmallVector<int64_t> numbers;
+    for (int64_t i = 0; i < access.run; ++i) {
+      index.back() = begin + i;
+      numbers.push_back(access.elements.find(index));
+    }
+    return std::pair(numbers, loadRun(access, numbers));
+  };
+  DenseMap<int64_t, Value> loaded;
+  auto add = [&](SmallVector<int64_t> index) {
+    auto [numbers, values] = run(index);
+    for (auto [element, value] : llvm::zip(numbers, values))
+      loaded[element] = value;
+  };
+  add(first);
+  if (!bit.isNone() && !loaded.contains(partner(access, first))) {
+    SmallVector<int64_t> second = first;
+    second[bit.dim] |= int64_t(1) << bit.bit;
+    add(second);
+  }
+  for (auto [element, value] : loaded) {
+    SmallVector<int64_t> index = access.elements.base(element);
+    Value &target = registers[tile][access.file.find(index)];
+    if (bit.isNone()) {
+      target = value;
+      continue;
+    }
+    if (index[bit.dim] >> bit.bit & 1 || target)
+      continue;
+    if (auto other = loaded.find(partner(access, index)); other != loaded.end())
+      target = pair(value, other->second);
+  }
+}
+
+// The register of the element whose pair bit is set.
+int64_t LaneEmitter::partner(const Access &access, SmallVector<int64_t> index) {
+  tile::TileBit bit = access.file.layout().pair;
+  index[bit.dim] |= int64_t(1) << bit.bit;
+  return access.elements.find(index);
+}
