@@ -144,7 +144,10 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   auto kDim = static_cast<::kvq::Dim>(contract), mDim = static_cast<::kvq::Dim>(1 - contract);
   SmallVector<int> mOrder(contract == 1 ? tokens : ArrayRef<int>());
   llvm::append_range(mOrder, laneOrder(map, mDim, m.bits(), 32 / codeBits));
-  return complete(fragment, m, k, mOrder, laneOrder(map, kDim, k.bits(), 32 / codeBits));
+  fragment = complete(fragment, m, k, mOrder, laneOrder(map, kDim, k.bits(), 32 / codeBits));
+  if (fragment.kLane[1] < 0 || fragment.kReg < 0)
+    return refuse("the tile is too short for its words to be of different lanes");
+  return fragment;
 }
 
 std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::optional<LaneLayout> coeff,

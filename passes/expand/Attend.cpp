@@ -228,6 +228,9 @@ Softmax AttendEmitter::visitPages(Softmax state) {
     end = max(min(end, vRawBegin), packedBegin);
   end = min(alignDown(end, tokens), packedEnd);
   state = visitPackedTiles(packedBegin, end, /*whole=*/true, state);
+  // Where registers hold a tile, the rare ones are short: masks take registers, and the code of a long one is long.
+  if (halves) // 16 codes of V in a word, and lanes of four words, in layouts that are not made for it
+    tokens = std::min<int64_t>(tokens, request.profile == ::kvq::Profile::Mma ? 32 : 64);
   return visitPackedTiles(end, packedEnd, /*whole=*/false, state);
 }
 
