@@ -3,7 +3,10 @@
 // What does not depend on which accelerator it is.
 #include "runtime/device/accelerator.h"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <limits>
 
 namespace kvq {
 
@@ -22,6 +25,31 @@ Result<std::vector<uint8_t>> packParameters(const FunctionInfo &function, std::s
     std::memcpy(buffer.data() + parameter.offset, &words[i], static_cast<size_t>(parameter.size));
   }
   return buffer;
+}
+
+static constexpr uint32_t kWarp = 32; // threads
+
+Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args,
+                      int64_t programs) {
+  const FunctionInfo &info = function.info();
+  const uint32_t warps = info.block[0] / kWarp;
+  if (warps == 0)
+    return {Code::Internal, "kernel " + info.name + " says no size of its blocks (.reqntid): please report it"};
+  if (programs == 0)
+    return Status::ok();
+  const int64_t blocks = (programs + warps - 1) / warps;
+  if (blocks > std::numeric_limits<int32_t>::max())
+    return {Code::Unsupported, std::to_string(programs) + " programs of kernel " + info.name +
+                                   " are more than a grid has room for: give a step fewer tokens"};
+  std::vector<uint64_t> words(args.begin(), args.end());
+  words.push_back(static_cast<uint64_t>(programs));
+  auto parameters = packParameters(info, words);
+  if (!parameters.isOk())
+    return parameters.status();
+  LaunchShape shape;
+  shape.grid[0] = static_cast<uint32_t>(blocks);
+  std::copy(std::begin(info.block), std::end(info.block), shape.block);
+  return stream.launch(function, shape, parameters.value());
 }
 
 } // namespace kvq

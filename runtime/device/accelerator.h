@@ -79,6 +79,21 @@ public:
   virtual Status download(void *to, DeviceAddress from, int64_t bytes) = 0;
   virtual Status copy(DeviceAddress to, DeviceAddress from, int64_t bytes) = 0; // within the device
   virtual Status fill(DeviceAddress to, int64_t bytes, uint8_t value) = 0;
+  // The same for `rows` pieces of `width` bytes each, whose begins are a pitch apart. A device that has one call for
+  // them says so.
+  virtual Status copyRows(DeviceAddress to, int64_t toPitch, DeviceAddress from, int64_t fromPitch, int64_t width,
+                          int64_t rows) {
+    for (int64_t row = 0; row < rows; ++row)
+      if (Status status = copy(to + row * toPitch, from + row * fromPitch, width); !status.isOk())
+        return status;
+    return Status::ok();
+  }
+  virtual Status fillRows(DeviceAddress to, int64_t pitch, int64_t width, int64_t rows, uint8_t value) {
+    for (int64_t row = 0; row < rows; ++row)
+      if (Status status = fill(to + row * pitch, width, value); !status.isOk())
+        return status;
+    return Status::ok();
+  }
   // `parameters`: FunctionInfo::parameterBytes.
   virtual Status launch(const DeviceFunction &function, const LaunchShape &shape,
                         std::span<const uint8_t> parameters) = 0;
@@ -108,5 +123,9 @@ public:
 // The parameter buffer of a launch from one word for each parameter: its low bytes. InvalidArgument where a parameter
 // has more than 8.
 Result<std::vector<uint8_t>> packParameters(const FunctionInfo &function, std::span<const uint64_t> words);
+
+// Hands a grid of programs to the stream, of a kernel that has the device form of kvq/kernel_abi.h: one program is one
+// warp, and the last parameter is how many there are.
+Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args, int64_t programs);
 
 } // namespace kvq

@@ -80,6 +80,8 @@ public:
 
   // Memory and queues, of a device that has its own. NULL: the host's memory, and launches that are done on return.
   virtual Accelerator *accelerator() const { return nullptr; }
+  // How pages of its caches are laid out.
+  virtual Profile profile() const { return Profile::Vnni; }
 
   // On a host: runs grid[0] * grid[1] * grid[2] programs. Internal if one of them returns other than 0.
   Status launch(const Kernel &kernel, const uint64_t *args, const int64_t grid[3], Spread spread) const;

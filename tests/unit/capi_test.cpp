@@ -426,7 +426,7 @@ protected:
 
 TEST_F(Tensors, EachPropertyIsCheckedAndNamed) {
   refused([&] { k.device = KVQ_CUDA; }, KVQ_UNSUPPORTED,
-          "k is a CUDA tensor, which this build does not support: move it to the CPU");
+          "k is a CUDA tensor, which kernels of this context's device do not see: move it to the CPU");
   refused([&] { out.device = KVQ_CUDA; }, KVQ_UNSUPPORTED, "out is a CUDA tensor");
   refused([&] { q.device = static_cast<kvq_device>(9); }, KVQ_INVALID_ARGUMENT, "device 9");
   refused([&] { v.dtype = KVQ_BF16; }, KVQ_INVALID_ARGUMENT, "v is bf16 but must be f32");
