@@ -112,7 +112,9 @@ Status Step::append(int layer, const Tensor &k, const Tensor &v) {
 }
 
 Status Step::attendChunk(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out) {
+  // Both before the first launch, so that one copy takes them along.
   KVQ_RETURN_IF_ERROR(fillOffsets(q, LaunchLists::QOffsets, qOffsets_));
+  KVQ_RETURN_IF_ERROR(fillOffsets(out, LaunchLists::OutOffsets, outOffsets_));
   const auto o = reinterpret_cast<DeviceAddress>(buffers.workspace);
   uint64_t args[KVQ_ATTEND_ARGS];
   args[KVQ_ATTEND_Q] = word(q.data);
@@ -148,7 +150,6 @@ Status Step::attendChunk(int layer, const Tensor &q, float scale, const AttendBu
 
 Status Step::mergeChunk(int layer, const AttendBuffers &buffers, const Tensor &out) {
   const int heads = cache_.config_.qHeads;
-  KVQ_RETURN_IF_ERROR(fillOffsets(out, LaunchLists::OutOffsets, outOffsets_));
   const auto o = reinterpret_cast<DeviceAddress>(buffers.workspace), lse = o + oBytes_ + lseBytes_;
   uint64_t args[KVQ_MERGE_ARGS];
   args[KVQ_MERGE_PARTIAL_O] = o;

@@ -15,7 +15,8 @@ Result<int> Cache::forkSequence(int sequence) {
   const auto count = static_cast<int64_t>(tables_.of(sequence).size());
   KVQ_RETURN_IF_ERROR(tables_.reserve(id.value(), count));
   const auto blocks = tables_.of(sequence);
-  std::copy(blocks.begin(), blocks.end(), &tables_.at(id.value(), 0));
+  for (int64_t i = 0; i < count; ++i)
+    tables_.at(id.value(), i) = blocks[i];
   tables_.resize(id.value(), count);
   for (int32_t block : blocks)
     pool_.share(block);
