@@ -25,7 +25,7 @@ kvq_tensor Shown::of(kvq_tensor tensor) const {
 }
 
 void Shown::fetch() {
-  if (buffer_)
+  if (buffer_ && !isLost_)
     KVQ_EXPECT_OK(kvq_buffer_download(buffer_, 0, host_.block(), host_.total(), nullptr));
 }
 

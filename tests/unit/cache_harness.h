@@ -80,10 +80,12 @@ public:
   // A tensor of the host memory as one of what is shown.
   kvq_tensor of(kvq_tensor tensor) const;
   void fetch(); // into the host memory
+  void forget() { isLost_ = true; } // nothing is fetched from now on
 
 private:
   const Memory &host_;
   kvq_buffer *buffer_ = nullptr;
+  bool isLost_ = false;
 };
 
 // A tensor [batch, heads, tokens, channels] with guard elements around every row of tokens (as padding).
@@ -225,6 +227,7 @@ public:
   const uint8_t *bytes() const;
   uint8_t *address() const { return shown->data(); }
   const uint8_t *page(int layer, int32_t block, int head) const;
+  void forget() { shown->forget(); } // the device answers nothing more: what is in its memory is lost
   // The same cache in other memory of this size and shape.
   void moveTo(std::unique_ptr<Memory> grown);
   int64_t pageBytes() const;

@@ -45,6 +45,7 @@ struct Core {
       Work work = std::move(queue.work.front());
       queue.work.pop_front();
       ++queue.done;
+      --control.pending;
       if (work.task)
         failure = work.task();
       else
@@ -60,6 +61,7 @@ struct Core {
   Status push(uint64_t stream, std::function<Status()> task) {
     queues[stream].work.push_back({std::move(task), 0, 0});
     ++queues[stream].pushed;
+    ++control.pending;
     return Status::ok();
   }
 
@@ -158,10 +160,10 @@ public:
   Status upload(DeviceAddress to, const void *from, int64_t bytes) override {
     return onRange(to, bytes, [=] {
       ++control.uploads;
-      control.uploadedBytes += bytes;
-      if (control.uploadsLost > 0)
-        --control.uploadsLost;
-      else
+      if (std::memcmp(reinterpret_cast<void *>(to), from, bytes) == 0)
+        return;
+      ++control.changes;
+      if (!countsDown(control.changesLeft))
         std::memcpy(reinterpret_cast<void *>(to), from, bytes);
     });
   }
@@ -195,6 +197,7 @@ public:
         return Status::ok();
       core_->queues[id_].work.push_back({{}, fake.stream, fake.position});
       ++core_->queues[id_].pushed;
+      ++control.pending;
       return Status::ok();
     });
   }
@@ -239,7 +242,6 @@ Status FakeStream::launch(const DeviceFunction &function, const LaunchShape &sha
     return core_->push(id_, [core = core_.get(), fake, args]() -> Status {
       if (countsDown(control.launchesLeft))
         return {Code::InvalidArgument, "a kernel failed while it ran; the device answers nothing else"};
-      ++control.launches;
       const FakeMemory::Open open(core->memory);
       fake->run(args);
       return Status::ok();

@@ -17,12 +17,13 @@ struct FakeControl {
   int64_t memoryBytes = int64_t(512) << 20; // of devices that are made from now on
   int64_t allocationsLeft = -1;             // then the memory is full
   int64_t launchesLeft = -1;                // then a kernel fails while it runs
-  int64_t uploadsLost = 0;                  // so many of the next uploads never arrive: a planted fault
+  int64_t changesLeft = -1;                 // then an upload that changes anything never arrives: a planted fault
   bool forgetsWaits = false;                // waits for events do nothing: a planted fault
   kvq::Profile profile = kvq::Profile::Vnni;
   // Counted.
   int64_t live = 0; // allocations that were not released
-  int64_t uploads = 0, uploadedBytes = 0, launches = 0;
+  int64_t pending = 0; // pieces of work that were handed in and not done
+  int64_t uploads = 0, changes = 0; // changes: uploads of other bytes than were there
 };
 
 } // namespace kvq_test
