@@ -56,7 +56,7 @@ private:
   static constexpr int64_t kNowhere = std::numeric_limits<int64_t>::max();
   struct Table {
     int64_t begin = 0, size = 0, room = 0;
-    int64_t needed = 0; // size and what was reserved
+    int64_t needed = 0;                              // size and what was reserved
     int64_t changedBegin = kNowhere, changedEnd = 0; // indices of the array; it may reach beyond the table
   };
   int32_t *entry(int slot, int64_t index) const { return entries_.get() + tables_[slot].begin + index; }

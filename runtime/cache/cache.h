@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The paged cache: blocks and tail slots in the caller's memory, the host's or an accelerator's, and the sequences that own them. Tokens come in by a
-// Step (step.h) only. Not thread-safe; one step may be open at a time.
+// The paged cache: blocks and tail slots in the caller's memory, the host's or an accelerator's, and the sequences that
+// own them. Tokens come in by a Step (step.h) only. Not thread-safe; one step may be open at a time.
 #pragma once
 
 #include "runtime/cache/block_pool.h"
@@ -116,7 +116,7 @@ private:
   void clearTail(int slot);
   void copyBlock(int32_t from, int32_t to);
   Result<int> freeSlot() const;
-  void release(int slot, int64_t pages); // the blocks of its table beyond so many
+  void release(int slot, int64_t pages);             // the blocks of its table beyond so many
   void occupy(int slot, const SequenceState &state); // nothing can fail any more
   // Brings what kernels see of the tables of these sequences up to date.
   Status showTables(std::span<const StepPart> parts);
@@ -149,7 +149,7 @@ private:
   // On an accelerator, what its kernels see: the block tables, the sink logits, the work items of dequantizing.
   Scratch tablesSeen_{memory_, "block tables of a cache"}, sinksSeen_{memory_, "sink logits of a cache"},
       itemsSeen_{memory_, "work items of a cache"};
-  int slotsTouched_ = 0;     // tail slots 0 .. slotsTouched_ - 1 have been used at some time
+  int slotsTouched_ = 0; // tail slots 0 .. slotsTouched_ - 1 have been used at some time
   std::unique_ptr<Step> step_;
 };
 

@@ -104,8 +104,6 @@ Status checkConfig(const CacheConfig &config) {
   return checkSize(config);
 }
 
-static int64_t align64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 Geometry::Geometry(const CacheConfig &config) : Geometry(config, runBlocksOf(config)) {}
 
 Geometry::Geometry(const CacheConfig &config, int64_t runBlocks)
@@ -121,8 +119,8 @@ Geometry::Geometry(const CacheConfig &config, int64_t runBlocks)
   const int64_t slotRows = int64_t(config.kvHeads) * rows * byteSize(config.type);
   tailKBytes = slotRows * config.dk;
   tailVBytes = slotRows * config.dv;
-  layerTailKBytes = align64(config.sequences * tailKBytes);
-  layerTailVBytes = align64(config.sequences * tailVBytes);
+  layerTailKBytes = config.sequences * tailKBytes; // as rows are, a multiple of 64
+  layerTailVBytes = config.sequences * tailVBytes;
   bytes = config.layers * (poolBytes + layerTailKBytes + layerTailVBytes);
   splitTokens = std::max<int64_t>(1, splitPolicy(config).tokens / config.pageTokens) * config.pageTokens;
   windowPages = windowPagesOf(config);
@@ -152,7 +150,9 @@ int AttendRows::kernelFor(int rows) const {
   return static_cast<int>(std::lower_bound(rows_, rows_ + size_, rows) - rows_);
 }
 
-int cacheKernels(const CacheConfig &config) { return attendKernel(AttendRows(config.ratio(), config.onAccelerator).size()); }
+int cacheKernels(const CacheConfig &config) {
+  return attendKernel(AttendRows(config.ratio(), config.onAccelerator).size());
+}
 
 KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   KernelRequest request;

@@ -67,7 +67,9 @@ struct Geometry {
   int64_t tailVOffset(int layer) const { return tailKOffset(layer) + layerTailKBytes; }
   // Row of a body token in its head's part of a tail; a negative one is kept (tail_c1).
   int64_t tailRow(int64_t position) const { return position < 0 ? rows + position : position % cap; }
-  int64_t tailStride() const { return layerTailKBytes + layerTailVBytes; } // bytes from a layer's tail to the next one's
+  int64_t tailStride() const {
+    return layerTailKBytes + layerTailVBytes;
+  } // bytes from a layer's tail to the next one's
   // Calls function(position, count) for the body tokens [from, to) in pieces whose rows in a tail follow each other.
   template <typename Function> void forTailRuns(int64_t from, int64_t to, const Function &function) const {
     for (int64_t end; from < to; from = end) {

@@ -14,8 +14,19 @@ namespace kvq {
 
 class LaunchLists {
 public:
-  enum List { Append, QuantizeK, QuantizeV, Positions, KFrontier, VFrontier, Splits, QOffsets, OutOffsets, Status_,
-              Attend }; // Attend + kernel; Status_ is written by the device
+  enum List {
+    Append,
+    QuantizeK,
+    QuantizeV,
+    Positions,
+    KFrontier,
+    VFrontier,
+    Splits,
+    QOffsets,
+    OutOffsets,
+    Status_,
+    Attend
+  }; // Attend + kernel; Status_ is written by the device
   static constexpr int kLists = Attend + AttendRows::kMost;
 
   explicit LaunchLists(CacheMemory &memory) : memory_(memory), device_(memory, "work lists of a cache") {}
@@ -30,9 +41,9 @@ private:
   CacheMemory &memory_;
   Scratch device_;
   std::array<int64_t, kLists> begin_{};
-  std::vector<uint8_t> host_;                // what the device's memory holds, or will
+  std::vector<uint8_t> host_;                 // what the device's memory holds, or will
   int64_t changedBegin_ = 0, changedEnd_ = 0; // of host_
-  int64_t sentAt_ = -1;                      // waits() then: until the next wait host_ stays as it is
+  int64_t sentAt_ = -1;                       // waits() then: until the next wait host_ stays as it is
 };
 
 } // namespace kvq

@@ -54,11 +54,10 @@ Status Cache::copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, 
   for (int64_t head = 0; head < config_.kvHeads; ++head)
     geometry_.forTailRuns(from, to, [&](int64_t position, int64_t tokens) {
       if (status.isOk())
-        status = memory_.copyRowsOut(out.address(head * out.headStride + (position - from) * out.tokenStride),
-                                     out.tokenStride * byteSize(out.type),
-                                     tailSlot(layer, isK, slot) +
-                                         (head * geometry_.rows + geometry_.tailRow(position)) * row,
-                                     row, row, tokens);
+        status = memory_.copyRowsOut(
+            out.address(head * out.headStride + (position - from) * out.tokenStride),
+            out.tokenStride * byteSize(out.type),
+            tailSlot(layer, isK, slot) + (head * geometry_.rows + geometry_.tailRow(position)) * row, row, row, tokens);
     });
   return status;
 }

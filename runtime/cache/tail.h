@@ -30,7 +30,7 @@ private:
     int slot;
     int64_t token, count;
   };
-  int64_t place(const Run &run, bool isK) const; // byte offset in the layer's tail, of head 0
+  int64_t place(const Run &run, bool isK) const;                           // byte offset in the layer's tail, of head 0
   int64_t pitch(bool isK) const { return geometry_.rows * rowBytes(isK); } // from one head to the next
   int64_t rowBytes(bool isK) const { return int64_t(byteSize(config_.type)) * (isK ? config_.dk : config_.dv); }
   // Calls function(address of a run in the tail, where it is saved, bytes of one head, isK) for all runs of a layer.

@@ -62,8 +62,8 @@ struct MergeShape {
   int64_t splits, queries, heads, dv;
 };
 
-Status checkMerge(const Device &device, const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *out, const kvq_tensor *outLse,
-                  MergeShape &shape) {
+Status checkMerge(const Device &device, const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *out,
+                  const kvq_tensor *outLse, MergeShape &shape) {
   KVQ_RETURN_IF_ERROR(
       checkTensor(device, "o", o, ElementType::F32, {kAnySize, kAnySize, kAnySize, kAnySize}, true, Access::Read));
   shape = {o->shape[0], o->shape[1], o->shape[2], o->shape[3]};
@@ -80,7 +80,8 @@ Status checkMerge(const Device &device, const kvq_tensor *o, const kvq_tensor *l
     return type.status();
   KVQ_RETURN_IF_ERROR(checkTensor(device, "out", out, type.value(), {queries, heads, dv}, true, Access::Write));
   if (outLse)
-    KVQ_RETURN_IF_ERROR(checkTensor(device, "out_lse", outLse, ElementType::F32, {queries, heads}, false, Access::Write));
+    KVQ_RETURN_IF_ERROR(
+        checkTensor(device, "out_lse", outLse, ElementType::F32, {queries, heads}, false, Access::Write));
   const auto contiguous = [](const kvq_tensor &tensor) {
     int64_t stride = 1;
     for (int i = tensor.ndim - 1; i >= 0; stride *= tensor.shape[i--])

@@ -158,8 +158,8 @@ std::vector<uint8_t> streamed(const CacheSetup &setup) {
     const Shown q(harness.context, values.q.memory, true), k(harness.context, values.k.memory, true),
         v(harness.context, values.v.memory, true), scratch(harness.context, workspace, true);
     Shown out(harness.context, values.out.memory, true);
-    const kvq_tensor qView = q.of(values.q.tensor()), kView = k.of(values.k.tensor()),
-                     vView = v.of(values.v.tensor()), outView = out.of(values.out.tensor());
+    const kvq_tensor qView = q.of(values.q.tensor()), kView = k.of(values.k.tensor()), vView = v.of(values.v.tensor()),
+                     outView = out.of(values.out.tensor());
     KVQ_EXPECT_OK(
         kvq_forward(step, 0, &qView, &kView, &vView, 0.25f, scratch.data(), bytes, stream, &outView, nullptr));
     KVQ_EXPECT_OK(kvq_commit_step(step));
@@ -373,7 +373,9 @@ TEST_F(OnFakeOnce, PagesAreLaidOutAsTheDeviceWantsThem) {
   std::string names;
   kvq_context_kernels(
       kivi.context,
-      [](void *all, const kvq_kernel_info *info) { *static_cast<std::string *>(all) += std::string(info->name) + "\n"; },
+      [](void *all, const kvq_kernel_info *info) {
+        *static_cast<std::string *>(all) += std::string(info->name) + "\n";
+      },
       &names);
   EXPECT_NE(names.find(":kivi:"), std::string::npos);
   EXPECT_EQ(names.find(":vnni:"), std::string::npos) << names;

@@ -205,9 +205,8 @@ kvq_error *Harness::withWorkspace(kvq_step *step, LayerData &data, const kvq_ten
   kvq_tensor lse = lseShown.of(data.lse.tensor());
   lse.ndim = 3;
   const kvq_tensor q = qShown.of(data.q.tensor()), out = outShown.of(data.out.tensor());
-  kvq_error *error =
-      k ? kvq_forward(step, layer, &q, k, v, 0.25f, scratch.data(), bytes, nullptr, &out, &lse)
-        : kvq_attend(step, layer, &q, 0.25f, scratch.data(), bytes, nullptr, &out, &lse);
+  kvq_error *error = k ? kvq_forward(step, layer, &q, k, v, 0.25f, scratch.data(), bytes, nullptr, &out, &lse)
+                       : kvq_attend(step, layer, &q, 0.25f, scratch.data(), bytes, nullptr, &out, &lse);
   for (Shown *written : {&scratch, &outShown, &lseShown})
     written->fetch();
   for (const Memory *written : {&workspace, &data.out.memory, &data.lse.memory})

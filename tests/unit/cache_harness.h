@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A cache behind the C API together with a model of it (cache_model.h): tests say what happens, the harness feeds both
-// and compares. Uses device "ref", or the one that $KVQ_TEST_DEVICE names; where that has memory of its own, tensors and
-// the cache lie there and are copied back to be looked at.
+// and compares. Uses device "ref", or the one that $KVQ_TEST_DEVICE names; where that has memory of its own, tensors
+// and the cache lie there and are copied back to be looked at.
 #pragma once
 
 #include "tests/unit/cache_model.h"
@@ -79,7 +79,7 @@ public:
   uint8_t *data() const;
   // A tensor of the host memory as one of what is shown.
   kvq_tensor of(kvq_tensor tensor) const;
-  void fetch(); // into the host memory
+  void fetch();                     // into the host memory
   void forget() { isLost_ = true; } // nothing is fetched from now on
 
 private:

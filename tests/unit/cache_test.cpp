@@ -387,8 +387,8 @@ TEST(Pool, AFullPoolIsRefusedAtPlanAndGrows) {
   EXPECT_EQ(step, nullptr);
   EXPECT_EQ(harness.readAll(a), before);
 
-  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 1, 2, harness.address(), harness.memory->size()),
-                   KVQ_INVALID_ARGUMENT, "neither may shrink");
+  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 1, 2, harness.address(), harness.memory->size()), KVQ_INVALID_ARGUMENT,
+                   "neither may shrink");
   harness.setup.blocks = 5, harness.setup.sequences = 3;
   const kvq_cache_config larger = harness.config();
   size_t bytes = 0;

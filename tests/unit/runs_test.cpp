@@ -99,7 +99,7 @@ TEST(Runs, DoNotShowInASnapshot) {
   const int32_t a = harness.add(), b = harness.add();
   for (int i = 0; i < 5; ++i)
     harness.step({{a, b}, {33, 47}, {}, 47});
-  const int64_t ring = 32 + 32 + 32, slot = setup.kvHeads * ring * 16 * 4;          // tail_c1; of K, and of V
+  const int64_t ring = 32 + 32 + 32, slot = setup.kvHeads * ring * 16 * 4;   // tail_c1; of K, and of V
   const uint8_t *tails = harness.bytes() + 2 * 16 * 2 * harness.pageBytes(); // two layers of two runs
   Bytes expected;
   for (int layer : {0, 1}) {

@@ -85,12 +85,13 @@ template <typename Function> auto locked(const CoreRef &core, const Function &fu
 
 // Which arguments are pointers, and how they are aligned on a device: page pools and tails to 64 bytes, items to 8.
 int64_t alignmentOf(KernelOp op, int argument, const std::string &type) {
-  const bool isPool = (op == KernelOp::Attend && (argument == KVQ_ATTEND_PAGES || argument == KVQ_ATTEND_TAIL_K ||
-                                                  argument == KVQ_ATTEND_TAIL_V)) ||
-                      (op == KernelOp::Append && (argument == KVQ_APPEND_TAIL_K || argument == KVQ_APPEND_TAIL_V)) ||
-                      ((op == KernelOp::QuantizeK || op == KernelOp::QuantizeV) &&
-                       (argument == KVQ_QUANTIZE_PAGES || argument == KVQ_QUANTIZE_TAIL)) ||
-                      ((op == KernelOp::DequantizeK || op == KernelOp::DequantizeV) && argument == KVQ_DEQUANTIZE_PAGES);
+  const bool isPool =
+      (op == KernelOp::Attend &&
+       (argument == KVQ_ATTEND_PAGES || argument == KVQ_ATTEND_TAIL_K || argument == KVQ_ATTEND_TAIL_V)) ||
+      (op == KernelOp::Append && (argument == KVQ_APPEND_TAIL_K || argument == KVQ_APPEND_TAIL_V)) ||
+      ((op == KernelOp::QuantizeK || op == KernelOp::QuantizeV) &&
+       (argument == KVQ_QUANTIZE_PAGES || argument == KVQ_QUANTIZE_TAIL)) ||
+      ((op == KernelOp::DequantizeK || op == KernelOp::DequantizeV) && argument == KVQ_DEQUANTIZE_PAGES);
   if (isPool)
     return 64;
   return type == "ptr<i8>" || type == "ptr<i64>" ? 8 : type == "ptr<f32>" || type == "ptr<i32>" ? 4 : 2;
@@ -173,15 +174,13 @@ public:
   Status copy(DeviceAddress to, DeviceAddress from, int64_t bytes) override {
     if (Status status = core_->memory.check(from, bytes); !status.isOk())
       return status;
-    return onRange(to, bytes, [=] {
-      std::memcpy(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
-    });
+    return onRange(to, bytes,
+                   [=] { std::memcpy(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes); });
   }
   Status fill(DeviceAddress to, int64_t bytes, uint8_t value) override {
     return onRange(to, bytes, [=] { std::memset(reinterpret_cast<void *>(to), value, bytes); });
   }
-  Status launch(const DeviceFunction &function, const LaunchShape &shape,
-                std::span<const uint8_t> parameters) override;
+  Status launch(const DeviceFunction &function, const LaunchShape &shape, std::span<const uint8_t> parameters) override;
   Status record(Event &event) override {
     return locked(core_, [&] {
       auto &fake = dynamic_cast<FakeEvent &>(event);
@@ -295,9 +294,9 @@ public:
     std::lock_guard<std::mutex> lock(mutex_);
     KernelRef &kernel = kernels_[toText(request)];
     if (!kernel)
-      kernel = std::make_shared<AcceleratorKernel>(
-          KernelInfo{toText(request), "fake", "", builtinSignature(request), 0, 0},
-          std::make_shared<FakeFunction>(request));
+      kernel =
+          std::make_shared<AcceleratorKernel>(KernelInfo{toText(request), "fake", "", builtinSignature(request), 0, 0},
+                                              std::make_shared<FakeFunction>(request));
     return kernel;
   }
   Result<KernelRef> compile(const std::string &, const std::string &) override {

@@ -21,8 +21,8 @@ struct FakeControl {
   bool forgetsWaits = false;                // waits for events do nothing: a planted fault
   kvq::Profile profile = kvq::Profile::Vnni;
   // Counted.
-  int64_t live = 0; // allocations that were not released
-  int64_t pending = 0; // pieces of work that were handed in and not done
+  int64_t live = 0;                 // allocations that were not released
+  int64_t pending = 0;              // pieces of work that were handed in and not done
   int64_t uploads = 0, changes = 0; // changes: uploads of other bytes than were there
 };
 

@@ -38,7 +38,7 @@ void onFault(int signal, siginfo_t *info, void *) {
 
 void watch(uintptr_t begin, uintptr_t end) {
   static const bool installed = [] {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = onFault;
     action.sa_flags = SA_SIGINFO;
     return sigaction(SIGSEGV, &action, &before) == 0;
@@ -120,8 +120,8 @@ Status FakeMemory::check(DeviceAddress address, int64_t bytes) const {
     if (bytes >= 0 && address + bytes <= begin + length)
       return Status::ok();
   }
-  return {Code::InvalidArgument, std::to_string(bytes) + " bytes at " + std::to_string(address) +
-                                     " are not in one allocation of the device"};
+  return {Code::InvalidArgument,
+          std::to_string(bytes) + " bytes at " + std::to_string(address) + " are not in one allocation of the device"};
 }
 
 } // namespace kvq_test
