@@ -6,6 +6,7 @@
 #include "tests/unit/cache_harness.h"
 #include "tests/unit/fakes/fake_accelerator.h"
 
+#include <cstdio>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -108,6 +109,7 @@ TEST_P(OnFake, AnswersAreThoseOfTheReferenceBitForBit) {
 
 // Whether the program gives other bytes, fails or crashes, in a process of its own: what kernels read may be anything.
 bool goesWrong(const CacheSetup &setup, const Ran &expected) {
+  fflush(nullptr); // or the child prints it once more
   const pid_t child = fork();
   if (child == 0) {
     (void)!freopen("/dev/null", "w", stdout);
@@ -134,6 +136,14 @@ TEST_P(OnFake, AnUploadThatIsLostShows) {
       unseen += " " + std::to_string(lost);
   }
   EXPECT_EQ(unseen, "") << "of " << changes;
+}
+
+// Nor does a host that reads or writes the device's memory go unnoticed.
+TEST_F(OnFakeOnce, AHostThatTouchesTheMemoryEnds) {
+  Harness harness(on("ptxsim", small(kBlockText, kBlock)));
+  harness.extend(harness.add(), 10);
+  EXPECT_EXIT({ harness.address()[64] = 1; }, ::testing::ExitedWithCode(1), "the host touched the fake accelerator");
+  EXPECT_EXIT({ std::exit(harness.address()[64] ? 3 : 4); }, ::testing::ExitedWithCode(1), "the host touched");
 }
 
 // ---- streams ----
