@@ -100,6 +100,11 @@ Status Cache::showSinks() {
   return memory_.wait();
 }
 
+bool Cache::hasSinks(int layer) const {
+  const auto first = sinks_.begin() + int64_t(layer) * config_.qHeads;
+  return std::any_of(first, first + config_.qHeads, [](float logit) { return std::isfinite(logit); });
+}
+
 // ---- growing ----
 
 Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {

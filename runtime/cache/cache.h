@@ -124,6 +124,7 @@ private:
     return memory_.isHost() ? reinterpret_cast<DeviceAddress>(tables_.data()) : tablesSeen_.address();
   }
   Status showSinks();
+  bool hasSinks(int layer) const;
   DeviceAddress sinksSeen(int layer) const {
     const int64_t first = int64_t(layer) * config_.qHeads;
     return memory_.isHost() ? reinterpret_cast<DeviceAddress>(sinks_.data() + first)

@@ -99,7 +99,8 @@ private:
   Status badValue(const Tensor &k, const Tensor &v);
   Status badValueOf(int query, const Tensor &tensor, bool isK);
   Status copyLse(DeviceAddress lse, const Tensor &out);
-  Status fillOffsets(const Tensor &tensor, int list, std::vector<int64_t> &offsets);
+  int headsApart(int layer) const;
+  Status fillOffsets(const Tensor &tensor, int heads, int list, std::vector<int64_t> &offsets);
   // Brings what kernels see of a list up to date.
   template <typename Item> Status show(int list, const std::vector<Item> &items) {
     return cache_.memory_.isHost() ? Status::ok()
@@ -132,6 +133,7 @@ private:
   LaunchLists lists_;          // of it
   std::vector<int32_t> status_;
   std::vector<int64_t> qOffsets_, outOffsets_;
+  std::vector<int32_t> mergeSplits_; // of what the merge takes for queries
   int64_t oBytes_ = 0, lseBytes_ = 0, outLseBytes_ = 0;
   bool open_ = false;
 };

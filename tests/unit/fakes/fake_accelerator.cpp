@@ -123,6 +123,8 @@ public:
     return Status::ok();
   }
   void run(const std::vector<uint64_t> &args) const {
+    if (request_.op == KernelOp::Merge)
+      control.merges = static_cast<int64_t>(args.back());
     for (int64_t program = 0; program < static_cast<int64_t>(args.back()); ++program) {
       const int64_t id[3] = {program, 0, 0};
       runReference(request_, args.data(), id);

@@ -23,6 +23,7 @@ struct FakeControl {
   // Counted.
   int64_t live = 0;                 // allocations that were not released
   int64_t pending = 0;              // pieces of work that were handed in and not done
+  int64_t merges = 0;               // programs of the last merge
   int64_t uploads = 0, changes = 0; // changes: uploads of other bytes than were there
 };
 
