@@ -218,6 +218,49 @@ TEST_P(OnFake, ACallersStreamAndTheDevicesOwnComeBehindEachOther) {
   EXPECT_FALSE(streamed(onFake(1)) == expected) << "the test would not see a wait that is missing";
 }
 
+// Seen from another stream, which knows nothing of the cache's work.
+TEST_P(OnFake, CallsThatTakeNoStreamAreDoneWhenTheyReturn) {
+  Harness harness(onFake(1));
+  void *stream = nullptr;
+  KVQ_ASSERT_OK(kvq_stream_create(harness.context, &stream));
+  const int32_t a = harness.add();
+  harness.extend(a, 100);
+  const std::vector<float> expected = harness.readAll(a);
+  // What restore was given may go.
+  std::vector<uint8_t> stored = harness.snapshot(a);
+  int32_t b = -1;
+  KVQ_ASSERT_OK(kvq_sequence_restore(harness.cache, stored.data(), stored.size(), &b));
+  std::fill(stored.begin(), stored.end(), 0);
+  EXPECT_EQ(harness.readAll(b), expected);
+  // What read wrote is there.
+  const Rows k(1, 2, 100, 16, KVQ_F32), v(1, 2, 100, 16, KVQ_F32);
+  kvq_buffer *read = nullptr;
+  const size_t bytes = k.memory.size();
+  KVQ_ASSERT_OK(kvq_buffer_create(harness.context, 2 * bytes, &read));
+  kvq_tensor kView = k.heads3(), vView = v.heads3();
+  kView.device = vView.device = KVQ_CUDA;
+  kView.data = reinterpret_cast<void *>(kvq_buffer_address(read));
+  vView.data = reinterpret_cast<void *>(kvq_buffer_address(read) + bytes);
+  KVQ_EXPECT_OK(kvq_read(harness.cache, a, 0, &kView, &vView));
+  KVQ_EXPECT_OK(kvq_buffer_download(read, 0, k.memory.data(), bytes, stream));
+  EXPECT_EQ(std::memcmp(k.memory.data(), expected.data(), bytes), 0);
+  kvq_buffer_destroy(read);
+  // The memory from which a cache grew may go.
+  const std::unique_ptr<Shown> old = std::move(harness.shown);
+  harness.setup.blocks = 20;
+  const kvq_cache_config larger = harness.config();
+  size_t needed = 0;
+  KVQ_ASSERT_OK(kvq_cache_memory_bytes(&larger, &needed));
+  auto grown = std::make_unique<Memory>(needed);
+  harness.shown = std::make_unique<Shown>(harness.context, *grown, true);
+  KVQ_ASSERT_OK(kvq_cache_grow(harness.cache, 20, 4, harness.address(), needed));
+  old->clear(stream);
+  EXPECT_EQ(harness.readAll(a), expected);
+  harness.memory.swap(grown);
+  old->forget();
+  kvq_stream_destroy(harness.context, stream);
+}
+
 TEST_P(OnFake, DestroyingACacheWaitsForItsWork) {
   Harness harness(onFake());
   const int32_t a = harness.add();

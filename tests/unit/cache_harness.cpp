@@ -24,6 +24,8 @@ kvq_tensor Shown::of(kvq_tensor tensor) const {
   return tensor;
 }
 
+void Shown::clear(void *stream) const { KVQ_EXPECT_OK(kvq_buffer_fill(buffer_, 0, 0, host_.total(), stream)); }
+
 void Shown::fetch() {
   if (buffer_ && !isLost_)
     KVQ_EXPECT_OK(kvq_buffer_download(buffer_, 0, host_.block(), host_.total(), nullptr));

@@ -80,6 +80,7 @@ public:
   // A tensor of the host memory as one of what is shown.
   kvq_tensor of(kvq_tensor tensor) const;
   void fetch();                     // into the host memory
+  void clear(void *stream) const;   // on the device alone
   void forget() { isLost_ = true; } // nothing is fetched from now on
 
 private:
