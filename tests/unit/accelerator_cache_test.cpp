@@ -243,7 +243,9 @@ TEST_P(OnFake, CallsThatTakeNoStreamAreDoneWhenTheyReturn) {
   vView.data = reinterpret_cast<void *>(kvq_buffer_address(read) + bytes);
   KVQ_EXPECT_OK(kvq_read(harness.cache, a, 0, &kView, &vView));
   KVQ_EXPECT_OK(kvq_buffer_download(read, 0, k.memory.data(), bytes, stream));
+  KVQ_EXPECT_OK(kvq_buffer_download(read, bytes, v.memory.data(), bytes, stream));
   EXPECT_EQ(std::memcmp(k.memory.data(), expected.data(), bytes), 0);
+  EXPECT_EQ(std::memcmp(v.memory.data(), expected.data() + bytes / sizeof(float), bytes), 0);
   kvq_buffer_destroy(read);
   // The memory from which a cache grew may go.
   const std::unique_ptr<Shown> old = std::move(harness.shown);
