@@ -46,6 +46,7 @@ Result<std::unique_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, con
                                              size_t bytes) {
   KVQ_RETURN_IF_ERROR(checkConfig(config));
   const CacheConfig here = onDevice(config, *device);
+  KVQ_RETURN_IF_ERROR(checkProfile(here.profile, here.format.pair));
   if (here.onAccelerator) // a device without kernels says so before memory is looked at
     KVQ_RETURN_IF_ERROR(device->available(kernelRequest(here, static_cast<int>(CacheKernel::Append))));
   std::unique_ptr<Cache> cache(new Cache(std::move(device), here, reinterpret_cast<DeviceAddress>(memory)));

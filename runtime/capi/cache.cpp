@@ -65,6 +65,7 @@ kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *confi
     if (!checked.isOk())
       return checked.status();
     const CacheConfig here = onDevice(checked.value(), *context->device);
+    KVQ_RETURN_IF_ERROR(checkProfile(here.profile, here.format.pair));
     for (int kernel = 0; kernel < cacheKernels(here); ++kernel)
       KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(here, kernel)));
     return Status::ok();

@@ -398,6 +398,8 @@ TEST_P(OnFake, AKernelThatFailsIsTheNextCallsError) {
 
 TEST_F(OnFakeOnce, WhatLiesElsewhereIsRefusedInOneSentence) {
   Harness harness(on("ptxsim", small(kBlockText, kBlock), 1));
+  EXPECT_EQ(kvq_context_memory(harness.context), KVQ_CUDA);
+  EXPECT_EQ(kvq_context_memory(Harness(on("ref", small(kBlockText, kBlock), 1)).context), KVQ_CPU);
   const StepData data = {{harness.add()}, {3}, {}, 3};
   kvq_step *step = nullptr;
   KVQ_ASSERT_OK(harness.plan(data, &step));
@@ -455,6 +457,13 @@ TEST_F(OnFakeOnce, PagesAreLaidOutAsTheDeviceWantsThem) {
   KVQ_EXPECT_ERROR(kvq_sequence_restore(kivi.cache, snapshot.data(), snapshot.size(), &id), KVQ_INVALID_ARGUMENT,
                    "profile=kivi");
   kivi.restore(kivi.snapshot(b), b);
+  // layout_c6: it has no planes for 3 bits.
+  kvq_cache_config config = kivi.config();
+  config.format = "k3c32-v3t16/w32,block";
+  kvq_cache *none = nullptr;
+  KVQ_EXPECT_ERROR(kvq_query_support(kivi.context, &config), KVQ_INVALID_ARGUMENT, "width 3");
+  KVQ_EXPECT_ERROR(kvq_cache_create(kivi.context, &config, kivi.address(), kivi.memory->size(), &none),
+                   KVQ_INVALID_ARGUMENT, "width 3");
 }
 
 TEST_F(OnFakeOnce, MergingGivesWhatItGivesOnAHost) {
