@@ -68,7 +68,7 @@ static void create(Cache *self, const Context &context, const std::string &forma
   check(kvq_cache_memory_bytes(&state->config, &bytes));
   {
     nb::gil_scoped_release release;
-    state->memory = std::make_shared<Memory>(bytes);
+    state->memory = std::make_shared<Memory>(context.state->handle, bytes);
     std::scoped_lock lock(context.state->mutex);
     check(kvq_cache_create(context.state->handle, &state->config, state->memory->data(), bytes, &state->handle));
   }
@@ -92,7 +92,7 @@ static void grow(Cache &self, int64_t blocks, int sequences) {
   size_t bytes = 0;
   check(kvq_cache_memory_bytes(&larger, &bytes));
   nb::gil_scoped_release release;
-  auto memory = std::make_shared<Memory>(bytes);
+  auto memory = std::make_shared<Memory>(state.context->handle, bytes);
   std::scoped_lock lock(state.mutex);
   check(kvq_cache_grow(state.handle, blocks, sequences, memory->data(), bytes));
   state.memory = std::move(memory);
@@ -189,7 +189,7 @@ static Step plan(Cache &self, const std::vector<int32_t> &sequences, const std::
   try {
     check(kvq_workspace_bytes(handle, &bytes));
     if (bytes > state.workspace.bytes()) // twice as much: it follows the context for a while
-      state.workspace = Memory(std::max(bytes, 2 * state.workspace.bytes()));
+      state.workspace = Memory(state.context->handle, std::max(bytes, 2 * state.workspace.bytes()));
   } catch (...) {
     kvq_abort_step(handle);
     throw;
@@ -212,19 +212,19 @@ static void append(Step &self, int layer, const Input &k, const Input &v) {
 }
 
 static void attend(Step &self, int layer, const Input &q, float scale, const Output &out,
-                   const std::optional<Output> &lse) {
+                   const std::optional<Output> &lse, const std::optional<Stream> &stream) {
   kvq_tensor qView = tensorOf(q, "q"), outView = tensorOf(out, "out"), lseView;
   if (lse)
     lseView = tensorOf(*lse, "lse");
   const Memory &scratch = self.cache->workspace;
   nb::gil_scoped_release release;
   std::scoped_lock lock(self.cache->mutex);
-  check(kvq_attend(self.open(), layer, &qView, scale, scratch.data(), scratch.bytes(), nullptr, &outView,
+  check(kvq_attend(self.open(), layer, &qView, scale, scratch.data(), scratch.bytes(), handleOf(stream), &outView,
                    lse ? &lseView : nullptr));
 }
 
 static void forward(Step &self, int layer, const Input &q, const Input &k, const Input &v, float scale,
-                    const Output &out, const std::optional<Output> &lse) {
+                    const Output &out, const std::optional<Output> &lse, const std::optional<Stream> &stream) {
   kvq_tensor qView = tensorOf(q, "q"), kView = tensorOf(k, "k"), vView = tensorOf(v, "v");
   kvq_tensor outView = tensorOf(out, "out"), lseView;
   if (lse)
@@ -232,8 +232,8 @@ static void forward(Step &self, int layer, const Input &q, const Input &k, const
   const Memory &scratch = self.cache->workspace;
   nb::gil_scoped_release release;
   std::scoped_lock lock(self.cache->mutex);
-  check(kvq_forward(self.open(), layer, &qView, &kView, &vView, scale, scratch.data(), scratch.bytes(), nullptr,
-                    &outView, lse ? &lseView : nullptr));
+  check(kvq_forward(self.open(), layer, &qView, &kView, &vView, scale, scratch.data(), scratch.bytes(),
+                    handleOf(stream), &outView, lse ? &lseView : nullptr));
 }
 
 static void commit(Step &self) {
@@ -258,7 +258,8 @@ static void leave(Step &self, bool raised) {
 
 // The packed bytes of a layer without a copy, by runs (format-spec page_c4); they live as long as the array, though the
 // cache moves on to other memory when it grows.
-static nb::ndarray<nb::numpy, uint8_t> pages(Cache &self, int layer) {
+// On a device with memory of its own they are an array there, for kernels and not for NumPy.
+static nb::object pages(Cache &self, int layer) {
   void *data = nullptr;
   int64_t blockStride = 0, headStride = 0;
   check(kvq_layer_page_strides(self.state->handle, layer, &data, &blockStride, &headStride));
@@ -268,7 +269,10 @@ static nb::ndarray<nb::numpy, uint8_t> pages(Cache &self, int layer) {
   nb::capsule owner(memory, [](void *p) noexcept { delete static_cast<std::shared_ptr<Memory> *>(p); });
   size_t shape[4] = {static_cast<size_t>(runs), static_cast<size_t>(config.kv_heads), static_cast<size_t>(run),
                      static_cast<size_t>(blockStride)};
-  return nb::ndarray<nb::numpy, uint8_t>(data, 4, shape, owner);
+  const int device = deviceTypeOf(self.state->context->handle);
+  if (device == nb::device::cpu::value)
+    return nb::cast(nb::ndarray<nb::numpy, uint8_t>(data, 4, shape, owner));
+  return nb::cast(nb::ndarray<nb::array_api, uint8_t>(data, 4, shape, owner, nullptr, nb::dtype<uint8_t>(), device));
 }
 
 static void bindStep(nb::module_ &m) {
@@ -278,10 +282,14 @@ static void bindStep(nb::module_ &m) {
                    "commits, or aborts when the block raises or the commit fails.")
       .def("append", append, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(),
            "Appends K and V [count, kv_heads, T, d] of all new tokens of one layer.")
-      .def("attend", attend, "layer"_a, "q"_a.noconvert(), "scale"_a, "out"_a.noconvert(),
-           "lse"_a.noconvert() = nb::none(), "Attends [count, q_heads, T, d] of at most 32 new tokens, after append.")
+      .def(
+          "attend", attend, "layer"_a, "q"_a.noconvert(), "scale"_a, "out"_a.noconvert(),
+          "lse"_a.noconvert() = nb::none(), "stream"_a = nb::none(),
+          "Attends [count, q_heads, T, d] of at most 32 new tokens, after append. On a device with streams out and lse "
+          "are there when the stream, or without one the context, was synchronized.")
       .def("forward", forward, "layer"_a, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(), "scale"_a,
-           "out"_a.noconvert(), "lse"_a.noconvert() = nb::none(), "Append and attend, for any number of new tokens.")
+           "out"_a.noconvert(), "lse"_a.noconvert() = nb::none(), "stream"_a = nb::none(),
+           "Append and attend, for any number of new tokens.")
       .def("commit", commit, "Ends the step and advances all its sequences.")
       .def("abort", &Step::abort, "Ends the step without effect; nothing happens if it has ended.")
       .def_prop_ro("is_open", [](const Step &self) { return self.handle != nullptr; })

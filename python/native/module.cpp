@@ -28,9 +28,14 @@ void check(kvq_error *error) {
 
 // Mapped by itself, not taken from malloc: pages of the system that are never touched are never there, and no setting
 // of malloc changes that. A pool can so be as large as it may ever become.
-Memory::Memory(size_t bytes) : bytes_(bytes) {
+Memory::Memory(kvq_context *context, size_t bytes) : bytes_(bytes) {
   if (bytes == 0)
     return;
+  if (kvq_context_memory(context) != KVQ_CPU) {
+    check(kvq_buffer_create(context, bytes, &buffer_));
+    data_ = reinterpret_cast<void *>(kvq_buffer_address(buffer_));
+    return;
+  }
   data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data_ == MAP_FAILED)
     data_ = nullptr;
@@ -45,8 +50,14 @@ Memory::Memory(size_t bytes) : bytes_(bytes) {
 }
 
 Memory::~Memory() {
-  if (data_)
+  if (buffer_)
+    kvq_buffer_destroy(buffer_);
+  else if (data_)
     munmap(data_, bytes_);
+}
+
+int deviceTypeOf(const kvq_context *context) {
+  return kvq_context_memory(context) == KVQ_CPU ? nb::device::cpu::value : nb::device::cuda::value;
 }
 
 static constexpr std::pair<const char *, kvq_dtype> kDtypes[] = {

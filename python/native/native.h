@@ -37,15 +37,17 @@ using Output = nb::ndarray<>;
 kvq_tensor tensorOf(const Input &array, const char *name);
 kvq_tensor tensorOf(const Output &array, const char *name);
 
-// Memory aligned as the C API wants it. It takes real memory only where it is written to.
+// Memory aligned as the C API wants it, where kernels of a context see it. The host's takes real memory only where it
+// is written to.
 class Memory {
 public:
   Memory() = default;
-  explicit Memory(size_t bytes);
+  Memory(kvq_context *context, size_t bytes);
   Memory(Memory &&other) noexcept { *this = std::move(other); }
   Memory &operator=(Memory &&other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(buffer_, other.buffer_);
     return *this;
   }
   ~Memory();
@@ -55,6 +57,7 @@ public:
 private:
   void *data_ = nullptr;
   size_t bytes_ = 0;
+  kvq_buffer *buffer_ = nullptr; // of a device with memory of its own
 };
 
 // "float32", "bfloat16", "float16".
@@ -75,6 +78,9 @@ class Context {
 public:
   std::shared_ptr<ContextState> state = std::make_shared<ContextState>();
 };
+
+// The kind of memory of a context, as DLPack numbers it.
+int deviceTypeOf(const kvq_context *context);
 
 // Memory and a stream of a context's device; calls on them may overlap.
 struct BufferState {

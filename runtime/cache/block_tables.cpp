@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <string>
 
 namespace kvq {
@@ -40,6 +39,24 @@ void BlockTables::move(int slot, int64_t begin) {
   std::memmove(entries_.get() + begin, entries_.get() + table.begin, count * sizeof(int32_t));
   moved_ += count;
   table.begin = begin;
+  table.changedBegin = begin;
+  table.changedEnd = begin + count;
+}
+
+std::pair<int64_t, int64_t> BlockTables::takeChanged(int slot) {
+  Table &table = tables_[slot];
+  const std::pair changed(std::max(table.changedBegin, table.begin),
+                          std::min(table.changedEnd, table.begin + table.needed));
+  table.changedBegin = kNowhere;
+  table.changedEnd = 0;
+  return changed;
+}
+
+void BlockTables::markAll() {
+  for (Table &table : tables_) {
+    table.changedBegin = table.begin;
+    table.changedEnd = table.begin + table.needed;
+  }
 }
 
 Status BlockTables::reserve(int slot, int64_t more) {

@@ -7,13 +7,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <mutex>
 
 namespace kvq {
 
-static Status checkMemory(const Geometry &geometry, const void *memory, size_t bytes) {
+Status Cache::checkMemory(const Geometry &geometry, const void *memory, size_t bytes) {
   if (!memory)
     return {Code::InvalidArgument, "memory is NULL: pass " + std::to_string(geometry.bytes) + " bytes aligned to 64"};
   if (bytes < static_cast<uint64_t>(geometry.bytes))
@@ -21,11 +20,21 @@ static Status checkMemory(const Geometry &geometry, const void *memory, size_t b
                                        std::to_string(geometry.bytes) + " (kvq_cache_memory_bytes)"};
   if (reinterpret_cast<uintptr_t>(memory) % 64 != 0)
     return {Code::InvalidArgument, "memory is not aligned to 64 bytes: allocate it with aligned_alloc(64, ...)"};
-  return Status::ok();
+  if (memory_.isHost())
+    return Status::ok();
+  // A device knows its own addresses: both ends must be among them.
+  Stream &stream = memory_.accelerator()->defaultStream();
+  const auto address = reinterpret_cast<DeviceAddress>(memory);
+  for (DeviceAddress end : {address, address + geometry.bytes - 1})
+    if (Status status = stream.fill(end, 1, 0); !status.isOk())
+      return {status.code(), "memory of " + std::to_string(geometry.bytes) +
+                                 " bytes is not in the memory of the context's device (" + status.message() +
+                                 "): pass the address of a buffer of kvq_buffer_create"};
+  return stream.synchronize();
 }
 
-Cache::Cache(std::shared_ptr<Device> device, const CacheConfig &config, void *memory)
-    : device_(std::move(device)), config_(config), geometry_(config), memory_(static_cast<uint8_t *>(memory)),
+Cache::Cache(std::shared_ptr<Device> device, const CacheConfig &config, DeviceAddress memory)
+    : device_(std::move(device)), config_(config), geometry_(config), memory_(device_->accelerator()), base_(memory),
       sequences_(config.sequences), pool_(config.blocks, geometry_.runBlocks, config.kvHeads),
       tables_(config.blocks, config.sequences),
       sinks_(int64_t(config.layers) * config.qHeads, -std::numeric_limits<float>::infinity()),
@@ -36,33 +45,68 @@ Cache::~Cache() = default;
 Result<std::unique_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, const CacheConfig &config, void *memory,
                                              size_t bytes) {
   KVQ_RETURN_IF_ERROR(checkConfig(config));
-  if (device->accelerator()) {
-    KVQ_RETURN_IF_ERROR(device->available(kernelRequest(config, static_cast<int>(CacheKernel::Append))));
-    return Status(Code::Unsupported, "a cache lies in the host's memory, which kernels of this context's device do not "
-                                     "see: create it in a context on device \"cpu\"");
-  }
-  KVQ_RETURN_IF_ERROR(checkMemory(Geometry(config), memory, bytes));
-  return std::unique_ptr<Cache>(new Cache(std::move(device), config, memory));
+  const CacheConfig here = onDevice(config, *device);
+  KVQ_RETURN_IF_ERROR(checkProfile(here.profile, here.format.pair));
+  if (here.onAccelerator) // a device without kernels says so before memory is looked at
+    KVQ_RETURN_IF_ERROR(device->available(kernelRequest(here, static_cast<int>(CacheKernel::Append))));
+  std::unique_ptr<Cache> cache(new Cache(std::move(device), here, reinterpret_cast<DeviceAddress>(memory)));
+  KVQ_RETURN_IF_ERROR(cache->checkMemory(cache->geometry_, memory, bytes));
+  KVQ_RETURN_IF_ERROR(cache->showSinks());
+  return cache;
 }
 
 void Cache::clearBlock(int32_t block) {
   for (int layer = 0; layer < config_.layers; ++layer)
-    for (int head = 0; head < config_.kvHeads; ++head)
-      std::memset(page(layer, block, head), 0, geometry_.pageBytes);
+    memory_.clearRows(page(layer, block, 0), geometry_.headStride, geometry_.pageBytes, config_.kvHeads);
 }
 
 void Cache::copyBlock(int32_t from, int32_t to) {
   for (int layer = 0; layer < config_.layers; ++layer)
-    for (int head = 0; head < config_.kvHeads; ++head)
-      std::memcpy(page(layer, to, head), page(layer, from, head), geometry_.pageBytes);
+    memory_.copyRows(page(layer, to, 0), geometry_.headStride, page(layer, from, 0), geometry_.headStride,
+                     geometry_.pageBytes, config_.kvHeads);
 }
 
 void Cache::clearTail(int slot) {
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    std::memset(tailSlot(layer, true, slot), 0, geometry_.tailKBytes);
-    std::memset(tailSlot(layer, false, slot), 0, geometry_.tailVBytes);
-  }
+  for (bool isK : {true, false})
+    memory_.clearRows(tailSlot(0, isK, slot), geometry_.tailStride(), isK ? geometry_.tailKBytes : geometry_.tailVBytes,
+                      config_.layers);
 }
+
+// ---- what kernels of an accelerator see ----
+
+Status Cache::showTables(std::span<const StepPart> parts) {
+  if (memory_.isHost())
+    return Status::ok();
+  constexpr int64_t kEntry = sizeof(int32_t);
+  if (const int64_t bytes = tables_.capacity() * kEntry; bytes > tablesSeen_.bytes()) {
+    KVQ_RETURN_IF_ERROR(tablesSeen_.reserve(bytes));
+    tables_.markAll();
+  }
+  bool any = false;
+  for (const StepPart &part : parts) {
+    const auto [begin, end] = tables_.takeChanged(part.sequence);
+    if (begin < end)
+      memory_.copyIn(tablesSeen_.address() + begin * kEntry, tables_.data() + begin, (end - begin) * kEntry);
+    any |= begin < end;
+  }
+  return any ? memory_.wait() : Status::ok(); // tables move and change whenever a sequence does
+}
+
+Status Cache::showSinks() {
+  if (memory_.isHost())
+    return Status::ok();
+  const auto bytes = static_cast<int64_t>(sinks_.size() * sizeof(float));
+  KVQ_RETURN_IF_ERROR(sinksSeen_.reserve(bytes));
+  memory_.copyIn(sinksSeen_.address(), sinks_.data(), bytes);
+  return memory_.wait();
+}
+
+bool Cache::hasSinks(int layer) const {
+  const auto first = sinks_.begin() + int64_t(layer) * config_.qHeads;
+  return std::any_of(first, first + config_.qHeads, [](float logit) { return std::isfinite(logit); });
+}
+
+// ---- growing ----
 
 Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
   if (step_->isOpen())
@@ -78,8 +122,8 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
   KVQ_RETURN_IF_ERROR(checkConfig(config));
   const Geometry larger(config, geometry_.runBlocks);
   KVQ_RETURN_IF_ERROR(checkMemory(larger, memory, bytes));
-  auto *target = static_cast<uint8_t *>(memory);
-  if (target < memory_ + geometry_.bytes && memory_ < target + larger.bytes)
+  const auto target = reinterpret_cast<DeviceAddress>(memory);
+  if (target < base_ + geometry_.bytes && base_ < target + larger.bytes)
     return {Code::InvalidArgument, "the new memory overlaps the cache's present memory: allocate it separately"};
   sequences_.resize(sequences);
   pool_.grow(blocks);
@@ -88,21 +132,21 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (int64_t index = 0; index < config_.blocks; ++index)
       if (const int32_t block = pool_.numberOf(index); pool_.isUsed(block))
-        for (int head = 0; head < config_.kvHeads; ++head)
-          std::memcpy(target + larger.pageOffset(layer) + larger.pageOffset(block, head), page(layer, block, head),
-                      geometry_.pageBytes);
+        memory_.copyRows(target + larger.pageOffset(layer) + larger.pageOffset(block, 0), larger.headStride,
+                         page(layer, block, 0), geometry_.headStride, geometry_.pageBytes, config_.kvHeads);
     for (int slot = 0; slot < config_.sequences; ++slot) {
       if (!sequences_[slot].live)
         continue;
-      std::memcpy(target + larger.tailKOffset(layer) + slot * larger.tailKBytes, tailSlot(layer, true, slot),
-                  geometry_.tailKBytes);
-      std::memcpy(target + larger.tailVOffset(layer) + slot * larger.tailVBytes, tailSlot(layer, false, slot),
-                  geometry_.tailVBytes);
+      memory_.copy(target + larger.tailKOffset(layer) + slot * larger.tailKBytes, tailSlot(layer, true, slot),
+                   geometry_.tailKBytes);
+      memory_.copy(target + larger.tailVOffset(layer) + slot * larger.tailVBytes, tailSlot(layer, false, slot),
+                   geometry_.tailVBytes);
     }
   }
+  KVQ_RETURN_IF_ERROR(memory_.wait()); // the old memory may go when this returns
   config_ = config;
   geometry_ = larger;
-  memory_ = target;
+  base_ = target;
   return Status::ok();
 }
 
@@ -173,16 +217,21 @@ Result<int> Cache::addSequence() {
   if (!id.isOk())
     return id;
   clearTail(id.value());
+  KVQ_RETURN_IF_ERROR(memory_.state());
   occupy(id.value(), {});
   return id;
 }
 
+void Cache::release(int slot, int64_t pages) {
+  const auto blocks = tables_.of(slot);
+  for (auto block = blocks.rbegin(); block != blocks.rend() - pages; ++block)
+    pool_.release(*block);
+  tables_.resize(slot, pages);
+}
+
 Status Cache::removeSequence(int sequence) {
   KVQ_RETURN_IF_ERROR(checkChangeable(sequence));
-  const auto blocks = tables_.of(sequence);
-  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block)
-    pool_.release(*block);
-  tables_.resize(sequence, 0);
+  release(sequence, 0);
   sequences_[sequence] = Sequence{};
   return Status::ok();
 }
@@ -200,7 +249,7 @@ Status Cache::setSinks(int layer, std::span<const float> logits) {
       return {Code::InvalidArgument, "sink logit of head " + std::to_string(head) + " is " +
                                          std::to_string(logits[head]) + " but must be finite, or -infinity for none"};
   std::copy(logits.begin(), logits.end(), sinks_.begin() + int64_t(layer) * config_.qHeads);
-  return Status::ok();
+  return showSinks();
 }
 
 CacheReport Cache::report() const {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The paged cache: blocks and tail slots in the caller's memory, and the sequences that own them. Tokens come in by a
-// Step (step.h) only. Not thread-safe; one step may be open at a time.
+// The paged cache: blocks and tail slots in the caller's memory, the host's or an accelerator's, and the sequences that
+// own them. Tokens come in by a Step (step.h) only. Not thread-safe; one step may be open at a time.
 #pragma once
 
 #include "runtime/cache/block_pool.h"
 #include "runtime/cache/block_tables.h"
+#include "runtime/cache/cache_memory.h"
 #include "runtime/cache/config.h"
-#include "runtime/device/device.h"
 
 #include <array>
 #include <functional>
@@ -15,9 +15,13 @@
 
 namespace kvq {
 
-// A tensor of rows: [batch, heads, tokens, channels], strides in elements, channels contiguous.
+// A tensor of rows: [batch, heads, tokens, channels], strides in elements, channels contiguous. It lies where the cache
+// does: in the host's memory or in the device's, where the host must not touch it.
 struct Tensor {
   void *data = nullptr;
+  DeviceAddress address(int64_t element = 0) const {
+    return reinterpret_cast<DeviceAddress>(data) + element * byteSize(type);
+  }
   ElementType type = ElementType::F32;
   int64_t tokens = 0;
   int64_t batchStride = 0, headStride = 0, tokenStride = 0;
@@ -42,11 +46,12 @@ struct SequenceState {
 int64_t leastLength(const SequenceState &state, const CacheConfig &config);
 
 class Step;
+struct StepPart;
 
 class Cache {
 public:
   ~Cache();
-  // `memory` of at least Geometry::bytes, aligned to 64, stays the caller's.
+  // `memory` of at least Geometry::bytes, aligned to 64, stays the caller's. On an accelerator it is an address there.
   static Result<std::unique_ptr<Cache>> create(std::shared_ptr<Device> device, const CacheConfig &config, void *memory,
                                                size_t bytes);
   Status grow(int64_t blocks, int sequences, void *memory, size_t bytes);
@@ -65,7 +70,7 @@ public:
   Result<int64_t> cropSequence(int sequence, int64_t tokens);
   // snapshot_c1, snapshot_c2.
   Result<int64_t> snapshotBytes(int sequence) const;
-  Status snapshot(int sequence, std::span<uint8_t> out) const;
+  Status snapshot(int sequence, std::span<uint8_t> out);
   Result<int> restore(std::span<const uint8_t> data);
 
   // Tokens `first` .. length - 1 as rows; k and v have batchStride 0 and as many tokens.
@@ -78,11 +83,14 @@ public:
   const Step &step() const { return *step_; }
 
   // The packed data itself: a layer's pages, and the one of a block and KV head.
-  uint8_t *pages(int layer) const { return memory_ + geometry_.pageOffset(layer); }
-  uint8_t *page(int layer, int32_t block, int head) const { return pages(layer) + geometry_.pageOffset(block, head); }
+  DeviceAddress pages(int layer) const { return base_ + geometry_.pageOffset(layer); }
+  DeviceAddress page(int layer, int32_t block, int head) const {
+    return pages(layer) + geometry_.pageOffset(block, head);
+  }
 
   const CacheConfig &config() const { return config_; }
   const Geometry &geometry() const { return geometry_; }
+  const Device &device() const { return *device_; }
 
 private:
   friend class Step;
@@ -90,15 +98,16 @@ private:
     bool live = false;
   };
 
-  Cache(std::shared_ptr<Device> device, const CacheConfig &config, void *memory);
+  Cache(std::shared_ptr<Device> device, const CacheConfig &config, DeviceAddress memory);
+  Status checkMemory(const Geometry &geometry, const void *memory, size_t bytes);
   Status checkSequence(int sequence) const;
   Status checkChangeable(int sequence) const; // it exists and takes no part in an open step
   Result<const Kernel *> kernel(int which);
   Result<const Kernel *> kernel(CacheKernel which) { return kernel(static_cast<int>(which)); }
-  uint8_t *tailK(int layer) const { return memory_ + geometry_.tailKOffset(layer); }
-  uint8_t *tailV(int layer) const { return memory_ + geometry_.tailVOffset(layer); }
+  DeviceAddress tailK(int layer) const { return base_ + geometry_.tailKOffset(layer); }
+  DeviceAddress tailV(int layer) const { return base_ + geometry_.tailVOffset(layer); }
   // One sequence's rows of K or V in a layer.
-  uint8_t *tailSlot(int layer, bool isK, int slot) const {
+  DeviceAddress tailSlot(int layer, bool isK, int slot) const {
     return isK ? tailK(layer) + slot * geometry_.tailKBytes : tailV(layer) + slot * geometry_.tailVBytes;
   }
   int64_t rowBytes(bool isK) const { return int64_t(byteSize(config_.type)) * (isK ? config_.dk : config_.dv); }
@@ -107,23 +116,41 @@ private:
   void clearTail(int slot);
   void copyBlock(int32_t from, int32_t to);
   Result<int> freeSlot() const;
+  void release(int slot, int64_t pages);             // the blocks of its table beyond so many
   void occupy(int slot, const SequenceState &state); // nothing can fail any more
-  void copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) const;
+  // Brings what kernels see of the tables of these sequences up to date.
+  Status showTables(std::span<const StepPart> parts);
+  DeviceAddress tablesSeen() const {
+    return memory_.isHost() ? reinterpret_cast<DeviceAddress>(tables_.data()) : tablesSeen_.address();
+  }
+  Status showSinks();
+  bool hasSinks(int layer) const;
+  DeviceAddress sinksSeen(int layer) const {
+    const int64_t first = int64_t(layer) * config_.qHeads;
+    return memory_.isHost() ? reinterpret_cast<DeviceAddress>(sinks_.data() + first)
+                            : sinksSeen_.address() + first * static_cast<int64_t>(sizeof(float));
+  }
+  Status copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, const Tensor &out);
   Status dequantize(int sequence, int64_t from, int64_t to, bool isK, int layer, const Tensor &out);
-  Status thaw(int sequence, int64_t from, int64_t to, bool isK);
+  Status reserveDequantize(int64_t tokens); // so that dequantizing so many tokens takes no more memory of the device
+  Status thaw(int sequence, int64_t from, int64_t to, bool isK, const Scratch &dense);
   std::string snapshotText() const;
   int64_t snapshotPayload(size_t blocks) const;
 
   std::shared_ptr<Device> device_;
   CacheConfig config_;
   Geometry geometry_;
-  uint8_t *memory_;
+  CacheMemory memory_; // how the host works on what begins at base_, and on what the cache takes itself
+  DeviceAddress base_;
   std::array<KernelRef, kMostCacheKernels> kernels_;
   std::vector<Sequence> sequences_;
   BlockPool pool_;
   BlockTables tables_;
   std::vector<float> sinks_; // [layers][qHeads]
-  int slotsTouched_ = 0;     // tail slots 0 .. slotsTouched_ - 1 have been used at some time
+  // On an accelerator, what its kernels see: the block tables, the sink logits, the work items of dequantizing.
+  Scratch tablesSeen_{memory_, "block tables of a cache"}, sinksSeen_{memory_, "sink logits of a cache"},
+      itemsSeen_{memory_, "work items of a cache"};
+  int slotsTouched_ = 0; // tail slots 0 .. slotsTouched_ - 1 have been used at some time
   std::unique_ptr<Step> step_;
 };
 

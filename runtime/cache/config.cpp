@@ -11,6 +11,25 @@ namespace kvq {
 
 static constexpr int kMaxRatio = 64; // of a kernel request
 
+CacheConfig onDevice(CacheConfig config, const Device &device) {
+  config.onAccelerator = device.accelerator() != nullptr;
+  if (config.onAccelerator)
+    config.profile = device.profile();
+  return config;
+}
+
+// On a host a thousand tokens are some tens of microseconds of work, and 128 programs two for each of 64 threads; more
+// would cost more in the merge, which one thread does for a query, than they gain in balance. Few heads need more
+// splits for as many programs, up to 64. On an accelerator a program is one warp, of which some 100 multiprocessors
+// hide their memory's latency with eight or more each. For 256 tokens of 4 bits and 128 channels, with 4 query heads a
+// KV head, partial results are written and read again, an eighth of what the codes have in bytes; shorter splits would
+// pay more.
+SplitPolicy splitPolicy(const CacheConfig &config) {
+  if (config.onAccelerator)
+    return {256, 1024, 16, 128};
+  return {1024, 128, 16, 64};
+}
+
 static Status invalid(const std::string &message) { return {Code::InvalidArgument, message}; }
 
 static Status atLeastOne(const char *name, int64_t value) {
@@ -102,12 +121,10 @@ Geometry::Geometry(const CacheConfig &config, int64_t runBlocks)
   const int64_t slotRows = int64_t(config.kvHeads) * rows * byteSize(config.type);
   tailKBytes = slotRows * config.dk;
   tailVBytes = slotRows * config.dv;
-  layerTailKBytes = config.sequences * tailKBytes;
+  layerTailKBytes = config.sequences * tailKBytes; // as rows are, a multiple of 64
   layerTailVBytes = config.sequences * tailVBytes;
   bytes = config.layers * (poolBytes + layerTailKBytes + layerTailVBytes);
-  // About a thousand tokens: some tens of microseconds of work. It depends on nothing else, so that a result depends
-  // neither on the number of threads nor on the other sequences of a step.
-  splitTokens = std::max(1, 1024 / config.pageTokens) * config.pageTokens;
+  splitTokens = std::max<int64_t>(1, splitPolicy(config).tokens / config.pageTokens) * config.pageTokens;
   windowPages = windowPagesOf(config);
 }
 
@@ -118,7 +135,12 @@ int64_t Geometry::firstPage(int64_t bodyTokens, const Frontier &packed) const {
   return std::max<int64_t>(0, std::min({unseen, packed.k, packed.v}) / pageTokens);
 }
 
-AttendRows::AttendRows(int ratio) {
+AttendRows::AttendRows(int ratio, bool onAccelerator) {
+  if (onAccelerator) {
+    rows_[size_++] = 8;
+    rows_[size_++] = 16;
+    return;
+  }
   for (int rows = ratio; rows <= std::max(8, ratio); rows += ratio)
     rows_[size_++] = rows;
   for (int rows : {12, 16, 20, 24, 28, 32})
@@ -130,7 +152,9 @@ int AttendRows::kernelFor(int rows) const {
   return static_cast<int>(std::lower_bound(rows_, rows_ + size_, rows) - rows_);
 }
 
-int cacheKernels(const CacheConfig &config) { return attendKernel(AttendRows(config.ratio()).size()); }
+int cacheKernels(const CacheConfig &config) {
+  return attendKernel(AttendRows(config.ratio(), config.onAccelerator).size());
+}
 
 KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   KernelRequest request;
@@ -154,7 +178,7 @@ KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   case CacheKernel::Attend:
     request.op = KernelOp::Attend;
     request.ratio = config.ratio();
-    request.rows = AttendRows(config.ratio()).rows(kernel - attendKernel(0));
+    request.rows = AttendRows(config.ratio(), config.onAccelerator).rows(kernel - attendKernel(0));
     request.lag = config.format.rule == CommitRule::Sliding;
     request.window = config.attentionWindow > 0;
     request.scoreCap = config.scoreCap > 0;

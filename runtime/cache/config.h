@@ -4,8 +4,10 @@
 // needed. Plain data and arithmetic; owns no memory and runs nothing.
 #pragma once
 
+#include "runtime/device/device.h"
 #include "runtime/format/problem.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -13,7 +15,7 @@ namespace kvq {
 
 struct CacheConfig {
   CacheFormat format;
-  Profile profile = Profile::Vnni; // of the pages; the device's kernels read no other
+  Profile profile = Profile::Vnni; // of the pages; on an accelerator the device's (onDevice)
   int layers = 1, qHeads = 1, kvHeads = 1, dk = 64, dv = 64;
   ElementType type = ElementType::F32;
   int pageTokens = 64;
@@ -22,11 +24,24 @@ struct CacheConfig {
   int64_t attentionWindow = 0;          // window_c1; 0: a query sees all tokens before it
   float scoreCap = 0;                   // attention_c11; 0: none
   Accuracy accuracy = kDefaultAccuracy; // of attention; what is stored does not depend on it
+  bool onAccelerator = false;           // of the device (onDevice), which the caller does not choose here
   int ratio() const { return qHeads / kvHeads; }
 };
 
+// The same cache on that device: how its pages are laid out, which kernels attend, how the keys are split.
+CacheConfig onDevice(CacheConfig config, const Device &device);
+
 // InvalidArgument or Unsupported with the name of the field.
 Status checkConfig(const CacheConfig &config);
+
+// How the keys of a sequence are split over programs. It depends on nothing else, so that a result depends neither on
+// the number of threads nor on the other sequences of a step.
+struct SplitPolicy {
+  int64_t tokens;      // packed tokens of the shortest split
+  int64_t programs;    // of one sequence, where they suffice; longer contexts have longer splits
+  int64_t least, most; // splits that may be had for it
+};
+SplitPolicy splitPolicy(const CacheConfig &config);
 
 // Sizes and places. The caller's memory holds the page pools of all layers, then the tails of all layers, each K before
 // V (format-spec tail_c1, tail_c2).
@@ -41,7 +56,7 @@ struct Geometry {
   int64_t tailKBytes, tailVBytes;           // of one slot in one layer
   int64_t layerTailKBytes, layerTailVBytes; // of all slots
   int64_t bytes;                            // in all
-  int64_t splitTokens;                      // packed tokens of one work item; a multiple of the page
+  int64_t splitTokens;                      // packed tokens of the shortest work item; a multiple of the page
   int64_t windowPages; // pages that a sequence needs at once under an attention window (window_c2); else no limit
 
   int64_t pageOffset(int layer) const { return layer * poolBytes; }
@@ -51,6 +66,16 @@ struct Geometry {
   int64_t tailVOffset(int layer) const { return tailKOffset(layer) + layerTailKBytes; }
   // Row of a body token in its head's part of a tail; a negative one is kept (tail_c1).
   int64_t tailRow(int64_t position) const { return position < 0 ? rows + position : position % cap; }
+  int64_t tailStride() const {
+    return layerTailKBytes + layerTailVBytes;
+  } // bytes from a layer's tail to the next one's
+  // Calls function(position, count) for the body tokens [from, to) in pieces whose rows in a tail follow each other.
+  template <typename Function> void forTailRuns(int64_t from, int64_t to, const Function &function) const {
+    for (int64_t end; from < to; from = end) {
+      end = std::min(to, from < 0 ? 0 : (from / cap + 1) * cap);
+      function(from, end - from);
+    }
+  }
   // The first page that a sequence of so many body tokens still needs (window_c2).
   int64_t firstPage(int64_t bodyTokens, const Frontier &packed) const;
 
@@ -65,11 +90,12 @@ enum class CacheKernel { Append, QuantizeK, QuantizeV, Merge, DequantizeK, Dequa
 
 // How many rows the attend kernels of a cache have, ascending: those of one query, of each number of queries up to 8
 // rows, where a row too many would cost most, and multiples of 4 up to 32. At 32 rows unpacking is a few hundredths of
-// a program and the rows' scores still lie in the cache.
+// a program and the rows' scores still lie in the cache. On accelerators tiles of a matrix product have 8 or 16 rows,
+// and rows that are too many cost nothing.
 class AttendRows {
 public:
   static constexpr int kMost = 14;
-  explicit AttendRows(int ratio);
+  explicit AttendRows(int ratio, bool onAccelerator = false);
   int size() const { return size_; }
   int rows(int kernel) const { return rows_[kernel]; }
   int most() const { return rows_[size_ - 1]; }

@@ -13,9 +13,11 @@ namespace kvq {
 static constexpr int64_t kRawCost = 4;
 
 // Splits of one sequence. Longer contexts have longer splits, so that the partial results, their merge and the list of
-// programs stay as they are. 128 programs are two for each of 64 threads; more would cost more in the merge, which one
-// thread does for a query, than they gain in balance. Few heads need more splits for as many programs, up to 64.
-int64_t Planner::mostSplits() const { return std::clamp(128 / config_.kvHeads, 16, 64); }
+// programs stay as they are.
+int64_t Planner::mostSplits() const {
+  const SplitPolicy policy = splitPolicy(config_);
+  return std::clamp(policy.programs / config_.kvHeads, policy.least, policy.most);
+}
 
 // The part's tokens in chunk `index`: [begin, begin + count) of its new tokens.
 static int tokensInChunk(const StepPart &part, int index, int &begin) {

@@ -6,9 +6,14 @@
 #include <kvq/kernel_abi.h>
 
 #include <algorithm>
-#include <cstring>
 
 namespace kvq {
+
+Status Cache::reserveDequantize(int64_t tokens) {
+  const int64_t pages = tokens / config_.pageTokens + 2; // the first and the last one in part
+  return memory_.isHost() ? Status::ok()
+                          : itemsSeen_.reserve(pages * config_.kvHeads * int64_t(sizeof(kvq_dequantize_item)));
+}
 
 // Body tokens [from, to) as the rows 0 .. of `out`.
 Status Cache::dequantize(int sequence, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) {
@@ -26,25 +31,35 @@ Status Cache::dequantize(int sequence, int64_t from, int64_t to, bool isK, int l
   auto found = kernel(isK ? CacheKernel::DequantizeK : CacheKernel::DequantizeV);
   if (!found.isOk())
     return found.status();
+  KVQ_RETURN_IF_ERROR(reserveDequantize(to - from));
+  if (!memory_.isHost())
+    memory_.copyIn(itemsSeen_.address(), items.data(), static_cast<int64_t>(items.size() * sizeof(items[0])));
   uint64_t args[KVQ_DEQUANTIZE_ARGS];
-  args[KVQ_DEQUANTIZE_ITEMS] = word(items.data());
-  args[KVQ_DEQUANTIZE_PAGES] = word(pages(layer));
+  args[KVQ_DEQUANTIZE_ITEMS] = memory_.isHost() ? word(items.data()) : itemsSeen_.address();
+  args[KVQ_DEQUANTIZE_PAGES] = pages(layer);
   args[KVQ_DEQUANTIZE_BLOCK_STRIDE] = word(geometry_.blockStride);
   args[KVQ_DEQUANTIZE_HEAD_STRIDE] = word(geometry_.headStride);
   args[KVQ_DEQUANTIZE_OUT] = word(out.data);
   args[KVQ_DEQUANTIZE_OUT_TOKEN_STRIDE] = word(out.tokenStride);
-  return device_->launch(*found.value(), args, static_cast<int64_t>(items.size()), Spread::Parallel);
+  const Status launched =
+      memory_.launch(*device_, *found.value(), args, static_cast<int64_t>(items.size()), Spread::Parallel);
+  const Status done = memory_.wait(); // the items go
+  return launched.isOk() ? done : launched;
 }
 
 // Body positions [from, to), negative ones being kept tokens, as the rows 0 .. of `out`.
-void Cache::copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) const {
-  const int64_t element = byteSize(config_.type), row = rowBytes(isK);
-  const uint8_t *tail = tailSlot(layer, isK, slot);
-  auto *target = static_cast<uint8_t *>(out.data);
+Status Cache::copyTail(int slot, int64_t from, int64_t to, bool isK, int layer, const Tensor &out) {
+  const int64_t row = rowBytes(isK);
+  Status status;
   for (int64_t head = 0; head < config_.kvHeads; ++head)
-    for (int64_t position = from; position < to; ++position)
-      std::memcpy(target + (head * out.headStride + (position - from) * out.tokenStride) * element,
-                  tail + (head * geometry_.rows + geometry_.tailRow(position)) * row, row);
+    geometry_.forTailRuns(from, to, [&](int64_t position, int64_t tokens) {
+      if (status.isOk())
+        status = memory_.copyRowsOut(
+            out.address(head * out.headStride + (position - from) * out.tokenStride),
+            out.tokenStride * byteSize(out.type),
+            tailSlot(layer, isK, slot) + (head * geometry_.rows + geometry_.tailRow(position)) * row, row, row, tokens);
+    });
+  return status;
 }
 
 Status Cache::read(int sequence, int layer, int64_t first, const Tensor &k, const Tensor &v) {
@@ -63,7 +78,7 @@ Status Cache::read(int sequence, int layer, int64_t first, const Tensor &k, cons
                                           " were dropped behind the attention window: read from there on"};
   const auto rowsFrom = [](const Tensor &tensor, int64_t row) {
     Tensor rest = tensor;
-    rest.data = static_cast<uint8_t *>(rest.data) + row * rest.tokenStride * byteSize(rest.type);
+    rest.data = reinterpret_cast<void *>(tensor.address(row * tensor.tokenStride));
     return rest;
   };
   for (bool isK : {true, false}) {
@@ -71,11 +86,11 @@ Status Cache::read(int sequence, int layer, int64_t first, const Tensor &k, cons
     // Kept tokens, then packed ones, then the ring's.
     const int64_t packedBegin = std::clamp<int64_t>(0, begin, end);
     const int64_t packedEnd = std::clamp(isK ? of.frontier.k : of.frontier.v, packedBegin, end);
-    copyTail(sequence, begin, packedBegin, isK, layer, out);
+    KVQ_RETURN_IF_ERROR(copyTail(sequence, begin, packedBegin, isK, layer, out));
     KVQ_RETURN_IF_ERROR(dequantize(sequence, packedBegin, packedEnd, isK, layer, rowsFrom(out, packedBegin - begin)));
-    copyTail(sequence, packedEnd, end, isK, layer, rowsFrom(out, packedEnd - begin));
+    KVQ_RETURN_IF_ERROR(copyTail(sequence, packedEnd, end, isK, layer, rowsFrom(out, packedEnd - begin)));
   }
-  return Status::ok();
+  return memory_.wait();
 }
 
 } // namespace kvq

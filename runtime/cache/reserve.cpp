@@ -81,7 +81,7 @@ void Step::takeBlocks(StepPart &part, const Reservation &reservation) {
   const int64_t firstPage = cache_.sequences_[part.sequence].firstPage;
   BlockTables &tables = cache_.tables_;
   const auto blockBefore = [&](int64_t index) {
-    return index > 0 ? tables.at(part.sequence, index - 1) : BlockPool::kNone;
+    return index > 0 ? tables.get(part.sequence, index - 1) : BlockPool::kNone;
   };
   part.tableBase = static_cast<int>(tables.begin(part.sequence) - firstPage);
   forSharedPages(cache_, part, [&](int64_t index) {
@@ -104,7 +104,7 @@ void Step::takeBlocks(StepPart &part, const Reservation &reservation) {
 void Step::commitPart(const StepPart &part, const Reservation &reservation) {
   SequenceState &state = cache_.sequences_[part.sequence];
   BlockTables &tables = cache_.tables_;
-  const auto blockOf = [&](int64_t page) { return tables.at(part.sequence, page - state.firstPage); };
+  const auto blockOf = [&](int64_t page) { return tables.get(part.sequence, page - state.firstPage); };
   BlockPool &pool = cache_.pool_;
   state.length += part.newTokens;
   state.frontier = part.stateAt(cache_.config_.format, part.end());

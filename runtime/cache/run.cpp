@@ -21,10 +21,22 @@ int64_t Step::offset(const Tensor &tensor, int query) const {
          (parts_[part].firstToken(tensor.tokens) + chunk_.token[query]) * tensor.tokenStride;
 }
 
-void Step::fillOffsets(const Tensor &tensor, std::vector<int64_t> &offsets) const {
-  offsets.resize(chunk_.queries());
+// Of each query, or of each of its first `heads` heads.
+Status Step::fillOffsets(const Tensor &tensor, int heads, int list, std::vector<int64_t> &offsets) {
+  offsets.resize(int64_t(chunk_.queries()) * heads);
+  auto to = offsets.begin();
   for (int i = 0; i < chunk_.queries(); ++i)
-    offsets[i] = offset(tensor, i);
+    for (int head = 0; head < heads; ++head)
+      *to++ = offset(tensor, i) + head * tensor.headStride;
+  return show(list, offsets);
+}
+
+// Brings them to where status_ is: they are there when an accelerator's stream was waited for.
+Status Step::countBadValues() {
+  if (!cache_.memory_.isHost())
+    cache_.memory_.copyOut(status_.data(), lists_.address(LaunchLists::Status_),
+                           static_cast<int64_t>(status_.size() * sizeof(status_[0])));
+  return cache_.memory_.wait();
 }
 
 Status Step::appendChunk(int layer, const Tensor &k, const Tensor &v) {
@@ -32,22 +44,24 @@ Status Step::appendChunk(int layer, const Tensor &k, const Tensor &v) {
     chunk_.append[i].k_offset = offset(k, i);
     chunk_.append[i].v_offset = offset(v, i);
   }
+  KVQ_RETURN_IF_ERROR(show(LaunchLists::Append, chunk_.append));
   const CacheConfig &config = cache_.config_;
   uint64_t args[KVQ_APPEND_ARGS];
-  args[KVQ_APPEND_ITEMS] = word(chunk_.append.data());
+  args[KVQ_APPEND_ITEMS] = seen(LaunchLists::Append, chunk_.append);
   args[KVQ_APPEND_K] = word(k.data);
   args[KVQ_APPEND_K_HEAD_STRIDE] = word(k.headStride);
   args[KVQ_APPEND_V] = word(v.data);
   args[KVQ_APPEND_V_HEAD_STRIDE] = word(v.headStride);
-  args[KVQ_APPEND_TAIL_K] = word(cache_.tailK(layer));
-  args[KVQ_APPEND_TAIL_V] = word(cache_.tailV(layer));
+  args[KVQ_APPEND_TAIL_K] = cache_.tailK(layer);
+  args[KVQ_APPEND_TAIL_V] = cache_.tailV(layer);
   args[KVQ_APPEND_TAIL_CAP] = word(int64_t(cache_.geometry_.cap));
   args[KVQ_APPEND_TAIL_ROWS] = word(int64_t(cache_.geometry_.rows));
   args[KVQ_APPEND_HEADS] = word(int64_t(config.kvHeads));
-  args[KVQ_APPEND_STATUS] = word(status_.data());
+  args[KVQ_APPEND_STATUS] = seen(LaunchLists::Status_, status_);
   const int64_t elements = int64_t(chunk_.queries()) * config.kvHeads * (config.dk + config.dv);
-  KVQ_RETURN_IF_ERROR(cache_.device_->launch(kernel(CacheKernel::Append), args, chunk_.queries(),
-                                             spread(elements, kSerialAppendElements)));
+  KVQ_RETURN_IF_ERROR(
+      launch(kernel(CacheKernel::Append), args, chunk_.queries(), spread(elements, kSerialAppendElements)));
+  KVQ_RETURN_IF_ERROR(countBadValues());
   const bool clean = std::all_of(status_.begin(), status_.end(), [](int32_t bad) { return bad == 0; });
   return clean ? quantizeChunk(layer) : badValue(k, v);
 }
@@ -59,16 +73,16 @@ Status Step::quantizeChunk(int layer) {
     if (items.empty())
       continue;
     uint64_t args[KVQ_QUANTIZE_ARGS];
-    args[KVQ_QUANTIZE_ITEMS] = word(items.data());
-    args[KVQ_QUANTIZE_PAGES] = word(cache_.pages(layer));
+    args[KVQ_QUANTIZE_ITEMS] = seen(isK ? LaunchLists::QuantizeK : LaunchLists::QuantizeV, items);
+    args[KVQ_QUANTIZE_PAGES] = cache_.pages(layer);
     args[KVQ_QUANTIZE_BLOCK_STRIDE] = word(cache_.geometry_.blockStride);
     args[KVQ_QUANTIZE_HEAD_STRIDE] = word(cache_.geometry_.headStride);
-    args[KVQ_QUANTIZE_TAIL] = word(isK ? cache_.tailK(layer) : cache_.tailV(layer));
+    args[KVQ_QUANTIZE_TAIL] = isK ? cache_.tailK(layer) : cache_.tailV(layer);
     args[KVQ_QUANTIZE_TAIL_CAP] = word(int64_t(cache_.geometry_.cap));
     args[KVQ_QUANTIZE_TAIL_ROWS] = word(int64_t(cache_.geometry_.rows));
     args[KVQ_QUANTIZE_HEADS] = word(int64_t(cache_.config_.kvHeads));
-    KVQ_RETURN_IF_ERROR(cache_.device_->launch(kernel(isK ? CacheKernel::QuantizeK : CacheKernel::QuantizeV), args,
-                                               static_cast<int64_t>(items.size()), how));
+    KVQ_RETURN_IF_ERROR(launch(kernel(isK ? CacheKernel::QuantizeK : CacheKernel::QuantizeV), args,
+                               static_cast<int64_t>(items.size()), how));
   }
   return Status::ok();
 }
@@ -78,10 +92,11 @@ Status Step::quantizeChunk(int layer) {
 // quantizes from it rows that a failed attempt has overwritten.
 template <typename AfterChunk>
 Status Step::appendChunks(int layer, const Tensor &k, const Tensor &v, const AfterChunk &afterChunk) {
-  undo_.save(layer, cache_.tailK(layer), cache_.tailV(layer));
+  KVQ_RETURN_IF_ERROR(undo_.save(layer, cache_.tailK(layer), cache_.tailV(layer)));
   for (int index = 0; index < chunks_; ++index) {
-    loadChunk(index);
-    Status status = appendChunk(layer, k, v);
+    Status status = loadChunk(index);
+    if (status.isOk())
+      status = appendChunk(layer, k, v);
     if (status.isOk())
       status = afterChunk();
     if (!status.isOk()) {
@@ -100,73 +115,87 @@ Status Step::append(int layer, const Tensor &k, const Tensor &v) {
 }
 
 Status Step::attendChunk(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out) {
-  fillOffsets(q, qOffsets_);
-  auto *o = static_cast<uint8_t *>(buffers.workspace);
+  // All before the first launch, so that one copy takes them along.
+  KVQ_RETURN_IF_ERROR(fillOffsets(q, 1, LaunchLists::QOffsets, qOffsets_));
+  const int apart = headsApart(layer);
+  KVQ_RETURN_IF_ERROR(fillOffsets(out, apart, LaunchLists::OutOffsets, outOffsets_));
+  mergeSplits_.clear();
+  for (int i = 0; i < chunk_.queries(); ++i)
+    mergeSplits_.insert(mergeSplits_.end(), apart, chunk_.splits[i]);
+  KVQ_RETURN_IF_ERROR(show(LaunchLists::Splits, mergeSplits_));
+  const auto o = reinterpret_cast<DeviceAddress>(buffers.workspace);
   uint64_t args[KVQ_ATTEND_ARGS];
   args[KVQ_ATTEND_Q] = word(q.data);
-  args[KVQ_ATTEND_Q_OFFSETS] = word(qOffsets_.data());
+  args[KVQ_ATTEND_Q_OFFSETS] = seen(LaunchLists::QOffsets, qOffsets_);
   args[KVQ_ATTEND_Q_HEAD_STRIDE] = word(q.headStride);
-  args[KVQ_ATTEND_PAGES] = word(cache_.pages(layer));
+  args[KVQ_ATTEND_PAGES] = cache_.pages(layer);
   args[KVQ_ATTEND_BLOCK_STRIDE] = word(cache_.geometry_.blockStride);
   args[KVQ_ATTEND_HEAD_STRIDE] = word(cache_.geometry_.headStride);
-  args[KVQ_ATTEND_BLOCK_TABLE] = word(cache_.tables_.data());
-  args[KVQ_ATTEND_TAIL_K] = word(cache_.tailK(layer));
-  args[KVQ_ATTEND_TAIL_V] = word(cache_.tailV(layer));
+  args[KVQ_ATTEND_BLOCK_TABLE] = cache_.tablesSeen();
+  args[KVQ_ATTEND_TAIL_K] = cache_.tailK(layer);
+  args[KVQ_ATTEND_TAIL_V] = cache_.tailV(layer);
   args[KVQ_ATTEND_TAIL_CAP] = word(int64_t(cache_.geometry_.cap));
   args[KVQ_ATTEND_TAIL_ROWS] = word(int64_t(cache_.geometry_.rows));
   args[KVQ_ATTEND_KV_HEADS] = word(int64_t(cache_.config_.kvHeads));
-  args[KVQ_ATTEND_K_FRONTIER] = word(chunk_.kFrontier.data());
-  args[KVQ_ATTEND_V_FRONTIER] = word(chunk_.vFrontier.data());
-  args[KVQ_ATTEND_POSITIONS] = word(chunk_.positions.data());
+  args[KVQ_ATTEND_K_FRONTIER] = seen(LaunchLists::KFrontier, chunk_.kFrontier);
+  args[KVQ_ATTEND_V_FRONTIER] = seen(LaunchLists::VFrontier, chunk_.vFrontier);
+  args[KVQ_ATTEND_POSITIONS] = seen(LaunchLists::Positions, chunk_.positions);
   args[KVQ_ATTEND_SCALE] = std::bit_cast<uint32_t>(scale);
   args[KVQ_ATTEND_WINDOW] = word(std::max<int64_t>(1, cache_.config_.attentionWindow));
   args[KVQ_ATTEND_SCORE_CAP] = std::bit_cast<uint32_t>(cache_.config_.scoreCap);
-  args[KVQ_ATTEND_PARTIAL_O] = word(o);
-  args[KVQ_ATTEND_PARTIAL_LSE] = word(o + oBytes_);
+  args[KVQ_ATTEND_PARTIAL_O] = o;
+  args[KVQ_ATTEND_PARTIAL_LSE] = o + oBytes_;
   args[KVQ_ATTEND_QUERIES] = word(int64_t(chunk_.queries()));
   const Spread how = spread(chunk_.attendKeys, kSerialKeys);
   for (int which = 0; which < AttendRows::kMost; ++which) {
     const auto &items = chunk_.attend[which];
-    args[KVQ_ATTEND_ITEMS] = word(items.data());
+    args[KVQ_ATTEND_ITEMS] = seen(LaunchLists::Attend + which, items);
     if (!items.empty())
-      KVQ_RETURN_IF_ERROR(
-          cache_.device_->launch(kernel(attendKernel(which)), args, static_cast<int64_t>(items.size()), how));
+      KVQ_RETURN_IF_ERROR(launch(kernel(attendKernel(which)), args, static_cast<int64_t>(items.size()), how));
   }
   return mergeChunk(layer, buffers, out);
 }
 
+// Into how many programs the merge of a query is cut. One warp would be long about all heads of a query; to the kernel
+// each is a query with one head, whose partial results lie where they lay. Sink logits it has for heads alone.
+int Step::headsApart(int layer) const {
+  return cache_.config_.onAccelerator && !cache_.hasSinks(layer) ? cache_.config_.qHeads : 1;
+}
+
 Status Step::mergeChunk(int layer, const AttendBuffers &buffers, const Tensor &out) {
-  const int heads = cache_.config_.qHeads;
-  fillOffsets(out, outOffsets_);
-  auto *o = static_cast<uint8_t *>(buffers.workspace);
-  auto *lse = reinterpret_cast<float *>(o + oBytes_ + lseBytes_);
+  const int heads = cache_.config_.qHeads, apart = headsApart(layer);
+  const int64_t merged = int64_t(chunk_.queries()) * apart;
+  const auto o = reinterpret_cast<DeviceAddress>(buffers.workspace), lse = o + oBytes_ + lseBytes_;
   uint64_t args[KVQ_MERGE_ARGS];
-  args[KVQ_MERGE_PARTIAL_O] = word(o);
-  args[KVQ_MERGE_PARTIAL_LSE] = word(o + oBytes_);
-  args[KVQ_MERGE_QUERIES] = word(int64_t(chunk_.queries()));
-  args[KVQ_MERGE_HEADS] = word(int64_t(heads));
-  args[KVQ_MERGE_SPLITS] = word(chunk_.splits.data());
+  args[KVQ_MERGE_PARTIAL_O] = o;
+  args[KVQ_MERGE_PARTIAL_LSE] = o + oBytes_;
+  args[KVQ_MERGE_QUERIES] = word(merged);
+  args[KVQ_MERGE_HEADS] = word(int64_t(heads / apart));
+  args[KVQ_MERGE_SPLITS] = seen(LaunchLists::Splits, mergeSplits_);
   args[KVQ_MERGE_OUT] = word(out.data);
-  args[KVQ_MERGE_OUT_OFFSETS] = word(outOffsets_.data());
+  args[KVQ_MERGE_OUT_OFFSETS] = seen(LaunchLists::OutOffsets, outOffsets_);
   args[KVQ_MERGE_OUT_HEAD_STRIDE] = word(out.headStride);
-  args[KVQ_MERGE_LSE] = word(lse);
-  args[KVQ_MERGE_SINKS] = word(cache_.sinks_.data() + int64_t(layer) * heads);
+  args[KVQ_MERGE_LSE] = lse;
+  args[KVQ_MERGE_SINKS] = cache_.sinksSeen(layer);
   const int64_t work = int64_t(chunk_.queries()) * heads * chunk_.maxSplits;
-  KVQ_RETURN_IF_ERROR(
-      cache_.device_->launch(kernel(CacheKernel::Merge), args, chunk_.queries(), spread(work, kSerialKeys)));
-  if (!buffers.lse.data)
-    return Status::ok();
+  KVQ_RETURN_IF_ERROR(launch(kernel(CacheKernel::Merge), args, merged, spread(work, kSerialKeys)));
+  return buffers.lse.data ? copyLse(lse, buffers.lse) : Status::ok();
+}
+
+// From [queries][heads].
+Status Step::copyLse(DeviceAddress lse, const Tensor &out) {
+  constexpr int64_t kSize = sizeof(float);
+  const int heads = cache_.config_.qHeads;
   for (int i = 0; i < chunk_.queries(); ++i)
-    for (int head = 0; head < heads; ++head)
-      static_cast<float *>(buffers.lse.data)[offset(buffers.lse, i) + head * buffers.lse.headStride] =
-          lse[i * heads + head];
+    KVQ_RETURN_IF_ERROR(cache_.memory_.copyRowsOut(out.address(offset(out, i)), out.headStride * kSize,
+                                                   lse + i * heads * kSize, kSize, kSize, heads));
   return Status::ok();
 }
 
 // What the queries look at does not change while the layer has not appended.
 Status Step::attendChunks(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out) {
   for (int index = 0; index < chunks_; ++index) {
-    loadChunk(index);
+    KVQ_RETURN_IF_ERROR(loadChunk(index));
     KVQ_RETURN_IF_ERROR(attendChunk(layer, q, scale, buffers, out));
   }
   return Status::ok();
@@ -174,6 +203,7 @@ Status Step::attendChunks(int layer, const Tensor &q, float scale, const AttendB
 
 Status Step::attend(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out) {
   KVQ_RETURN_IF_ERROR(checkLayer(layer));
+  const CacheMemory::OnStream on(cache_.memory_, buffers.stream);
   if (pastOnly_ && appended_[layer])
     return {Code::FailedPrecondition, "layer " + std::to_string(layer) +
                                           " has appended in this step, which attends to the tokens before it: call "
@@ -195,6 +225,7 @@ Status Step::attend(int layer, const Tensor &q, float scale, const AttendBuffers
 Status Step::forward(int layer, const Tensor &q, const Tensor &k, const Tensor &v, float scale,
                      const AttendBuffers &buffers, const Tensor &out) {
   KVQ_RETURN_IF_ERROR(checkAppends(layer));
+  const CacheMemory::OnStream on(cache_.memory_, buffers.stream);
   if (pastOnly_) {
     KVQ_RETURN_IF_ERROR(attendChunks(layer, q, scale, buffers, out));
     return append(layer, k, v);

@@ -46,7 +46,7 @@ static Digest digestOf(std::span<const uint8_t> payload) {
   return sha256({reinterpret_cast<const char *>(payload.data()), payload.size()});
 }
 
-Status Cache::snapshot(int id, std::span<uint8_t> out) const {
+Status Cache::snapshot(int id, std::span<uint8_t> out) {
   KVQ_RETURN_IF_ERROR(checkChangeable(id));
   const Sequence &sequence = sequences_[id];
   const auto blocks = tables_.of(id);
@@ -55,6 +55,10 @@ Status Cache::snapshot(int id, std::span<uint8_t> out) const {
     return {Code::InvalidArgument, "a buffer of " + std::to_string(out.size()) + " bytes is too small: the snapshot " +
                                        "needs " + std::to_string(kHeaderBytes + payload)};
   uint8_t *at = out.data() + kHeaderBytes;
+  const auto putFrom = [&](DeviceAddress from, int64_t bytes) {
+    memory_.copyOut(at, from, bytes);
+    at += bytes;
+  };
   const auto put = [&at](const void *data, int64_t bytes) {
     std::memcpy(at, data, bytes);
     at += bytes;
@@ -69,10 +73,11 @@ Status Cache::snapshot(int id, std::span<uint8_t> out) const {
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (int32_t block : blocks)
       for (int head = 0; head < config_.kvHeads; ++head)
-        put(page(layer, block, head), geometry_.pageBytes);
-    put(tailSlot(layer, true, id), geometry_.tailKBytes);
-    put(tailSlot(layer, false, id), geometry_.tailVBytes);
+        putFrom(page(layer, block, head), geometry_.pageBytes);
+    putFrom(tailSlot(layer, true, id), geometry_.tailKBytes);
+    putFrom(tailSlot(layer, false, id), geometry_.tailVBytes);
   }
+  KVQ_RETURN_IF_ERROR(memory_.wait());
   at = out.data();
   put(kMagic, 7);
   put(&kVersion, 1);
@@ -169,10 +174,10 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
                                                " are free: remove sequences or kvq_cache_grow");
   KVQ_RETURN_IF_ERROR(tables_.reserve(id.value(), blocks));
   for (int64_t i = 0; i < blocks; ++i)
-    tables_.at(id.value(), i) = pool_.take(i > 0 ? tables_.at(id.value(), i - 1) : BlockPool::kNone);
+    tables_.at(id.value(), i) = pool_.take(i > 0 ? tables_.get(id.value(), i - 1) : BlockPool::kNone);
   tables_.resize(id.value(), blocks);
-  const auto get = [&at](void *to, int64_t bytes) {
-    std::memcpy(to, at, bytes);
+  const auto get = [&](DeviceAddress to, int64_t bytes) {
+    memory_.copyIn(to, at, bytes);
     at += bytes;
   };
   for (int layer = 0; layer < config_.layers; ++layer) {
@@ -181,6 +186,10 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
         get(page(layer, block, head), geometry_.pageBytes);
     get(tailSlot(layer, true, id.value()), geometry_.tailKBytes);
     get(tailSlot(layer, false, id.value()), geometry_.tailVBytes);
+  }
+  if (Status status = memory_.wait(); !status.isOk()) {
+    release(id.value(), 0);
+    return status;
   }
   occupy(id.value(), sequence);
   return id;

@@ -18,7 +18,7 @@ static Status invalid(const std::string &message) { return {Code::InvalidArgumen
 
 Step::Step(Cache &cache)
     : cache_(cache), planner_(cache.config_, cache.geometry_, cache.device_->parallel().stride()),
-      undo_(cache.config_, cache.geometry_), appended_(cache.config_.layers, 0) {}
+      undo_(cache.config_, cache.geometry_, cache.memory_), appended_(cache.config_.layers, 0), lists_(cache.memory_) {}
 
 static std::string nameOf(int sequence) { return "sequence " + std::to_string(sequence); }
 
@@ -69,6 +69,7 @@ Status Step::makeParts(const Cache &cache, const PlanDesc &desc, std::vector<Ste
 Status Step::plan(const PlanDesc &desc) {
   if (open_)
     return {Code::FailedPrecondition, "a step of this cache is already open: commit or abort it first"};
+  KVQ_RETURN_IF_ERROR(cache_.memory_.state());
   KVQ_RETURN_IF_ERROR(makeParts(cache_, desc, parts_, seen_));
   open_ = true;
   // Memory may end at any line from here on.
@@ -98,16 +99,15 @@ Status Step::prepare(bool pastOnly) {
     chunks_ = std::max(chunks_, chunkCount(part.newTokens));
   KVQ_RETURN_IF_ERROR(openKernels());
   KVQ_RETURN_IF_ERROR(reserveBlocks());
+  KVQ_RETURN_IF_ERROR(cache_.showTables(parts_));
   sizeWorkspace();
   chunk_.index = -1;
-  if (chunks_ > 0)
-    loadChunk(0);
-  return Status::ok();
+  return chunks_ > 0 ? loadChunk(0) : Status::ok();
 }
 
 // Those of the programs that a chunk of so many new tokens has.
 Status Step::openAttendKernels(int tokens) {
-  const AttendRows kernels(cache_.config_.ratio());
+  const AttendRows kernels(cache_.config_.ratio(), cache_.config_.onAccelerator);
   for (int rows = tokens * cache_.config_.ratio(); rows > 0; rows -= kernels.most())
     KVQ_RETURN_IF_ERROR(cache_.kernel(attendKernel(kernels.kernelFor(std::min(rows, kernels.most())))).status());
   return Status::ok();
@@ -147,11 +147,48 @@ void Step::sizeWorkspace() {
   }
 }
 
-void Step::loadChunk(int index) {
+Status Step::loadChunk(int index) {
   if (chunk_.index == index)
-    return;
+    return Status::ok();
   planner_.plan(parts_, cache_.tables_.data(), index, chunk_);
   status_.resize(chunk_.append.size());
+  return cache_.memory_.isHost() ? Status::ok() : showChunk();
+}
+
+// Offsets follow when their tensors are known.
+Status Step::showChunk() {
+  using Lists = LaunchLists;
+  // As long as they are at most, whatever the layer.
+  qOffsets_.resize(chunk_.queries());
+  outOffsets_.resize(int64_t(chunk_.queries()) * cache_.config_.qHeads);
+  mergeSplits_.resize(outOffsets_.size());
+  std::array<int64_t, Lists::kLists> bytes{};
+  const auto forAll = [this](const auto &function) {
+    function(Lists::QuantizeK, chunk_.quantizeK);
+    function(Lists::QuantizeV, chunk_.quantizeV);
+    function(Lists::Positions, chunk_.positions);
+    function(Lists::KFrontier, chunk_.kFrontier);
+    function(Lists::VFrontier, chunk_.vFrontier);
+    for (int kernel = 0; kernel < AttendRows::kMost; ++kernel)
+      function(Lists::Attend + kernel, chunk_.attend[kernel]);
+  };
+  const auto size = [&](int list, const auto &items) {
+    bytes[list] = static_cast<int64_t>(items.size() * sizeof(items[0]));
+  };
+  forAll(size);
+  size(Lists::Append, chunk_.append);
+  size(Lists::QOffsets, qOffsets_);
+  size(Lists::OutOffsets, outOffsets_);
+  size(Lists::Splits, mergeSplits_);
+  size(Lists::Status_, status_);
+  Status status = lists_.place(bytes);
+  forAll([&](int list, const auto &items) {
+    if (status.isOk())
+      status = show(list, items);
+  });
+  if (!status.isOk())
+    chunk_.index = -1; // it is not loaded
+  return status;
 }
 
 // ---- ending ----
@@ -172,7 +209,7 @@ void Step::abort() {
 
 Status Step::checkOpen() const {
   if (open_)
-    return Status::ok();
+    return cache_.memory_.state();
   return {Code::FailedPrecondition, "this step has ended: open another one with kvq_plan"};
 }
 
@@ -223,34 +260,51 @@ Status Step::checkAppends(int layer) const {
           "layer " + std::to_string(layer) + " has already appended in this step: each layer appends once"};
 }
 
+static float valueOf(const uint8_t *row, int channel, ElementType type) {
+  if (type == ElementType::F32) {
+    float value;
+    std::memcpy(&value, row + 4 * channel, sizeof(value));
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, row + 2 * channel, sizeof(bits));
+  if (type == ElementType::BF16)
+    return std::bit_cast<float>(uint32_t(bits) << 16);
+  // Only NaN and infinity of f16 are bad, and these keep their kind when the mantissa is moved.
+  return (bits & 0x7c00) == 0x7c00
+             ? std::bit_cast<float>(uint32_t(bits & 0x8000) << 16 | 0x7f800000u | uint32_t(bits & 0x3ff) << 13)
+             : 0.0f;
+}
+
+// The first bad value in K or V of a query's token; Ok if there is none.
+Status Step::badValueOf(int query, const Tensor &tensor, bool isK) {
+  const CacheConfig &config = cache_.config_;
+  const int channels = isK ? config.dk : config.dv;
+  std::vector<uint8_t> row(int64_t(channels) * byteSize(tensor.type));
+  for (int head = 0; head < config.kvHeads; ++head) {
+    cache_.memory_.copyOut(row.data(), tensor.address(offset(tensor, query) + head * tensor.headStride),
+                           static_cast<int64_t>(row.size()));
+    KVQ_RETURN_IF_ERROR(cache_.memory_.wait());
+    for (int c = 0; c < channels; ++c) {
+      const float value = valueOf(row.data(), c, tensor.type);
+      if (!(std::fabs(value) <= 65504.0f))
+        return {Code::BadValue, std::string(isK ? "K" : "V") + " of sequence " +
+                                    std::to_string(parts_[chunk_.part[query]].sequence) + ", token " +
+                                    std::to_string(chunk_.append[query].position + config.format.keep) + ", head " +
+                                    std::to_string(head) + ", channel " + std::to_string(c) + " is " +
+                                    std::to_string(value) + ": values must be finite and at most 65504 in magnitude"};
+    }
+  }
+  return Status::ok();
+}
+
 // The first bad value of the chunk, which the append kernel has counted.
-Status Step::badValue(const Tensor &k, const Tensor &v) const {
-  const auto at = [](const Tensor &tensor, int64_t index) {
-    if (tensor.type == ElementType::F32)
-      return static_cast<const float *>(tensor.data)[index];
-    const uint16_t bits = static_cast<const uint16_t *>(tensor.data)[index];
-    if (tensor.type == ElementType::BF16)
-      return std::bit_cast<float>(uint32_t(bits) << 16);
-    // Only NaN and infinity of f16 are bad, and these keep their kind when the mantissa is moved.
-    return (bits & 0x7c00) == 0x7c00
-               ? std::bit_cast<float>(uint32_t(bits & 0x8000) << 16 | 0x7f800000u | uint32_t(bits & 0x3ff) << 13)
-               : 0.0f;
-  };
+Status Step::badValue(const Tensor &k, const Tensor &v) {
   for (int i = 0; i < chunk_.queries(); ++i) {
     if (status_[i] == 0)
       continue;
-    for (const Tensor *tensor : {&k, &v})
-      for (int head = 0; head < cache_.config_.kvHeads; ++head)
-        for (int c = 0; c < (tensor == &k ? cache_.config_.dk : cache_.config_.dv); ++c) {
-          const float value = at(*tensor, offset(*tensor, i) + head * tensor->headStride + c);
-          if (std::fabs(value) <= 65504.0f)
-            continue;
-          return {Code::BadValue, std::string(tensor == &k ? "K" : "V") + " of sequence " +
-                                      std::to_string(parts_[chunk_.part[i]].sequence) + ", token " +
-                                      std::to_string(chunk_.append[i].position + cache_.config_.format.keep) +
-                                      ", head " + std::to_string(head) + ", channel " + std::to_string(c) + " is " +
-                                      std::to_string(value) + ": values must be finite and at most 65504 in magnitude"};
-        }
+    KVQ_RETURN_IF_ERROR(badValueOf(i, k, true));
+    KVQ_RETURN_IF_ERROR(badValueOf(i, v, false));
   }
   return {Code::Internal, "a kernel counted bad values that are not there: please report it"};
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "runtime/cache/cache.h"
+#include "runtime/cache/launch_lists.h"
 #include "runtime/cache/planner.h"
 #include "runtime/cache/tail.h"
 
@@ -20,10 +21,12 @@ struct PlanDesc {
   bool pastOnly = false;                // attention sees the tokens before the step alone (prefill_c2)
 };
 
-// Where attention writes besides its output. lse may have data NULL.
+// Where attention writes besides its output. lse may have data NULL. On an accelerator all of it is done behind the
+// stream's work; NULL is the device's own stream.
 struct AttendBuffers {
   void *workspace = nullptr;
   size_t workspaceBytes = 0;
+  Stream *stream = nullptr;
   Tensor lse; // [batch, heads, tokens]: the channel is not there
 };
 
@@ -80,7 +83,8 @@ private:
   void commitPart(const StepPart &part, const Reservation &reservation);
   Status openAttendKernels(int tokens);
   void sizeWorkspace();
-  void loadChunk(int index);
+  Status loadChunk(int index);
+  Status showChunk();
   Status checkOpen() const;
   Status checkLayer(int layer) const;
   Status checkAppends(int layer) const;
@@ -91,8 +95,25 @@ private:
   Status attendChunk(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out);
   Status attendChunks(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out);
   Status mergeChunk(int layer, const AttendBuffers &buffers, const Tensor &out);
-  Status badValue(const Tensor &k, const Tensor &v) const;
-  void fillOffsets(const Tensor &tensor, std::vector<int64_t> &offsets) const;
+  Status countBadValues();
+  Status badValue(const Tensor &k, const Tensor &v);
+  Status badValueOf(int query, const Tensor &tensor, bool isK);
+  Status copyLse(DeviceAddress lse, const Tensor &out);
+  int headsApart(int layer) const;
+  Status fillOffsets(const Tensor &tensor, int heads, int list, std::vector<int64_t> &offsets);
+  // Brings what kernels see of a list up to date.
+  template <typename Item> Status show(int list, const std::vector<Item> &items) {
+    return cache_.memory_.isHost() ? Status::ok()
+                                   : lists_.set(list, items.data(), static_cast<int64_t>(items.size() * sizeof(Item)));
+  }
+  // Where they see it.
+  template <typename Item> uint64_t seen(int list, const std::vector<Item> &items) const {
+    return cache_.memory_.isHost() ? word(items.data()) : lists_.address(list);
+  }
+  Status launch(const Kernel &kernel, std::span<const uint64_t> args, int64_t programs, Spread spread) {
+    lists_.send();
+    return cache_.memory_.launch(*cache_.device_, kernel, args, programs, spread);
+  }
   const Kernel &kernel(int which) const { return *cache_.kernels_[which]; }
   const Kernel &kernel(CacheKernel which) const { return kernel(static_cast<int>(which)); }
   int64_t offset(const Tensor &tensor, int query) const;
@@ -109,8 +130,10 @@ private:
   bool pastOnly_ = false;
   std::vector<char> appended_; // per layer
   Chunk chunk_;                // the one that is loaded
+  LaunchLists lists_;          // of it
   std::vector<int32_t> status_;
   std::vector<int64_t> qOffsets_, outOffsets_;
+  std::vector<int32_t> mergeSplits_; // of what the merge takes for queries
   int64_t oBytes_ = 0, lseBytes_ = 0, outLseBytes_ = 0;
   bool open_ = false;
 };

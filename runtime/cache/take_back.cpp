@@ -4,7 +4,6 @@
 #include "runtime/cache/step.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace kvq {
 
@@ -16,15 +15,15 @@ Result<int> Cache::forkSequence(int sequence) {
   const auto count = static_cast<int64_t>(tables_.of(sequence).size());
   KVQ_RETURN_IF_ERROR(tables_.reserve(id.value(), count));
   const auto blocks = tables_.of(sequence);
-  std::copy(blocks.begin(), blocks.end(), &tables_.at(id.value(), 0));
+  for (int64_t i = 0; i < count; ++i)
+    tables_.at(id.value(), i) = blocks[i];
   tables_.resize(id.value(), count);
   for (int32_t block : blocks)
     pool_.share(block);
   occupy(id.value(), sequences_[sequence]);
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    std::memcpy(tailSlot(layer, true, id.value()), tailSlot(layer, true, sequence), geometry_.tailKBytes);
-    std::memcpy(tailSlot(layer, false, id.value()), tailSlot(layer, false, sequence), geometry_.tailVBytes);
-  }
+  for (bool isK : {true, false})
+    memory_.copyRows(tailSlot(0, isK, id.value()), geometry_.tailStride(), tailSlot(0, isK, sequence),
+                     geometry_.tailStride(), isK ? geometry_.tailKBytes : geometry_.tailVBytes, config_.layers);
   return id;
 }
 
@@ -45,24 +44,22 @@ static Cut cutSide(int64_t packed, int64_t ring, int64_t wanted, int64_t unit, i
 }
 
 // Puts the dequantized values of body tokens [from, to) into the ring.
-Status Cache::thaw(int sequence, int64_t from, int64_t to, bool isK) {
+Status Cache::thaw(int sequence, int64_t from, int64_t to, bool isK, const Scratch &dense) {
   const int64_t row = rowBytes(isK), count = to - from;
-  std::vector<uint8_t> dense(config_.kvHeads * count * row);
   Tensor out;
-  out.data = dense.data();
+  out.data = reinterpret_cast<void *>(dense.address());
   out.type = config_.type;
   out.tokens = count;
   out.tokenStride = isK ? config_.dk : config_.dv;
   out.headStride = count * out.tokenStride;
   for (int layer = 0; layer < config_.layers; ++layer) {
     KVQ_RETURN_IF_ERROR(dequantize(sequence, from, to, isK, layer, out));
-    uint8_t *tail = tailSlot(layer, isK, sequence);
-    for (int64_t head = 0; head < config_.kvHeads; ++head)
-      for (int64_t token = 0; token < count; ++token)
-        std::memcpy(tail + (head * geometry_.rows + geometry_.tailRow(from + token)) * row,
-                    dense.data() + (head * count + token) * row, row);
+    geometry_.forTailRuns(from, to, [&](int64_t position, int64_t tokens) {
+      memory_.copyRows(tailSlot(layer, isK, sequence) + geometry_.tailRow(position) * row, geometry_.rows * row,
+                       dense.address() + (position - from) * row, count * row, tokens * row, config_.kvHeads);
+    });
   }
-  return Status::ok();
+  return memory_.state();
 }
 
 int64_t leastLength(const SequenceState &state, const CacheConfig &config) {
@@ -97,12 +94,16 @@ Result<int64_t> Cache::cropSequence(int id, int64_t tokens) {
   Cut k = cutSide(sequence.frontier.k, sequence.ring.k, std::max(wanted.k, left), unit.k, body);
   Cut v = cutSide(sequence.frontier.v, sequence.ring.v, std::max(wanted.v, left), unit.v, body);
   v.frontier = std::min(v.frontier, k.frontier); // kernels never see V ahead of K
-  for (bool isK : {true, false})                 // all that can fail, before anything changes
-    if ((isK ? k : v).thawed() > 0)
+  Scratch dense(memory_, "thawed tokens of a cache");
+  for (bool isK : {true, false}) // all that can fail, before anything changes
+    if (const int64_t thawed = (isK ? k : v).thawed(); thawed > 0) {
       KVQ_RETURN_IF_ERROR(kernel(isK ? CacheKernel::DequantizeK : CacheKernel::DequantizeV).status());
+      KVQ_RETURN_IF_ERROR(dense.reserve(config_.kvHeads * thawed * rowBytes(isK)));
+      KVQ_RETURN_IF_ERROR(reserveDequantize(thawed));
+    }
   for (bool isK : {true, false})
     if (const Cut &cut = isK ? k : v; cut.thawed() > 0)
-      KVQ_RETURN_IF_ERROR(thaw(id, cut.frontier, cut.thawEnd, isK));
+      KVQ_RETURN_IF_ERROR(thaw(id, cut.frontier, cut.thawEnd, isK, dense));
 
   sequence.length = tokens;
   sequence.frontier = {k.frontier, v.frontier};
@@ -110,10 +111,7 @@ Result<int64_t> Cache::cropSequence(int id, int64_t tokens) {
   const int64_t page = config_.pageTokens;
   const int64_t pages = (std::max(k.frontier, v.frontier) + page - 1) / page - firstPage;
   sequence.firstPage = firstPage;
-  const auto blocks = tables_.of(id);
-  for (auto block = blocks.rbegin(); block != blocks.rend() - pages; ++block)
-    pool_.release(*block);
-  tables_.resize(id, pages);
+  release(id, pages);
   return std::max(k.thawed(), v.thawed());
 }
 

@@ -64,8 +64,10 @@ kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *confi
     auto checked = toConfig(config);
     if (!checked.isOk())
       return checked.status();
-    for (int kernel = 0; kernel < cacheKernels(checked.value()); ++kernel)
-      KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(checked.value(), kernel)));
+    const CacheConfig here = onDevice(checked.value(), *context->device);
+    KVQ_RETURN_IF_ERROR(checkProfile(here.profile, here.format.pair));
+    for (int kernel = 0; kernel < cacheKernels(here); ++kernel)
+      KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(here, kernel)));
     return Status::ok();
   });
 }
@@ -151,7 +153,7 @@ kvq_error *kvq_layer_page_strides(const kvq_cache *cache, int32_t layer, void **
     KVQ_REQUIRE(block_stride);
     KVQ_REQUIRE(head_stride);
     KVQ_RETURN_IF_ERROR(checkLayer(cache->cache->config(), layer));
-    *pages = cache->cache->pages(layer);
+    *pages = reinterpret_cast<void *>(cache->cache->pages(layer));
     *block_stride = cache->cache->geometry().blockStride;
     *head_stride = cache->cache->geometry().headStride;
     return Status::ok();
@@ -192,8 +194,11 @@ kvq_error *kvq_read_from(kvq_cache *cache, int32_t sequence, int32_t layer, int6
       return state.status();
     KVQ_RETURN_IF_ERROR(checkLayer(config, layer));
     const int64_t tokens = std::max<int64_t>(0, state.value().length - std::max<int64_t>(first, 0));
-    KVQ_RETURN_IF_ERROR(checkTensor("k", k, config.type, {config.kvHeads, tokens, config.dk}, true, Access::Write));
-    KVQ_RETURN_IF_ERROR(checkTensor("v", v, config.type, {config.kvHeads, tokens, config.dv}, true, Access::Write));
+    const Device &device = cache->cache->device();
+    KVQ_RETURN_IF_ERROR(
+        checkTensor(device, "k", k, config.type, {config.kvHeads, tokens, config.dk}, true, Access::Write));
+    KVQ_RETURN_IF_ERROR(
+        checkTensor(device, "v", v, config.type, {config.kvHeads, tokens, config.dv}, true, Access::Write));
     return cache->cache->read(sequence, layer, first, toRows(*k), toRows(*v));
   });
 }

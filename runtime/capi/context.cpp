@@ -78,6 +78,9 @@ const char *kvq_context_levels(const kvq_context *context) { return context ? co
 const char *kvq_context_level(const kvq_context *context) { return context ? context->device->level().c_str() : ""; }
 
 const char *kvq_context_description(const kvq_context *context) { return context ? context->description.c_str() : ""; }
+kvq_device kvq_context_memory(const kvq_context *context) {
+  return context && context->device->accelerator() ? KVQ_CUDA : KVQ_CPU;
+}
 
 void kvq_context_kernels(kvq_context *context, kvq_kernel_visitor visitor, void *user_data) {
   if (!context || !visitor)

@@ -108,15 +108,17 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config);
 // ---- tensors ----
 inline constexpr int64_t kAnySize = -1;
 enum class Access { Read, Write };
-// InvalidArgument or Unsupported, naming the tensor, unless it lies on the CPU, has that element type and shape
-// (kAnySize: any) and can be addressed. `contiguousRows`: the last dimension has stride 1.
-Status checkTensor(const char *name, const kvq_tensor *tensor, ElementType type, std::initializer_list<int64_t> shape,
-                   bool contiguousRows, Access access);
+// InvalidArgument or Unsupported, naming the tensor, unless it lies where the device's kernels see it, has that element
+// type and shape (kAnySize: any) and can be addressed. `contiguousRows`: the last dimension has stride 1.
+Status checkTensor(const Device &device, const char *name, const kvq_tensor *tensor, ElementType type,
+                   std::initializer_list<int64_t> shape, bool contiguousRows, Access access);
 // [batch, heads, tokens, channels] or, without batch, [heads, tokens, channels].
 Tensor toRows(const kvq_tensor &tensor);
 
-Status checkStream(const void *stream);
+Status checkStream(const void *stream); // of a host: it has none
 // The stream that a handle means on a device with streams.
 Stream &streamOf(Accelerator &accelerator, void *stream);
+// The same on any device; NULL on a host.
+Result<Stream *> streamOn(const Device &device, void *stream);
 
 } // namespace kvq::capi

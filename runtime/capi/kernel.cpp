@@ -65,10 +65,10 @@ struct MergeShape {
   int64_t splits, queries, heads, dv;
 };
 
-Status checkMerge(const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *out, const kvq_tensor *outLse,
-                  MergeShape &shape) {
+Status checkMerge(const Device &device, const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *out,
+                  const kvq_tensor *outLse, MergeShape &shape) {
   KVQ_RETURN_IF_ERROR(
-      checkTensor("o", o, ElementType::F32, {kAnySize, kAnySize, kAnySize, kAnySize}, true, Access::Read));
+      checkTensor(device, "o", o, ElementType::F32, {kAnySize, kAnySize, kAnySize, kAnySize}, true, Access::Read));
   shape = {o->shape[0], o->shape[1], o->shape[2], o->shape[3]};
   const auto [splits, queries, heads, dv] = shape;
   if (splits < 1 || splits > std::numeric_limits<int32_t>::max())
@@ -76,14 +76,15 @@ Status checkMerge(const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *
   if (dv < 16 || dv > 256 || dv % 16 != 0)
     return {Code::InvalidArgument,
             "o has rows of " + std::to_string(dv) + " channels: use a multiple of 16, at most 256"};
-  KVQ_RETURN_IF_ERROR(checkTensor("lse", lse, ElementType::F32, {splits, queries, heads}, true, Access::Read));
+  KVQ_RETURN_IF_ERROR(checkTensor(device, "lse", lse, ElementType::F32, {splits, queries, heads}, true, Access::Read));
   KVQ_REQUIRE(out);
   auto type = toElementType("out", out->dtype);
   if (!type.isOk())
     return type.status();
-  KVQ_RETURN_IF_ERROR(checkTensor("out", out, type.value(), {queries, heads, dv}, true, Access::Write));
+  KVQ_RETURN_IF_ERROR(checkTensor(device, "out", out, type.value(), {queries, heads, dv}, true, Access::Write));
   if (outLse)
-    KVQ_RETURN_IF_ERROR(checkTensor("out_lse", outLse, ElementType::F32, {queries, heads}, false, Access::Write));
+    KVQ_RETURN_IF_ERROR(
+        checkTensor(device, "out_lse", outLse, ElementType::F32, {queries, heads}, false, Access::Write));
   const auto contiguous = [](const kvq_tensor &tensor) {
     int64_t stride = 1;
     for (int i = tensor.ndim - 1; i >= 0; stride *= tensor.shape[i--])
@@ -97,31 +98,58 @@ Status checkMerge(const kvq_tensor *o, const kvq_tensor *lse, const kvq_tensor *
   return Status::ok();
 }
 
-Status merge(const Device &device, const Kernel &kernel, const MergeShape &shape, const kvq_tensor &o,
+// What the programs read besides tensors, and their log-sum-exp, in one piece of memory where the device sees it.
+struct MergeLists {
+  MergeLists(const MergeShape &shape, const kvq_tensor &out)
+      : offsets(shape.queries), splits(shape.queries, static_cast<int32_t>(shape.splits)),
+        noSinks(shape.heads, -std::numeric_limits<float>::infinity()),
+        lseBytes(shape.queries * shape.heads * int64_t(sizeof(float))) {
+    for (int64_t i = 0; i < shape.queries; ++i)
+      offsets[i] = i * out.strides[0];
+  }
+  template <typename Item> static int64_t bytesOf(const std::vector<Item> &items) {
+    return static_cast<int64_t>(items.size() * sizeof(Item));
+  }
+  int64_t bytes() const { return bytesOf(offsets) + bytesOf(splits) + bytesOf(noSinks) + lseBytes; }
+
+  std::vector<int64_t> offsets;
+  std::vector<int32_t> splits;
+  std::vector<float> noSinks;
+  int64_t lseBytes;
+};
+
+Status merge(const Device &device, const Kernel &kernel, const MergeShape &shape, Stream *stream, const kvq_tensor &o,
              const kvq_tensor &lse, const kvq_tensor &out, const kvq_tensor *outLse) {
-  std::vector<int32_t> splits(shape.queries, static_cast<int32_t>(shape.splits));
-  std::vector<int64_t> offsets(shape.queries);
-  for (int64_t i = 0; i < shape.queries; ++i)
-    offsets[i] = i * out.strides[0];
-  std::vector<float> merged(shape.queries * shape.heads);
-  const std::vector<float> noSinks(shape.heads, -std::numeric_limits<float>::infinity());
+  const MergeLists lists(shape, out);
+  CacheMemory memory(device.accelerator());
+  Scratch seen(memory, "lists of a merge");
+  KVQ_RETURN_IF_ERROR(seen.reserve(lists.bytes()));
+  const CacheMemory::OnStream on(memory, stream);
+  DeviceAddress end = seen.address();
+  const auto put = [&](const auto &items) {
+    const DeviceAddress begin = end;
+    memory.copyIn(begin, items.data(), lists.bytesOf(items));
+    end += lists.bytesOf(items);
+    return begin;
+  };
   uint64_t args[KVQ_MERGE_ARGS];
   args[KVQ_MERGE_PARTIAL_O] = word(o.data);
   args[KVQ_MERGE_PARTIAL_LSE] = word(lse.data);
   args[KVQ_MERGE_QUERIES] = word(shape.queries);
   args[KVQ_MERGE_HEADS] = word(shape.heads);
-  args[KVQ_MERGE_SPLITS] = word(splits.data());
   args[KVQ_MERGE_OUT] = word(out.data);
-  args[KVQ_MERGE_OUT_OFFSETS] = word(offsets.data());
+  args[KVQ_MERGE_OUT_OFFSETS] = put(lists.offsets);
   args[KVQ_MERGE_OUT_HEAD_STRIDE] = word(out.strides[1]);
-  args[KVQ_MERGE_LSE] = word(merged.data());
-  args[KVQ_MERGE_SINKS] = word(noSinks.data());
-  KVQ_RETURN_IF_ERROR(device.launch(kernel, args, shape.queries, Spread::Parallel));
-  for (int64_t i = 0; outLse && i < shape.queries; ++i)
-    for (int64_t head = 0; head < shape.heads; ++head)
-      static_cast<float *>(outLse->data)[i * outLse->strides[0] + head * outLse->strides[1]] =
-          merged[i * shape.heads + head];
-  return Status::ok();
+  args[KVQ_MERGE_SPLITS] = put(lists.splits);
+  args[KVQ_MERGE_SINKS] = put(lists.noSinks);
+  args[KVQ_MERGE_LSE] = end;
+  Status status = memory.launch(device, kernel, args, shape.queries, Spread::Parallel);
+  constexpr int64_t kSize = sizeof(float);
+  for (int64_t i = 0; outLse && status.isOk() && i < shape.queries; ++i)
+    status = memory.copyRowsOut(word(outLse->data) + i * outLse->strides[0] * kSize, outLse->strides[1] * kSize,
+                                end + i * shape.heads * kSize, kSize, kSize, shape.heads);
+  const Status done = memory.wait(); // the lists go
+  return status.isOk() ? done : status;
 }
 
 } // namespace
@@ -133,9 +161,12 @@ kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor
   return guarded([&]() -> Status {
     KVQ_REQUIRE(context);
     MergeShape shape;
-    KVQ_RETURN_IF_ERROR(checkMerge(o, lse, out, out_lse, shape));
-    KVQ_RETURN_IF_ERROR(checkStream(stream));
+    KVQ_RETURN_IF_ERROR(checkMerge(*context->device, o, lse, out, out_lse, shape));
+    auto on = streamOn(*context->device, stream);
+    if (!on.isOk())
+      return on.status();
     KernelRequest request;
+    request.profile = context->device->profile();
     request.op = KernelOp::Merge;
     // A merge depends on rows and their type only; this pair is legal for all of them.
     request.pair.k = {4, Axis::Token, 16};
@@ -145,7 +176,7 @@ kvq_error *kvq_merge(kvq_context *context, const kvq_tensor *o, const kvq_tensor
     auto kernel = context->device->open(request);
     if (!kernel.isOk())
       return kernel.status();
-    return merge(*context->device, *kernel.value(), shape, *o, *lse, *out, out_lse);
+    return merge(*context->device, *kernel.value(), shape, on.value(), *o, *lse, *out, out_lse);
   });
 }
 

@@ -12,8 +12,8 @@ namespace {
 
 Status checkRows(const Step &step, const char *name, const kvq_tensor *tensor, int heads, int channels, int64_t tokens,
                  Access access) {
-  KVQ_RETURN_IF_ERROR(
-      checkTensor(name, tensor, step.cache().config().type, {step.count(), heads, tokens, channels}, true, access));
+  KVQ_RETURN_IF_ERROR(checkTensor(step.cache().device(), name, tensor, step.cache().config().type,
+                                  {step.count(), heads, tokens, channels}, true, access));
   return step.checkTokens(name, tensor->shape[2]);
 }
 
@@ -54,14 +54,17 @@ Status checkAttend(const Step &step, const AttendInput &input, AttendBuffers &bu
   KVQ_RETURN_IF_ERROR(checkRows(step, "out", input.out, config.qHeads, config.dv, tokens, Access::Write));
   if (!(input.scale - input.scale == 0.0f))
     return {Code::InvalidArgument, "scale is " + std::to_string(input.scale) + " but must be finite"};
-  KVQ_RETURN_IF_ERROR(checkStream(input.stream));
+  auto stream = streamOn(step.cache().device(), input.stream);
+  if (!stream.isOk())
+    return stream.status();
   KVQ_RETURN_IF_ERROR(checkWorkspace(step, input));
+  buffers.stream = stream.value();
   buffers.workspace = input.workspace;
   buffers.workspaceBytes = input.workspaceBytes;
   if (!input.lse)
     return Status::ok();
-  KVQ_RETURN_IF_ERROR(
-      checkTensor("lse", input.lse, ElementType::F32, {step.count(), config.qHeads, tokens}, false, Access::Write));
+  KVQ_RETURN_IF_ERROR(checkTensor(step.cache().device(), "lse", input.lse, ElementType::F32,
+                                  {step.count(), config.qHeads, tokens}, false, Access::Write));
   buffers.lse.data = input.lse->data;
   buffers.lse.tokens = tokens;
   buffers.lse.batchStride = input.lse->strides[0];

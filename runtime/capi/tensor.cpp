@@ -29,13 +29,16 @@ Result<ElementType> toElementType(const std::string &name, const kvq_dtype &dtyp
                                            ": use KVQ_F32, KVQ_BF16 or KVQ_F16");
 }
 
-static Status checkPlace(const char *name, const kvq_tensor &tensor, ElementType type) {
+static Status checkPlace(const Device &on, const char *name, const kvq_tensor &tensor, ElementType type) {
   const int device = enumValue(tensor.device);
-  if (device == KVQ_CUDA)
-    return {Code::Unsupported,
-            std::string(name) + " is a CUDA tensor, which this build does not support: move it to the CPU"};
-  if (device != KVQ_CPU)
-    return invalid(name, "has the unknown device " + std::to_string(device) + ": use KVQ_CPU");
+  if (device != KVQ_CPU && device != KVQ_CUDA)
+    return invalid(name, "has the unknown device " + std::to_string(device) + ": use KVQ_CPU or KVQ_CUDA");
+  if (device == KVQ_CUDA && !on.accelerator())
+    return {Code::Unsupported, std::string(name) + " is a CUDA tensor, which kernels of this context's device do not "
+                                                   "see: move it to the CPU"};
+  if (device == KVQ_CPU && on.accelerator())
+    return {Code::Unsupported, std::string(name) + " lies in the host's memory, which kernels of this context's device "
+                                                   "do not see: copy it into a buffer of kvq_buffer_create"};
   auto given = toElementType(name, tensor.dtype);
   if (!given.isOk())
     return given.status();
@@ -57,11 +60,11 @@ static Status checkStrides(const char *name, const kvq_tensor &tensor, bool cont
   return Status::ok();
 }
 
-Status checkTensor(const char *name, const kvq_tensor *tensor, ElementType type, std::initializer_list<int64_t> shape,
-                   bool contiguousRows, Access access) {
+Status checkTensor(const Device &device, const char *name, const kvq_tensor *tensor, ElementType type,
+                   std::initializer_list<int64_t> shape, bool contiguousRows, Access access) {
   if (!tensor)
     return nullArgument(name);
-  KVQ_RETURN_IF_ERROR(checkPlace(name, *tensor, type));
+  KVQ_RETURN_IF_ERROR(checkPlace(device, name, *tensor, type));
   if (tensor->ndim != static_cast<int32_t>(shape.size()))
     return invalid(name, "has " + std::to_string(tensor->ndim) + " dimensions but must have " +
                              std::to_string(shape.size()) + ": " + shapeText(shape.begin(), shape.size()));
@@ -99,6 +102,14 @@ Status checkStream(const void *stream) {
   if (!stream)
     return Status::ok();
   return {Code::InvalidArgument, "stream must be NULL on a CPU"};
+}
+
+Result<Stream *> streamOn(const Device &device, void *stream) {
+  if (Accelerator *accelerator = device.accelerator())
+    return &streamOf(*accelerator, stream);
+  if (Status status = checkStream(stream); !status.isOk())
+    return status;
+  return static_cast<Stream *>(nullptr);
 }
 
 } // namespace kvq::capi

@@ -3,7 +3,10 @@
 // What does not depend on which accelerator it is.
 #include "runtime/device/accelerator.h"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <limits>
 
 namespace kvq {
 

@@ -5,12 +5,40 @@
 
 namespace kvq_test {
 
+Shown::Shown(kvq_context *context, const Memory &host, bool onDevice) : host_(host) {
+  if (!onDevice)
+    return;
+  KVQ_EXPECT_OK(kvq_buffer_create(context, host.total(), &buffer_));
+  KVQ_EXPECT_OK(kvq_buffer_upload(buffer_, 0, host.block(), host.total(), nullptr));
+}
+
+Shown::~Shown() { kvq_buffer_destroy(buffer_); }
+
+uint8_t *Shown::data() const {
+  return buffer_ ? reinterpret_cast<uint8_t *>(kvq_buffer_address(buffer_)) + Memory::kGuard : host_.data();
+}
+
+kvq_tensor Shown::of(kvq_tensor tensor) const {
+  tensor.data = data();
+  tensor.device = buffer_ ? KVQ_CUDA : KVQ_CPU;
+  return tensor;
+}
+
+void Shown::clear(void *stream) const { KVQ_EXPECT_OK(kvq_buffer_fill(buffer_, 0, 0, host_.total(), stream)); }
+
+void Shown::fetch() {
+  if (buffer_ && !isLost_)
+    KVQ_EXPECT_OK(kvq_buffer_download(buffer_, 0, host_.block(), host_.total(), nullptr));
+}
+
 Harness::Harness(const CacheSetup &setup)
     : setup(setup), sinks(size_t(setup.layers) * setup.qHeads, -std::numeric_limits<float>::infinity()) {
   kvq_context_options options{};
   options.struct_size = sizeof(options);
-  const char *device = std::getenv("KVQ_TEST_DEVICE");
-  options.device = device ? device : "ref";
+  const char *named = std::getenv("KVQ_TEST_DEVICE");
+  const std::string device = !setup.device.empty() ? setup.device : named ? named : "ref";
+  onDevice = device != "ref" && device != "cpu";
+  options.device = device.c_str();
   options.threads = setup.threads;
   options.parallel_for = setup.parallel;
   Outcome created(kvq_context_create(&options, &context));
@@ -19,7 +47,8 @@ Harness::Harness(const CacheSetup &setup)
   size_t bytes = 0;
   KVQ_EXPECT_OK(kvq_cache_memory_bytes(&wanted, &bytes));
   memory = std::make_unique<Memory>(bytes);
-  KVQ_EXPECT_OK(kvq_cache_create(context, &wanted, memory->data(), memory->size(), &cache));
+  shown = std::make_unique<Shown>(context, *memory, onDevice);
+  KVQ_EXPECT_OK(kvq_cache_create(context, &wanted, shown->data(), memory->size(), &cache));
   for (int layer = 0; setup.sinks && layer < setup.layers; ++layer) {
     float *logits = sinks.data() + layer * setup.qHeads;
     for (int head = 0; head < setup.qHeads; ++head)
@@ -30,6 +59,8 @@ Harness::Harness(const CacheSetup &setup)
 
 Harness::~Harness() {
   kvq_cache_destroy(cache);
+  shown->fetch();
+  shown.reset();
   kvq_context_destroy(context);
   EXPECT_TRUE(memory->guardsIntact());
 }
@@ -112,10 +143,16 @@ void Harness::grow(int blocks, int sequences) {
   const kvq_cache_config larger = config();
   size_t bytes = 0;
   KVQ_ASSERT_OK(kvq_cache_memory_bytes(&larger, &bytes));
-  auto grown = std::make_unique<Memory>(bytes);
-  KVQ_ASSERT_OK(kvq_cache_grow(cache, blocks, sequences, grown->data(), bytes));
+  moveTo(std::make_unique<Memory>(bytes));
+}
+
+void Harness::moveTo(std::unique_ptr<Memory> grown) {
+  auto grownShown = std::make_unique<Shown>(context, *grown, onDevice);
+  KVQ_ASSERT_OK(kvq_cache_grow(cache, setup.blocks, setup.sequences, grownShown->data(), grown->size()));
+  shown->fetch();
   EXPECT_TRUE(memory->guardsIntact());
-  memory = std::move(grown); // the old memory is gone
+  shown = std::move(grownShown); // the old memory is gone
+  memory = std::move(grown);
 }
 
 static kvq_plan_desc toDesc(const StepData &data) {
@@ -147,7 +184,7 @@ Harness::LayerData Harness::random(const StepData &data) {
                    Rows(batch, setup.kvHeads, tokens, setup.dk, setup.dtype),
                    Rows(batch, setup.kvHeads, tokens, setup.dv, setup.dtype),
                    Rows(batch, setup.qHeads, tokens, setup.dv, setup.dtype),
-                   std::vector<float>(size_t(batch) * setup.qHeads * tokens, -77.0f)};
+                   Rows(batch, setup.qHeads, tokens, 1, KVQ_F32)};
   std::normal_distribution<float> normal;
   // Padding stays NaN: nothing may read it.
   for (Rows *rows : {&result.q, &result.k, &result.v})
@@ -159,35 +196,40 @@ Harness::LayerData Harness::random(const StepData &data) {
   return result;
 }
 
-static kvq_tensor lseTensor(std::vector<float> &lse, int64_t batch, int64_t heads, int64_t tokens) {
-  return {lse.data(), KVQ_F32, KVQ_CPU, 3, {batch, heads, tokens, 0}, {heads * tokens, tokens, 1, 0}};
-}
-
-kvq_error *Harness::forward(kvq_step *step, int layer, LayerData &data) {
+// kvq_forward, or without k and v kvq_attend.
+kvq_error *Harness::withWorkspace(kvq_step *step, LayerData &data, const kvq_tensor *k, const kvq_tensor *v,
+                                  int layer) {
   size_t bytes = 0;
   KVQ_EXPECT_OK(kvq_workspace_bytes(step, &bytes));
   Memory workspace(bytes);
-  const kvq_tensor q = data.q.tensor(), k = data.k.tensor(), v = data.v.tensor(), out = data.out.tensor(),
-                   lse = lseTensor(data.lse, data.q.batch, data.q.heads, data.q.tokens);
-  kvq_error *error = kvq_forward(step, layer, &q, &k, &v, 0.25f, workspace.data(), bytes, nullptr, &out, &lse);
-  EXPECT_TRUE(workspace.guardsIntact());
+  Shown scratch(context, workspace, onDevice), qShown(context, data.q.memory, onDevice),
+      outShown(context, data.out.memory, onDevice), lseShown(context, data.lse.memory, onDevice);
+  kvq_tensor lse = lseShown.of(data.lse.tensor());
+  lse.ndim = 3;
+  const kvq_tensor q = qShown.of(data.q.tensor()), out = outShown.of(data.out.tensor());
+  kvq_error *error = k ? kvq_forward(step, layer, &q, k, v, 0.25f, scratch.data(), bytes, nullptr, &out, &lse)
+                       : kvq_attend(step, layer, &q, 0.25f, scratch.data(), bytes, nullptr, &out, &lse);
+  for (Shown *written : {&scratch, &outShown, &lseShown})
+    written->fetch();
+  for (const Memory *written : {&workspace, &data.out.memory, &data.lse.memory})
+    EXPECT_TRUE(written->guardsIntact());
   return error;
 }
 
+kvq_error *Harness::forward(kvq_step *step, int layer, LayerData &data) {
+  const Shown kShown(context, data.k.memory, onDevice), vShown(context, data.v.memory, onDevice);
+  const kvq_tensor k = kShown.of(data.k.tensor()), v = vShown.of(data.v.tensor());
+  return withWorkspace(step, data, &k, &v, layer);
+}
+
 kvq_error *Harness::append(kvq_step *step, int layer, const LayerData &data) {
-  const kvq_tensor k = data.k.tensor(), v = data.v.tensor();
+  const Shown kShown(context, data.k.memory, onDevice), vShown(context, data.v.memory, onDevice);
+  const kvq_tensor k = kShown.of(data.k.tensor()), v = vShown.of(data.v.tensor());
   return kvq_append(step, layer, &k, &v);
 }
 
 kvq_error *Harness::attend(kvq_step *step, int layer, LayerData &data) {
-  size_t bytes = 0;
-  KVQ_EXPECT_OK(kvq_workspace_bytes(step, &bytes));
-  Memory workspace(bytes);
-  const kvq_tensor q = data.q.tensor(), out = data.out.tensor(),
-                   lse = lseTensor(data.lse, data.q.batch, data.q.heads, data.q.tokens);
-  kvq_error *error = kvq_attend(step, layer, &q, 0.25f, workspace.data(), bytes, nullptr, &out, &lse);
-  EXPECT_TRUE(workspace.guardsIntact());
-  return error;
+  return withWorkspace(step, data, nullptr, nullptr, layer);
 }
 
 void Harness::record(const StepData &data, int layer, const LayerData &layerData) {
@@ -227,7 +269,7 @@ void Harness::check(const StepData &data, int layer, const LayerData &layerData)
         const int64_t position = head.stepBegin + token;
         const double lse = modelAttend(setup.model, attention, head, position, data.pastOnly, q.data(),
                                        sinks[layer * setup.qHeads + h], expected);
-        const float given = layerData.lse[(b * setup.qHeads + h) * data.tokens + i];
+        const float given = layerData.lse.get(layerData.lse.index(b, h, i));
         const auto where = [&] {
           return "sequence " + std::to_string(data.sequences[b]) + " head " + std::to_string(h) + " position " +
                  std::to_string(position);
@@ -274,7 +316,8 @@ std::vector<float> Harness::answers(const StepData &data, unsigned seed) {
     KVQ_EXPECT_OK(forward(step, layer, values));
     record(data, layer, values);
     check(data, layer, values);
-    all.insert(all.end(), values.lse.begin(), values.lse.end());
+    for (int64_t i = 0; i < int64_t(values.lse.batch) * setup.qHeads * data.tokens; ++i)
+      all.push_back(values.lse.get(i));
     for (size_t b = 0; b < data.sequences.size(); ++b)
       for (int h = 0; h < setup.qHeads; ++h)
         for (int t = first(data, b); t < first(data, b) + data.newTokens[b]; ++t)
@@ -323,11 +366,16 @@ std::vector<int32_t> Harness::blocks(int32_t sequence) {
   return blocks;
 }
 
+const uint8_t *Harness::bytes() const {
+  shown->fetch();
+  return memory->data();
+}
+
 const uint8_t *Harness::page(int layer, int32_t block, int head) const {
   void *pages = nullptr;
   int64_t blockStride = 0, headStride = 0;
   KVQ_EXPECT_OK(kvq_layer_page_strides(cache, layer, &pages, &blockStride, &headStride));
-  return static_cast<const uint8_t *>(pages) + block * blockStride + head * headStride;
+  return bytes() + (static_cast<const uint8_t *>(pages) - address()) + block * blockStride + head * headStride;
 }
 
 int64_t Harness::pageBytes() const {
@@ -336,14 +384,22 @@ int64_t Harness::pageBytes() const {
   return bytes;
 }
 
+kvq_error *Harness::read(int32_t sequence, int layer, int64_t first, const Rows &k, const Rows &v) {
+  Shown kShown(context, k.memory, onDevice), vShown(context, v.memory, onDevice);
+  const kvq_tensor kView = kShown.of(k.heads3()), vView = vShown.of(v.heads3());
+  kvq_error *error = kvq_read_from(cache, sequence, layer, first, &kView, &vView);
+  kShown.fetch();
+  vShown.fetch();
+  return error;
+}
+
 std::vector<float> Harness::readAll(int32_t sequence) {
   std::vector<float> all;
   const int64_t begin = firstReadable(sequence);
   const int tokens = static_cast<int>(length(sequence) - begin);
   for (int layer = 0; layer < setup.layers; ++layer) {
     Rows k(1, setup.kvHeads, tokens, setup.dk, setup.dtype), v(1, setup.kvHeads, tokens, setup.dv, setup.dtype);
-    const kvq_tensor kView = k.heads3(), vView = v.heads3();
-    KVQ_EXPECT_OK(kvq_read_from(cache, sequence, layer, begin, &kView, &vView));
+    KVQ_EXPECT_OK(read(sequence, layer, begin, k, v));
     for (const Rows *rows : {&k, &v}) {
       EXPECT_TRUE(rows->memory.guardsIntact());
       for (int64_t i = 0; i < int64_t(rows->heads) * tokens * rows->channels; ++i)

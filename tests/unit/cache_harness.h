@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A cache behind the C API together with a model of it (cache_model.h): tests say what happens, the harness feeds both
-// and compares. Uses device "ref", or the one that $KVQ_TEST_DEVICE names.
+// and compares. Uses device "ref", or the one that $KVQ_TEST_DEVICE names; where that has memory of its own, tensors
+// and the cache lie there and are copied back to be looked at.
 #pragma once
 
 #include "tests/unit/cache_model.h"
@@ -55,14 +56,37 @@ public:
     return std::all_of(block_.get(), data(), intact) && std::all_of(data() + bytes_, block_.get() + total(), intact);
   }
 
+  // With the guards.
+  static constexpr size_t kGuard = 256;
+  uint8_t *block() const { return block_.get(); }
+  size_t total() const { return (bytes_ + 63) / 64 * 64 + 2 * kGuard; }
+
 private:
   struct Free {
     void operator()(uint8_t *memory) const { std::free(memory); }
   };
-  static constexpr size_t kGuard = 256;
-  size_t total() const { return (bytes_ + 63) / 64 * 64 + 2 * kGuard; }
   size_t bytes_;
   std::unique_ptr<uint8_t[], Free> block_;
+};
+
+// Memory where a context's kernels see it: itself on a host, else a copy in the memory of the device.
+class Shown {
+public:
+  Shown(kvq_context *context, const Memory &host, bool onDevice);
+  ~Shown();
+  Shown(const Shown &) = delete;
+  Shown &operator=(const Shown &) = delete;
+  uint8_t *data() const;
+  // A tensor of the host memory as one of what is shown.
+  kvq_tensor of(kvq_tensor tensor) const;
+  void fetch();                     // into the host memory
+  void clear(void *stream) const;   // on the device alone
+  void forget() { isLost_ = true; } // nothing is fetched from now on
+
+private:
+  const Memory &host_;
+  kvq_buffer *buffer_ = nullptr;
+  bool isLost_ = false;
 };
 
 // A tensor [batch, heads, tokens, channels] with guard elements around every row of tokens (as padding).
@@ -123,6 +147,7 @@ struct CacheSetup {
   bool sinks = false; // random sink logits in every layer
   int threads = 1;
   kvq_parallel_for parallel = nullptr;
+  std::string device; // "": $KVQ_TEST_DEVICE, or "ref"
 };
 
 inline std::ostream &operator<<(std::ostream &out, const CacheSetup &setup) { return out << setup.text; }
@@ -184,20 +209,28 @@ public:
   int64_t planBlocks(const StepData &data);
   struct LayerData {
     Rows q, k, v, out;
-    std::vector<float> lse;
+    Rows lse; // one channel
   };
   LayerData random(const StepData &data);
   kvq_error *forward(kvq_step *step, int layer, LayerData &data);
   kvq_error *append(kvq_step *step, int layer, const LayerData &data);
   kvq_error *attend(kvq_step *step, int layer, LayerData &data);
+  // kvq_read_from into tensors [kv_heads, tokens, channels].
+  kvq_error *read(int32_t sequence, int layer, int64_t first, const Rows &k, const Rows &v);
   void record(const StepData &data, int layer, const LayerData &layerData); // tells the model
   void check(const StepData &data, int layer, const LayerData &layerData);
   // Length, frontiers, and K and V of every layer as kvq_read_from gives them, against the model.
   void checkRead(int32_t sequence);
   // K and V of every layer, from the first token on that was not dropped.
   std::vector<float> readAll(int32_t sequence);
-  // page_c4: of one KV head and block, by its number.
+  // The cache's memory as it is now, and where the cache has it; and the page of one KV head and block, by its number,
+  // in the first (page_c4).
+  const uint8_t *bytes() const;
+  uint8_t *address() const { return shown->data(); }
   const uint8_t *page(int layer, int32_t block, int head) const;
+  void forget() { shown->forget(); } // the device answers nothing more: what is in its memory is lost
+  // The same cache in other memory of this size and shape.
+  void moveTo(std::unique_ptr<Memory> grown);
   int64_t pageBytes() const;
   int64_t length(int32_t sequence);
   int64_t firstReadable(int32_t sequence);
@@ -208,7 +241,9 @@ public:
   CacheSetup setup;
   kvq_context *context = nullptr;
   kvq_cache *cache = nullptr;
+  bool onDevice = false; // memory of its own
   std::unique_ptr<Memory> memory;
+  std::unique_ptr<Shown> shown; // of it
   std::mt19937 random_{7};
   std::vector<std::vector<ModelHead>> model; // [sequence][layer * kvHeads + head]
   std::vector<float> sinks;                  // [layer][q_heads], -inf: none
@@ -218,6 +253,7 @@ public:
   }
 
 private:
+  kvq_error *withWorkspace(kvq_step *step, LayerData &data, const kvq_tensor *k, const kvq_tensor *v, int layer);
   float rounded(float value) const; // to the cache's type
   std::vector<ModelHead> &modelOf(int32_t sequence);
 };

@@ -129,8 +129,7 @@ TEST(Attention, LongSequencesAreSplitAndMerged) {
   const StepData prompt = {{a}, {4100}, {}, 4100};
   KVQ_ASSERT_OK(harness.plan(prompt, &step));
   Harness::LayerData values = harness.random(prompt);
-  const kvq_tensor k = values.k.tensor(), v = values.v.tensor();
-  KVQ_ASSERT_OK(kvq_append(step, 0, &k, &v));
+  KVQ_ASSERT_OK(harness.append(step, 0, values));
   harness.record(prompt, 0, values);
   KVQ_ASSERT_OK(kvq_commit_step(step));
   harness.step({{a}, {1}, {}, 1}, false);
@@ -181,7 +180,7 @@ TEST(Commit, CuttingAPromptChangesNoBit) {
     }
     EXPECT_EQ(whole.readAll(a), cut.readAll(b));
     // All packed bytes, those of codes that no query can see yet included.
-    EXPECT_EQ(std::memcmp(whole.memory->data(), cut.memory->data(), whole.report().page_bytes_used), 0);
+    EXPECT_EQ(std::memcmp(whole.bytes(), cut.bytes(), whole.report().page_bytes_used), 0);
   }
 }
 
@@ -291,7 +290,7 @@ TEST(StepProtocol, NoBadValueStaysInReach) {
   KVQ_EXPECT_ERROR(harness.forward(step, 0, values), KVQ_BAD_VALUE, "K of sequence 0, token 77, head 0, channel 2");
   kvq_abort_step(step);
   const int64_t page = 512 + 64 + 64 + 512 + 128 + 128; // as in Pool.BytesAreThoseOfTheFormula
-  const uint8_t *memory = harness.memory->data();
+  const uint8_t *memory = harness.bytes();
   for (size_t at = 2 * page; at < harness.memory->size(); at += 4) {
     float value;
     std::memcpy(&value, memory + at, 4);
@@ -349,8 +348,7 @@ TEST(StepProtocol, AttendAfterALongAppendIsRefused) {
   kvq_step *step = nullptr;
   KVQ_ASSERT_OK(harness.plan(data, &step));
   Harness::LayerData values = harness.random(data);
-  const kvq_tensor k = values.k.tensor(), v = values.v.tensor();
-  KVQ_ASSERT_OK(kvq_append(step, 0, &k, &v));
+  KVQ_ASSERT_OK(harness.append(step, 0, values));
   KVQ_EXPECT_ERROR(harness.attend(step, 0, values), KVQ_FAILED_PRECONDITION, "use kvq_forward");
   kvq_abort_step(step);
 }
@@ -364,7 +362,8 @@ TEST(StepProtocol, AStepWithoutTokensDoesNothing) {
   // Strides of an array without elements are whatever its maker left there: NumPy's are 0.
   kvq_step *step = nullptr;
   KVQ_ASSERT_OK(harness.plan({{a}, {0}, {}, 0}, &step));
-  const kvq_tensor empty = {nullptr, KVQ_F32, KVQ_CPU, 4, {1, 1, 0, 16}, {0, 0, 0, 0}};
+  const kvq_device where = harness.onDevice ? KVQ_CUDA : KVQ_CPU;
+  const kvq_tensor empty = {nullptr, KVQ_F32, where, 4, {1, 1, 0, 16}, {0, 0, 0, 0}};
   KVQ_ASSERT_OK(kvq_append(step, 0, &empty, &empty));
   KVQ_ASSERT_OK(kvq_commit_step(step));
 }
@@ -388,18 +387,19 @@ TEST(Pool, AFullPoolIsRefusedAtPlanAndGrows) {
   EXPECT_EQ(step, nullptr);
   EXPECT_EQ(harness.readAll(a), before);
 
-  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 1, 2, harness.memory->data(), harness.memory->size()),
-                   KVQ_INVALID_ARGUMENT, "neither may shrink");
+  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 1, 2, harness.address(), harness.memory->size()), KVQ_INVALID_ARGUMENT,
+                   "neither may shrink");
   harness.setup.blocks = 5, harness.setup.sequences = 3;
   const kvq_cache_config larger = harness.config();
   size_t bytes = 0;
   KVQ_ASSERT_OK(kvq_cache_memory_bytes(&larger, &bytes));
   auto grown = std::make_unique<Memory>(bytes);
-  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 5, 3, grown->data(), bytes - 1), KVQ_INVALID_ARGUMENT, "too small");
-  KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 5, 3, grown->data() + 4, bytes), KVQ_INVALID_ARGUMENT, "aligned");
-  KVQ_ASSERT_OK(kvq_cache_grow(harness.cache, 5, 3, grown->data(), bytes));
-  EXPECT_TRUE(harness.memory->guardsIntact());
-  harness.memory = std::move(grown); // the old memory is gone
+  {
+    const Shown shown(harness.context, *grown, harness.onDevice);
+    KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 5, 3, shown.data(), bytes - 1), KVQ_INVALID_ARGUMENT, "too small");
+    KVQ_EXPECT_ERROR(kvq_cache_grow(harness.cache, 5, 3, shown.data() + 4, bytes), KVQ_INVALID_ARGUMENT, "aligned");
+  }
+  harness.moveTo(std::move(grown));
   EXPECT_EQ(harness.readAll(a), before);
   harness.step({{b, a}, {70, 50}, {}, 70});
   harness.step({{harness.add()}, {30}, {}, 30});
@@ -469,14 +469,15 @@ TEST(Threads, ResultsDependNeitherOnThreadsNorOnOrder) {
     kvq_step *step = nullptr;
     KVQ_ASSERT_OK(harness.plan(prompt, &step));
     Harness::LayerData filling = harness.random(prompt);
-    const kvq_tensor k = filling.k.tensor(), v = filling.v.tensor();
-    KVQ_ASSERT_OK(kvq_append(step, 0, &k, &v));
+    KVQ_ASSERT_OK(harness.append(step, 0, filling));
     KVQ_ASSERT_OK(kvq_commit_step(step));
     KVQ_ASSERT_OK(harness.plan(data, &step));
     Harness::LayerData values = harness.random(data);
     KVQ_ASSERT_OK(harness.forward(step, 0, values));
     KVQ_ASSERT_OK(kvq_commit_step(step));
-    std::vector<float> output = values.lse;
+    std::vector<float> output;
+    for (int64_t i = 0; i < 2 * 40; ++i)
+      output.push_back(values.lse.get(i));
     for (int64_t i = 0; i < 2 * 40 * 16; ++i)
       output.push_back(values.out.get(i));
     outputs.push_back(output);

@@ -240,9 +240,10 @@ TEST(Accuracy, SnapshotsGoFromClassToClass) {
   Harness harness(basic());
   kvq_cache_config config = harness.config();
   config.accuracy = KVQ_ACCURACY_FAST;
-  Memory memory(harness.memory->size());
+  const Memory memory(harness.memory->size());
+  const Shown shown(harness.context, memory, harness.onDevice);
   kvq_cache *fast = nullptr;
-  KVQ_ASSERT_OK(kvq_cache_create(harness.context, &config, memory.data(), memory.size(), &fast));
+  KVQ_ASSERT_OK(kvq_cache_create(harness.context, &config, shown.data(), memory.size(), &fast));
   int32_t from = -1, to = -1;
   size_t bytes = 0;
   KVQ_EXPECT_OK(kvq_sequence_add(fast, &from));
@@ -457,7 +458,7 @@ protected:
 
 TEST_F(Tensors, EachPropertyIsCheckedAndNamed) {
   refused([&] { k.device = KVQ_CUDA; }, KVQ_UNSUPPORTED,
-          "k is a CUDA tensor, which this build does not support: move it to the CPU");
+          "k is a CUDA tensor, which kernels of this context's device do not see: move it to the CPU");
   refused([&] { out.device = KVQ_CUDA; }, KVQ_UNSUPPORTED, "out is a CUDA tensor");
   refused([&] { q.device = static_cast<kvq_device>(9); }, KVQ_INVALID_ARGUMENT, "device 9");
   refused([&] { v.dtype = KVQ_BF16; }, KVQ_INVALID_ARGUMENT, "v is bf16 but must be f32");
@@ -482,7 +483,7 @@ TEST_F(Tensors, OtherArgumentsAreChecked) {
   EXPECT_NE(forward().message.find("scale is nan"), std::string::npos);
   scale = 0.25f;
   EXPECT_NE(forward(&scale).message.find("stream must be NULL"), std::string::npos);
-  kvq_tensor lse = {values->lse.data(), KVQ_F32, KVQ_CPU, 3, {2, 4, 6, 0}, {24, 6, 1, 0}};
+  kvq_tensor lse = {values->lse.memory.data(), KVQ_F32, KVQ_CPU, 3, {2, 4, 6, 0}, {24, 6, 1, 0}};
   EXPECT_NE(forward(nullptr, &lse).message.find("lse has shape [2, 4, 6]"), std::string::npos);
   const auto with = [&](void *memory, size_t bytes) {
     return Outcome(kvq_forward(step, 0, &q, &k, &v, scale, memory, bytes, nullptr, &out, nullptr)).message;

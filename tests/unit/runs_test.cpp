@@ -99,8 +99,8 @@ TEST(Runs, DoNotShowInASnapshot) {
   const int32_t a = harness.add(), b = harness.add();
   for (int i = 0; i < 5; ++i)
     harness.step({{a, b}, {33, 47}, {}, 47});
-  const int64_t ring = 32 + 32 + 32, slot = setup.kvHeads * ring * 16 * 4;          // tail_c1; of K, and of V
-  const uint8_t *tails = harness.memory->data() + 2 * 16 * 2 * harness.pageBytes(); // two layers of two runs
+  const int64_t ring = 32 + 32 + 32, slot = setup.kvHeads * ring * 16 * 4;   // tail_c1; of K, and of V
+  const uint8_t *tails = harness.bytes() + 2 * 16 * 2 * harness.pageBytes(); // two layers of two runs
   Bytes expected;
   for (int layer : {0, 1}) {
     for (int32_t block : harness.blocks(b))
@@ -187,7 +187,7 @@ TEST(Runs, AreNamedByKvqLayerPageStrides) {
                    "layer 2 does not exist");
   EXPECT_EQ(pages, nullptr);
   KVQ_ASSERT_OK(kvq_layer_page_strides(harness.cache, 1, &pages, &blockStride, &headStride));
-  EXPECT_EQ(pages, harness.memory->data() + 16 * 2 * harness.pageBytes());
+  EXPECT_EQ(pages, harness.address() + 16 * 2 * harness.pageBytes());
 }
 
 TEST(Runs, AreBlocksAsBeforeWithOneHead) {
@@ -199,7 +199,7 @@ TEST(Runs, AreBlocksAsBeforeWithOneHead) {
   setup.kvHeads = setup.qHeads = 1;
   Harness harness(setup);
   KVQ_ASSERT_OK(kvq_layer_pages(harness.cache, 1, &pages, &stride));
-  EXPECT_EQ(pages, harness.memory->data() + 16 * harness.pageBytes());
+  EXPECT_EQ(pages, harness.address() + 16 * harness.pageBytes());
   EXPECT_EQ(stride, harness.pageBytes());
 }
 

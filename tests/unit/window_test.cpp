@@ -224,8 +224,7 @@ TEST(WindowRead, BeginsWhereTokensAreLeft) {
   ASSERT_EQ(harness.state(a).first_block, 7);
   const auto read = [&](int64_t first, int tokens) {
     Rows k(1, 1, tokens, 16, KVQ_F32), v(1, 1, tokens, 16, KVQ_F32);
-    const kvq_tensor kView = k.heads3(), vView = v.heads3();
-    return Outcome(kvq_read_from(harness.cache, a, 0, first, &kView, &vView));
+    return Outcome(harness.read(a, 0, first, k, v));
   };
   EXPECT_EQ(read(224, 76).code, KVQ_OK);
   EXPECT_EQ(read(299, 1).code, KVQ_OK);
@@ -245,8 +244,7 @@ TEST(WindowRead, BeginsWhereTokensAreLeft) {
   const std::vector<float> all = whole.readAll(b);
   for (int first : {0, 31, 63, 64, 99}) {
     Rows k(1, 1, 100 - first, 16, KVQ_F32), v(1, 1, 100 - first, 16, KVQ_F32);
-    const kvq_tensor kView = k.heads3(), vView = v.heads3();
-    KVQ_ASSERT_OK(kvq_read_from(whole.cache, b, 0, first, &kView, &vView));
+    KVQ_ASSERT_OK(whole.read(b, 0, first, k, v));
     for (int i = 0; i < (100 - first) * 16; ++i) {
       ASSERT_EQ(k.get(i), all[first * 16 + i]);
       ASSERT_EQ(v.get(i), all[1600 + first * 16 + i]);

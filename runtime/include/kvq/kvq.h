@@ -56,7 +56,9 @@ typedef enum kvq_dtype { KVQ_F32 = 0, KVQ_BF16 = 1, KVQ_F16 = 2 /* since 0.2 */ 
 typedef enum kvq_device {
   KVQ_CPU = 0,
   KVQ_CUDA = 1
-} kvq_device; /* where data lives; CUDA is refused in one sentence */
+} kvq_device; /* where data lives: the host's memory, or that of a GPU, real or simulated, at an address of
+                 kvq_buffer_address or inside of one. kvq_context_memory says where tensors of a context's calls must
+                 lie; others are refused in one sentence, and never copied in silence */
 /* A strided view, up to four dimensions, strides in elements. */
 typedef struct kvq_tensor {
   void *data;
@@ -129,6 +131,9 @@ KVQ_API const char *kvq_context_level(const kvq_context *context); /* the one in
 /* One line for people: of a GPU its name, compute capability, memory and driver; of a host its level. Owned by the
  * context. Since 0.2. */
 KVQ_API const char *kvq_context_description(const kvq_context *context);
+/* Where kernels of the context see memory: KVQ_CPU, or KVQ_CUDA for a device with memory of its own. There all tensors,
+ * and the memory and workspace of caches, are device addresses in place of pointers. Since 0.2. */
+KVQ_API kvq_device kvq_context_memory(const kvq_context *context);
 /* One call per kernel that the context holds. source: "compiled", "store" or "ref". */
 typedef struct kvq_kernel_info {
   const char *name; /* canonical request text, or the name of a user kernel */
@@ -159,7 +164,9 @@ typedef struct kvq_cache_config {
 } kvq_cache_config;
 /* KVQ_OK with NULL reason, or KVQ_UNSUPPORTED / KVQ_INVALID_ARGUMENT: what would run and why not. Never compiles. */
 KVQ_API kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *config);
-/* Memory that a cache needs, 64-byte aligned. */
+/* Memory that a cache needs, 64-byte aligned, where the context's kernels see it (kvq_context_memory). A cache on a
+ * device with memory of its own takes some more there for its work lists: KVQ_RESOURCE_EXHAUSTED where there is none.
+ */
 KVQ_API kvq_error *kvq_cache_memory_bytes(const kvq_cache_config *config, size_t *bytes);
 /* `memory` stays the caller's and must outlive the cache (or the next kvq_cache_grow). Contents need not be cleared. */
 KVQ_API kvq_error *kvq_cache_create(kvq_context *context, const kvq_cache_config *config, void *memory, size_t bytes,
@@ -238,13 +245,19 @@ KVQ_API kvq_error *kvq_plan_blocks(const kvq_cache *cache, const kvq_plan_desc *
  * per cache is open at a time; it lives in the cache's memory, and a step like an earlier one (so many sequences, so
  * many new tokens) allocates nothing from here to its end. */
 KVQ_API kvq_error *kvq_plan(kvq_cache *cache, const kvq_plan_desc *desc, kvq_step **step);
-/* Scratch that kvq_attend and kvq_forward of this step need, 64-byte aligned; it may be shared by all layers. */
+/* Scratch that kvq_attend and kvq_forward of this step need, 64-byte aligned, where the context's kernels see it; it
+ * may be shared by all layers. */
 KVQ_API kvq_error *kvq_workspace_bytes(const kvq_step *step, size_t *bytes);
+/* Streams: kvq_attend and kvq_forward hand their work to `stream` (NULL: the context's own), and out and lse are there
+ * when it was waited for. kvq_append, kvq_read and all else that takes no stream reads tensors from the host's point of
+ * view: they must be there when it is called, and it is done with them when it returns. Whatever a cache does, on
+ * whichever streams, comes behind what it did before. A failure of the device is the error of the next call. */
 /* k, v: [count, kv_heads, T, dk or dv], rows contiguous. Appends all new tokens of one layer, once per layer and step.
  * KVQ_BAD_VALUE names sequence, token, head and channel. */
 KVQ_API kvq_error *kvq_append(kvq_step *step, int32_t layer, const kvq_tensor *k, const kvq_tensor *v);
 /* q, out: [count, q_heads, T, dk / dv]; lse: NULL or f32 [count, q_heads, T], natural logarithm. After kvq_append, for
- * steps of at most 32 new tokens a sequence; rows of padding are left as they are. stream: NULL on a CPU. */
+ * steps of at most 32 new tokens a sequence; rows of padding are left as they are. stream: NULL on a CPU, else also
+ * one of kvq_stream_create. */
 KVQ_API kvq_error *kvq_attend(kvq_step *step, int32_t layer, const kvq_tensor *q, float scale, void *workspace,
                               size_t workspace_bytes, void *stream, const kvq_tensor *out, const kvq_tensor *lse);
 /* kvq_append and kvq_attend in chunks, for any number of new tokens (format-spec commit_c4: stored prefill). */
@@ -267,7 +280,8 @@ KVQ_API kvq_error *kvq_read_from(kvq_cache *cache, int32_t sequence, int32_t lay
 
 /* Packed data in place, for user kernels (page_c4): the page of KV head h of the block with number n, of
  * kvq_format_page_bytes, is at pages + n * block_stride + h * head_stride, strides in bytes. Valid until
- * kvq_cache_grow. Since 0.2. */
+ * kvq_cache_grow. On a device with memory of its own an address there, in the layout profile that it wants (layout_c6:
+ * the request texts of kvq_context_kernels name it). Since 0.2. */
 KVQ_API kvq_error *kvq_layer_page_strides(const kvq_cache *cache, int32_t layer, void **pages, int64_t *block_stride,
                                           int64_t *head_stride);
 /* The same for caches with one KV head. Until 0.1 a block held the pages of all heads one after the other; now it does
