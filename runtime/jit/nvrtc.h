@@ -15,6 +15,8 @@
 
 namespace kvq {
 
+struct WrappedKernel;
+
 struct CubinOptions {
   int maxRegisters = 0; // of a thread; 0: what the kernel's launch bounds leave
 };
@@ -34,6 +36,7 @@ public:
   const std::string &file() const { return file_; }
   int major() const { return major_; }
   int minor() const { return minor_; }
+  std::string version() const { return std::to_string(major_) + "." + std::to_string(minor_); }
   // Names the compiler in keys of the store: its version, and the size of its file because the version does not count
   // patches.
   const std::string &identity() const { return identity_; }
@@ -44,11 +47,21 @@ public:
   Result<CubinBinary> compilePtx(std::string_view ptx, const std::string &entry, const std::string &arch,
                                  const CubinOptions &options = {}) const;
   // CUDA C++ to a PTX module with every function that has external linkage. InvalidArgument: the compiler's first error
-  // with the line of `source`; `name` stands for its file.
+  // with the line of `source`; `name` stands for its file. stdint.h, math.h and their C++ names may be included.
   Result<std::string> compileCuda(const std::string &source, const std::string &name, const std::string &arch) const;
 
 private:
+  struct Calls;
+  struct Output;
   Nvrtc() = default;
+  Output compile(const std::string &source, const std::string &name, const std::vector<std::string> &options,
+                 bool toPtx) const;
+  Status checkArch(const std::string &arch) const;
+  Status explain(const Output &failed, const WrappedKernel &wrapped, std::string_view ptx, const std::string &entry,
+                 const std::string &arch) const;
+
+  std::shared_ptr<const Calls> calls_;
+  std::vector<int> archs_; // that it compiles for: 80 and so on
   std::string file_, identity_;
   int major_ = 0, minor_ = 0;
 };
