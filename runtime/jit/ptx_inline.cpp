@@ -282,9 +282,11 @@ Status Inliner::inlineCall(Frame &frame, const Call &call) {
   const int line = token(call.at).line;
   if (std::find(active_.begin(), active_.end(), &function) != active_.end())
     return module_.error(line, "the function " + text::quote(function.name) + " calls itself, which cannot be inlined");
-  Frame callee{&function, prefix_ + std::to_string(count_++) + "_", frame.callLine ? frame.callLine : line, {{}}, {}, false};
-  callee.returnLabel = callee.prefix + "return";
-  const std::string skip = callee.prefix + "skip";
+  // Names of the function's own go on with '_' after the number, those of the call with a letter.
+  const std::string stem = prefix_ + std::to_string(count_++);
+  Frame callee{&function, stem + "_", frame.callLine ? frame.callLine : line, {{}}, {}, false};
+  callee.returnLabel = stem + "return";
+  const std::string skip = stem + "skip";
   if (call.hasGuard) {
     const Local *guard = find(frame, call.guard);
     std::string name = guard ? guard->name : std::string(call.guard);
@@ -295,9 +297,9 @@ Status Inliner::inlineCall(Frame &frame, const Call &call) {
   writeLine(frame, "{", line);
   std::vector<Local> parameters, results;
   for (size_t i = 0; i < function.parameters.size(); ++i)
-    parameters.push_back(declareFormal(callee, function.parameters[i], "%" + callee.prefix + "p" + std::to_string(i)));
+    parameters.push_back(declareFormal(callee, function.parameters[i], "%" + stem + "p" + std::to_string(i)));
   for (size_t i = 0; i < function.results.size(); ++i)
-    results.push_back(declareFormal(callee, function.results[i], "%" + callee.prefix + "q" + std::to_string(i)));
+    results.push_back(declareFormal(callee, function.results[i], "%" + stem + "q" + std::to_string(i)));
   for (size_t i = 0; i < parameters.size(); ++i)
     KVQ_RETURN_IF_ERROR(pass(frame, call.arguments[i], parameters[i], function.parameters[i], false));
   const auto bind = [&](const PtxVariable &variable, Local local) {

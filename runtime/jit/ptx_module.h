@@ -4,7 +4,7 @@
 // Instructions are not looked at: the compiler that gets them does that.
 #pragma once
 
-#include "runtime/jit/ptx_text.h"
+#include "runtime/jit/ptx_tokens.h"
 
 #include <cstdint>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/jit/ptx_text.h"
+#include "runtime/jit/ptx_tokens.h"
 
 #include <cctype>
 

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/jit/cubin_store.h"
+
+#include "runtime/jit/ptx_wrapper.h"
+
+#include <chrono>
+
+namespace kvq {
+
+Result<CompiledKernel> obtainCubin(const KernelStore &store, const Nvrtc &nvrtc, std::string_view ptx,
+                                   const std::string &entry, const std::string &arch, const CubinOptions &options,
+                                   bool &compiled) {
+  compiled = false;
+  // What NVRTC gets rather than the PTX: it tells how the PTX was wrapped as well.
+  auto wrapped = wrapPtx(ptx, entry);
+  if (!wrapped.isOk())
+    return wrapped.status();
+  const std::string key = kernelKey({"cubin", wrapped.value().source, wrapped.value().target, entry, arch,
+                                     "registers " + std::to_string(options.maxRegisters), nvrtc.identity()});
+  const auto compile = [&]() -> Result<CompiledKernel> {
+    const auto begin = std::chrono::steady_clock::now();
+    auto cubin = nvrtc.compilePtx(ptx, entry, arch, options);
+    if (!cubin.isOk())
+      return cubin.status();
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+    return CompiledKernel{std::move(cubin.value().bytes), entry, "", took.count(), std::move(cubin.value().log)};
+  };
+  return store.readOrCompile(key, compile, compiled);
+}
+
+} // namespace kvq
