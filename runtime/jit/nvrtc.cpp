@@ -167,42 +167,48 @@ const char *Nvrtc::Calls::find(const Library &library) {
   return missing;
 }
 
+Status Nvrtc::bind(const Library &library) {
+  auto calls = std::make_shared<Calls>();
+  const char *missing = calls->find(library);
+  const bool tellsVersion = calls->version && calls->version(&major_, &minor_) == 0;
+  if (!tellsVersion)
+    return {Code::Unsupported, file_ + " is no NVRTC (it does not answer nvrtcVersion): set KVQ_NVRTC to libnvrtc.so." +
+                                   std::to_string(kCudaMajors[0])};
+  if (missing || major_ < kOldestMajor)
+    return {Code::Unsupported, file_ + " is NVRTC " + version() + (missing ? std::string(" without ") + missing : "") +
+                                   " but one from " + std::to_string(kOldestMajor) +
+                                   ".0 on is needed: pip install nvidia-cuda-nvrtc"};
+  int count = 0;
+  if (calls->archCount(&count) == 0 && count > 0) {
+    archs_.resize(static_cast<size_t>(count));
+    if (calls->archs(archs_.data()) != 0)
+      archs_.clear();
+  }
+  calls_ = std::move(calls);
+  return Status::ok();
+}
+
+// The library opens its second half by name alone, which fails unless it is loaded already or stands in a folder of the
+// system.
+Status Nvrtc::loadBuiltins() const {
+  const std::string builtins = "libnvrtc-builtins.so." + version();
+  auto beside = Library::open(std::filesystem::path(file_).parent_path() / builtins);
+  if (beside.isOk() || Library::open(builtins).isOk())
+    return Status::ok();
+  return {Code::Unsupported, builtins + " is missing beside " + file_ + " (" + beside.status().message() +
+                                 "): reinstall nvidia-cuda-nvrtc"};
+}
+
 Result<std::shared_ptr<const Nvrtc>> Nvrtc::load(const CudaLibrarySearch &search) {
   auto library = openCudaLibrary(kLibrary, search);
   if (!library.isOk())
     return library.status();
   std::shared_ptr<Nvrtc> nvrtc(new Nvrtc);
   nvrtc->file_ = library.value().file();
-  auto calls = std::make_shared<Calls>();
-  const char *missing = calls->find(library.value());
-  if (missing && library.value().find("nvrtcVersion", calls->version))
-    (void)calls->version(&nvrtc->major_, &nvrtc->minor_);
-  if (missing && nvrtc->major_ == 0)
-    return Status(Code::Unsupported, nvrtc->file_ + " is no NVRTC (it has no " + missing + "): set KVQ_NVRTC to libnvrtc.so." +
-                                         std::to_string(kCudaMajors[0]));
-  if (!missing && calls->version(&nvrtc->major_, &nvrtc->minor_) != 0)
-    return Status(Code::Unsupported, nvrtc->file_ + " does not tell its version: reinstall nvidia-cuda-nvrtc");
-  const std::string version = nvrtc->version();
-  if (missing || nvrtc->major_ < kOldestMajor)
-    return Status(Code::Unsupported, nvrtc->file_ + " has version " + version + " but at least " +
-                                         std::to_string(kOldestMajor) + ".0 is needed: pip install nvidia-cuda-nvrtc");
-  // The library opens its second half by name alone, which fails unless it is loaded already or stands in a folder of
-  // the system.
-  const std::filesystem::path file(nvrtc->file_);
-  const std::string builtins = "libnvrtc-builtins.so." + version;
-  if (auto beside = Library::open(file.parent_path() / builtins); !beside.isOk())
-    if (!Library::open(builtins).isOk())
-      return Status(Code::Unsupported, builtins + " is missing beside " + nvrtc->file_ + " (" + beside.status().message() +
-                                           "): reinstall nvidia-cuda-nvrtc");
-  int count = 0;
-  if (calls->archCount(&count) == 0 && count > 0) {
-    nvrtc->archs_.resize(static_cast<size_t>(count));
-    if (calls->archs(nvrtc->archs_.data()) != 0)
-      nvrtc->archs_.clear();
-  }
+  KVQ_RETURN_IF_ERROR(nvrtc->bind(library.value()));
+  KVQ_RETURN_IF_ERROR(nvrtc->loadBuiltins());
   std::error_code none;
-  nvrtc->identity_ = "nvrtc " + version + " " + std::to_string(std::filesystem::file_size(file, none));
-  nvrtc->calls_ = std::move(calls);
+  nvrtc->identity_ = "nvrtc " + nvrtc->version() + " " + std::to_string(std::filesystem::file_size(nvrtc->file_, none));
   return std::shared_ptr<const Nvrtc>(std::move(nvrtc));
 }
 

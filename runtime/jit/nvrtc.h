@@ -54,6 +54,8 @@ private:
   struct Calls;
   struct Output;
   Nvrtc() = default;
+  Status bind(const Library &library);
+  Status loadBuiltins() const;
   Output compile(const std::string &source, const std::string &name, const std::vector<std::string> &options,
                  bool toPtx) const;
   Status checkArch(const std::string &arch) const;

@@ -358,16 +358,15 @@ bool Inliner::writeParameterAccess(Frame &frame, size_t begin, size_t opcode, si
     writeRenamed(frame, space + 1, end + 1, end);
     return true;
   }
-  write(frame, "mov.b" + std::to_string(8 * local->bytes) + " ", token(opcode));
+  write(frame, "mov.b" + std::to_string(8 * local->bytes), token(opcode));
   size_t operands = opcode + 1;
   while (token(operands).kind == PtxToken::Dotted)
     ++operands;
   if (token(opcode).is("ld")) {
     writeRenamed(frame, operands, name - 1, end);
-    write(frame, local->name, token(name));
-    write(frame, ";", token(end));
+    write(frame, " " + local->name + ";", token(name));
   } else {
-    write(frame, local->name, token(name));
+    write(frame, " " + local->name, token(name));
     while (!token(operands).is("]"))
       ++operands;
     writeRenamed(frame, operands + 1, end + 1, end);
