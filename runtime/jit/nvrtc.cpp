@@ -29,15 +29,10 @@ typedef signed char int8_t; typedef short int16_t; typedef int int32_t; typedef 
 typedef unsigned char uint8_t; typedef unsigned short uint16_t; typedef unsigned int uint32_t;
 typedef unsigned long long uint64_t;
 )";
-constexpr const char *kMathematics = R"(#pragma once
-#ifndef INFINITY
-#define INFINITY __int_as_float(0x7f800000)
-#endif
-#ifndef NAN
-#define NAN __int_as_float(0x7fffffff)
-#endif
-)";
+constexpr const char *kMathematics = "#pragma once\n";
 constexpr const char *kHeaders[] = {kIntegers, kIntegers, kMathematics, kMathematics};
+// Macros of math.h, which a score function uses without thinking of a header.
+constexpr const char *kMacros[] = {"-DINFINITY=__int_as_float(0x7f800000)", "-DNAN=__int_as_float(0x7fffffff)"};
 
 // "sm_90a": 90 and 'a'. 0: it is no architecture.
 struct Arch {
@@ -305,7 +300,9 @@ Result<CubinBinary> Nvrtc::compilePtx(std::string_view ptx, const std::string &e
 Result<std::string> Nvrtc::compileCuda(const std::string &source, const std::string &name, const std::string &arch) const {
   KVQ_RETURN_IF_ERROR(checkArch(arch));
   // Without -rdc=true a function that no kernel calls vanishes.
-  Output output = compile(source, name, {"-arch=compute_" + arch.substr(3), "-rdc=true", "-std=c++17"}, true);
+  std::vector<std::string> words = {"-arch=compute_" + arch.substr(3), "-rdc=true", "-std=c++17"};
+  words.insert(words.end(), std::begin(kMacros), std::end(kMacros));
+  Output output = compile(source, name, words, true);
   if (output.code == 0)
     return std::move(output.bytes);
   if (output.code != kCompilationFailed)

@@ -80,6 +80,8 @@ private:
 
   bool fitsRegister(const PtxVariable &variable, TokenRange range) const;
   bool isWholeAccess(size_t name, int64_t bytes) const;
+  int64_t registerBytes(const PtxFunction &function, const PtxToken &name) const;
+  std::string moveOf(const Frame &frame, size_t opcode, size_t reg, int64_t bytes) const;
   const Local *find(const Frame &frame, std::string_view name) const;
   size_t endOfStatement(size_t at, size_t end) const;
 
@@ -147,6 +149,39 @@ bool Inliner::isWholeAccess(size_t name, int64_t bytes) const {
     type = token(i).text;
   }
   return ptxTypeBytes(type) == bytes;
+}
+
+// Of a register that the function declares; 0: it declares none of this name.
+int64_t Inliner::registerBytes(const PtxFunction &function, const PtxToken &name) const {
+  const std::string_view stem = name.text.substr(0, name.text.find_last_not_of("0123456789") + 1);
+  int64_t bytes = 0;
+  bool isDeclaration = false;
+  for (size_t i = function.body.begin; i < function.body.end; ++i) {
+    if (token(i).is(".reg"))
+      isDeclaration = true;
+    else if (token(i).is(";"))
+      isDeclaration = false;
+    else if (isDeclaration && token(i).kind == PtxToken::Dotted)
+      bytes = ptxTypeBytes(token(i).text);
+    else if (isDeclaration && token(i).text == (token(i + 1).is("<") ? stem : name.text))
+      return bytes;
+  }
+  return 0;
+}
+
+// The instruction for an ld or st, at `opcode`, of a parameter of `bytes` that is a register now: loads extend into wider
+// registers, stores take the low part of them.
+std::string Inliner::moveOf(const Frame &frame, size_t opcode, size_t reg, int64_t bytes) const {
+  const int64_t wide = token(reg).kind == PtxToken::Name ? registerBytes(*frame.function, token(reg)) : 0;
+  const std::string narrow = std::to_string(8 * bytes);
+  if (wide <= bytes)
+    return "mov.b" + narrow;
+  size_t type = opcode + 1;
+  while (token(type + 1).kind == PtxToken::Dotted)
+    ++type;
+  const std::string kind = token(type).text.starts_with(".s") ? ".s" : ".u";
+  const std::string whole = std::to_string(8 * wide);
+  return token(opcode).is("ld") ? "cvt" + kind + whole + kind + narrow : "cvt" + kind + narrow + kind + whole;
 }
 
 bool Inliner::fitsRegister(const PtxVariable &variable, TokenRange range) const {
@@ -358,19 +393,20 @@ bool Inliner::writeParameterAccess(Frame &frame, size_t begin, size_t opcode, si
     writeRenamed(frame, space + 1, end + 1, end);
     return true;
   }
-  write(frame, "mov.b" + std::to_string(8 * local->bytes), token(opcode));
   size_t operands = opcode + 1;
   while (token(operands).kind == PtxToken::Dotted)
     ++operands;
   if (token(opcode).is("ld")) {
+    write(frame, moveOf(frame, opcode, operands, local->bytes), token(opcode));
     writeRenamed(frame, operands, name - 1, end);
     write(frame, " " + local->name + ";", token(name));
-  } else {
-    write(frame, " " + local->name, token(name));
-    while (!token(operands).is("]"))
-      ++operands;
-    writeRenamed(frame, operands + 1, end + 1, end);
+    return true;
   }
+  while (!token(operands).is("]"))
+    ++operands;
+  write(frame, moveOf(frame, opcode, operands + 2, local->bytes), token(opcode));
+  write(frame, " " + local->name, token(name));
+  writeRenamed(frame, operands + 1, end + 1, end);
   return true;
 }
 

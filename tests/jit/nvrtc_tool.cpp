@@ -6,6 +6,7 @@
 //   version                                   the library that is found
 //   compile PTX ARCH[,ARCH] FOLDER [N]        every kernel of a file, as FOLDER/KERNEL.ARCH.cubin, within N registers
 //   hook PTX CUDA NAME ARCH OUT               a score function in CUDA C++ in a module
+//   link PTX HOOK OUT                         the same of a hook in PTX
 //   inline PTX OUT                            a module without calls
 //   store FOLDER PTX KERNEL ARCH              a cubin through the kernel store: "compiled" or "store"
 //   damage CUBIN                              reads every truncation, and the file with each byte changed
@@ -87,6 +88,13 @@ Status addHook(const Nvrtc &nvrtc, const Words &words) {
   return joined.status();
 }
 
+Status linkHook(const Words &words) {
+  auto joined = linkScoreHook(readFile(words[1]), readFile(words[2]));
+  if (joined.isOk())
+    writeFile(words[3], joined.value());
+  return joined.status();
+}
+
 Status inlineAll(const Words &words) {
   const std::string ptx = readFile(words[1]);
   auto module = PtxModule::parse(ptx);
@@ -147,6 +155,8 @@ Status run(const Words &words) {
   const std::string &verb = words[0];
   if (verb == "inline" && words.size() == 3)
     return inlineAll(words);
+  if (verb == "link" && words.size() == 4)
+    return linkHook(words);
   if (verb == "damage" && words.size() == 2)
     return damage(words);
   auto nvrtc = Nvrtc::load();

@@ -126,6 +126,21 @@ TEST(PtxInline, StructuresAndPiecesGoThroughLocalMemory) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
 }
 
+// ld extends into a wider register, and st takes the low part of one: nvcc writes both.
+TEST(PtxInline, WiderRegistersAreConverted) {
+  const std::string text = textOf(R"(.func (.param .b32 out) f(.param .b32 in)
+{
+  .reg .b64 %rd<4>, %wide;
+  ld.param.s32 %rd1, [in];
+  ld.param.b32 %wide, [in];
+  st.param.b32 [out], %rd3;
+}
+.entry k() { .param .b32 p; .param .b32 q; call (q), f, (p); })");
+  for (const char *line : {"cvt.s64.s32 %kvq_in2_rd1, %kvq_in2p0;", "cvt.u64.u32 %kvq_in2_wide, %kvq_in2p0;",
+                           "cvt.u32.u64 %kvq_in2q0, %kvq_in2_rd3;"})
+    EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+}
+
 TEST(PtxInline, RegistersArePassedAndCallsMayBePredicated) {
   const std::string text = textOf(R"(.func (.reg .f32 out) f(.reg .f32 in, .reg .u32 n) { add.f32 out, in, in; ret; }
 .entry k()
