@@ -12,11 +12,11 @@ Result<CompiledKernel> obtainCubin(const KernelStore &store, const Nvrtc &nvrtc,
                                    bool &compiled) {
   compiled = false;
   // What NVRTC gets rather than the PTX: it tells how the PTX was wrapped as well.
-  auto wrapped = wrapPtx(ptx, entry);
+  auto wrapped = wrapPtx(ptx, entry, options.maxRegisters);
   if (!wrapped.isOk())
     return wrapped.status();
   const std::string key = kernelKey({"cubin", wrapped.value().source, wrapped.value().target, entry, arch,
-                                     "registers " + std::to_string(options.maxRegisters), nvrtc.identity()});
+                                     "registers " + std::to_string(wrapped.value().maxRegisters), nvrtc.identity()});
   const auto compile = [&]() -> Result<CompiledKernel> {
     const auto begin = std::chrono::steady_clock::now();
     auto cubin = nvrtc.compilePtx(ptx, entry, arch, options);

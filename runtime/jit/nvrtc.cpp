@@ -284,13 +284,13 @@ Status Nvrtc::explain(const Output &failed, const WrappedKernel &wrapped, std::s
 Result<CubinBinary> Nvrtc::compilePtx(std::string_view ptx, const std::string &entry, const std::string &arch,
                                       const CubinOptions &options) const {
   KVQ_RETURN_IF_ERROR(checkArch(arch));
-  auto wrapped = wrapPtx(ptx, entry);
+  auto wrapped = wrapPtx(ptx, entry, options.maxRegisters);
   if (!wrapped.isOk())
     return wrapped.status();
   KVQ_RETURN_IF_ERROR(checkTarget(wrapped.value().target, arch));
   std::vector<std::string> words = {"-arch=" + arch, "-Xptxas=-v"};
-  if (options.maxRegisters)
-    words.push_back("-maxrregcount=" + std::to_string(options.maxRegisters));
+  if (wrapped.value().maxRegisters)
+    words.push_back("-maxrregcount=" + std::to_string(wrapped.value().maxRegisters));
   Output output = compile(wrapped.value().source, kKernelFile, words, false);
   if (output.code != 0)
     return explain(output, wrapped.value(), ptx, entry, arch);

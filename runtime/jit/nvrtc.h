@@ -18,7 +18,8 @@ namespace kvq {
 struct WrappedKernel;
 
 struct CubinOptions {
-  int maxRegisters = 0; // of a thread; 0: what the kernel's launch bounds leave
+  // Of a thread; 0: what the kernel's launch bounds leave. With a number the cubin does not carry the bounds.
+  uint32_t maxRegisters = 0;
 };
 
 // A cubin and what the compiler said about it (registers, spills: cubin.h reads both).

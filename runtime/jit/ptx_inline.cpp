@@ -29,6 +29,9 @@ struct Local {
   int64_t bytes = 0, align = 0; // of a .param
   bool isRange = false;         // %r<5>: stands for %r0 to %r4
 };
+std::string memoryOf(const Local &local) {
+  return ".local .align " + std::to_string(local.align) + " .b8 " + local.name + "[" + std::to_string(local.bytes) + "];";
+}
 using Scope = std::map<std::string_view, Local>;
 
 struct Frame {
@@ -74,7 +77,8 @@ private:
   Result<Call> readCall(const Frame &frame, size_t begin, size_t opcode, size_t end) const;
   Result<std::vector<size_t>> readOperands(size_t &at, size_t end) const;
   Status inlineCall(Frame &frame, const Call &call);
-  Local declareFormal(const Frame &callee, const PtxVariable &variable, const std::string &name);
+  Local declareFormal(const Frame &frame, const Frame &callee, const PtxVariable &variable, size_t actual,
+                      const std::string &name);
   Status pass(Frame &frame, size_t actual, const Local &formal, const PtxVariable &variable, bool isResult);
   void copy(const Frame &frame, const Local &from, const Local &to, int line);
 
@@ -197,19 +201,22 @@ bool Inliner::fitsRegister(const PtxVariable &variable, TokenRange range) const 
   return true;
 }
 
-Local Inliner::declareFormal(const Frame &callee, const PtxVariable &variable, const std::string &name) {
+// What stands for a parameter or result of a function: a register or memory of its own, or the caller's memory itself.
+Local Inliner::declareFormal(const Frame &frame, const Frame &callee, const PtxVariable &variable, size_t actual,
+                             const std::string &name) {
   Local local{Local::Memory, name, variable.bytes(), variable.align, false};
   const std::string bits = ".b" + std::to_string(8 * variable.elementBytes) + " ";
+  const Local *given = find(frame, token(actual).text);
   if (variable.space == ".reg") {
     local.kind = Local::Register;
     writer_.writeLine(".reg " + std::string(variable.type) + " " + name + ";", callee.callLine);
   } else if (fitsRegister(variable, {callee.function->body.begin + 1, callee.function->body.end})) {
     local.kind = Local::Register;
     writer_.writeLine(".reg " + bits + name + ";", callee.callLine);
+  } else if (given && given->kind == Local::Memory && given->bytes == local.bytes) {
+    return *given;
   } else {
-    writer_.writeLine(".local .align " + std::to_string(variable.align) + " .b8 " + name + "[" +
-                          std::to_string(variable.bytes()) + "];",
-                      callee.callLine);
+    writer_.writeLine(memoryOf(local), callee.callLine);
   }
   return local;
 }
@@ -217,20 +224,11 @@ Local Inliner::declareFormal(const Frame &callee, const PtxVariable &variable, c
 void Inliner::copy(const Frame &frame, const Local &from, const Local &to, int line) {
   const std::string bits = ".b" + std::to_string(8 * to.bytes) + " ";
   if (from.kind == Local::Register && to.kind == Local::Register)
-    return writeLine(frame, "mov" + bits + to.name + ", " + from.name + ";", line);
-  if (from.kind == Local::Register)
-    return writeLine(frame, "st.local" + bits + "[" + to.name + "], " + from.name + ";", line);
-  if (to.kind == Local::Register)
-    return writeLine(frame, "ld.local" + bits + to.name + ", [" + from.name + "];", line);
-  const int64_t step = std::min<int64_t>({from.align, to.align, 8});
-  const std::string piece = std::to_string(8 * step), moved = "%" + prefix_ + "_piece";
-  writeLine(frame, "{ .reg .b" + std::to_string(8 * std::max<int64_t>(step, 2)) + " " + moved + ";", line);
-  for (int64_t at = 0; at < to.bytes; at += step) {
-    const std::string offset = "+" + std::to_string(at) + "]";
-    writeLine(frame, "ld.local.b" + piece + " " + moved + ", [" + from.name + offset + ";", line);
-    writeLine(frame, "st.local.b" + piece + " [" + to.name + offset + ", " + moved + ";", line);
-  }
-  writeLine(frame, "}", line);
+    writeLine(frame, "mov" + bits + to.name + ", " + from.name + ";", line);
+  else if (from.kind == Local::Register)
+    writeLine(frame, "st.local" + bits + "[" + to.name + "], " + from.name + ";", line);
+  else if (to.kind == Local::Register)
+    writeLine(frame, "ld.local" + bits + to.name + ", [" + from.name + "];", line);
 }
 
 // Copies what stands at `actual` in the call to the function's parameter, or the function's result to it.
@@ -332,9 +330,11 @@ Status Inliner::inlineCall(Frame &frame, const Call &call) {
   writeLine(frame, "{", line);
   std::vector<Local> parameters, results;
   for (size_t i = 0; i < function.parameters.size(); ++i)
-    parameters.push_back(declareFormal(callee, function.parameters[i], "%" + stem + "p" + std::to_string(i)));
+    parameters.push_back(declareFormal(frame, callee, function.parameters[i], call.arguments[i],
+                                       "%" + stem + "p" + std::to_string(i)));
   for (size_t i = 0; i < function.results.size(); ++i)
-    results.push_back(declareFormal(callee, function.results[i], "%" + stem + "q" + std::to_string(i)));
+    results.push_back(
+        declareFormal(frame, callee, function.results[i], call.results[i], "%" + stem + "q" + std::to_string(i)));
   for (size_t i = 0; i < parameters.size(); ++i)
     KVQ_RETURN_IF_ERROR(pass(frame, call.arguments[i], parameters[i], function.parameters[i], false));
   const auto bind = [&](const PtxVariable &variable, Local local) {
@@ -480,11 +480,7 @@ Status Inliner::writeVariable(Frame &frame, size_t &at) {
     if (fitsRegister(variable, {at, frame.function->body.end}))
       local.kind = Local::Register;
     const std::string bits = std::to_string(8 * variable.elementBytes);
-    writeLine(frame,
-              local.kind == Local::Register
-                  ? ".reg .b" + bits + " " + local.name + ";"
-                  : ".local .align " + std::to_string(local.align) + " .b8 " + local.name + "[" +
-                        std::to_string(local.bytes) + "];",
+    writeLine(frame, local.kind == Local::Register ? ".reg .b" + bits + " " + local.name + ";" : memoryOf(local),
               variable.line);
     frame.scopes.back()[variable.name] = local;
     return Status::ok();

@@ -26,7 +26,12 @@ bool isNamedOutside(const PtxVariable &variable) {
 
 class Wrapper {
 public:
-  Wrapper(const PtxModule &module, const PtxFunction &entry) : module_(module), entry_(entry) {}
+  Wrapper(const PtxModule &module, const PtxFunction &entry, uint32_t maxRegisters)
+      : module_(module), entry_(entry), maxRegisters_(maxRegisters) {
+    const uint32_t own = entry.bounds.maxRegisters;
+    if (own && (!maxRegisters_ || own < maxRegisters_))
+      maxRegisters_ = own;
+  }
   Result<WrappedKernel> wrap();
 
 private:
@@ -41,6 +46,7 @@ private:
 
   const PtxModule &module_;
   const PtxFunction &entry_;
+  uint32_t maxRegisters_;
   std::set<const PtxVariable *> used_;
   std::map<std::string_view, std::string> renamed_;
   std::string declarations_, parameters_, operands_;
@@ -134,14 +140,15 @@ Status Wrapper::declareVariables() {
 
 std::string Wrapper::attributes() const {
   const LaunchBounds &bounds = entry_.bounds;
-  std::string text;
+  // NVRTC does not heed a limit of registers where there are launch bounds.
+  if (maxRegisters_)
+    return "";
   // Without a bound on threads, one on blocks has no place in CUDA C++; 1024 threads are what a GPU takes at most.
-  if (const int64_t threads = bounds.threads() ? bounds.threads() : bounds.minBlocks ? 1024 : 0)
-    text += "__launch_bounds__(" + std::to_string(threads) +
-            (bounds.minBlocks ? ", " + std::to_string(bounds.minBlocks) : "") + ") ";
-  if (bounds.maxRegisters)
-    text += "__maxnreg__(" + std::to_string(bounds.maxRegisters) + ") ";
-  return text;
+  const int64_t threads = bounds.threads() ? bounds.threads() : bounds.minBlocks ? 1024 : 0;
+  if (!threads)
+    return "";
+  return "__launch_bounds__(" + std::to_string(threads) +
+         (bounds.minBlocks ? ", " + std::to_string(bounds.minBlocks) : "") + ") ";
 }
 
 // An asm statement without operands takes '%' as it is; one with operands takes "%%" for it.
@@ -205,16 +212,17 @@ Result<WrappedKernel> Wrapper::wrap() {
   wrapped.lines = std::move(body.lines);
   wrapped.target = module_.targets.front();
   wrapped.version = module_.version;
+  wrapped.maxRegisters = maxRegisters_;
   return wrapped;
 }
 
 } // namespace
 
-Result<WrappedKernel> wrapKernel(const PtxModule &module, const PtxFunction &entry) {
-  return Wrapper(module, entry).wrap();
+Result<WrappedKernel> wrapKernel(const PtxModule &module, const PtxFunction &entry, uint32_t maxRegisters) {
+  return Wrapper(module, entry, maxRegisters).wrap();
 }
 
-Result<WrappedKernel> wrapPtx(std::string_view ptx, std::string_view entry) {
+Result<WrappedKernel> wrapPtx(std::string_view ptx, std::string_view entry, uint32_t maxRegisters) {
   auto module = PtxModule::parse(ptx);
   if (!module.isOk())
     return module.status();
@@ -222,7 +230,7 @@ Result<WrappedKernel> wrapPtx(std::string_view ptx, std::string_view entry) {
   if (!kernel.isOk())
     return kernel.status();
   if (!hasCalls(module.value(), *kernel.value()))
-    return wrapKernel(module.value(), *kernel.value());
+    return wrapKernel(module.value(), *kernel.value(), maxRegisters);
   auto inlined = inlineCalls(module.value(), entry);
   if (!inlined.isOk())
     return inlined.status();
@@ -233,7 +241,7 @@ Result<WrappedKernel> wrapPtx(std::string_view ptx, std::string_view entry) {
   kernel = whole.value().entry(entry);
   if (!kernel.isOk())
     return kernel.status();
-  auto wrapped = wrapKernel(whole.value(), *kernel.value());
+  auto wrapped = wrapKernel(whole.value(), *kernel.value(), maxRegisters);
   if (wrapped.isOk())
     for (int &line : wrapped.value().lines)
       line = text.lines[static_cast<size_t>(line - 1)];

@@ -70,7 +70,7 @@ Status compileAll(const Nvrtc &nvrtc, const Words &words) {
     for (size_t begin = 0; function.isEntry && begin < words[2].size();) {
       const size_t end = std::min(words[2].find(',', begin), words[2].size());
       const std::string arch = words[2].substr(begin, end - begin), name(function.name);
-      auto cubin = nvrtc.compilePtx(ptx, name, arch, {words.size() > 4 ? std::stoi(words[4]) : 0});
+      auto cubin = nvrtc.compilePtx(ptx, name, arch, {words.size() > 4 ? static_cast<uint32_t>(std::stoul(words[4])) : 0});
       if (!cubin.isOk())
         return cubin.status();
       const std::string file = words[3] + "/" + name + "." + arch + ".cubin";

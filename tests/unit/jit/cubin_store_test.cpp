@@ -25,7 +25,7 @@ protected:
     store_ = opened.value();
   }
   // Whether this was compiled.
-  bool obtain(const Nvrtc &nvrtc, const std::string &ptx = kKernel, const std::string &arch = "sm_80", int registers = 0) {
+  bool obtain(const Nvrtc &nvrtc, const std::string &ptx = kKernel, const std::string &arch = "sm_80", uint32_t registers = 0) {
     bool compiled = false;
     auto cubin = obtainCubin(store_, nvrtc, ptx, "k", arch, {registers}, compiled);
     EXPECT_TRUE(cubin.isOk()) << cubin.status().message();

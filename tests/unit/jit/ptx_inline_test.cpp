@@ -120,9 +120,8 @@ TEST(PtxInline, StructuresAndPiecesGoThroughLocalMemory) {
   ld.param.b32 %r1, [q+4];
 })");
   for (const char *line : {".local .align 4 .b8 %kvq_in2p0[4];", "st.local.b32 [%kvq_in2p0], %kvq_in0;",
-                           "ld.local.u16 %kvq_in2_h, [%kvq_in2p0+2];", ".local .align 4 .b8 %kvq_in2q0[8];",
-                           "st.local.v2.b32 [%kvq_in2q0], {%kvq_in2_r, %kvq_in2_r};", "ld.local.b32 %r1, [%kvq_in1+4];",
-                           "ld.local.b32 %kvq_in_piece, [%kvq_in2q0+4];", "st.local.b32 [%kvq_in1+4], %kvq_in_piece;"})
+                           "ld.local.u16 %kvq_in2_h, [%kvq_in2p0+2];", ".local .align 4 .b8 %kvq_in1[8];",
+                           "st.local.v2.b32 [%kvq_in1], {%kvq_in2_r, %kvq_in2_r};", "ld.local.b32 %r1, [%kvq_in1+4];"})
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
 }
 

@@ -78,6 +78,19 @@ extern "C" __global__ void k(KvqParameter0 p0) {
 )");
 }
 
+TEST(PtxWrapper, ALimitOfRegistersTakesThePlaceOfLaunchBounds) {
+  const auto limits = [](const std::string &bounds, uint32_t given) {
+    auto kernel = wrapPtx(kHead + (".entry k() " + bounds + " { ret; }"), "k", given);
+    EXPECT_TRUE(kernel.isOk());
+    return std::pair(kernel.value().source.find("__launch_bounds__") != std::string::npos, kernel.value().maxRegisters);
+  };
+  EXPECT_EQ(limits(".maxntid 128", 0), std::pair(true, 0u));
+  EXPECT_EQ(limits(".maxntid 128", 64), std::pair(false, 64u));
+  EXPECT_EQ(limits(".maxntid 128 .maxnreg 40", 64), std::pair(false, 40u));
+  EXPECT_EQ(limits(".maxntid 128 .maxnreg 40", 32), std::pair(false, 32u));
+  EXPECT_EQ(limits(".minnctapersm 2", 0), std::pair(true, 0u));
+}
+
 TEST(PtxWrapper, CallsAreInlinedFirstAndKeepTheLineOfTheCall) {
   const WrappedKernel kernel = wrapped(R"(.func f() {
   bar.sync 0;
