@@ -6,6 +6,7 @@
 
 #include "runtime/format/text.h"
 
+#include <algorithm>
 #include <cstring>
 #include <elf.h>
 #include <limits>
@@ -17,6 +18,9 @@ namespace {
 constexpr uint16_t kMachineCuda = 190; // EM_CUDA
 // From this ABI version on, which CUDA 13 writes, the processor stands in another byte of the flags.
 constexpr uint8_t kNewAbi = 8;
+// Before, the section of a kernel's code had the number of its barriers among its flags.
+constexpr int kBarriersShift = 20;
+constexpr uint64_t kBarriersMask = 0x7f;
 // Shared memory that the system takes of every block from sm_90 on; the kernel's section counts it.
 constexpr int64_t kReservedShared = 1024;
 constexpr int kReservedFrom = 90;
@@ -49,7 +53,9 @@ private:
     std::memcpy(&value, bytes.data() + at, sizeof(T));
     return value;
   }
-  bool inside(uint64_t offset, uint64_t size) const { return offset <= bytes_.size() && size <= bytes_.size() - offset; }
+  bool inside(uint64_t offset, uint64_t size) const {
+    return offset <= bytes_.size() && size <= bytes_.size() - offset;
+  }
   Status readSections();
   Status readSymbols();
   Status readKernels();
@@ -70,6 +76,7 @@ private:
   std::vector<Elf64_Shdr> sections_;
   std::vector<std::string> names_;   // of sections
   std::vector<std::string> symbols_; // their names
+  uint8_t abi_ = 0;
   CubinInfo info_;
 };
 
@@ -90,7 +97,8 @@ Status CubinReader::readSections() {
   const auto header = load<Elf64_Ehdr>(bytes_, 0);
   if (header.e_machine != kMachineCuda)
     return corrupt("it is for machine " + std::to_string(header.e_machine) + ", not for a GPU of NVIDIA");
-  info_.processor = header.e_ident[EI_ABIVERSION] >= kNewAbi ? header.e_flags >> 8 & 0xff : header.e_flags & 0xff;
+  abi_ = header.e_ident[EI_ABIVERSION];
+  info_.processor = abi_ >= kNewAbi ? header.e_flags >> 8 & 0xff : header.e_flags & 0xff;
   if (header.e_shentsize != sizeof(Elf64_Shdr) ||
       !inside(header.e_shoff, uint64_t(header.e_shnum) * sizeof(Elf64_Shdr)))
     return corrupt("its table of sections lies outside of it");
@@ -128,11 +136,13 @@ Status CubinReader::readSymbols() {
 }
 
 Status CubinReader::readKernels() {
+  const auto section = [&](const std::string &name) -> const Elf64_Shdr * {
+    const auto found = std::find(names_.begin(), names_.end(), name);
+    return found == names_.end() ? nullptr : &sections_[static_cast<size_t>(found - names_.begin())];
+  };
   const auto sizeOf = [&](const std::string &name) -> int64_t {
-    for (size_t i = 0; i < names_.size(); ++i)
-      if (names_[i] == name)
-        return static_cast<int64_t>(sections_[i].sh_size);
-    return -1;
+    const Elf64_Shdr *found = section(name);
+    return found ? static_cast<int64_t>(found->sh_size) : -1;
   };
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   for (size_t i = 0; i < names_.size(); ++i) {
@@ -144,6 +154,8 @@ Status CubinReader::readKernels() {
     kernel.codeBytes = sizeOf(".text." + kernel.name);
     if (kernel.codeBytes <= 0 || find(kernel.name))
       return corrupt("kernel " + text::quote(kernel.name) + " has no code, or is there twice");
+    if (abi_ < kNewAbi)
+      kernel.barriers = static_cast<int>(section(".text." + kernel.name)->sh_flags >> kBarriersShift & kBarriersMask);
     const int64_t shared = sizeOf(".nv.shared." + kernel.name);
     const int64_t reserved = info_.processor >= kReservedFrom ? kReservedShared : 0;
     kernel.sharedBytes = std::max<int64_t>(shared - reserved, 0);

@@ -4,6 +4,7 @@
 #include "runtime/jit/ptx_wrapper.h"
 
 #include <chrono>
+#include <mutex>
 
 namespace kvq {
 
@@ -26,6 +27,38 @@ Result<CompiledKernel> obtainCubin(const KernelStore &store, const Nvrtc &nvrtc,
     return CompiledKernel{std::move(cubin.value().bytes), entry, "", took.count(), std::move(cubin.value().log)};
   };
   return store.readOrCompile(key, compile, compiled);
+}
+
+namespace {
+
+class LateNvrtc {
+public:
+  explicit LateNvrtc(CudaLibrarySearch search) : search_(std::move(search)) {}
+  const Result<std::shared_ptr<const Nvrtc>> &get() {
+    std::call_once(once_, [&] { nvrtc_ = Nvrtc::load(search_); });
+    return nvrtc_;
+  }
+
+private:
+  const CudaLibrarySearch search_;
+  std::once_flag once_;
+  Result<std::shared_ptr<const Nvrtc>> nvrtc_ = Status(Code::Internal, "not looked for");
+};
+
+} // namespace
+
+CubinFunction cubinFunction(KernelStore store, CudaLibrarySearch search) {
+  return [store = std::move(store), late = std::make_shared<LateNvrtc>(std::move(search))](
+             std::string_view ptx, const std::string &entry, const std::string &arch) -> Result<std::vector<uint8_t>> {
+    const auto &nvrtc = late->get();
+    if (!nvrtc.isOk())
+      return nvrtc.status();
+    bool compiled = false;
+    auto cubin = obtainCubin(store, *nvrtc.value(), ptx, entry, arch, {}, compiled);
+    if (!cubin.isOk())
+      return cubin.status();
+    return std::move(cubin.value().object);
+  };
 }
 
 } // namespace kvq

@@ -149,9 +149,10 @@ Result<Library> openCudaLibrary(const CudaLibraryName &name, const CudaLibrarySe
                                          (isGiven ? "" : " or unset " + std::string(name.variable)));
   }
   Search found(name);
-  [[maybe_unused]] const bool isOpen = found.tryFolders(namedFolders(search)) || found.tryFolders(pythonFolders(name)) ||
-                      found.tryFolders(toolkitFolders({variable("CUDA_HOME"), variable("CUDA_PATH")})) ||
-                      found.tryLoader() || found.tryFolders(toolkitFolders({"/usr/local/cuda"}));
+  [[maybe_unused]] const bool isOpen =
+      found.tryFolders(namedFolders(search)) || found.tryFolders(pythonFolders(name)) ||
+      found.tryFolders(toolkitFolders({variable("CUDA_HOME"), variable("CUDA_PATH")})) || found.tryLoader() ||
+      found.tryFolders(toolkitFolders({"/usr/local/cuda"}));
   return found.take();
 }
 

@@ -53,7 +53,8 @@ Arch parseArch(std::string_view text) {
   return arch;
 }
 
-// Whether code for `target` runs on `arch`: a later one of all; exactly this one ('a'); a later one of its family ('f').
+// Whether code for `target` runs on `arch`: a later one of all; exactly this one ('a'); a later one of its family
+// ('f').
 bool runsOn(const Arch &target, const Arch &arch) {
   if (target.suffix == 'a')
     return arch.suffix == 'a' && arch.number == target.number;
@@ -207,8 +208,8 @@ Result<std::shared_ptr<const Nvrtc>> Nvrtc::load(const CudaLibrarySearch &search
   return std::shared_ptr<const Nvrtc>(std::move(nvrtc));
 }
 
-Nvrtc::Output Nvrtc::compile(const std::string &source, const std::string &name, const std::vector<std::string> &options,
-                             bool toPtx) const {
+Nvrtc::Output Nvrtc::compile(const std::string &source, const std::string &name,
+                             const std::vector<std::string> &options, bool toPtx) const {
   Output output;
   Program *program = nullptr;
   output.code = calls_->create(&program, source.c_str(), name.c_str(), std::size(kHeaders), kHeaders, kHeaderNames);
@@ -247,8 +248,8 @@ Status Nvrtc::checkArch(const std::string &arch) const {
   std::string known;
   for (int number : archs_)
     known += (known.empty() ? "sm_" : ", sm_") + std::to_string(number);
-  return {Code::Unsupported, "NVRTC " + version() + " does not compile for " +
-                                 arch + ": use one of " + known + " or install a newer nvidia-cuda-nvrtc"};
+  return {Code::Unsupported, "NVRTC " + version() + " does not compile for " + arch + ": use one of " + known +
+                                 " or install a newer nvidia-cuda-nvrtc"};
 }
 
 // Why a wrapped kernel was not compiled. An error of the assembler counts lines of the PTX that NVRTC made of the
@@ -297,7 +298,8 @@ Result<CubinBinary> Nvrtc::compilePtx(std::string_view ptx, const std::string &e
   return CubinBinary{{output.bytes.begin(), output.bytes.end()}, std::move(output.log)};
 }
 
-Result<std::string> Nvrtc::compileCuda(const std::string &source, const std::string &name, const std::string &arch) const {
+Result<std::string> Nvrtc::compileCuda(const std::string &source, const std::string &name,
+                                       const std::string &arch) const {
   KVQ_RETURN_IF_ERROR(checkArch(arch));
   // Without -rdc=true a function that no kernel calls vanishes.
   std::vector<std::string> words = {"-arch=compute_" + arch.substr(3), "-rdc=true", "-std=c++17"};
@@ -308,9 +310,8 @@ Result<std::string> Nvrtc::compileCuda(const std::string &source, const std::str
   if (output.code != kCompilationFailed)
     return Status(Code::Internal, std::string("NVRTC says ") + calls_->errorString(output.code) + " " + output.log);
   const std::vector<std::string_view> lines = linesOf(output.log);
-  const auto error = std::find_if(lines.begin(), lines.end(), [](std::string_view line) {
-    return line.find("error") != std::string_view::npos;
-  });
+  const auto error = std::find_if(lines.begin(), lines.end(),
+                                  [](std::string_view line) { return line.find("error") != std::string_view::npos; });
   return Status(Code::InvalidArgument, std::string(error == lines.end() ? output.log : *error));
 }
 

@@ -30,14 +30,15 @@ struct Local {
   bool isRange = false;         // %r<5>: stands for %r0 to %r4
 };
 std::string memoryOf(const Local &local) {
-  return ".local .align " + std::to_string(local.align) + " .b8 " + local.name + "[" + std::to_string(local.bytes) + "];";
+  return ".local .align " + std::to_string(local.align) + " .b8 " + local.name + "[" + std::to_string(local.bytes) +
+         "];";
 }
 using Scope = std::map<std::string_view, Local>;
 
 struct Frame {
   const PtxFunction *function;
-  std::string prefix;      // empty: the kernel itself, whose names stay
-  int callLine = 0;        // of the kernel: where its code goes to in the map of lines
+  std::string prefix; // empty: the kernel itself, whose names stay
+  int callLine = 0;   // of the kernel: where its code goes to in the map of lines
   std::vector<Scope> scopes;
   std::string returnLabel;
   bool returnsEarly = false;
@@ -131,7 +132,8 @@ size_t Inliner::endOfStatement(size_t at, size_t end) const {
   return at;
 }
 
-// ---- parameters ------------------------------------------------------------------------------------------------------
+// ---- parameters
+// ------------------------------------------------------------------------------------------------------
 
 // Whether `name`, which follows a '[', is all of what an ld or st of its own accesses.
 bool Inliner::isWholeAccess(size_t name, int64_t bytes) const {
@@ -173,8 +175,8 @@ int64_t Inliner::registerBytes(const PtxFunction &function, const PtxToken &name
   return 0;
 }
 
-// The instruction for an ld or st, at `opcode`, of a parameter of `bytes` that is a register now: loads extend into wider
-// registers, stores take the low part of them.
+// The instruction for an ld or st, at `opcode`, of a parameter of `bytes` that is a register now: loads extend into
+// wider registers, stores take the low part of them.
 std::string Inliner::moveOf(const Frame &frame, size_t opcode, size_t reg, int64_t bytes) const {
   const int64_t wide = token(reg).kind == PtxToken::Name ? registerBytes(*frame.function, token(reg)) : 0;
   const std::string narrow = std::to_string(8 * bytes);
@@ -252,7 +254,8 @@ Status Inliner::pass(Frame &frame, size_t actual, const Local &formal, const Ptx
   return Status::ok();
 }
 
-// ---- calls -----------------------------------------------------------------------------------------------------------
+// ---- calls
+// -----------------------------------------------------------------------------------------------------------
 
 Result<std::vector<size_t>> Inliner::readOperands(size_t &at, size_t end) const {
   std::vector<size_t> operands;
@@ -330,8 +333,8 @@ Status Inliner::inlineCall(Frame &frame, const Call &call) {
   writeLine(frame, "{", line);
   std::vector<Local> parameters, results;
   for (size_t i = 0; i < function.parameters.size(); ++i)
-    parameters.push_back(declareFormal(frame, callee, function.parameters[i], call.arguments[i],
-                                       "%" + stem + "p" + std::to_string(i)));
+    parameters.push_back(
+        declareFormal(frame, callee, function.parameters[i], call.arguments[i], "%" + stem + "p" + std::to_string(i)));
   for (size_t i = 0; i < function.results.size(); ++i)
     results.push_back(
         declareFormal(frame, callee, function.results[i], call.results[i], "%" + stem + "q" + std::to_string(i)));
@@ -359,7 +362,8 @@ Status Inliner::inlineCall(Frame &frame, const Call &call) {
   return Status::ok();
 }
 
-// ---- statements ------------------------------------------------------------------------------------------------------
+// ---- statements
+// ------------------------------------------------------------------------------------------------------
 
 void Inliner::writeRenamed(Frame &frame, size_t begin, size_t end, size_t opcode) {
   for (size_t i = begin; i < end; ++i) {

@@ -10,8 +10,8 @@ namespace kvq {
 
 // The module without its functions, each call in a kernel replaced by the function's body, and so on for the calls in
 // that. Registers, labels and variables of a body get names that the module does not have. `only`: the kernel that is
-// kept; empty: all of them. InvalidArgument names the line of a call that cannot be inlined: recursion, a call through a
-// pointer, a function that the module does not define.
+// kept; empty: all of them. InvalidArgument names the line of a call that cannot be inlined: recursion, a call through
+// a pointer, a function that the module does not define.
 Result<PtxText> inlineCalls(const PtxModule &module, std::string_view only = {});
 
 bool hasCalls(const PtxModule &module, const PtxFunction &function);

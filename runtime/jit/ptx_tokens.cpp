@@ -96,8 +96,8 @@ Status Splitter::next(PtxToken &token) {
     token.kind = PtxToken::Symbol;
     at_ = begin + 1;
   } else {
-    return ptxError(text_, line_, "a character that PTX does not have (code " +
-                                      std::to_string(static_cast<unsigned char>(c)) + ")");
+    return ptxError(text_, line_,
+                    "a character that PTX does not have (code " + std::to_string(static_cast<unsigned char>(c)) + ")");
   }
   token.text = text_.substr(begin, at_ - begin);
   return Status::ok();

@@ -16,10 +16,15 @@ namespace kvq {
 namespace {
 
 const char *integerOf(int64_t bytes) {
-  return bytes == 1 ? "unsigned char" : bytes == 2 ? "unsigned short" : bytes == 4 ? "unsigned int" : "unsigned long long";
+  return bytes == 1   ? "unsigned char"
+         : bytes == 2 ? "unsigned short"
+         : bytes == 4 ? "unsigned int"
+                      : "unsigned long long";
 }
 
-bool isDynamicShared(const PtxVariable &variable) { return variable.space == ".shared" && variable.linkage == ".extern"; }
+bool isDynamicShared(const PtxVariable &variable) {
+  return variable.space == ".shared" && variable.linkage == ".extern";
+}
 bool isNamedOutside(const PtxVariable &variable) {
   return variable.space != ".shared" && !variable.linkage.empty() && variable.linkage != ".extern";
 }
@@ -94,18 +99,22 @@ Status Wrapper::declareParameters() {
 // The initialiser's numbers as integers of the element's size.
 Status Wrapper::defineOutside(const PtxVariable &variable) {
   if (variable.elementBytes > 8 || variable.bytes() <= 0)
-    return module_.error(variable.line, "a variable that others can name must have elements of at most 8 bytes, and a size");
+    return module_.error(variable.line,
+                         "a variable that others can name must have elements of at most 8 bytes, and a size");
   std::string values;
   int depth = 0;
   for (size_t i = variable.initialiser.begin; i < variable.initialiser.end; ++i) {
     const PtxToken &token = module_.tokens[i];
     const bool isFloat = token.text.starts_with("0f") || token.text.starts_with("0d");
     depth += token.is("{") - token.is("}");
-    const bool isPlain = depth < 2 && (token.is("{") || token.is("}") || token.is(",") || token.is("-") ||
-                         (token.kind == PtxToken::Number && token.text.find('.') == std::string_view::npos));
+    const bool isPlain =
+        depth < 2 && (token.is("{") || token.is("}") || token.is(",") || token.is("-") ||
+                      (token.kind == PtxToken::Number && token.text.find('.') == std::string_view::npos));
     if (!isPlain)
-      return module_.error(token.line, "the value of a variable that others can name must be one list of integers and 0f.. or "
-                                       "0d..: " + text::quote(token.text) + " is neither");
+      return module_.error(token.line,
+                           "the value of a variable that others can name must be one list of integers and 0f.. or "
+                           "0d..: " +
+                               text::quote(token.text) + " is neither");
     values += isFloat ? "0x" + std::string(token.text.substr(2)) : std::string(token.text);
   }
   declarations_ += "extern \"C\" { " + std::string(variable.space == ".const" ? "__constant__" : "__device__") +
@@ -127,7 +136,8 @@ Status Wrapper::declareVariables() {
       continue;
     } else if (isDynamicShared(variable)) {
       const std::string name = "kvq_shared_" + std::to_string(count++);
-      declarations_ += "extern __shared__ __align__(" + std::to_string(variable.align) + ") unsigned char " + name + "[];\n";
+      declarations_ +=
+          "extern __shared__ __align__(" + std::to_string(variable.align) + ") unsigned char " + name + "[];\n";
       // Without an operand the compiler would drop the declaration.
       operands_ += (operands_.empty() ? "" : ", ") + ("\"l\"(" + name + ")");
       renamed_[variable.name] = name;

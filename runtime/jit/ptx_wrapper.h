@@ -11,7 +11,7 @@ namespace kvq {
 struct WrappedKernel {
   uint32_t maxRegisters = 0;   // for the compiler's option: one in the source excludes launch bounds; 0: none
   std::string target, version; // of the module
-  std::string source;     // CUDA C++
+  std::string source;          // CUDA C++
   std::vector<int> lines; // lines[i]: the line of the PTX from which line i + 1 of the asm text came, which begins with
                           // the brace of the body
 };

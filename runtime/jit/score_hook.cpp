@@ -111,7 +111,8 @@ Result<std::string> linkScoreHook(std::string_view ptx, std::string_view hookTex
   const auto &functions = module.value().functions;
   if (std::none_of(functions.begin(), functions.end(),
                    [&](const PtxFunction &function) { return calls(module.value(), function); }))
-    return Status(Code::InvalidArgument, "no kernel of the PTX calls kvq_score_mod: compile a kernel with a score function");
+    return Status(Code::InvalidArgument,
+                  "no kernel of the PTX calls kvq_score_mod: compile a kernel with a score function");
   const std::string joined = join(module.value(), hook.value());
   auto whole = PtxModule::parse(joined);
   if (!whole.isOk())

@@ -11,8 +11,8 @@ namespace kvq {
 
 inline constexpr const char *kScoreHook = "kvq_score_mod";
 
-// The module `ptx` with the hook's body at each place where one of its kernels calls kvq_score_mod, and without any call
-// left: functions that the hook calls are inlined as well. `name` stands for the file of `cuda` in messages.
+// The module `ptx` with the hook's body at each place where one of its kernels calls kvq_score_mod, and without any
+// call left: functions that the hook calls are inlined as well. `name` stands for the file of `cuda` in messages.
 // InvalidArgument: the compiler's error with the line of `cuda`; a hook that calls what cannot be inlined (recursion,
 // function pointers, printf); a module that does not call it.
 Result<std::string> addScoreHook(const Nvrtc &nvrtc, std::string_view ptx, const std::string &cuda,

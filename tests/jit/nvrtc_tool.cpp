@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// NVRTC's part of the runtime at the command line, for the tests beside this file. What a command makes goes into files,
-// what is known about it to standard output as JSON; an error is its sentence on standard error and exit code 1.
+// NVRTC's part of the runtime at the command line, for the tests beside this file. What a command makes goes into
+// files, what is known about it to standard output as JSON; an error is its sentence on standard error and exit code 1.
 //
 //   version                                   the library that is found
 //   compile PTX ARCH[,ARCH] FOLDER [N]        every kernel of a file, as FOLDER/KERNEL.ARCH.cubin, within N registers
@@ -36,7 +36,8 @@ template <typename Bytes> void writeFile(const std::string &path, const Bytes &b
   std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char *>(bytes.data()), std::ssize(bytes));
 }
 
-Status printKernel(const CubinBinary &cubin, const std::string &name, const std::string &arch, const std::string &file) {
+Status printKernel(const CubinBinary &cubin, const std::string &name, const std::string &arch,
+                   const std::string &file) {
   auto info = readCubin(cubin.bytes);
   if (!info.isOk())
     return info.status();
@@ -70,7 +71,8 @@ Status compileAll(const Nvrtc &nvrtc, const Words &words) {
     for (size_t begin = 0; function.isEntry && begin < words[2].size();) {
       const size_t end = std::min(words[2].find(',', begin), words[2].size());
       const std::string arch = words[2].substr(begin, end - begin), name(function.name);
-      auto cubin = nvrtc.compilePtx(ptx, name, arch, {words.size() > 4 ? static_cast<uint32_t>(std::stoul(words[4])) : 0});
+      auto cubin =
+          nvrtc.compilePtx(ptx, name, arch, {words.size() > 4 ? static_cast<uint32_t>(std::stoul(words[4])) : 0});
       if (!cubin.isOk())
         return cubin.status();
       const std::string file = words[3] + "/" + name + "." + arch + ".cubin";
@@ -123,7 +125,8 @@ Status damage(const Words &words) {
   const std::vector<uint8_t> whole(text.begin(), text.end());
   size_t truncated = 0, changed = 0;
   for (size_t size = 0; size < whole.size(); ++size)
-    truncated += !readCubin(std::vector<uint8_t>(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size))).isOk();
+    truncated +=
+        !readCubin(std::vector<uint8_t>(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size))).isOk();
   for (size_t at = 0; at < whole.size(); ++at)
     for (uint8_t change : {0xff, 0x80, 0x01}) {
       std::vector<uint8_t> bytes = whole;

@@ -40,8 +40,8 @@ EXPORT int nvrtcGetSupportedArchs(int *archs) {
   return 0;
 }
 
-EXPORT int nvrtcCreateProgram(program **out, const char *source, const char *name, int count, const char *const *headers,
-                              const char *const *names) {
+EXPORT int nvrtcCreateProgram(program **out, const char *source, const char *name, int count,
+                              const char *const *headers, const char *const *names) {
   (void)name, (void)count, (void)headers, (void)names;
   *out = calloc(1, sizeof(program));
   (*out)->source = strdup(source);
@@ -99,7 +99,8 @@ EXPORT int nvrtcCompileProgram(program *p, int count, const char *const *options
     free(text);
     if (!strstr(p->source, "spoilt"))
       return 0;
-    sprintf(p->log, "score.cu(3): warning #177-D: nothing\nscore.cu(7): error: identifier \"spoilt\" is undefined\n1 error\n");
+    sprintf(p->log,
+            "score.cu(3): warning #177-D: nothing\nscore.cu(7): error: identifier \"spoilt\" is undefined\n1 error\n");
     return 6;
   }
   log_compile();
@@ -107,10 +108,11 @@ EXPORT int nvrtcCompileProgram(program *p, int count, const char *const *options
   const int mistake = line_of(text, "mistake"), greedy = line_of(text, "greedy");
   free(text);
   if (mistake)
-    sprintf(p->log, "ptxas application ptx input, line %d; error   : Unknown modifier '.x'\n"
-                    "ptxas application ptx input, line %d; error   : Not a name of any known instruction: 'mistake'\n"
-                    "ptxas application ptx input, line %d; error   : Another\n"
-                    "ptxas fatal   : Ptx assembly aborted due to errors\n",
+    sprintf(p->log,
+            "ptxas application ptx input, line %d; error   : Unknown modifier '.x'\n"
+            "ptxas application ptx input, line %d; error   : Not a name of any known instruction: 'mistake'\n"
+            "ptxas application ptx input, line %d; error   : Another\n"
+            "ptxas fatal   : Ptx assembly aborted due to errors\n",
             before + mistake, before + mistake, before + mistake + 1);
   else if (greedy)
     sprintf(p->log, "ptxas fatal   : (C7600) Register allocation failed with register count of '16'\n");

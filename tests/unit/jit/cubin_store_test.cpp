@@ -7,7 +7,7 @@
 
 #include "runtime/jit/cubin.h"
 
-#include <sys/stat.h>
+#include <thread>
 
 using namespace kvq;
 
@@ -25,7 +25,8 @@ protected:
     store_ = opened.value();
   }
   // Whether this was compiled.
-  bool obtain(const Nvrtc &nvrtc, const std::string &ptx = kKernel, const std::string &arch = "sm_80", uint32_t registers = 0) {
+  bool obtain(const Nvrtc &nvrtc, const std::string &ptx = kKernel, const std::string &arch = "sm_80",
+              uint32_t registers = 0) {
     bool compiled = false;
     auto cubin = obtainCubin(store_, nvrtc, ptx, "k", arch, {registers}, compiled);
     EXPECT_TRUE(cubin.isOk()) << cubin.status().message();
@@ -73,6 +74,24 @@ TEST_F(CubinStore, ACorruptCubinIsAMissAndReplaced) {
   std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).seekp(200).put('!');
   EXPECT_TRUE(obtain(*nvrtc));
   EXPECT_FALSE(obtain(*nvrtc));
+}
+
+TEST_F(CubinStore, ADeviceGetsCubinsOnceThereIsANvrtc) {
+  const CubinFunction none = cubinFunction(store_, {path("absent.so"), {}});
+  for (int i = 0; i < 2; ++i)
+    EXPECT_NE(none(kKernel, "k", "sm_80").status().message().find("NVRTC cannot be loaded"), std::string::npos);
+  const CubinFunction late = cubinFunction(store_, {path("own/libnvrtc.so.13"), {}});
+  (void)load(); // puts it there
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&] {
+      auto cubin = late(kKernel, "k", "sm_80");
+      EXPECT_TRUE(cubin.isOk() && !cubin.value().empty()) << cubin.status().message();
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+  EXPECT_EQ(compiles(), 1);
+  EXPECT_EQ(late("no PTX", "k", "sm_80").status().code(), Code::InvalidArgument);
 }
 
 TEST_F(CubinStore, AnErrorIsNotKept) {

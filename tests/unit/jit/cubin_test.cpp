@@ -36,6 +36,7 @@ struct Section {
   std::string content;
   uint64_t size = 0; // of a section without bytes
   uint32_t link = 0;
+  uint64_t flags = 0;
 };
 
 // A file as ptxas writes it: the sections, and their table at the end.
@@ -55,6 +56,7 @@ std::vector<uint8_t> makeFile(std::vector<Section> sections, uint8_t abi, uint32
     table[i].sh_offset = bytes.size();
     table[i].sh_size = sections[i].type == SHT_NOBITS ? sections[i].size : sections[i].content.size();
     table[i].sh_link = sections[i].link;
+    table[i].sh_flags = sections[i].flags;
     bytes += sections[i].content;
     name += static_cast<uint32_t>(sections[i].name.size()) + 1;
   }
@@ -82,12 +84,14 @@ std::vector<Section> sample(uint64_t shared) {
   symbol.st_name = 3;
   append(symbols, &symbol, sizeof(symbol));
   const std::string parameters = sized(0x17, words({0, 2u | 16u << 16, 20u << 18})) +
-                                 sized(0x17, words({0, 1u | 8u << 16, 8u << 18})) + sized(0x17, words({0, 0, 8u << 18}));
+                                 sized(0x17, words({0, 1u | 8u << 16, 8u << 18})) +
+                                 sized(0x17, words({0, 0, 8u << 18}));
   return {
       {".strtab", SHT_STRTAB, std::string("\0k\0helper\0", 10), 0, 0},
       {".symtab", SHT_SYMTAB, symbols, 0, 0} /* its names: section 0 */,
-      {".nv.info", SHT_LOPROC, sized(0x2f, words({1, 62})) + sized(0x2f, words({2, 99})) + sized(0x11, words({1, 40})) +
-                                   sized(0x12, words({1, 48})),
+      {".nv.info", SHT_LOPROC,
+       sized(0x2f, words({1, 62})) + sized(0x2f, words({2, 99})) + sized(0x11, words({1, 40})) +
+           sized(0x12, words({1, 48})),
        0, 0},
       {".nv.info.k", SHT_LOPROC,
        small(1, 0x35, 0) + parameters + small(3, 0x19, 36) + small(2, 0x4c, 1) + sized(0x05, words({128, 2, 1})), 0, 0},
@@ -122,10 +126,21 @@ void expectSample(const std::vector<uint8_t> &file, int processor) {
 }
 
 TEST(Cubin, BothGenerationsAreRead) {
-  expectSample(makeFile(sample(512), 7, 0x00500550), 80);         // CUDA 12
-  expectSample(makeFile(sample(512), 8, 0x06005004), 80);         // CUDA 13
-  expectSample(makeFile(sample(512 + 1024), 7, 0x005a055a), 90);  // the system's part does not count
+  expectSample(makeFile(sample(512), 7, 0x00500550), 80);        // CUDA 12
+  expectSample(makeFile(sample(512), 8, 0x06005004), 80);        // CUDA 13
+  expectSample(makeFile(sample(512 + 1024), 7, 0x005a055a), 90); // the system's part does not count
   expectSample(makeFile(sample(512 + 1024), 8, 0x06007802), 120);
+}
+
+TEST(Cubin, BarriersOfTheOldGenerationStandInFlags) {
+  std::vector<Section> sections = sample(512);
+  std::string &attributes = sections[3].content;
+  attributes.erase(attributes.find(small(2, 0x4c, 1)), 4);
+  sections[4].flags = SHF_ALLOC | SHF_EXECINSTR | 5u << 20;
+  auto info = readCubin(makeFile(sections, 7, 0x00500550));
+  ASSERT_TRUE(info.isOk()) << info.status().message();
+  EXPECT_EQ(info.value().kernels[0].barriers, 5);
+  EXPECT_EQ(readCubin(makeFile(sections, 8, 0x06005004)).value().kernels[0].barriers, 0);
 }
 
 TEST(Cubin, EveryTruncationIsRefused) {

@@ -21,8 +21,8 @@ protected:
     std::string name = (std::filesystem::temp_directory_path() / "kvq-nvrtc-XXXXXX").string();
     ASSERT_NE(mkdtemp(name.data()), nullptr);
     root_ = name;
-    for (const char *variable : {"KVQ_NVRTC", "KVQ_CUDA_LIB_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH",
-                                 "FAKE_NVRTC_LOG"})
+    for (const char *variable :
+         {"KVQ_NVRTC", "KVQ_CUDA_LIB_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH", "FAKE_NVRTC_LOG"})
       unset(variable);
   }
   void TearDown() override {

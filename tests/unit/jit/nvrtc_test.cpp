@@ -113,9 +113,10 @@ TEST_F(Nvrtcs, AnErrorOfTheAssemblerNamesKernelLineAndText) {
   auto cubin = load()->compilePtx(kernelWith("mistake.x %r1;"), "k", "sm_80");
   ASSERT_FALSE(cubin.isOk());
   EXPECT_EQ(cubin.status().code(), Code::InvalidArgument);
-  EXPECT_EQ(cubin.status().message(),
-            "kernel k cannot be compiled for sm_80: line 12 of the PTX ('mistake.x %r1;'): Unknown modifier '.x'; Not a "
-            "name of any known instruction: 'mistake'");
+  EXPECT_EQ(
+      cubin.status().message(),
+      "kernel k cannot be compiled for sm_80: line 12 of the PTX ('mistake.x %r1;'): Unknown modifier '.x'; Not a "
+      "name of any known instruction: 'mistake'");
 }
 
 TEST_F(Nvrtcs, AnErrorOfNewerPtxSaysSo) {

@@ -173,8 +173,9 @@ TEST(PtxInline, WhatCannotBeInlinedNamesItsLine) {
   EXPECT_NE(refusal(".entry k() { call (q), %rd1, (p), proto; }").find("through a pointer"), std::string::npos);
   EXPECT_NE(refusal(".func f(.param .b32 p) { ret; }\n.entry k() { call f; }").find("takes 1 parameters and gives 0"),
             std::string::npos);
-  EXPECT_NE(refusal(".func f(.param .b32 p) { ret; }\n.entry k() { .param .b64 q; call f, (q); }").find("has 8 bytes but"),
-            std::string::npos);
+  EXPECT_NE(
+      refusal(".func f(.param .b32 p) { ret; }\n.entry k() { .param .b64 q; call f, (q); }").find("has 8 bytes but"),
+      std::string::npos);
   EXPECT_NE(refusal(".func f(.param .b32 p) { ret; }\n.entry k() { call f, (%r1); }").find("is no .param variable"),
             std::string::npos);
   EXPECT_NE(refusal(".func f(.param .b32 p) { mov.u64 %rd1, p; }\n.entry k() { .param .b32 q; call f, (q); }")

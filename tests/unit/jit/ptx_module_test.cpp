@@ -107,8 +107,9 @@ TEST(PtxModule, WhatIsNoPtxIsRefusedWithItsLine) {
   EXPECT_EQ(refusal("\n.file 1 \"x\n\""), "line 5 of the PTX ('.file 1 \"x'): a string that begins here has no end");
   EXPECT_EQ(refusal(".entry k() {\n `\n}"), "line 5 of the PTX ('`'): a character that PTX does not have (code 96)");
   EXPECT_EQ(refusal(".entry k()\n{ {\n}"), "line 5 of the PTX ('{ {'): a brace that begins here has no end");
-  EXPECT_EQ(refusal(".alias a, b;"),
-            "line 4 of the PTX ('.alias a, b;'): there is '.alias' where a function or a variable of the module should be");
+  EXPECT_EQ(
+      refusal(".alias a, b;"),
+      "line 4 of the PTX ('.alias a, b;'): there is '.alias' where a function or a variable of the module should be");
   EXPECT_EQ(refusal(".entry k() .maxclusterrank 2 {}"), "line 4 of the PTX ('.entry k() .maxclusterrank 2 {}'): the "
                                                         "directive '.maxclusterrank' of a function is not supported");
   EXPECT_NE(refusal(".global .texref t;").find("there is '.texref' where a type such as .b32"), std::string::npos);

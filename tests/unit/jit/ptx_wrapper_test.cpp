@@ -34,7 +34,8 @@ TEST(PtxWrapper, ABodyIsOneAsmStatement) {
 	ret;
 }
 )");
-  EXPECT_EQ(kernel.source, R"(extern "C" __global__ void __launch_bounds__(128, 3) k(unsigned long long p0, unsigned int p1) {
+  EXPECT_EQ(kernel.source,
+            R"(extern "C" __global__ void __launch_bounds__(128, 3) k(unsigned long long p0, unsigned int p1) {
   asm volatile(
 "{\n"
 ".reg .b64 %rd<2>;\n"
