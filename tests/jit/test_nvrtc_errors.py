@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What NVRTC refuses comes back as a sentence with the kernel, the line of the PTX and its text; and where it is found."""
 
+import subprocess
 import sys
 
 import pytest
@@ -86,14 +87,26 @@ def test_architectures(tmp_path):
     nvrtc_env.compile_ptx(write(tmp_path, newer), ["sm_90a"], tmp_path)
 
 
-def test_the_wheel_of_an_environment_is_found(tmp_path):
-    packages = tmp_path / "env/lib" / f"python3.{sys.version_info.minor}" / "site-packages/nvidia/cu13"
+@pytest.mark.parametrize("way", ("VIRTUAL_ENV", "the program's environment"))
+def test_the_wheel_of_an_environment_is_found(tmp_path, way):
+    env = tmp_path / "env"
+    packages = env / "lib" / f"python3.{sys.version_info.minor}" / "site-packages/nvidia/cu13"
     packages.mkdir(parents=True)
     (packages / "lib").symlink_to(nvrtc_env.folder())
-    out = nvrtc_env.run_well("version", env=nvrtc_env.environment(VIRTUAL_ENV=str(tmp_path / "env")))
-    assert out.split() == ["13.0", str(packages / "lib/libnvrtc.so.13")]
-    nvrtc_env.run_well("compile", write(tmp_path, sim_env.ADD), "sm_80", tmp_path,
-                       env=nvrtc_env.environment(VIRTUAL_ENV=str(tmp_path / "env")))
+    variables, tool = {"VIRTUAL_ENV": str(env)}, nvrtc_env.TOOL
+    if way != "VIRTUAL_ENV":
+        # As .venv/bin/python is: a link out of the environment, called by its own name.
+        (env / "bin").mkdir()
+        (env / "pyvenv.cfg").touch()
+        tool = env / "bin/python"
+        tool.symlink_to(nvrtc_env.TOOL)
+        variables = {}
+    done = subprocess.run([tool, "version"], env=nvrtc_env.environment(**variables), capture_output=True, text=True,
+                          check=True)
+    assert done.stdout.split() == ["13.0", str(packages / "lib/libnvrtc.so.13")]
+    done = subprocess.run([tool, "compile", write(tmp_path, sim_env.ADD), "sm_80", tmp_path],
+                          env=nvrtc_env.environment(**variables), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_library_without_its_second_half_is_refused(tmp_path):
