@@ -33,6 +33,18 @@ needs_nvrtc = pytest.mark.skipif(
     folder() is None, reason="NVRTC is not installed: pip install -r python/requirements/cuda.txt")
 
 
+@functools.cache
+def version():
+    """Of the library, "13.0"."""
+    return run_well("version").split()[0]
+
+
+@functools.cache
+def ptxas_version():
+    done = subprocess.run([toolchain.toolkit() / "bin/ptxas", "--version"], capture_output=True, text=True, check=True)
+    return re.search(r"release (\d+\.\d+)", done.stdout)[1]
+
+
 def environment(**variables):
     kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     return {**kept, **variables}
@@ -59,6 +71,15 @@ def refusal(*words, env=None):
     assert code == 1, (code, out, error)
     assert "\n" not in error, error
     return error
+
+
+def text_file(tmp_path, source, variant):
+    """The PTX of a kernel of tests/ptxsim as a file."""
+    if reason := toolchain.missing(variant):
+        pytest.skip(reason)
+    path = tmp_path / f"{source}.ptx"
+    path.write_text(toolchain.ptx(source, variant), encoding="utf-8")
+    return path
 
 
 def compile_ptx(path, archs, out, registers=None):

@@ -2,36 +2,27 @@
 """PTX that compilers made becomes, through NVRTC, the machine code that ptxas makes of it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 import cubin
 import nvrtc_env
-import ptx_run
-import test_cuda_kernels
 import toolchain
-from subjects import subjects
 
 pytestmark = [toolchain.needs_toolkit, nvrtc_env.needs_nvrtc]
 
 SOURCES = sorted(path.stem for path in toolchain.KERNELS.glob("*.cu"))
 OPTIMIZED = (toolchain.PLAIN, toolchain.Variant("clang", "O3"))
-UNOPTIMIZED = (toolchain.Variant("nvcc", "O0"), toolchain.Variant("clang", "O0"))
 COMPARED = ("registers", "barriers", "frame", "stack", "shared", "spill_stores", "spill_loads")
-
-
-def text_file(tmp_path, source, variant):
-    if reason := toolchain.missing(variant):
-        pytest.skip(reason)
-    path = tmp_path / f"{source}.ptx"
-    path.write_text(toolchain.ptx(source, variant), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize("variant", OPTIMIZED, ids=str)
 @pytest.mark.parametrize("source", SOURCES)
 def test_machine_code_is_that_of_ptxas(tmp_path, source, variant):
-    path = text_file(tmp_path, source, variant)
+    path = nvrtc_env.text_file(tmp_path, source, variant)
+    if nvrtc_env.version() != nvrtc_env.ptxas_version():
+        pytest.skip(f"NVRTC is {nvrtc_env.version()} and ptxas {nvrtc_env.ptxas_version()}")
     compiled = nvrtc_env.compile_ptx(path, nvrtc_env.ARCHS, tmp_path)
     for arch in nvrtc_env.ARCHS:
         said = nvrtc_env.ptxas(path, arch, tmp_path / "ptxas.cubin")
@@ -42,38 +33,21 @@ def test_machine_code_is_that_of_ptxas(tmp_path, source, variant):
             assert {name: ours[name] for name in COMPARED} == {name: numbers[name] for name in COMPARED}, (kernel, arch)
             assert ours["processor"] == int(arch[3:])
             assert ours["spill_stores"] == ours["spill_loads"] == 0
-            mine = cubin.kernels(open(ours["file"], "rb").read())
+            mine = cubin.kernels(Path(ours["file"]).read_bytes())
             assert ours["code"] == len(mine[kernel]) and mine[kernel] == code[kernel], (kernel, arch)
 
 
 @pytest.mark.parametrize("variant", [v for v in toolchain.VARIANTS if v not in OPTIMIZED], ids=str)
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_compiler_and_level_is_taken(tmp_path, source, variant):
-    compiled = nvrtc_env.compile_ptx(text_file(tmp_path, source, variant), [variant.processor], tmp_path)
+    compiled = nvrtc_env.compile_ptx(nvrtc_env.text_file(tmp_path, source, variant), [variant.processor], tmp_path)
     for entry in compiled.values():
         assert entry["code"] > 0 and entry["registers"] > 0
         assert entry["spill_stores"] == entry["spill_loads"] == 0
 
 
-@pytest.mark.parametrize("variant", UNOPTIMIZED, ids=str)
-@pytest.mark.parametrize("name", test_cuda_kernels.NAMES)
-def test_inlined_calls_compute_the_same(tmp_path, name, variant):
-    subject = subjects()[name]
-    path = text_file(tmp_path, subject.source, variant)
-    nvrtc_env.run_well("inline", path, tmp_path / "inlined.ptx")
-    inlined = (tmp_path / "inlined.ptx").read_text(encoding="utf-8")
-    assert ".func" not in inlined
-    test_cuda_kernels.launch_all(subject, inlined)
-
-
-def test_some_of_the_unoptimized_have_calls():
-    for variant in UNOPTIMIZED:
-        if not toolchain.missing(variant):
-            assert any("call.uni" in toolchain.ptx(source, variant) for source in SOURCES), variant
-
-
 def test_parameters_and_threads_are_read(tmp_path):
-    path = text_file(tmp_path, "flash_decode", toolchain.PLAIN)
+    path = nvrtc_env.text_file(tmp_path, "flash_decode", toolchain.PLAIN)
     entry, = nvrtc_env.compile_ptx(path, ["sm_90"], tmp_path).values()
     assert entry["parameters"][0] == [0, 8] and entry["parameters"][-1][1] > 8
     last = entry["parameters"][-1]
@@ -82,29 +56,29 @@ def test_parameters_and_threads_are_read(tmp_path):
 
 
 def test_same_input_gives_same_bytes(tmp_path):
-    path = text_file(tmp_path, "flash_decode", toolchain.PLAIN)
+    path = nvrtc_env.text_file(tmp_path, "flash_decode", toolchain.PLAIN)
     files = []
     for run in ("a", "b"):
         (tmp_path / run).mkdir()
         entry, = nvrtc_env.compile_ptx(path, ["sm_90"], tmp_path / run).values()
-        files.append(open(entry["file"], "rb").read())
+        files.append(Path(entry["file"]).read_bytes())
     assert files[0] == files[1]
     nvrtc_env.run_well("threads", path, "flash_decode", "sm_80", 4)
 
 
 def test_fewer_registers_spill_and_are_counted(tmp_path):
-    path = text_file(tmp_path, "flash_decode", toolchain.PLAIN)
+    path = nvrtc_env.text_file(tmp_path, "flash_decode", toolchain.PLAIN)
     entry, = nvrtc_env.compile_ptx(path, ["sm_80"], tmp_path, registers=32).values()
     assert entry["registers"] <= 32
     assert entry["spill_stores"] > 0 and entry["spill_loads"] > 0 and entry["frame"] > 0
 
 
 def test_a_real_cubin_may_be_damaged(tmp_path):
-    path = text_file(tmp_path, "transpose", toolchain.PLAIN)
+    path = nvrtc_env.text_file(tmp_path, "transpose", toolchain.PLAIN)
     for arch in ("sm_80", "sm_90", "sm_120"):
         entry, = nvrtc_env.compile_ptx(path, [arch], tmp_path).values()
         damaged = json.loads(nvrtc_env.run_well("damage", entry["file"]))
-        sections = open(entry["file"], "rb").read()
+        sections = Path(entry["file"]).read_bytes()
         # Program headers stand behind the table of sections, and a file without them is whole as far as it is read.
         count = int.from_bytes(sections[60:62], "little")
         end = int.from_bytes(sections[40:48], "little") + 64 * count
@@ -113,7 +87,7 @@ def test_a_real_cubin_may_be_damaged(tmp_path):
 
 
 def test_the_store_keeps_cubins(tmp_path):
-    path = text_file(tmp_path, "transpose", toolchain.PLAIN)
+    path = nvrtc_env.text_file(tmp_path, "transpose", toolchain.PLAIN)
     outs = [nvrtc_env.run_well("store", tmp_path / "store", path, "transpose", arch).splitlines()
             for arch in ("sm_80", "sm_80", "sm_90")]
     assert [out[0] for out in outs] == ["compiled", "store", "compiled"]

@@ -60,7 +60,7 @@ def test_an_error_in_a_function_names_the_call(tmp_path):
 
 def test_newer_ptx_is_named_where_it_fails(tmp_path):
     error = refused(tmp_path, with_line("foo.bar;").replace(".version 7.8", ".version 99.1"))
-    assert "it has version 99.1, and NVRTC 13.0 knows PTX up to 9.0" in error, error
+    assert f"it has version 99.1, and NVRTC {nvrtc_env.version()} knows PTX up to " in error, error
 
 
 def test_too_few_registers_are_a_sentence(tmp_path):
@@ -103,7 +103,7 @@ def test_the_wheel_of_an_environment_is_found(tmp_path, way):
         variables = {}
     done = subprocess.run([tool, "version"], env=nvrtc_env.environment(**variables), capture_output=True, text=True,
                           check=True)
-    assert done.stdout.split() == ["13.0", str(packages / "lib/libnvrtc.so.13")]
+    assert done.stdout.split() == [nvrtc_env.version(), str(packages / "lib/libnvrtc.so.13")]
     done = subprocess.run([tool, "compile", write(tmp_path, sim_env.ADD), "sm_80", tmp_path],
                           env=nvrtc_env.environment(**variables), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -112,4 +112,4 @@ def test_the_wheel_of_an_environment_is_found(tmp_path, way):
 def test_a_library_without_its_second_half_is_refused(tmp_path):
     (tmp_path / "libnvrtc.so.13").symlink_to(nvrtc_env.folder() / "libnvrtc.so.13")
     error = nvrtc_env.refusal("version", env=nvrtc_env.environment(KVQ_NVRTC=str(tmp_path / "libnvrtc.so.13")))
-    assert "libnvrtc-builtins.so.13.0 is missing beside" in error
+    assert f"libnvrtc-builtins.so.{nvrtc_env.version()} is missing beside" in error

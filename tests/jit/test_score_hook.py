@@ -3,10 +3,12 @@
 
 import math
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cubin
 import nvrtc_env
 import ptx_run
 import toolchain
@@ -27,6 +29,7 @@ extern "C" __global__ void __launch_bounds__(64) scores(const float *in, float *
 }
 """
 N = 200
+HEAD = ".version 7.0\n.target sm_80\n.address_size 64\n"
 
 
 def caller(tmp_path, compiler):
@@ -139,10 +142,9 @@ def test_no_call_is_left_in_the_machine_code(tmp_path):
     joined(tmp_path, TABLE)
     for arch in ("sm_80", "sm_90"):
         entry, = nvrtc_env.compile_ptx(tmp_path / "joined.ptx", [arch], tmp_path).values()
-        code = open(entry["file"], "rb").read()
+        code = Path(entry["file"]).read_bytes()
         assert entry["stack"] == 0 and entry["spill_stores"] == 0
         # CALL.REL.NOINC and CALL.ABS.NOINC: the low 12 bits of an instruction.
-        import cubin
         words = cubin.kernels(code)["scores"]
         opcodes = {int.from_bytes(words[at:at + 2], "little") & 0xFFF for at in range(0, len(words), 16)}
         assert not opcodes & {0x943, 0x944}, arch
@@ -150,7 +152,7 @@ def test_no_call_is_left_in_the_machine_code(tmp_path):
 
 def test_names_that_collide(tmp_path):
     """Registers, labels and variables of the hook that are called as the kernel's own, or as the inliner's."""
-    ptx = toolchain_head() + """
+    ptx = HEAD + """
 .extern .func (.param .b32 r) kvq_score_mod(.param .b32 a, .param .b32 b, .param .b32 c, .param .b32 d, .param .b32 e);
 .global .b32 table = 7;
 .visible .entry scores(.param .u64 in, .param .u64 out)
@@ -181,7 +183,7 @@ $L1:
   ret;
 }
 """
-    hook = toolchain_head() + """
+    hook = HEAD + """
 .global .b32 table = 2;
 .func (.param .b32 r) kvq_score_mod(.param .b32 a, .param .b32 b, .param .b32 c, .param .b32 d, .param .b32 e)
 {
@@ -215,10 +217,6 @@ $L1:
     np.testing.assert_array_equal(out, right + 1007)
     toolchain.accept(tmp_path / "joined.ptx", "sm_80")
     nvrtc_env.compile_ptx(tmp_path / "joined.ptx", ["sm_80", "sm_120"], tmp_path)
-
-
-def toolchain_head():
-    return ".version 7.0\n.target sm_80\n.address_size 64\n"
 
 
 @pytest.mark.parametrize("hook, said", (
