@@ -31,6 +31,18 @@ Result<CompiledKernel> obtainCubin(const KernelStore &store, const Nvrtc &nvrtc,
 
 namespace {
 
+// A name that a user of the module looks up must be a global symbol, which NVRTC makes of kernels alone.
+Status checkNames(std::string_view ptx) {
+  auto module = PtxModule::parse(ptx);
+  if (!module.isOk())
+    return module.status();
+  for (const PtxVariable &variable : module.value().variables)
+    if (variable.isNamedOutside())
+      return {Code::Unsupported, "NVRTC would hide the variable " + std::string(variable.name) +
+                                     " of the PTX, which others can name: let the driver compile it"};
+  return Status::ok();
+}
+
 class LateNvrtc {
 public:
   explicit LateNvrtc(CudaLibrarySearch search) : search_(std::move(search)) {}
@@ -53,6 +65,7 @@ CubinFunction cubinFunction(KernelStore store, CudaLibrarySearch search) {
     const auto &nvrtc = late->get();
     if (!nvrtc.isOk())
       return nvrtc.status();
+    KVQ_RETURN_IF_ERROR(checkNames(ptx));
     bool compiled = false;
     auto cubin = obtainCubin(store, *nvrtc.value(), ptx, entry, arch, {}, compiled);
     if (!cubin.isOk())

@@ -29,6 +29,10 @@ struct PtxVariable {
   int line = 0;
 
   int64_t bytes() const { return elements * elementBytes; }
+  // Whether it has a name beyond its module, by which the driver's users find it.
+  bool isNamedOutside() const {
+    return (space == ".global" || space == ".const") && !linkage.empty() && linkage != ".extern";
+  }
 };
 
 // What a kernel says about its launch; 0: nothing.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What goes where: variables of the module that nobody outside can name move into the body, where PTX allows them as
-// well. Those that the driver finds by name, and shared memory of the size that the launch gives, have no place in a
-// body: they are declared in C++. NVRTC names the parameters of a kernel k as k_param_0 and so on, as LLVM does.
+// well. Those that others can name, and shared memory of the size that the launch gives, have no place in a body: they
+// are declared in C++. NVRTC keeps such names, but as local symbols of the cubin. NVRTC names the parameters of a
+// kernel k as k_param_0 and so on, as LLVM does.
 #include "runtime/jit/ptx_wrapper.h"
 
 #include "runtime/format/text.h"
@@ -25,10 +26,6 @@ const char *integerOf(int64_t bytes) {
 bool isDynamicShared(const PtxVariable &variable) {
   return variable.space == ".shared" && variable.linkage == ".extern";
 }
-bool isNamedOutside(const PtxVariable &variable) {
-  return variable.space != ".shared" && !variable.linkage.empty() && variable.linkage != ".extern";
-}
-
 class Wrapper {
 public:
   Wrapper(const PtxModule &module, const PtxFunction &entry, uint32_t maxRegisters)
@@ -130,7 +127,7 @@ Status Wrapper::defineOutside(const PtxVariable &variable) {
 Status Wrapper::declareVariables() {
   int count = 0;
   for (const PtxVariable &variable : module_.variables) {
-    if (isNamedOutside(variable)) {
+    if (variable.isNamedOutside()) {
       KVQ_RETURN_IF_ERROR(defineOutside(variable));
     } else if (!used_.count(&variable)) {
       continue;
@@ -182,7 +179,7 @@ void Wrapper::writeToken(const PtxToken &token) {
 Status Wrapper::writeBody() {
   writer_.write("{", module_.tokens[entry_.body.begin].line);
   for (const PtxVariable &variable : module_.variables) {
-    if (!used_.count(&variable) || isNamedOutside(variable) || isDynamicShared(variable))
+    if (!used_.count(&variable) || variable.isNamedOutside() || isDynamicShared(variable))
       continue;
     const size_t skipped = variable.linkage.empty() ? 0 : 1;
     for (size_t i = variable.whole.begin + skipped; i < variable.whole.end; ++i)

@@ -67,8 +67,11 @@ std::string join(const PtxModule &module, const PtxModule &hook) {
     }
   };
   for (const PtxModule *one : {&module, &hook}) {
-    for (const PtxVariable &variable : one->variables)
-      copy(*one, variable.whole);
+    for (const PtxVariable &variable : one->variables) {
+      // Nobody outside asks for a variable of the hook.
+      const size_t hidden = one == &hook && variable.isNamedOutside() ? 1 : 0;
+      copy(*one, {variable.whole.begin + hidden, variable.whole.end});
+    }
     for (const PtxFunction &function : one->functions)
       if (function.isDefined() || (one == &module && function.name != kScoreHook))
         copy(*one, function.whole);

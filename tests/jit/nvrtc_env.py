@@ -89,7 +89,8 @@ def compile_ptx(path, archs, out, registers=None):
     return {(line["kernel"], line["arch"]): line for line in map(json.loads, lines)}
 
 
-USED = re.compile(r"Used (\d+) registers, used (\d+) barriers(?:, (\d+) bytes cumulative stack size)?(?:, (\d+) bytes smem)?")
+USED = re.compile(r"Used (\d+) registers, used (\d+) barriers(?:, (\d+) bytes cumulative stack size)?"
+                  r"(?:, (\d+) bytes smem)?")
 SPILLED = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 
 

@@ -92,3 +92,56 @@ def test_the_store_keeps_cubins(tmp_path):
             for arch in ("sm_80", "sm_80", "sm_90")]
     assert [out[0] for out in outs] == ["compiled", "store", "compiled"]
     assert outs[0][1] == outs[1][1]
+
+
+def test_variables_of_every_kind(tmp_path):
+    """Where they stand and what they hold is what ptxas makes of the module."""
+    ptx = """.version 7.0
+.target sm_80
+.address_size 64
+.extern .shared .align 16 .b8 dynamic[];
+.shared .align 4 .b32 tile[32];
+.const .align 4 .u32 table[4] = {10, 20, 30, 40};
+.global .align 4 .u32 counter = 5;
+.global .align 8 .u64 pointer = counter;
+.visible .global .align 4 .u32 shown[2] = {7, 8};
+.visible .const .align 4 .f32 scale = 0f40000000;
+.visible .entry k(.param .u64 out, .param .align 8 .b8 pair[16])
+.maxntid 32
+{
+  .reg .b32 %r<20>; .reg .b64 %rd<20>; .reg .f32 %f<4>;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd1, %rd1, %rd2;
+  mov.u64 %rd3, tile; add.u64 %rd4, %rd3, %rd2; st.shared.u32 [%rd4], %r1;
+  mov.u64 %rd5, dynamic; add.u64 %rd6, %rd5, %rd2; st.shared.u32 [%rd6], 1000;
+  bar.sync 0;
+  ld.shared.u32 %r3, [%rd4+4]; ld.shared.u32 %r4, [%rd6+4];
+  mov.u64 %rd11, table; add.u64 %rd11, %rd11, %rd2; ld.const.u32 %r6, [%rd11];
+  ld.global.u64 %rd12, [pointer]; ld.global.u32 %r7, [%rd12];
+  mov.u64 %rd14, shown; add.u64 %rd14, %rd14, %rd2; ld.global.u32 %r9, [%rd14];
+  ld.const.f32 %f1, [scale]; cvt.rzi.u32.f32 %r10, %f1;
+  ld.param.u32 %r11, [pair+8];
+  add.u32 %r12, %r3, %r4; add.u32 %r12, %r12, %r6; add.u32 %r12, %r12, %r7; add.u32 %r12, %r12, %r9;
+  add.u32 %r12, %r12, %r10; add.u32 %r12, %r12, %r11;
+  st.global.u32 [%rd1], %r12;
+  ret;
+}
+"""
+    path = tmp_path / "variables.ptx"
+    path.write_text(ptx, encoding="utf-8")
+    for arch in ("sm_80", "sm_90", "sm_120"):
+        entry, = nvrtc_env.compile_ptx(path, [arch], tmp_path).values()
+        said = nvrtc_env.ptxas(path, arch, tmp_path / "ptxas.cubin")["k"]
+        assert {name: entry[name] for name in COMPARED} == {name: said[name] for name in COMPARED}
+        ours = dict(cubin.sections(Path(entry["file"]).read_bytes()))
+        theirs = dict(cubin.sections((tmp_path / "ptxas.cubin").read_bytes()))
+        assert entry["code"] == len(theirs[".text.k"]) and entry["shared"] == 128
+        # The order of variables is the compiler's own.
+        for section in (".nv.constant3", ".nv.global.init"):
+            assert sorted(words(ours[section])) == sorted(words(theirs[section])), (arch, section)
+
+
+def words(content):
+    return [content[at:at + 4] for at in range(0, len(content), 4)]

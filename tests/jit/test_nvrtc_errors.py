@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What NVRTC refuses comes back as a sentence with the kernel, the line of the PTX and its text; and where it is found."""
+"""What NVRTC refuses comes back as a sentence with kernel, line of the PTX and text; and where the library is found."""
 
 import subprocess
 import sys

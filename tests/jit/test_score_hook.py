@@ -226,10 +226,10 @@ $L1:
     ('extern "C" __device__ int kvq_score_mod(float score, int b, int h, int q, int k) { return 0; }',
      "score.cu(1): error:"),
     ("__device__ float other(float score) { return score; }", "define extern \"C\" __device__ float kvq_score_mod("),
-    ('extern "C" int printf(const char *, ...);\nextern "C" __device__ float kvq_score_mod(float s, int b, int h, int q, '
-     'int k) { printf("%f", s); return s; }', "calls 'vprintf'"),
-    ('extern "C" __device__ float away(float);\nextern "C" __device__ float kvq_score_mod(float s, int b, int h, int q, '
-     'int k) { return away(s); }', "calls 'away', which its text does not define"),
+    ('extern "C" int printf(const char *, ...);\nextern "C" __device__ float kvq_score_mod(float s, int b, int h, '
+     'int q, int k) { printf("%f", s); return s; }', "calls 'vprintf'"),
+    ('extern "C" __device__ float away(float);\nextern "C" __device__ float kvq_score_mod(float s, int b, int h, '
+     'int q, int k) { return away(s); }', "calls 'away', which its text does not define"),
     ('__device__ __noinline__ float down(float s, int n) { return n < 1 ? s : down(s * 2, n - 1) + down(s, n / 2); }\n'
      'extern "C" __device__ float kvq_score_mod(float s, int b, int h, int q, int k) { return down(s, q); }',
      "calls itself, which cannot be inlined"),

@@ -92,6 +92,10 @@ TEST_F(CubinStore, ADeviceGetsCubinsOnceThereIsANvrtc) {
     thread.join();
   EXPECT_EQ(compiles(), 1);
   EXPECT_EQ(late("no PTX", "k", "sm_80").status().code(), Code::InvalidArgument);
+  std::string named = kKernel;
+  named.insert(named.find(".visible"), ".visible .global .b32 shown;\n");
+  EXPECT_NE(late(named, "k", "sm_80").status().message().find("would hide the variable shown"), std::string::npos);
+  EXPECT_TRUE(obtain(*load(), named));
 }
 
 TEST_F(CubinStore, AnErrorIsNotKept) {

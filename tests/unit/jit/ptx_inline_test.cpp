@@ -209,13 +209,14 @@ TEST(ScoreHook, NamesOfTheHookAreMadeFresh) {
 .entry k() { .param .b32 p; st.param.b32 [p], 1; .param .b32 q; call (q), kvq_score_mod, (p); mov.u64 %rd1, table; })";
   const std::string hook = R"(.version 8.1
 .target sm_80
-.global .b32 table;
+.visible .global .b32 table;
 .func helper() { ret; }
-.func (.param .b32 r) kvq_score_mod(.param .b32 a) { ld.global.f32 %f1, [table]; st.param.f32 [r], %f1; call helper; ret; })";
+.func (.param .b32 r) kvq_score_mod(.param .b32 a)
+{ ld.global.f32 %f1, [table]; st.param.f32 [r], %f1; call helper; ret; })";
   auto joined = linkScoreHook(caller, hook);
   ASSERT_TRUE(joined.isOk()) << joined.status().message();
   const std::string &text = joined.value();
-  for (const char *part : {".version 8.1", ".global .b32 table;", ".global .b32 kvq_hook_table;", "[kvq_hook_table]",
+  for (const char *part : {".version 8.1", ".global .b32 table;", "\n.global .b32 kvq_hook_table;", "[kvq_hook_table]",
                            "mov.u64 %rd1, table;"})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   EXPECT_EQ(text.find("kvq_score_mod"), std::string::npos);
