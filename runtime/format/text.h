@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the parsers of this folder share: splitting, decimals, quoting. Not for use outside of it; it knows no grammar.
+// What the parsers of the runtime share: splitting, decimals, quoting. It knows no grammar.
 #pragma once
 
 #include <optional>

@@ -20,6 +20,7 @@ struct CompiledKernel {
   std::vector<uint8_t> object;
   std::string entry, signature;
   double compileMs = 0;
+  std::string log = {}; // what a compiler said that succeeded: NVRTC tells spilled registers nowhere else
 };
 
 class Compiler {

@@ -2,7 +2,7 @@
 //
 // The kernel store's files. One file, little endian:
 //   magic[8] store version:u32 ABI version:u32 key[64] entry bytes:u32 signature bytes:u32 object bytes:u64
-//   compile ms:f64 checksum[32] entry signature object
+//   log bytes:u64 compile ms:f64 checksum[32] entry signature log object
 // The checksum is SHA-256 over all of the file but itself. Files appear by rename, so a reader never sees half of one.
 #include "runtime/jit/kernel_store.h"
 
@@ -24,7 +24,7 @@ namespace kvq {
 namespace {
 
 constexpr char kMagic[8] = {'K', 'V', 'Q', 'K', 'E', 'R', 'N', '\n'};
-constexpr uint32_t kStoreVersion = 1;
+constexpr uint32_t kStoreVersion = 2;
 constexpr uint64_t kMaxEntryBytes = uint64_t(1) << 28;
 
 struct Header {
@@ -32,11 +32,11 @@ struct Header {
   uint32_t storeVersion, abiVersion;
   char key[64];
   uint32_t entryBytes, signatureBytes;
-  uint64_t objectBytes;
+  uint64_t objectBytes, logBytes;
   double compileMs;
   uint8_t checksum[32];
 };
-static_assert(sizeof(Header) == 136, "the file's layout");
+static_assert(sizeof(Header) == 144, "the file's layout");
 
 class File {
 public:
@@ -145,13 +145,19 @@ Result<CompiledKernel> parseEntry(const std::string &bytes, const std::string &k
   std::string_view payload = std::string_view(bytes).substr(sizeof(header));
   if (std::memcmp(checksummed(header, payload).data(), header.checksum, sizeof(header.checksum)) != 0)
     return Status(Code::Corrupt, "its checksum is wrong");
-  if (uint64_t(header.entryBytes) + header.signatureBytes > payload.size() ||
-      header.objectBytes != payload.size() - header.entryBytes - header.signatureBytes)
+  const uint64_t names = uint64_t(header.entryBytes) + header.signatureBytes;
+  if (names > payload.size() || header.logBytes > payload.size() - names ||
+      header.objectBytes != payload.size() - names - header.logBytes)
     return Status(Code::Corrupt, "its sizes are wrong");
   CompiledKernel kernel;
-  kernel.entry = payload.substr(0, header.entryBytes);
-  kernel.signature = payload.substr(header.entryBytes, header.signatureBytes);
-  payload.remove_prefix(size_t(header.entryBytes) + header.signatureBytes);
+  const auto take = [&](uint64_t bytes) {
+    const std::string_view part = payload.substr(0, bytes);
+    payload.remove_prefix(bytes);
+    return part;
+  };
+  kernel.entry = take(header.entryBytes);
+  kernel.signature = take(header.signatureBytes);
+  kernel.log = take(header.logBytes);
   kernel.object.assign(payload.begin(), payload.end());
   kernel.compileMs = header.compileMs;
   return kernel;
@@ -200,9 +206,13 @@ Status KeyLock::lock() {
 } // namespace
 
 std::string kernelKey(std::string_view text, bool isSource, std::string_view level, std::string_view compilerHash) {
+  return kernelKey({isSource ? "source" : "request", text, level, compilerHash});
+}
+
+std::string kernelKey(std::initializer_list<std::string_view> parts) {
   // Each part with its length: two different lists of parts never give one byte string.
   std::string all = "kvq-kernel abi " + std::to_string(KVQ_KERNEL_ABI_VERSION);
-  for (std::string_view part : {std::string_view(isSource ? "source" : "request"), text, level, compilerHash}) {
+  for (std::string_view part : parts) {
     all += "\n" + std::to_string(part.size()) + ":";
     all += part;
   }
@@ -275,8 +285,9 @@ Status KernelStore::write(const std::string &key, const CompiledKernel &kernel) 
   header.entryBytes = uint32_t(kernel.entry.size());
   header.signatureBytes = uint32_t(kernel.signature.size());
   header.objectBytes = kernel.object.size();
+  header.logBytes = kernel.log.size();
   header.compileMs = kernel.compileMs;
-  std::string payload = kernel.entry + kernel.signature;
+  std::string payload = kernel.entry + kernel.signature + kernel.log;
   payload.append(reinterpret_cast<const char *>(kernel.object.data()), kernel.object.size());
   std::memcpy(header.checksum, checksummed(header, payload).data(), sizeof(header.checksum));
 

@@ -9,6 +9,7 @@
 #include "runtime/jit/compiler.h"
 
 #include <functional>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -16,6 +17,8 @@ namespace kvq {
 
 // The key of a kernel: everything that its code depends on.
 std::string kernelKey(std::string_view text, bool isSource, std::string_view level, std::string_view compilerHash);
+// The same of any list of parts; the first says what kind of code it is.
+std::string kernelKey(std::initializer_list<std::string_view> parts);
 
 class KernelStore {
 public:

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <dlfcn.h>
+#include <link.h>
 
 namespace kvq {
 
@@ -11,12 +12,16 @@ std::string libraryPath(const char *path, const char *variable, const char *name
     return path;
   if (const char *set = std::getenv(variable); set && *set)
     return set;
+  return ownFolder() + name;
+}
+
+std::string ownFolder() {
   Dl_info info;
   if (!dladdr(reinterpret_cast<const void *>(&libraryPath), &info) || !info.dli_fname)
-    return name;
+    return {};
   const std::string self = info.dli_fname;
   const size_t slash = self.rfind('/');
-  return (slash == std::string::npos ? std::string("./") : self.substr(0, slash + 1)) + name;
+  return slash == std::string::npos ? "./" : self.substr(0, slash + 1);
 }
 
 Result<Library> Library::open(const std::string &file) {
@@ -24,6 +29,11 @@ Result<Library> Library::open(const std::string &file) {
     return Library(handle);
   const char *why = dlerror();
   return Status(Code::Unsupported, why ? why : "unknown");
+}
+
+std::string Library::file() const {
+  link_map *map = nullptr;
+  return dlinfo(handle_, RTLD_DI_LINKMAP, &map) == 0 && map && map->l_name ? map->l_name : "";
 }
 
 void *Library::symbol(const char *name) const { return dlsym(handle_, name); }
