@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def render(report: dict[str, Any]) -> str:
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    yield f"kernel {report['kernel']}, {report['target']}, {report['compiler']}"
+    resources = report["resources"]
+    yield _row("registers a thread", resources["registers"])
+    yield _row("spilled bytes", resources["spill_bytes"])
+    yield _row("shared memory of a block", f"{resources['static_shared_bytes']} + {resources['dynamic_shared_bytes']} bytes")
+    yield from _occupancy(report["occupancy"])
+    yield from _counters(report)
+    yield from _loop(report["loop"])
+    yield from _predicted(report["predicted"])
+
+
+def _row(name: str, value: object) -> str:
+    return f"  {name:34} {value}"
+
+
+def _occupancy(found: dict[str, Any] | None) -> Iterator[str]:
+    if found is None:
+        yield _row("occupancy", "not known: give --block, the threads of a block")
+        return
+    yield _row("blocks a multiprocessor", f"{found['blocks']} of {found['threads']} threads, limited by {found['limiter']}")
+    yield _row("warps a multiprocessor", f"{found['warps']} of {found['warps_possible']}")
+
+
+def _counters(report: dict[str, Any]) -> Iterator[str]:
+    found, work = report["counters"], report["workload"]
+    if found is None:
+        yield "counters: none, without --workload nothing is executed"
+        return
+    yield f"counters of the simulator: {work['about'] or 'workload'}, {work['elements']} elements of K and V"
+    if found["status"] != "ok" or found["findings"]:
+        yield _row("the run ended", f"{found['status']}, {found['findings']} findings: the counters are of a faulty run")
+    size = found["bytes_per_element"]
+    yield _row("bytes an element", f"{size['read_unique']:.4f} read, {size['written_unique']:.4f} written")
+    yield _row("requested from memory", f"{size['requested']:.4f}")
+    if found["sectors_per_request"] is not None:
+        used = found["sector_share_used"]
+        full = "" if used is None else ", all full" if used == 1 else f", {100 * used:.1f} % of their bytes used"
+        yield _row("sectors a request", f"{found['sectors_per_request']:.2f}{full}")
+    yield _row("bank conflicts", f"{found['bank_conflicts']} in {found['shared_requests']} requests")
+    coverage = found["coverage"]
+    yield _row("PTX lines executed", f"{coverage['executed']} of {coverage['lines']}")
+    yield _row("PTX instructions an element", f"{found['ptx_instructions_per_element']:.3f}")
+    groups = sorted(found["ptx_instructions_per_element_by_class"].items(), key=lambda item: -item[1])
+    for name, value in groups:
+        yield f"    {name:32} {value:.4f}"
+
+
+def _loop(found: dict[str, Any] | None) -> Iterator[str]:
+    if found is None:
+        yield "steady-state loop: the machine code has no loop"
+        return
+    line = "" if found["line"] is None else f", PTX line {found['line']}"
+    yield f"steady-state loop at 0x{found['offset']:x}{line}, chosen by {found['chosen_by']}"
+    yield _row("issue slots an iteration", f"{found['issue_slots']:.1f}")
+    if found["instructions_not_always_executed"]:
+        weighed = "weighed by executions" if found["iterations"] else "counted in full"
+        yield _row("of these not always executed", f"{found['instructions_not_always_executed']} instructions, {weighed}")
+    if found["thread_instructions_per_element"] is not None:
+        origin = found["elements_per_iteration_from"]
+        yield _row("elements a warp and iteration", f"{found['elements_per_iteration']:.1f} ({origin})")
+        yield _row("thread instructions an element", f"{found['thread_instructions_per_element']:.3f}")
+    if found["share_of_elements"] is not None:
+        yield _row("elements that the loop visits", f"{100 * found['share_of_elements']:.1f} %")
+    for name, value in found["classes"].items():
+        yield f"    {name:32} {value:.1f}"
+    if found["unknown_opcodes"]:
+        yield _row("opcodes of no known class", ", ".join(found["unknown_opcodes"]))
+
+
+def _predicted(found: dict[str, Any] | None) -> Iterator[str]:
+    if found is None:
+        yield "predicted: nothing, without a workload and a loop there is nothing to predict from"
+        return
+    yield f"PREDICTED for {found['elements']} elements: {found['note']}"
+    yield f"  {'GPU':10} {'predicted us':>12} {'of bandwidth':>12}  {'warps':>5} {'in flight / needed':>20}  predicted limiter"
+    for row in found["gpus"]:
+        time = f"{row['predicted_us']:12.2f}" if row["predicted_us"] is not None else f"{'-':>12}"
+        flight = f"{row['predicted_bytes_in_flight'] / 1024:.1f} / {row['predicted_bytes_in_flight_needed'] / 1024:.1f} KiB"
+        yield (
+            f"  {row['gpu']:10} {time} {100 * row['predicted_bandwidth_share']:10.1f} %  {row['warps']:5} {flight:>20}  "
+            f"{row['predicted_limiter']}"
+        )
