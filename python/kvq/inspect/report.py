@@ -119,6 +119,7 @@ def _loop(loop: steady.SteadyLoop | None, work: workload.Workload | None) -> dic
         "depth": loop.depth,
         "blocks": len(loop.blocks),
         "iterations": loop.iterations,
+        "ptx_iterations": loop.copies,
         "issue_slots": loop.issue_slots,
         "instructions_not_always_executed": loop.sometimes,
         "classes": loop.classes,
@@ -135,7 +136,7 @@ def _elements_per_iteration(
 ) -> tuple[float | None, str | None]:
     """Of one warp, and where the number comes from."""
     if work and work.elements_per_iteration:
-        return work.elements_per_iteration, "workload"
+        return work.elements_per_iteration * loop.copies, "workload"
     if work and loop.iterations:
         return work.elements / loop.iterations, "elements / iterations"
     return None, None

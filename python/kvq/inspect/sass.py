@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from kvq.errors import InvalidArgument
 
 _FUNCTION = re.compile(r"^\.text\.(?P<name>[^\s:]+):\s*$")
-_LABEL = re.compile(r"^(?P<name>\.L[\w.$]*):\s*$")
+_LABEL = re.compile(r"^(?P<name>[\w.$]+):\s*$")
 _LINE = re.compile(r'^\s*//## File "(?P<file>[^"]*)", line (?P<line>\d+)')
 _INSTRUCTION = re.compile(
     r"^\s*(?:\{\s*)?/\*(?P<offset>[0-9a-f]+)\*/\s+(?:\{\s*)?(?:(?P<predicate>@!?U?P[T0-9]+)\s+)?"
     r"(?P<opcode>[A-Z][\w.]*)\s*(?P<operands>[^;]*?)\s*;?\s*(?:\}\s*)?$"
 )
-_TARGET = re.compile(r"`\((?P<label>\.L[\w.$]*)\)|\b(?P<listed>\.L_x_\w+)")
+_TARGET = re.compile(r"`\((?P<label>[\w.$]+)\)|(?P<listed>\.L_x_\w+)")
 PTX_FILE = ".nv_debug_ptx_txt"  # as nvdisasm calls the PTX text itself
 
 # Where control goes after an instruction. A call comes back, so that what follows is reached as well; ptxas also writes
-# a jump out of a loop as a predicated call that never returns.
+# a jump out of a loop as a predicated call that never returns. The slow path of a division is a function in the same
+# text: its return goes nowhere here, so that it lies in no loop.
 ENDS = ("EXIT", "RET", "KILL", "BPT")
 JUMPS = ("BRA", "JMP", "CALL", "BRX", "JMX", "BRXU", "JMXU")
 INDIRECT = ("BRX", "JMX", "BRXU", "JMXU")
@@ -131,6 +132,8 @@ def _followers(function: Function, index: int) -> tuple[int, ...]:
     targets = []
     for label in instruction.targets:
         if label not in function.labels:
+            if instruction.name == "CALL":  # of a function with a text of its own
+                continue
             raise InvalidArgument(
                 f"{function.name}, offset 0x{instruction.offset:x}: {instruction.opcode} goes to {label}, which is not in "
                 "the function: link the kernel before it is inspected"

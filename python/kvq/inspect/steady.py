@@ -3,23 +3,31 @@
 
 The rule: loops are natural loops, by dominators. A block belongs to the smallest loop around it. With executions of
 PTX lines (from the simulator, mapped by line information), the steady-state loop is the one whose own blocks executed
-the most instructions; without, or where no loop's lines were executed, the one whose own blocks have the most matrix
-instructions, then the most instructions.
+the most instructions: its iterations, which are executions of the branches back, times the instructions of one.
+Without, or where no branch back was executed, it is the one whose own blocks do most work in matrix instructions, then
+the one with the most instructions.
 
 A block that does not lie on every way through the loop counts by how often it was executed; without executions it
 counts in full, and the report says how many instructions lie in such blocks.
+
+ptxas may unroll a loop. An iteration here is one of the machine code, which has so many of the PTX as it has copies of
+the PTX's matrix products, or else of its loads; a loop without either is taken as not unrolled.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kvq.inspect import graph, opcodes, sass
 
 BY_EXECUTIONS = "executions of PTX lines"
 BY_MATRIX = "matrix instructions"
+# Of which ptxas makes one instruction from one of the PTX.
+MATRIX_CLASSES = ("HMMA", "IMMA", "FP8 MMA")
+LOAD_CLASSES = ("LDG", "async copy")
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class SteadyLoop:
     blocks: tuple[int, ...]  # its own
     weights: dict[int, float]  # executions of an own block in one iteration
     iterations: float | None  # of all warps together
+    copies: int  # iterations of the PTX in one
     chosen_by: str
     depth: int  # 1: no loop around it
 
@@ -56,6 +65,11 @@ class SteadyLoop:
         return sum(weight for weight, _ in self._weighted())
 
     @property
+    def executed(self) -> float:
+        """Instructions by all warps together; 0 where nothing is known."""
+        return (self.iterations or 0.0) * self.issue_slots
+
+    @property
     def sometimes(self) -> int:
         """Instructions of own blocks that an iteration may leave out."""
         dominators = graph.immediate_dominators(self.flow.successors)
@@ -67,7 +81,7 @@ class SteadyLoop:
         found = (i.opcode for _, i in self._weighted() if opcodes.cost_of(i).group == opcodes.UNKNOWN)
         return sorted(set(found))
 
-    def _weighted(self):
+    def _weighted(self) -> Iterator[tuple[float, sass.Instruction]]:
         for block in self.blocks:
             for instruction in self.flow.instructions(block):
                 yield self.weights[block], instruction
@@ -79,50 +93,60 @@ def steady_loop(function: sass.Function, lines: Mapping[int, int] | None = None)
     loops = graph.natural_loops(flow.successors)
     # A block that only branches to itself is what stands behind the end of a kernel.
     loops = [loop for loop in loops if any(len(flow.instructions(block)) > 1 for block in loop.body)]
-    if not loops:
-        return None
-    own = {loop: tuple(b for b in sorted(loop.body) if graph.innermost(loops, b) is loop) for loop in loops}
-    executed = {loop: _executed(flow, own[loop], lines) for loop in loops}
-    matrix = {loop: _matrix(flow, own[loop]) for loop in loops}
-    size = {loop: sum(len(flow.instructions(block)) for block in own[loop]) for loop in loops}
-    by = BY_EXECUTIONS if any(executed.values()) else BY_MATRIX
-    best = max(loops, key=lambda loop: (executed[loop], matrix[loop], size[loop], -loop.header))
-    depth = sum(best.body <= loop.body for loop in loops)
-    weights, iterations = _weights(flow, best, own[best], lines if by == BY_EXECUTIONS else None)
-    return SteadyLoop(flow, best, own[best], weights, iterations, by, depth)
+    for by, counts in ((BY_EXECUTIONS, lines), (BY_MATRIX, None)):
+        if by == BY_EXECUTIONS and not counts:
+            continue
+        found = [_measured(flow, loops, loop, counts, by) for loop in loops]
+        best = max(found, key=lambda loop: (loop.executed, loop.pipes.get("tensor", 0.0), loop.issue_slots), default=None)
+        if best is not None and (best.executed or by == BY_MATRIX):
+            return best
+    return None
 
 
-def _executed(flow: sass.Flow, blocks: tuple[int, ...], lines: Mapping[int, int] | None) -> int:
-    return sum((lines or {}).get(i.line, 0) for block in blocks for i in flow.instructions(block) if i.line is not None)
+def _measured(
+    flow: sass.Flow, loops: list[graph.Loop], loop: graph.Loop, lines: Mapping[int, int] | None, by: str
+) -> SteadyLoop:
+    own = tuple(block for block in sorted(loop.body) if graph.innermost(loops, block) is loop)
+    iterations = _iterations(flow, loop, lines) if lines else None
+    weights = _weights(flow, loop, own, lines, iterations) if lines and iterations else dict.fromkeys(own, 1.0)
+    copies = _copies(flow, own)
+    depth = sum(loop.body <= around.body for around in loops)
+    return SteadyLoop(flow, loop, own, weights, iterations and iterations / copies, copies, by, depth)
 
 
-def _matrix(flow: sass.Flow, blocks: tuple[int, ...]) -> int:
-    return sum(opcodes.cost_of(i).pipe == "tensor" for block in blocks for i in flow.instructions(block))
+def _iterations(flow: sass.Flow, loop: graph.Loop, lines: Mapping[int, int]) -> float:
+    """Of the PTX: executions of the lines of the branches back. Other lines may stand in blocks that are executed more
+    or less often than the PTX says: the scheduler moves instructions, and what is left over of an unrolled loop inside
+    has the lines of that loop."""
+    branches = [flow.instructions(latch)[-1].line for latch in loop.latches]
+    return float(sum(lines.get(line, 0) for line in set(branches) if line is not None))
+
+
+def _weights(
+    flow: sass.Flow, loop: graph.Loop, blocks: tuple[int, ...], lines: Mapping[int, int], iterations: float
+) -> dict[int, float]:
+    """A block's executions are the median of its lines'; what lies on every way is executed in every iteration."""
+    dominators = graph.immediate_dominators(flow.successors)
+    weights = {}
+    for block in blocks:
+        counts = [lines.get(i.line, 0) for i in flow.instructions(block) if i.line is not None]
+        sometimes = counts and not _always(dominators, loop, block)
+        weights[block] = min(1.0, statistics.median_high(counts) / iterations) if sometimes else 1.0
+    return weights
+
+
+def _copies(flow: sass.Flow, blocks: tuple[int, ...]) -> int:
+    for groups in (MATRIX_CLASSES, LOAD_CLASSES):
+        lines = Counter(
+            (i.line, i.opcode)
+            for block in blocks
+            for i in flow.instructions(block)
+            if i.line is not None and opcodes.cost_of(i).group in groups
+        )
+        if lines:
+            return statistics.median_low(lines.values())
+    return 1
 
 
 def _always(dominators: list[int | None], loop: graph.Loop, block: int) -> bool:
     return all(graph.dominates(dominators, block, latch) for latch in loop.latches)
-
-
-def _weights(
-    flow: sass.Flow, loop: graph.Loop, blocks: tuple[int, ...], lines: Mapping[int, int] | None
-) -> tuple[dict[int, float], float | None]:
-    """Of each own block, and the iterations: how often what lies on every way was executed.
-
-    The scheduler moves single instructions to other blocks, with their lines; a block's executions are the median.
-    """
-    if lines is None:
-        return dict.fromkeys(blocks, 1.0), None
-    dominators = graph.immediate_dominators(flow.successors)
-
-    def counts(block: int) -> list[int]:
-        return [lines.get(i.line, 0) for i in flow.instructions(block) if i.line is not None]
-
-    always = [block for block in blocks if _always(dominators, loop, block)]
-    iterations = float(statistics.median_high([count for block in always for count in counts(block)] or [0]))
-    weights = {}
-    for block in blocks:
-        found = counts(block)
-        known = block not in always and found and iterations
-        weights[block] = min(1.0, statistics.median_high(found) / iterations) if known else 1.0
-    return weights, iterations or None
