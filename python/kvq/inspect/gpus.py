@@ -65,7 +65,7 @@ _ARCHITECTURES = (
 )
 ARCHITECTURES = {architecture.name: architecture for architecture in _ARCHITECTURES}
 
-_LATENCY = "assumed: 800 ns under load on every GPU; unloaded latencies that were published are 300 to 700 ns"
+_LATENCY = "assumed: 800 ns under load on every GPU; NVIDIA publishes none"
 _HOPPER_MMA = (
     "peak of wgmma, 989.4 TFLOPS dense at 1830 MHz (NVIDIA H100 Tensor Core GPU Architecture, v1.04, table 2), is 2048; "
     "assumed: mma.sync reaches 62 % of it (Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture, "
@@ -111,7 +111,7 @@ _GPUS = (
         "multiprocessors": "148 SMs: hmc-tech.com/gpus/nvidia-b200-vs-nvidia-b100",
         "clock_mhz": "tensor clock, the same page; 2.25 PFLOPS dense FP16 (NVIDIA DGX B200 datasheet) at 4096 a clock",
         "tensor": "assumed: mma.sync as fast as on A100; the 2.25 PFLOPS are those of tcgen05.mma",
-        "bandwidth_gb_s": "NVIDIA DGX B200 datasheet: 64 TB/s of 8 GPUs",
+        "bandwidth_gb_s": "NVIDIA DGX B200 datasheet: 8 TB/s, 64 of 8 GPUs",
         "latency_ns": _LATENCY,
     }),
     Gpu("RTX 5090", "sm_120", 170, 2407, 256, 1792, {
