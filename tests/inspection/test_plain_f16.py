@@ -13,7 +13,7 @@ from kvq.inspect import workload
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
-from nvidia import plain  # noqa: E402
+from gpu import plain  # noqa: E402
 
 pytestmark = toolchain.needs_toolkit
 
