@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from kvq.inspect import machine_code, model, steady, workload
@@ -26,10 +27,11 @@ def inspect_kernel(
     work: workload.Workload | None = None,
     threads: int | None = None,
     elements: int | None = None,
+    gpus: Sequence[Gpu] | None = None,
     source: str = "",
 ) -> dict[str, Any]:
     """`threads`: of a block, where neither the workload nor the PTX says. `elements`: those of the predicted time;
-    None: the workload's."""
+    None: the workload's. `gpus`: those that times are predicted for; None: all of the table that the target runs on."""
     kernel = machine_code.choose_kernel(ptx, kernel)
     counts = workload.count(work, ptx, kernel) if work else None
     codes = {architecture.name: machine_code.compile_ptx(ptx, kernel, architecture.name)}
@@ -50,7 +52,8 @@ def inspect_kernel(
         "predicted": None,
     }
     if work and counts and threads:
-        report["predicted"] = _predicted(ptx, architecture, codes, work, counts, threads, elements or work.elements)
+        chosen = gpus_of(architecture.name) if gpus is None else gpus
+        report["predicted"] = _predicted(ptx, chosen, codes, work, counts, threads, elements or work.elements)
     return report
 
 
@@ -144,7 +147,7 @@ def _elements_per_iteration(
 
 def _predicted(
     ptx: str,
-    architecture: Architecture,
+    gpus: Sequence[Gpu],
     codes: dict[str, MachineCode],
     work: workload.Workload,
     counts: workload.Counts,
@@ -153,7 +156,7 @@ def _predicted(
 ) -> dict[str, Any] | None:
     """Each GPU by the machine code of its own architecture."""
     rows = []
-    for gpu in gpus_of(architecture.name):
+    for gpu in gpus:
         name = gpu.architecture
         if name not in codes:
             codes[name] = machine_code.compile_ptx(ptx, next(iter(codes.values())).function.name, name)
