@@ -80,12 +80,13 @@ def table(rows):
 
 
 def predictions(reports):
-    yield f"PREDICTED from peak rates, not measured: us for {cases.PREDICTED_ELEMENTS} elements (32k tokens, 8 KV heads)"
+    yield (f"PREDICTED from peak rates, not measured: us for {cases.PREDICTED_ELEMENTS} elements (32k tokens, 8 KV "
+           "heads)")
     for name, _, report in reports:
         for gpu in (report["predicted"] or {"gpus": []})["gpus"]:
             time = "      -" if gpu["predicted_us"] is None else f"{gpu['predicted_us']:7.1f}"
-            yield (f"{name:16} {gpu['gpu']:9} predicted {time} us, {100 * gpu['predicted_bandwidth_share']:5.1f} % of bandwidth,"
-                   f" limited by {gpu['predicted_limiter']}")
+            share = f"{100 * gpu['predicted_bandwidth_share']:5.1f} % of bandwidth"
+            yield f"{name:16} {gpu['gpu']:9} predicted {time} us, {share}, limited by {gpu['predicted_limiter']}"
 
 
 def options_of(arguments):

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One step of attention over a plain cache of halves, 128 channels, up to eight query heads of a KV head: what the
-// quantized kernels stand beside. Each block takes a run of tokens, in tiles of 64 that come by cp.async one tile ahead;
-// each warp takes 16 tokens of a tile: S' = K q' [tokens][heads], a softmax of its own, O' += V' P' [channels][heads],
-// and leaves a partial result.
+// quantized kernels stand beside. Each block takes a run of tokens, in tiles of 64 that come by cp.async one tile
+// ahead; each warp takes 16 tokens of a tile: S' = K q' [tokens][heads], a softmax of its own, O' += V' P'
+// [channels][heads], and leaves a partial result.
 #include "device.cuh"
 
 namespace {
@@ -91,7 +91,8 @@ DEVICE void accumulate(float (&o)[Blocks][4], const __half *v, const float (&c)[
   }
 }
 
-DEVICE void leavePart(float *parts, float2 *statistics, const float (&o)[Blocks][4], const Softmax &softmax, int group) {
+DEVICE void leavePart(float *parts, float2 *statistics, const float (&o)[Blocks][4], const Softmax &softmax,
+                      int group) {
   const int lane = laneIndex();
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -123,7 +124,8 @@ extern "C" __global__ void __launch_bounds__(Threads)
   const int begin = blockIdx.x * run, end = min(begin + run, shape.tokens);
 
   unsigned fragments[Blocks][2];
-  const unsigned *const head = reinterpret_cast<const unsigned *>(q) + (kvHead * shape.group + lane / 4) * (Channels / 2);
+  const unsigned *const head =
+      reinterpret_cast<const unsigned *>(q) + (kvHead * shape.group + lane / 4) * (Channels / 2);
 #pragma unroll
   for (int i = 0; i < Blocks; ++i)
 #pragma unroll

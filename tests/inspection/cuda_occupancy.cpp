@@ -34,7 +34,8 @@ int main() {
     function.maxDynamicSharedSizeBytes = sharedBlock;
     const cudaOccDeviceState state{};
     cudaOccResult result;
-    if (cudaOccMaxActiveBlocksPerMultiprocessor(&result, &device, &function, &state, threads, shared) != CUDA_OCC_SUCCESS)
+    if (cudaOccMaxActiveBlocksPerMultiprocessor(&result, &device, &function, &state, threads, shared) !=
+        CUDA_OCC_SUCCESS)
       return 1;
     std::printf("%d\n", result.activeBlocksPerMultiprocessor);
   }

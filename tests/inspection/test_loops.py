@@ -59,7 +59,8 @@ def test_loops_by_definition(successors):
 
 def test_nested_loops():
     loops = graph.natural_loops([(1,), (2, 5), (3,), (2, 4), (1,), ()])
-    assert [(loop.header, loop.latches, set(loop.body)) for loop in loops] == [(1, (4,), {1, 2, 3, 4}), (2, (3,), {2, 3})]
+    found = [(loop.header, loop.latches, set(loop.body)) for loop in loops]
+    assert found == [(1, (4,), {1, 2, 3, 4}), (2, (3,), {2, 3})]
     assert graph.innermost(loops, 3).header == 2 and graph.innermost(loops, 4).header == 1
     assert graph.innermost(loops, 5) is None
 
@@ -68,7 +69,7 @@ def test_nested_loops():
     "successors, why",
     [
         ([(1, 2), (2,), (1,)], "two ways into it: neither node dominates the other"),
-        ([(1,), (2, 3), (4,), (2,), ()], "code behind the loop's place that goes back to the middle of a straight line"),
+        ([(1,), (2, 3), (4,), (2,), ()], "code further down that goes back to the middle of a straight line"),
         ([(2,), (1, 2), ()], "a loop that is never reached"),
     ],
 )

@@ -62,7 +62,8 @@ def cuda_header(tmp_path_factory):
     if toolchain.toolkit() is None or not compiler:
         pytest.skip("CUDA's headers are not installed: pip install -r python/requirements/cuda.txt")
     program = tmp_path_factory.mktemp("occupancy") / "cuda_occupancy"
-    subprocess.run([compiler, "-O1", f"-I{toolchain.toolkit()}/include", "-o", program, HERE / "cuda_occupancy.cpp"], check=True)
+    headers = f"-I{toolchain.toolkit()}/include"
+    subprocess.run([compiler, "-O1", headers, "-o", program, HERE / "cuda_occupancy.cpp"], check=True)
     return program
 
 
@@ -75,7 +76,8 @@ def test_as_cuda_counts(oracle, target):
          int(random.integers(0, a.shared_per_block + 2000)) if random.integers(2) else 0)
         for _ in range(3000)
     ]  # fmt: skip
-    lines = [f"{number // 10} {number % 10} {a.warps_per_sm} {a.shared_per_sm} {a.shared_per_block} {t} {r} {s}" for t, r, s in cases]
+    device = f"{number // 10} {number % 10} {a.warps_per_sm} {a.shared_per_sm} {a.shared_per_block}"
+    lines = [" ".join(map(str, (device, *case))) for case in cases]
     done = subprocess.run([oracle], input="\n".join(lines), capture_output=True, text=True, check=True)
     expected = list(map(int, done.stdout.split()))
     assert len(expected) == len(cases) and len(set(expected)) > 5

@@ -26,7 +26,8 @@ def inspect() -> None:
                    "tokens=N[,heads=N][,splits=N].")
 @click.option("--kernel", metavar="NAME", help="Which kernel, where the PTX has several.")
 @click.option("--block", type=click.IntRange(1, 1024), metavar="N", help="Threads of a block, where nothing else says.")
-@click.option("--elements", type=click.IntRange(1), metavar="N", help="Elements of K and V that times are predicted for.")
+@click.option("--elements", type=click.IntRange(1), metavar="N",
+              help="Elements of K and V that times are predicted for; default: the workload's.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the report as JSON; -: instead of the table.")
 def kernel(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A workload of a built-in attend kernel: one query over tokens that are all packed but its own, by the argument list of
-kernel_abi.h and the device's: one parameter of 64 bits for each argument, then the number of programs.
+"""A workload of a built-in attend kernel: one query over tokens that are all packed but its own, by the arguments of
+kernel_abi.h as a device takes them: one parameter of 64 bits for each, then the number of programs.
 
 Pages hold random bits, of which no scale and no minimum is infinite: what a kernel costs does not depend on them.
 """

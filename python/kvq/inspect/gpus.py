@@ -15,8 +15,8 @@ KIB = 1024
 GUIDE = "CUDA C++ Programming Guide 13.0, Compute Capabilities, technical specifications per compute capability"
 ARITHMETIC = (
     "CUDA C++ Programming Guide 13.0, Arithmetic Instructions, throughput of native arithmetic instructions; pipes by "
-    "Nsight Compute's Kernel Profiling Guide, Pipelines, and forums.developer.nvidia.com/t/302018 (halves in the pipe of "
-    "FP32 from 8.6 on); halves by the peak FP16 rates without tensor cores of the whitepapers"
+    "Nsight Compute's Kernel Profiling Guide, Pipelines, and forums.developer.nvidia.com/t/302018 (halves in the pipe "
+    "of FP32 from 8.6 on); halves by the peak FP16 rates without tensor cores of the whitepapers"
 )
 
 
@@ -67,8 +67,8 @@ ARCHITECTURES = {architecture.name: architecture for architecture in _ARCHITECTU
 
 _LATENCY = "assumed: 800 ns under load on every GPU; NVIDIA publishes none"
 _HOPPER_MMA = (
-    "peak of wgmma, 989.4 TFLOPS dense at 1830 MHz (NVIDIA H100 Tensor Core GPU Architecture, v1.04, table 2), is 2048; "
-    "assumed: mma.sync reaches 62 % of it (Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture, "
+    "peak of wgmma, 989.4 TFLOPS dense at 1830 MHz (NVIDIA H100 Tensor Core GPU Architecture, v1.04, table 2), is "
+    "2048; assumed: mma.sync reaches 62 % of it (Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture, "
     "arXiv 2402.13499)"
 )
 _GPUS = (

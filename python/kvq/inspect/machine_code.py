@@ -43,9 +43,8 @@ def choose_kernel(ptx: str, kernel: str | None) -> str:
     if kernel is not None and kernel not in names:
         raise InvalidArgument(f"there is no kernel '{kernel}' in the PTX: it has {', '.join(names) or 'none'}")
     if kernel is None and len(names) != 1:
-        raise InvalidArgument(
-            f"the PTX has several kernels, {', '.join(names)}: name one with --kernel" if names else "the PTX has no kernel"
-        )
+        several = f"the PTX has several kernels, {', '.join(names)}: name one with --kernel"
+        raise InvalidArgument(several if names else "the PTX has no kernel")
     return kernel or names[0]
 
 
@@ -72,9 +71,8 @@ def compile_ptx(ptx: str, kernel: str, architecture: str) -> MachineCode:
     if kernel not in functions:
         raise InvalidArgument(f"the machine code has no kernel '{kernel}': it has {', '.join(functions)}")
     version = re.search(r"V[\d.]+", tools.run("ptxas", ["--version"]).stdout)
-    return MachineCode(
-        architecture, *_resources(log.stderr + log.stdout, kernel), functions[kernel], f"ptxas {version[0] if version else '?'}"
-    )
+    compiler = f"ptxas {version[0] if version else '?'}"
+    return MachineCode(architecture, *_resources(log.stderr + log.stdout, kernel), functions[kernel], compiler)
 
 
 def _resources(log: str, kernel: str) -> tuple[int, int, int, int]:

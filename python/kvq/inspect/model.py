@@ -3,7 +3,8 @@
 
 Each resource is taken at its peak rate, over all multiprocessors, each full of warps in the steady-state loop all the
 time; they overlap perfectly, so that the slowest one is the time. Launching, the code outside of the loop, uneven work,
-dependences between instructions, caches that are hit and clocks that are throttled are not in it: a real time is longer.
+dependences between instructions, caches that are hit and clocks that are throttled are not in it: a real time is
+longer.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many blocks of a kernel stand on a multiprocessor at once, by CUDA's rules of allocation, and what limits them."""
+"""How many blocks of a kernel stand on a multiprocessor at once, by CUDA's rules of allocation, and what limits
+them."""
 
 from __future__ import annotations
 

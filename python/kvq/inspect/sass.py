@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machine code as nvdisasm prints it (-c -gp): instructions with their PTX lines, and the basic blocks of a function."""
+"""Machine code as nvdisasm prints it (-c -gp): instructions with their PTX lines, and basic blocks of a function."""
 
 from __future__ import annotations
 
@@ -101,9 +101,8 @@ def parse(text: str) -> dict[str, Function]:
         elif match := _LINE.match(row):
             line = int(match["line"]) if match["file"] == PTX_FILE else None
         elif match := _INSTRUCTION.match(row):
-            instructions.append(
-                Instruction(int(match["offset"], 16), match["opcode"], match["operands"], match["predicate"] or "", line)
-            )
+            offset, predicate = int(match["offset"], 16), match["predicate"] or ""
+            instructions.append(Instruction(offset, match["opcode"], match["operands"], predicate, line))
             result[name] = Function(name, tuple(instructions), labels)
     if not any(function.instructions for function in result.values()):
         raise InvalidArgument("there is no instruction in the disassembly: give the output of nvdisasm -c")
@@ -124,6 +123,10 @@ def flow_of(function: Function) -> Flow:
     return Flow(function, blocks, tuple(tuple(number[t] for t in follow[b.end - 1] if t < count) for b in blocks))
 
 
+def _place(function: Function, instruction: Instruction) -> str:
+    return f"{function.name}, offset 0x{instruction.offset:x}: {instruction.opcode}"
+
+
 def _followers(function: Function, index: int) -> tuple[int, ...]:
     """Indices of the instructions that may come next; one past the last is the end of the text."""
     instruction = function.instructions[index]
@@ -135,14 +138,14 @@ def _followers(function: Function, index: int) -> tuple[int, ...]:
             if instruction.name == "CALL":  # of a function with a text of its own
                 continue
             raise InvalidArgument(
-                f"{function.name}, offset 0x{instruction.offset:x}: {instruction.opcode} goes to {label}, which is not in "
-                "the function: link the kernel before it is inspected"
+                f"{_place(function, instruction)} goes to {label}, which is not in the function: link the kernel before "
+                "it is inspected"
             )
         targets.append(function.labels[label])
     if instruction.name in INDIRECT and not targets:
         raise InvalidArgument(
-            f"{function.name}, offset 0x{instruction.offset:x}: {instruction.opcode} goes where the disassembly does not "
-            "say, so that there is no control flow to inspect"
+            f"{_place(function, instruction)} goes where the disassembly does not say, so that there is no control flow "
+            "to inspect"
         )
     leaves = instruction.name in JUMPS and instruction.name != "CALL" and instruction.unconditional
     if not leaves:

@@ -97,10 +97,14 @@ def steady_loop(function: sass.Function, lines: Mapping[int, int] | None = None)
         if by == BY_EXECUTIONS and not counts:
             continue
         found = [_measured(flow, loops, loop, counts, by) for loop in loops]
-        best = max(found, key=lambda loop: (loop.executed, loop.pipes.get("tensor", 0.0), loop.issue_slots), default=None)
+        best = max(found, key=_rank, default=None)
         if best is not None and (best.executed or by == BY_MATRIX):
             return best
     return None
+
+
+def _rank(loop: SteadyLoop) -> tuple[float, float, float]:
+    return loop.executed, loop.pipes.get("tensor", 0.0), loop.issue_slots
 
 
 def _measured(

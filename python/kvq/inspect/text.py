@@ -16,7 +16,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     resources = report["resources"]
     yield _row("registers a thread", resources["registers"])
     yield _row("spilled bytes", resources["spill_bytes"])
-    yield _row("shared memory of a block", f"{resources['static_shared_bytes']} + {resources['dynamic_shared_bytes']} bytes")
+    static, dynamic = resources["static_shared_bytes"], resources["dynamic_shared_bytes"]
+    yield _row("shared memory of a block", f"{static} + {dynamic} bytes")
     yield from _occupancy(report["occupancy"])
     yield from _counters(report)
     yield from _loop(report["loop"])
@@ -31,7 +32,8 @@ def _occupancy(found: dict[str, Any] | None) -> Iterator[str]:
     if found is None:
         yield _row("occupancy", "not known: give --block, the threads of a block")
         return
-    yield _row("blocks a multiprocessor", f"{found['blocks']} of {found['threads']} threads, limited by {found['limiter']}")
+    blocks = f"{found['blocks']} of {found['threads']} threads, limited by {found['limiter']}"
+    yield _row("blocks a multiprocessor", blocks)
     yield _row("warps a multiprocessor", f"{found['warps']} of {found['warps_possible']}")
 
 
@@ -42,7 +44,8 @@ def _counters(report: dict[str, Any]) -> Iterator[str]:
         return
     yield f"counters of the simulator: {work['about'] or 'workload'}, {work['elements']} elements of K and V"
     if found["status"] != "ok" or found["findings"]:
-        yield _row("the run ended", f"{found['status']}, {found['findings']} findings: the counters are of a faulty run")
+        end = f"{found['status']}, {found['findings']} findings"
+        yield _row("the run ended", f"{end}: the counters are of a faulty run")
     size = found["bytes_per_element"]
     yield _row("bytes an element", f"{size['read_unique']:.4f} read, {size['written_unique']:.4f} written")
     yield _row("requested from memory", f"{size['requested']:.4f}")
@@ -68,7 +71,8 @@ def _loop(found: dict[str, Any] | None) -> Iterator[str]:
     yield _row("issue slots an iteration", f"{found['issue_slots']:.1f}")
     if found["instructions_not_always_executed"]:
         weighed = "weighed by executions" if found["iterations"] else "counted in full"
-        yield _row("of these not always executed", f"{found['instructions_not_always_executed']} instructions, {weighed}")
+        number = found["instructions_not_always_executed"]
+        yield _row("of these not always executed", f"{number} instructions, {weighed}")
     if found["thread_instructions_per_element"] is not None:
         origin = found["elements_per_iteration_from"]
         yield _row("elements a warp and iteration", f"{found['elements_per_iteration']:.1f} ({origin})")
@@ -86,11 +90,13 @@ def _predicted(found: dict[str, Any] | None) -> Iterator[str]:
         yield "predicted: nothing, without a workload and a loop there is nothing to predict from"
         return
     yield f"PREDICTED for {found['elements']} elements: {found['note']}"
-    yield f"  {'GPU':10} {'predicted us':>12} {'of bandwidth':>12}  {'warps':>5} {'in flight / needed':>20}  predicted limiter"
+    heading = ("GPU", "predicted us", "of bandwidth", "warps", "in flight / needed", "predicted limiter")
+    yield "  {:10} {:>12} {:>12}  {:>5} {:>20}  {}".format(*heading)
     for row in found["gpus"]:
-        time = f"{row['predicted_us']:12.2f}" if row["predicted_us"] is not None else f"{'-':>12}"
-        flight = f"{row['predicted_bytes_in_flight'] / 1024:.1f} / {row['predicted_bytes_in_flight_needed'] / 1024:.1f} KiB"
+        time = "-" if row["predicted_us"] is None else f"{row['predicted_us']:.2f}"
+        share = f"{100 * row['predicted_bandwidth_share']:.1f} %"
+        flight, needed = (row[f"predicted_bytes_in_flight{end}"] / 1024 for end in ("", "_needed"))
         yield (
-            f"  {row['gpu']:10} {time} {100 * row['predicted_bandwidth_share']:10.1f} %  {row['warps']:5} {flight:>20}  "
+            f"  {row['gpu']:10} {time:>12} {share:>12}  {row['warps']:5} {f'{flight:.1f} / {needed:.1f} KiB':>20}  "
             f"{row['predicted_limiter']}"
         )

@@ -25,6 +25,7 @@ _PROGRAMS = {
     "kvqc": ("KVQ_KVQC", "bin/kvqc", "build the project: ./dev build"),
 }
 SECONDS = 600
+LONGEST = 400  # letters of what a program said
 
 
 def find(name: str) -> Path:
@@ -60,6 +61,12 @@ def run(name: str, arguments: Sequence[object], accepted: Sequence[int] = (0,)) 
     except subprocess.TimeoutExpired as error:
         raise Unsupported(f"{name} did not end within {SECONDS} s: give it a smaller kernel or workload") from error
     if done.returncode not in accepted:
-        said = " ".join((done.stderr.strip() or done.stdout.strip() or "nothing").splitlines())
-        raise InvalidArgument(f"{name} ended with {done.returncode} and said: {said}")
+        raise InvalidArgument(f"{name} ended with {done.returncode} and said: {_complaint(done.stderr or done.stdout)}")
     return done
+
+
+def _complaint(text: str) -> str:
+    """The line with the error, or the first one: a compiler may print its whole program behind it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["nothing"]
+    line = next((line for line in lines if "error" in line.lower()), lines[0])
+    return line if len(line) <= LONGEST else line[:LONGEST] + " ..."
