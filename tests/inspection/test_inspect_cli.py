@@ -124,6 +124,22 @@ def test_reports_of_another_run(tmp_path, work):
 
 
 @needs_machine_code
+def test_bank_conflicts_take_time(tmp_path, work):
+    """A whole kernel's conflicts are spread over its elements, each a clock of one multiprocessor."""
+    counters = {"warp_instructions": 10, "global_requests": 0, "global_sectors": 0, "global_bytes": 0, "shared_requests": 9,
+                "unique_global_bytes_read": 64, "unique_global_bytes_written": 0, "classes": {"mma": 2}}  # fmt: skip
+    times = []
+    for conflicts in (0, 1000):
+        run = {"status": "ok", "kernel": "tiles", "findings": [], "findings_total": 0, "lines": [],
+               "counters": counters | {"bank_conflicts": conflicts}}  # fmt: skip
+        (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
+        given = work(arguments=None, report="run.json", elements=100, elements_per_iteration=10)
+        found = report(tmp_path, str(TILES), "--workload", given, "--target", "nvptx:sm_120")
+        times.append(found["predicted"]["gpus"][0]["predicted_us_by"]["load/store"])
+    assert times[1] - times[0] == pytest.approx(1000 / (170 * 2407e6) * 1e6)
+
+
+@needs_machine_code
 def test_json_alone_on_standard_output(capsys):
     assert main(["inspect", "kernel", str(TILES), "--json", "-"]) == 0
     assert schema.wrong(json.loads(capsys.readouterr().out)) == ""

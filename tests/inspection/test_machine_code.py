@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """PTX to machine code, and where the programs for it are looked for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import toolchain
 from inspect_tools import needs_machine_code
 from kvq.errors import InvalidArgument, Unsupported
-from kvq.inspect import machine_code, tools
+from kvq.inspect import machine_code, opcodes, sass, tools
 
 SASS = Path(__file__).resolve().parent / "sass"
 TILES = (SASS / "tiles.ptx").read_text(encoding="utf-8")
@@ -77,6 +79,28 @@ def test_spills_and_shared_memory():
     )
     code = machine_code.compile_ptx(squeezed, "k", "sm_80")
     assert code.registers <= 24 and code.spill_bytes > 0
+
+
+@needs_machine_code
+@toolchain.needs_toolkit
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_120"])
+@pytest.mark.parametrize("source", ["flash_decode", "gemm_s8", "quantize"])
+def test_no_opcode_of_a_real_kernel_is_unknown(source, target):
+    ptx = toolchain.ptx(source)
+    for kernel in machine_code.entries(ptx):
+        found = machine_code.compile_ptx(ptx, kernel, target).function.instructions
+        assert {i.opcode for i in found if opcodes.cost_of(i).group == opcodes.UNKNOWN} == set()
+
+
+@needs_machine_code
+@toolchain.needs_toolkit
+def test_line_information_changes_no_instruction(tmp_path):
+    (tmp_path / "k.ptx").write_text(toolchain.ptx("flash_decode"), encoding="utf-8")
+    tools.run("ptxas", ["-arch=sm_80", "-o", tmp_path / "k.cubin", tmp_path / "k.ptx"])
+    plain = sass.parse(tools.run("nvdisasm", ["-c", tmp_path / "k.cubin"]).stdout)["flash_decode"]
+    lines = machine_code.compile_ptx(toolchain.ptx("flash_decode"), "flash_decode", "sm_80").function
+    assert plain.instructions == tuple(replace(i, line=None) for i in lines.instructions)
+    assert {i.line for i in plain.instructions} == {None} and all(i.line for i in lines.instructions[:-9])
 
 
 @needs_machine_code

@@ -2,6 +2,7 @@
 """Predicted times against computing by hand, and the table of GPUs against the figures that its sources name."""
 
 import re
+from pathlib import Path
 
 import pytest
 from kvq.errors import InvalidArgument
@@ -98,6 +99,15 @@ def test_every_figure_has_a_source():
         number = re.search(r"([\d.,]+) ?([GT])B/s", gpu.sources["bandwidth_gb_s"])
         assert gpu.bandwidth_gb_s == float(number[1].replace(",", "")) * (1000 if number[2] == "T" else 1)
     assert all(a.source for a in ARCHITECTURES.values())
+
+
+def test_documented_table_is_this_one():
+    text = (Path(__file__).resolve().parents[2] / "docs/nvidia.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if re.search(r"\| sm_\d+ \|", line)]
+    assert rows == [
+        [g.name, g.architecture, *map(str, (g.multiprocessors, g.clock_mhz, round(g.tensor), round(g.bandwidth_gb_s)))]
+        for g in GPUS.values()
+    ]
 
 
 def test_targets():

@@ -182,6 +182,7 @@ def _row(
     c = counts.counters
     of_element = (c["unique_global_bytes_read"] + c["unique_global_bytes_written"]) / work.elements
     pipes = {name: amount / per_iteration for name, amount in loop.pipes.items()}
+    pipes["lsu"] = pipes.get("lsu", 0.0) + c["bank_conflicts"] / work.elements
     cost = model.Cost(of_element, loop.issue_slots / per_iteration, pipes)
     in_flight = work.bytes_in_flight or of_element * per_iteration
     found = model.predict(gpu, cost, elements, warps, in_flight)
