@@ -43,10 +43,15 @@ def plain_report(target, size, folder):
     return inspect(ptx, target, work, plain.KERNEL)
 
 
+def instructions(report):
+    """Thread instructions an element of the steady-state loop and the loops around and inside of it; None: not known."""
+    return report["loop"] and report["loop"]["thread_instructions_per_element_of_nest"]
+
+
 def row(name, target, report):
     counters, loop = report["counters"], report["loop"]
     size, used = counters["bytes_per_element"], counters["sector_share_used"]
-    per_element = loop and loop["thread_instructions_per_element"]
+    per_element = instructions(report)
     return (name, target, report["resources"]["registers"], report["resources"]["spill_bytes"],
             report["occupancy"]["warps"], f"{size['read_unique']:.4f}", f"{size['requested']:.4f}",
             "" if used is None else f"{100 * used:.1f}", counters["bank_conflicts"],
@@ -62,8 +67,8 @@ def add(records, name, target, report):
              "bytes": (report["counters"]["bytes_per_element"]["read_unique"], "bytes/element"),
              "requested": (report["counters"]["bytes_per_element"]["requested"], "bytes/element"),
              "conflicts": (report["counters"]["bank_conflicts"], "conflicts")}
-    if report["loop"] and report["loop"]["thread_instructions_per_element"] is not None:
-        found["instructions"] = (report["loop"]["thread_instructions_per_element"], "thread instructions/element")
+    if instructions(report) is not None:
+        found["instructions"] = (instructions(report), "thread instructions/element")
     for what, (value, unit) in found.items():
         records.add(f"{name}/{target}/{what}", value, unit, **case)
     for gpu in (report["predicted"] or {"gpus": []})["gpus"]:

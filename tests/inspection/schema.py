@@ -40,6 +40,7 @@ LOOP = {
     "ptx_iterations": int, "issue_slots": NUMBER, "instructions_not_always_executed": int, "classes": by_name(NUMBER),
     "unknown_opcodes": [str], "elements_per_iteration": optional(NUMBER), "elements_per_iteration_from": optional(str),
     "share_of_elements": optional(NUMBER), "thread_instructions_per_element": optional(NUMBER),
+    "thread_instructions_per_element_of_nest": optional(NUMBER),
 }  # fmt: skip
 GPU = {
     "gpu": str, "architecture": str, "warps": int, "predicted_us": optional(NUMBER),

@@ -38,7 +38,7 @@ HERE = Path(__file__).resolve().parent
         ("sm_100", 128, 32, 56 * KIB + 1, 3, "shared memory"),
         ("sm_89", 128, 32, 99 * KIB, 1, "shared memory"),
         ("sm_89", 128, 32, 99 * KIB + 1, 0, "shared memory"),
-        # A launch is checked as if warps filled partitions: 5 warps of 255 registers count as 8, of 8192 each.
+        # 255 registers are 8192 a warp: 2 warps in a partition, 8 in all.
         ("sm_80", 160, 255, 0, 1, "registers"),
         ("sm_80", 288, 255, 0, 0, "registers"),
         ("sm_80", 128, 256, 0, 0, "registers"),

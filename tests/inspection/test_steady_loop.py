@@ -109,6 +109,45 @@ def test_code_without_a_loop():
     assert steady.steady_loop(sass.parse(STRAIGHT)["k"]) is None
 
 
+NESTED = """
+.text.k:
+        /*0000*/                   MOV R1, c[0x0][0x28] ;
+.L_x_0:
+\t//## File ".nv_debug_ptx_txt", line 5
+        /*0010*/                   LDG.E R4, [R2.64] ;
+.L_x_1:
+\t//## File ".nv_debug_ptx_txt", line 6
+        /*0020*/                   FADD R5, R5, R4 ;
+\t//## File ".nv_debug_ptx_txt", line 7
+        /*0030*/               @P1 BRA `(.L_x_1) ;
+\t//## File ".nv_debug_ptx_txt", line 8
+        /*0040*/                   HMMA.16816.F32 R12, R4, R8, R12 ;
+\t//## File ".nv_debug_ptx_txt", line 9
+        /*0050*/               @P0 BRA `(.L_x_0) ;
+        /*0060*/                   EXIT ;
+"""
+
+
+def nested(outer, inner):
+    return steady.steady_loop(sass.parse(NESTED)["k"], {5: outer, 6: inner, 7: inner, 8: outer, 9: outer})
+
+
+def test_blocks_of_a_loop_inside_are_not_its_own():
+    """3 own instructions of the outer loop against 2 of the inner one."""
+    few, many = nested(10, 14), nested(10, 16)
+    assert (few.depth, few.classes, few.executed) == (1, {"HMMA": 1, "LDG": 1, "branch": 1}, 30)
+    assert (many.depth, many.classes, many.executed) == (2, {"FP32": 1, "branch": 1}, 32)
+
+
+def test_costs_of_all_loops_together():
+    few, many = nested(10, 14), nested(10, 16)
+    assert few.nest_issue_slots == pytest.approx((3 * 10 + 2 * 14) / 10)
+    assert many.nest_issue_slots == pytest.approx((3 * 10 + 2 * 16) / 16)
+    assert many.nest_pipes["tensor"] == pytest.approx(2048 * 10 / 16) and many.nest_pipes["fma"] == pytest.approx(32)
+    unknown = steady.steady_loop(sass.parse(NESTED)["k"])
+    assert unknown.nest_issue_slots == unknown.issue_slots == 3
+
+
 UNROLLED = """
 .text.k:
         /*0000*/                   MOV R1, c[0x0][0x28] ;

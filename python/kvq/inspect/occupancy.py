@@ -52,9 +52,6 @@ def _by_registers(architecture: Architecture, warps: int, registers: int) -> int
     if registers == 0:
         return architecture.blocks_per_sm
     of_warp = -(-registers * WARP // REGISTER_UNIT) * REGISTER_UNIT
-    # A launch is checked as if each partition got as many warps as the fullest one.
-    if of_warp * -(-warps // PARTITIONS) * PARTITIONS > architecture.registers_per_sm:
-        return 0
     return architecture.registers_per_sm // PARTITIONS // of_warp * PARTITIONS // warps
 
 

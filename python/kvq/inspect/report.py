@@ -131,6 +131,9 @@ def _loop(loop: steady.SteadyLoop | None, work: workload.Workload | None) -> dic
         "elements_per_iteration_from": origin,
         "share_of_elements": covered,
         "thread_instructions_per_element": 32 * loop.issue_slots / per_iteration if per_iteration else None,
+        "thread_instructions_per_element_of_nest": (
+            32 * loop.nest_issue_slots / per_iteration if per_iteration and loop.iterations else None
+        ),
     }
 
 
@@ -181,9 +184,9 @@ def _row(
 ) -> dict[str, Any]:
     c = counts.counters
     of_element = (c["unique_global_bytes_read"] + c["unique_global_bytes_written"]) / work.elements
-    pipes = {name: amount / per_iteration for name, amount in loop.pipes.items()}
+    pipes = {name: amount / per_iteration for name, amount in loop.nest_pipes.items()}
     pipes["lsu"] = pipes.get("lsu", 0.0) + c["bank_conflicts"] / work.elements
-    cost = model.Cost(of_element, loop.issue_slots / per_iteration, pipes)
+    cost = model.Cost(of_element, loop.nest_issue_slots / per_iteration, pipes)
     in_flight = work.bytes_in_flight or of_element * per_iteration
     found = model.predict(gpu, cost, elements, warps, in_flight)
     finite = {name: value for name, value in found.seconds.items() if value != float("inf")}

@@ -19,7 +19,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvq.inspect import graph, opcodes, sass
 
@@ -40,6 +40,7 @@ class SteadyLoop:
     copies: int  # iterations of the PTX in one
     chosen_by: str
     depth: int  # 1: no loop around it
+    nest: tuple[SteadyLoop, ...] = ()  # all loops of the outermost loop around it, itself among them
 
     @property
     def classes(self) -> dict[str, float]:
@@ -70,6 +71,19 @@ class SteadyLoop:
         return (self.iterations or 0.0) * self.issue_slots
 
     @property
+    def nest_issue_slots(self) -> float:
+        """Of one iteration with its share of the loops around it and inside of it; its own where nothing is known."""
+        return sum(share * loop.issue_slots for share, loop in self._shares())
+
+    @property
+    def nest_pipes(self) -> dict[str, float]:
+        result: dict[str, float] = {}
+        for share, loop in self._shares():
+            for pipe, amount in loop.pipes.items():
+                result[pipe] = result.get(pipe, 0.0) + share * amount
+        return result
+
+    @property
     def sometimes(self) -> int:
         """Instructions of own blocks that an iteration may leave out."""
         dominators = graph.immediate_dominators(self.flow.successors)
@@ -81,6 +95,14 @@ class SteadyLoop:
         found = (i.opcode for _, i in self._weighted() if opcodes.cost_of(i).group == opcodes.UNKNOWN)
         return sorted(set(found))
 
+    def _shares(self) -> Iterator[tuple[float, SteadyLoop]]:
+        """Iterations of each loop of the nest in one of this."""
+        if not self.iterations:
+            yield 1.0, self
+            return
+        for loop in self.nest:
+            yield (loop.iterations or 0.0) / self.iterations, loop
+
     def _weighted(self) -> Iterator[tuple[float, sass.Instruction]]:
         for block in self.blocks:
             for instruction in self.flow.instructions(block):
@@ -88,7 +110,10 @@ class SteadyLoop:
 
 
 def steady_loop(function: sass.Function, lines: Mapping[int, int] | None = None) -> SteadyLoop | None:
-    """`lines`: how often warps executed each PTX line; None: nothing was executed. Without a loop: None."""
+    """`lines`: how often warps executed each PTX line; None: nothing was executed. Without a loop: None.
+
+    A loop is measured by its own blocks alone; `nest` has the loops that it stands among.
+    """
     flow = sass.flow_of(function)
     loops = graph.natural_loops(flow.successors)
     # A block that only branches to itself is what stands behind the end of a kernel.
@@ -99,7 +124,8 @@ def steady_loop(function: sass.Function, lines: Mapping[int, int] | None = None)
         found = [_measured(flow, loops, loop, counts, by) for loop in loops]
         best = max(found, key=_rank, default=None)
         if best is not None and (best.executed or by == BY_MATRIX):
-            return best
+            outermost = max((loop.loop.body for loop in found if best.loop.body <= loop.loop.body), key=len)
+            return replace(best, nest=tuple(loop for loop in found if loop.loop.body <= outermost))
     return None
 
 

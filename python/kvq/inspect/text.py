@@ -77,6 +77,9 @@ def _loop(found: dict[str, Any] | None) -> Iterator[str]:
         origin = found["elements_per_iteration_from"]
         yield _row("elements a warp and iteration", f"{found['elements_per_iteration']:.1f} ({origin})")
         yield _row("thread instructions an element", f"{found['thread_instructions_per_element']:.3f}")
+        nest = found["thread_instructions_per_element_of_nest"]
+        if nest is not None and nest != found["thread_instructions_per_element"]:
+            yield _row("  with loops around and inside", f"{nest:.3f}")
     if found["share_of_elements"] is not None:
         yield _row("elements that the loop visits", f"{100 * found['share_of_elements']:.1f} %")
     for name, value in found["classes"].items():
