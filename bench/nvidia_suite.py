@@ -44,7 +44,7 @@ def plain_report(target, size, folder):
 
 
 def instructions(report):
-    """Thread instructions an element of the steady-state loop and the loops around and inside of it; None: not known."""
+    """Thread instructions an element of the steady-state loop with those around and inside of it; None: not known."""
     return report["loop"] and report["loop"]["thread_instructions_per_element_of_nest"]
 
 

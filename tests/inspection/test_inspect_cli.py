@@ -126,8 +126,9 @@ def test_reports_of_another_run(tmp_path, work):
 @needs_machine_code
 def test_bank_conflicts_take_time(tmp_path, work):
     """A whole kernel's conflicts are spread over its elements, each a clock of one multiprocessor."""
-    counters = {"warp_instructions": 10, "global_requests": 0, "global_sectors": 0, "global_bytes": 0, "shared_requests": 9,
-                "unique_global_bytes_read": 64, "unique_global_bytes_written": 0, "classes": {"mma": 2}}  # fmt: skip
+    counters = {"warp_instructions": 10, "global_requests": 0, "global_sectors": 0, "global_bytes": 0,
+                "shared_requests": 9, "unique_global_bytes_read": 64, "unique_global_bytes_written": 0,
+                "classes": {"mma": 2}}  # fmt: skip
     times = []
     for conflicts in (0, 1000):
         run = {"status": "ok", "kernel": "tiles", "findings": [], "findings_total": 0, "lines": [],

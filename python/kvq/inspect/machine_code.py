@@ -63,10 +63,11 @@ def block_threads(ptx: str, kernel: str) -> int | None:
 
 def compile_ptx(ptx: str, kernel: str, architecture: str) -> MachineCode:
     with tempfile.TemporaryDirectory(prefix="kvq-inspect-") as name:
-        source, cubin = Path(name) / "kernel.ptx", Path(name) / "kernel.cubin"
-        source.write_text(ptx, encoding="utf-8")
-        log = tools.run("ptxas", ["-v", "-lineinfo", f"-arch={architecture}", "-o", cubin, source])
-        text = tools.run("nvdisasm", ["-c", "-gp", cubin]).stdout
+        folder = Path(name)
+        (folder / "kernel.ptx").write_text(ptx, encoding="utf-8")
+        options = ["-v", "-lineinfo", f"-arch={architecture}", "-o", "kernel.cubin", "kernel.ptx"]
+        log = tools.run("ptxas", options, folder=folder)
+        text = tools.run("nvdisasm", ["-c", "-gp", "kernel.cubin"], folder=folder).stdout
     functions = sass.parse(text)
     if kernel not in functions:
         raise InvalidArgument(f"the machine code has no kernel '{kernel}': it has {', '.join(functions)}")

@@ -48,8 +48,9 @@ _TABLE = {
                            "ULDC LDCU R2UR S2UR VOTEU UIADD UVIMNMX UIMNMX UIABS UCLEA UP2UR UR2UP UR2P UF2FP UFMUL "
                            "UFADD UFFMA UFSETP UFSEL UFMNMX UI2F UI2FP UF2I UVIADD UVIADDMNMX"),
     "barrier": ("adu", "BAR B2R SYNCS MEMBAR FENCE ERRBAR ARRIVES"),
+    "warp barrier": ("cbu", "WARPSYNC"),
     "wait": ("none", "DEPBAR LDGDEPBAR NOP NANOSLEEP YIELD ACQBULK PREEXIT"),
-    "branch": ("cbu", "BRA EXIT CALL RET JMP BRX JMX BRXU JMXU BSSY BSYNC BREAK BMOV WARPSYNC KILL BPT RPCMOV LEPC"),
+    "branch": ("cbu", "BRA EXIT CALL RET JMP BRX JMX BRXU JMXU BSSY BSYNC BREAK BMOV KILL BPT RPCMOV LEPC"),
 }  # fmt: skip
 _CLASS_OF = {name: (group, pipe) for group, (pipe, names) in _TABLE.items() for name in names.split()}
 CLASSES = (*_TABLE, UNKNOWN)

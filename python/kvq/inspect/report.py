@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kvq.inspect import machine_code, model, steady, workload
+from kvq.inspect import in_flight, machine_code, model, steady, workload
 from kvq.inspect.gpus import ARCHITECTURES, GPUS, Architecture, Gpu, gpus_of
 from kvq.inspect.machine_code import MachineCode
 from kvq.inspect.occupancy import occupancy
@@ -173,6 +173,17 @@ def _predicted(
     return {"note": PREDICTED, "elements": elements, "gpus": rows}
 
 
+def _bytes_in_flight(loop: steady.SteadyLoop, unique: float, work: workload.Workload) -> tuple[float, str]:
+    """Of one warp, and where the number comes from. `unique`: bytes from memory in one iteration."""
+    if work.bytes_in_flight:
+        return work.bytes_in_flight, "workload"
+    waiting = in_flight.waiting_bytes(loop)
+    if waiting is None:
+        return unique, "one iteration"
+    # Lanes that ask for the same bytes, and bytes that caches have, are no traffic.
+    return waiting * min(1.0, unique / in_flight.asked_bytes(loop)), "loads until their first use"
+
+
 def _row(
     gpu: Gpu,
     loop: steady.SteadyLoop,
@@ -187,8 +198,8 @@ def _row(
     pipes = {name: amount / per_iteration for name, amount in loop.nest_pipes.items()}
     pipes["lsu"] = pipes.get("lsu", 0.0) + c["bank_conflicts"] / work.elements
     cost = model.Cost(of_element, loop.nest_issue_slots / per_iteration, pipes)
-    in_flight = work.bytes_in_flight or of_element * per_iteration
-    found = model.predict(gpu, cost, elements, warps, in_flight)
+    asked, origin = _bytes_in_flight(loop, of_element * per_iteration, work)
+    found = model.predict(gpu, cost, elements, warps, asked)
     finite = {name: value for name, value in found.seconds.items() if value != float("inf")}
     return {
         "gpu": gpu.name,
@@ -199,6 +210,7 @@ def _row(
         "predicted_limiter": model.LIMITERS[found.limiter],
         "predicted_us_by": {model.LIMITERS[name]: value * 1e6 for name, value in finite.items()},
         "predicted_bytes_in_flight": found.in_flight,
+        "predicted_bytes_in_flight_from": origin,
         "predicted_bytes_in_flight_needed": found.in_flight_needed,
         "sources": GPUS[gpu.name].sources,
     }

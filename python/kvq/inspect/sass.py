@@ -138,14 +138,14 @@ def _followers(function: Function, index: int) -> tuple[int, ...]:
             if instruction.name == "CALL":  # of a function with a text of its own
                 continue
             raise InvalidArgument(
-                f"{_place(function, instruction)} goes to {label}, which is not in the function: link the kernel before "
-                "it is inspected"
+                f"{_place(function, instruction)} goes to {label}, which is not in the function: link the kernel "
+                "before it is inspected"
             )
         targets.append(function.labels[label])
     if instruction.name in INDIRECT and not targets:
         raise InvalidArgument(
-            f"{_place(function, instruction)} goes where the disassembly does not say, so that there is no control flow "
-            "to inspect"
+            f"{_place(function, instruction)} goes where the disassembly does not say, so that there is no control "
+            "flow to inspect"
         )
     leaves = instruction.name in JUMPS and instruction.name != "CALL" and instruction.unconditional
     if not leaves:

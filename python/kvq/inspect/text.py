@@ -93,6 +93,8 @@ def _predicted(found: dict[str, Any] | None) -> Iterator[str]:
         yield "predicted: nothing, without a workload and a loop there is nothing to predict from"
         return
     yield f"PREDICTED for {found['elements']} elements: {found['note']}"
+    origins = sorted({row["predicted_bytes_in_flight_from"] for row in found["gpus"]})
+    yield f"  bytes in flight of a warp by {', '.join(origins)}"
     heading = ("GPU", "predicted us", "of bandwidth", "warps", "in flight / needed", "predicted limiter")
     yield "  {:10} {:>12} {:>12}  {:>5} {:>20}  {}".format(*heading)
     for row in found["gpus"]:

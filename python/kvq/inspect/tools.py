@@ -33,10 +33,10 @@ def find(name: str) -> Path:
     if given := os.environ.get(variable):
         if not os.access(given, os.X_OK) or Path(given).is_dir():
             raise InvalidArgument(f"{variable} is {given}, which is no program: name the file of {name}, or unset it")
-        return Path(given)
+        return Path(given).absolute()
     for place in _places(name, in_build):
         if place.is_file() and os.access(place, os.X_OK):
-            return place
+            return place.absolute()
     raise Unsupported(f"{name} is not to be found: {advice}, or name its file in {variable}")
 
 
@@ -53,11 +53,16 @@ def _places(name: str, in_build: str | None) -> Iterator[Path]:
         yield Path(path)
 
 
-def run(name: str, arguments: Sequence[object], accepted: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
-    """Any other status than the accepted ones is the program's refusal of its input, in its words."""
+def run(
+    name: str, arguments: Sequence[object], accepted: Sequence[int] = (0,), folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """In the folder, so that what it says of files there is short. Any other status than the accepted ones is the
+    program's refusal of its input, in its words."""
     command = [str(find(name)), *map(str, arguments)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False, cwd=folder
+        )
     except subprocess.TimeoutExpired as error:
         raise Unsupported(f"{name} did not end within {SECONDS} s: give it a smaller kernel or workload") from error
     if done.returncode not in accepted:

@@ -31,7 +31,7 @@ class Workload:
     block: tuple[int, ...]
     elements: int  # of K and V together that all warps visit
     elements_per_iteration: int | None = None  # of one warp in one iteration of the steady-state loop
-    bytes_in_flight: int | None = None  # that one warp has asked for at once; None: those of one iteration
+    bytes_in_flight: int | None = None  # that one warp has asked for when it waits; None: estimated
     shared: int = 0  # dynamic
     arguments: tuple[str, ...] | None = None
     report: Path | None = None
