@@ -67,20 +67,20 @@ ARCHITECTURES = {architecture.name: architecture for architecture in _ARCHITECTU
 
 _LATENCY = "assumed: 800 ns under load on every GPU; NVIDIA publishes none"
 _HOPPER_MMA = (
-    "peak of wgmma, 989.4 TFLOPS dense at 1830 MHz (NVIDIA H100 Tensor Core GPU Architecture, v1.04, table 2), is "
-    "2048; assumed: mma.sync reaches 62 % of it (Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture, "
-    "arXiv 2402.13499)"
+    "peak of wgmma, 989.4 TFLOPS dense at 1830 MHz (NVIDIA H100 Tensor Core GPU Architecture), is 2048; assumed: "
+    "mma.sync reaches 62 % of it (62.9 % on average in Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU "
+    "Architecture, arXiv 2402.13499)"
 )
 _GPUS = (
     Gpu("A100", "sm_80", 108, 1410, 1024, 2039, {
-        "multiprocessors": "NVIDIA A100 Tensor Core GPU Architecture, V1.0, table 4",
+        "multiprocessors": "NVIDIA A100 Tensor Core GPU Architecture",
         "clock_mhz": "the same",
-        "tensor": "the same, table 1: 1024 FP16 FMA a clock and SM (312 TFLOPS dense)",
+        "tensor": "the same: 1024 FP16 FMA a clock and SM (312 TFLOPS dense)",
         "bandwidth_gb_s": "NVIDIA A100 datasheet, 80 GB SXM: 2,039 GB/s",
         "latency_ns": _LATENCY,
     }),
     Gpu("H100", "sm_90", 132, 1830, 2048 * 0.62, 3350, {
-        "multiprocessors": "NVIDIA H100 Tensor Core GPU Architecture, v1.04, SXM5",
+        "multiprocessors": "NVIDIA H100 Tensor Core GPU Architecture, SXM5",
         "clock_mhz": "the same: 1830 MHz is the boost clock of the tensor cores (1980 MHz without them)",
         "tensor": _HOPPER_MMA,
         "bandwidth_gb_s": "NVIDIA H100 datasheet, SXM: 3.35 TB/s",
@@ -94,7 +94,7 @@ _GPUS = (
         "latency_ns": _LATENCY,
     }),
     Gpu("RTX 4090", "sm_89", 128, 2520, 256, 1008, {
-        "multiprocessors": "NVIDIA Ada GPU Architecture, V2.02, appendix A",
+        "multiprocessors": "NVIDIA Ada GPU Architecture, GeForce RTX 4090",
         "clock_mhz": "the same",
         "tensor": "the same: 165.2 TFLOPS FP16 with FP32 sums, dense = 256 a clock and SM",
         "bandwidth_gb_s": "the same: 1008 GB/s",
@@ -115,7 +115,7 @@ _GPUS = (
         "latency_ns": _LATENCY,
     }),
     Gpu("RTX 5090", "sm_120", 170, 2407, 256, 1792, {
-        "multiprocessors": "NVIDIA RTX Blackwell GPU Architecture, v1.1, appendix A",
+        "multiprocessors": "NVIDIA RTX Blackwell GPU Architecture, GeForce RTX 5090",
         "clock_mhz": "the same",
         "tensor": "the same: 209.5 TFLOPS FP16 with FP32 sums, dense = 256 a clock and SM",
         "bandwidth_gb_s": "the same: 1792 GB/s",
