@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import settings
 
 TESTS = Path(__file__).resolve().parent
-for folder in (TESTS, TESTS / "oracle", TESTS / "conformance", TESTS / "ptxsim", TESTS / "jit"):
+for folder in (TESTS, TESTS / "oracle", TESTS / "conformance", TESTS / "ptxsim", TESTS / "jit", TESTS / "inspection"):
     sys.path.insert(0, str(folder))
 
 # A test run must be repeatable and must not fail because the machine is busy.

@@ -62,7 +62,8 @@ def test_name_and_contents(wheel, files):
     info = f"kvq_jit-{version}.dist-info"
     assert files[f"{info}/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
     assert b"LLVM" in files[f"{info}/licenses/python/licenses/NOTICE.txt"]
-    assert files[f"{info}/entry_points.txt"].split() == b"[console_scripts] kvq = kvq.cli:main".split()
+    scripts = b"[console_scripts] kvq = kvq.cli:main kvq-inspect = kvq.cli:inspect_main"
+    assert files[f"{info}/entry_points.txt"].split() == scripts.split()
     tops = {name.split("/")[0] for name in files}
     assert tops == {"kvq", info}
     assert not [name for name in files if "__pycache__" in name]

@@ -68,12 +68,13 @@ def missing(variant):
 def _command(source, variant, out, scratch):
     if variant.compiler == "nvcc":
         level = [] if variant.level == "O3" else ["-Xcicc", f"-{variant.level}"]
-        return [toolkit() / "bin/nvcc", "-std=c++17", "-ptx", f"-arch={variant.processor}", *level, "-o", out, source]
+        return [toolkit() / "bin/nvcc", "-std=c++17", "-ptx", f"-arch={variant.processor}", *level, "-I", KERNELS, "-o",
+                out, source]
     # clang includes a header that is part of another wheel, of which nothing is used.
     (scratch / "curand_mtgp32_kernel.h").touch()
     return ["clang++-22", "-std=c++17", "-x", "cuda", "--cuda-device-only", f"--cuda-gpu-arch={variant.processor}",
-            f"--cuda-path={toolkit()}", "-isystem", scratch, "-Wno-unknown-cuda-version", f"-{variant.level}", "-S",
-            "-o", out, source]
+            f"--cuda-path={toolkit()}", "-I", KERNELS, "-isystem", scratch, "-Wno-unknown-cuda-version",
+            f"-{variant.level}", "-S", "-o", out, source]
 
 
 @functools.cache
@@ -88,8 +89,8 @@ def _inputs():
     return digest.hexdigest()
 
 
-def _run(command):
-    done = subprocess.run([str(part) for part in command], cwd=KERNELS, capture_output=True, text=True, check=False)
+def _run(command, folder=KERNELS):
+    done = subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(str(part) for part in command)}\n{done.stdout}{done.stderr}")
 
@@ -100,14 +101,15 @@ def accept(path, processor):
 
 
 @functools.cache
-def ptx(source, variant=PLAIN):
-    """The PTX of kernels/SOURCE.cu."""
-    key = hashlib.sha256((KERNELS / f"{source}.cu").read_bytes() + f"{variant} {_inputs()}".encode()).hexdigest()[:16]
+def ptx(source, variant=PLAIN, folder=KERNELS):
+    """The PTX of SOURCE.cu, by default below kernels/, whose headers every source may include."""
+    key = hashlib.sha256((folder / f"{source}.cu").read_bytes() + f"{variant} {_inputs()}".encode()).hexdigest()[:16]
     kept = CACHE / f"{source}-{variant}-{key}.ptx"
     if not kept.exists():
         with tempfile.TemporaryDirectory(prefix="kvq-ptx-") as name:
             scratch = Path(name)
-            _run(_command(f"{source}.cu", variant, scratch / "kernel.ptx", scratch))
+            # By its name alone: a path would be part of names that nvcc makes up.
+            _run(_command(f"{source}.cu", variant, scratch / "kernel.ptx", scratch), folder)
             accept(scratch / "kernel.ptx", variant.processor)
             CACHE.mkdir(parents=True, exist_ok=True)
             for old in CACHE.glob(f"{source}-{variant}-*.ptx"):

@@ -14,6 +14,7 @@ import click
 from kvq.cli.chat import chat
 from kvq.cli.environment import env
 from kvq.cli.evaluation import evaluate
+from kvq.cli.inspection import inspect
 from kvq.errors import Error, InternalError
 
 INTERRUPTED = 130
@@ -35,10 +36,11 @@ def commands() -> None:
     """
 
 
-for command in (evaluate, chat, env):
+for command in (evaluate, chat, env, *inspect.commands.values()):
     command.params.append(
         click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
     )
+for command in (evaluate, chat, env, inspect):
     commands.add_command(command)
 
 
@@ -65,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         return _explain(error, "--debug" in given)
+
+
+def inspect_main() -> int:
+    """`kvq-inspect kernel ...` is `kvq inspect kernel ...`."""
+    return main(["inspect", *sys.argv[1:]])
 
 
 def _explain(error: Exception, debug: bool) -> int:

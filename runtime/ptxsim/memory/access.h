@@ -144,6 +144,8 @@ template <typename Wrong> uint32_t lanesWhere(uint32_t mask, Wrong wrong) {
 
 // Distinct sectors of 32 bytes that the lanes of the mask touch.
 uint32_t sectorsOf(const Addresses &addresses, uint32_t mask, uint32_t bytes);
+// Different addresses among the lanes of the mask. Being aligned, different accesses of one size do not overlap.
+uint32_t differentAddresses(const Addresses &addresses, uint32_t mask);
 // Passes through the 32 banks of 4 bytes that an access needs, and how few would do: 32 lanes at once for up to 4 bytes
 // a lane, halves of the warp for 8, quarters for 16.
 struct Wavefronts {

@@ -209,6 +209,8 @@ void accessGlobal(Warp &warp, const Op &op, uint32_t mask, Addresses &addresses,
     if (begin < end && isInside(*allocation, begin, end - begin)) {
       counters.globalSectors +=
           out.pattern == Pattern::Any ? sectorsOf(addresses, mask, bytes) : ((end - 1) >> 5) - (begin >> 5) + 1;
+      counters.globalBytes +=
+          out.pattern == Pattern::Any ? uint64_t(bytes) * differentAddresses(addresses, mask) : end - begin;
       access.finish(*allocation, mask, out.pattern, out);
       return;
     }
@@ -226,6 +228,7 @@ void accessGlobal(Warp &warp, const Op &op, uint32_t mask, Addresses &addresses,
     for (int lane = 0; lane < kLanes; ++lane)
       same[lane] = addresses[lanes >> lane & 1 ? lane : std::countr_zero(lanes)];
     counters.globalSectors += sectorsOf(same, lanes, bytes);
+    counters.globalBytes += uint64_t(bytes) * differentAddresses(same, lanes);
     GlobalAccess part{warp, op, bytes, intent, same};
     part.finish(*warp.worker->launch->memory->find(same[std::countr_zero(lanes)]), lanes, Pattern::Any, out);
     out.mask |= lanes;

@@ -3,6 +3,8 @@
 // Sectors of global memory and bank conflicts of shared memory.
 #include "runtime/ptxsim/memory/access.h"
 
+#include <algorithm>
+
 namespace kvq::ptxsim {
 
 uint32_t sectorsOf(const Addresses &addresses, uint32_t mask, uint32_t bytes) {
@@ -33,6 +35,27 @@ uint32_t sectorsOf(const Addresses &addresses, uint32_t mask, uint32_t bytes) {
     }
   }
   return count;
+}
+
+uint32_t differentAddresses(const Addresses &addresses, uint32_t mask) {
+  // They mostly ascend, here too.
+  uint64_t last = 0;
+  uint32_t count = 0;
+  bool ascends = true;
+  for (uint32_t rest = mask; rest; rest &= rest - 1) {
+    const uint64_t address = addresses[std::countr_zero(rest)];
+    ascends &= address >= last;
+    count += count == 0 || address != last;
+    last = address;
+  }
+  if (ascends)
+    return count;
+  uint64_t sorted[kLanes];
+  count = 0;
+  for (uint32_t rest = mask; rest; rest &= rest - 1)
+    sorted[count++] = addresses[std::countr_zero(rest)];
+  std::sort(sorted, sorted + count);
+  return static_cast<uint32_t>(std::unique(sorted, sorted + count) - sorted);
 }
 
 namespace {

@@ -22,6 +22,7 @@ inline constexpr CounterField kCounterFields[] = {
     {"barriers", "barriers", &Counters::barriers},
     {"global_requests", "global requests", &Counters::globalRequests},
     {"global_sectors", "global sectors", &Counters::globalSectors},
+    {"global_bytes", "global bytes asked for", &Counters::globalBytes},
     {"shared_requests", "shared requests", &Counters::sharedRequests},
     {"shared_wavefronts", "shared wavefronts", &Counters::sharedWavefronts},
     {"bank_conflicts", "bank conflicts", &Counters::bankConflicts},

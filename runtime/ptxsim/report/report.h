@@ -57,6 +57,7 @@ struct Counters {
   uint64_t warpInstructions = 0, threadInstructions = 0;
   uint64_t branches = 0, divergentBranches = 0, barriers = 0;
   uint64_t globalRequests = 0, globalSectors = 0; // sectors of 32 bytes
+  uint64_t globalBytes = 0; // that lanes asked for, each once a request: what is used of the sectors
   uint64_t sharedRequests = 0, sharedWavefronts = 0,
            bankConflicts = 0; // conflicts: wavefronts beyond the least possible
   uint64_t localRequests = 0;

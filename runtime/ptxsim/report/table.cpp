@@ -29,6 +29,8 @@ std::string comment(const Counters &c, uint64_t Counters::*value) {
     return ratio("active lanes of 32", c.threadInstructions, c.warpInstructions);
   if (value == &Counters::globalSectors)
     return ratio("a request", c.globalSectors, c.globalRequests);
+  if (value == &Counters::globalBytes)
+    return ratio("of a sector's 32", c.globalBytes, c.globalSectors);
   if (value == &Counters::sharedWavefronts)
     return ratio("a request", c.sharedWavefronts, c.sharedRequests);
   return "";

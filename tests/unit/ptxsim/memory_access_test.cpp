@@ -103,6 +103,21 @@ TEST_F(MemoryAccess, Sectors) {
             16u);
 }
 
+TEST_F(MemoryAccess, BytesAskedFor) {
+  const auto asked = [&](const std::string &body) { return run(body).counters.globalBytes; };
+  EXPECT_EQ(asked("ld.global.b32 %r5, [%rd2];"), 128u);
+  EXPECT_EQ(asked("ld.global.b32 %r5, [%rd1];"), 4u);
+  EXPECT_EQ(asked("ld.global.b32 %r5, [%rd2+4];"), 128u);
+  // One word of each sector; every word twice, in descending order; two of the same by four.
+  EXPECT_EQ(asked("mul.wide.u32 %rd3, %r1, 64;\n add.s64 %rd3, %rd1, %rd3;\n ld.global.b32 %r5, [%rd3];"), 128u);
+  EXPECT_EQ(asked("shr.u32 %r5, %r1, 1;\n xor.b32 %r5, %r5, 15;\n mul.wide.u32 %rd3, %r5, 4;\n"
+                  "add.s64 %rd3, %rd1, %rd3;\n ld.global.b32 %r5, [%rd3];"),
+            64u);
+  EXPECT_EQ(asked("mul.wide.u32 %rd3, %r1, 16;\n add.s64 %rd3, %rd1, %rd3;\n"
+                  "ld.global.v4.b32 {%r5, %r6, %r7, %r8}, [%rd3];"),
+            512u);
+}
+
 TEST_F(MemoryAccess, Wavefronts) {
   const auto counters = [&](const std::string &body) {
     const Counters all = run(body).counters;

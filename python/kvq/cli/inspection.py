@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kvq inspect kernel`: what a kernel for NVIDIA GPUs costs, without a GPU."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import click
+
+from kvq.errors import InvalidArgument, PermissionDenied
+from kvq.inspect import attend, gpus, inspect_kernel, text, tools, workload
+
+
+@click.group("inspect", short_help="Show what a kernel costs, without running it on a GPU.")
+def inspect() -> None:
+    """Static reports. They are counts and predictions, never measurements."""
+
+
+@inspect.command("kernel", short_help="Registers, occupancy, bytes, instructions, predicted times of a GPU kernel.")
+@click.argument("subject", metavar="FILE.ptx|REQUEST")
+@click.option("--target", metavar="TARGET", default="nvptx:sm_80", show_default=True, help="What it is compiled for.")
+@click.option("--workload", "work", metavar="FILE.json|SIZE",
+              help="A launch for the simulator: counters, executions, predictions. SIZE, for a request: "
+                   "tokens=N[,heads=N][,splits=N].")
+@click.option("--kernel", metavar="NAME", help="Which kernel, where the PTX has several.")
+@click.option("--block", type=click.IntRange(1, 1024), metavar="N", help="Threads of a block, where nothing else says.")
+@click.option("--elements", type=click.IntRange(1), metavar="N",
+              help="Elements of K and V that times are predicted for; default: the workload's.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the report as JSON; -: instead of the table.")
+def kernel(
+    subject: str, target: str, work: str | None, kernel: str | None, block: int | None, elements: int | None,
+    json_file: Path | None,
+) -> None:  # fmt: skip
+    """Show what a kernel costs: registers, spills, shared memory, occupancy; with a workload also bytes, sectors and
+    conflicts; instructions of its steady-state loop by class; and predicted times of several GPUs.
+
+    FILE.ptx is a PTX text, anything else a request such as
+    attend:k4c32-v4t32:mma:p128:dk128:dv128:g4:f16:rows8:lag0:win0:cap0:exact, which is compiled first.
+    """
+    architecture = gpus.architecture_of(target)
+    with tempfile.TemporaryDirectory(prefix="kvq-inspect-") as folder:
+        load = read_workload(work, subject, Path(folder)) if work else None
+        report = inspect_kernel(
+            read_subject(subject, target), architecture, kernel=kernel, work=load, threads=block, elements=elements,
+            source=subject,
+        )  # fmt: skip
+    if json_file:
+        write(json_file, json.dumps(report, indent=1) + "\n")
+    if str(json_file) != "-":
+        click.echo(text.render(report), nl=False)
+
+
+def read_subject(subject: str, target: str) -> str:
+    """The PTX of a file or of a request."""
+    if subject.endswith(".ptx"):
+        try:
+            return Path(subject).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InvalidArgument(f"{subject} cannot be read: {error}") from error
+    if ":" not in subject:
+        raise InvalidArgument(f"'{subject}' is neither a file FILE.ptx nor a request, which has colons in it")
+    return tools.run("kvqc", [f"--target={target}", f"--request={subject}", "--no-bundle"]).stdout
+
+
+def read_workload(given: str, subject: str, folder: Path) -> workload.Workload:
+    """A file, or the size of a workload that is made for the request in the folder."""
+    if "=" in given and not subject.endswith(".ptx"):
+        return attend.attend_workload(subject, attend.parse_size(given), folder)
+    return workload.read(Path(given))
+
+
+def write(path: Path, content: str) -> None:
+    if str(path) == "-":
+        click.echo(content, nl=False)
+        return
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise PermissionDenied(f"{path} cannot be written: {error}") from error

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A workload of a built-in attend kernel: one query over tokens that are all packed but its own, by the arguments of
+kernel_abi.h as a device takes them: one parameter of 64 bits for each, then the number of programs.
+
+Pages hold random bits, of which no scale and no minimum is infinite: what a kernel costs does not depend on them.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvq import lowlevel
+from kvq.errors import InvalidArgument
+from kvq.inspect.workload import Workload
+
+_REQUEST = re.compile(
+    r"^attend:(?P<format>[^:]+):(?P<profile>[^:]+):p(?P<page>\d+):dk(?P<dk>\d+):dv(?P<dv>\d+):g(?P<ratio>\d+)"
+    r":(?P<dtype>f16|bf16|f32):rows(?P<rows>\d+):"
+)
+_BYTES = {"f16": 2, "bf16": 2, "f32": 4}
+THREADS = 128  # of a block: four programs
+TAIL = 64  # tokens of one ring
+# Without the bits 3 and 7 a byte is no upper half of an infinite number or a NaN, in f16 and in bf16.
+_FINITE = bytes(byte & 0x77 for byte in range(256))
+
+
+@dataclass(frozen=True)
+class AttendSize:
+    tokens: int
+    heads: int = 2  # of K and V
+    splits: int = 4
+
+
+def parse_size(text: str) -> AttendSize:
+    """`tokens=4096,heads=2,splits=4`"""
+    given = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name not in AttendSize.__dataclass_fields__ or not value.isdecimal() or int(value) < 1 or name in given:
+            raise InvalidArgument(f"the workload '{text}': '{part}' is none of tokens=N, heads=N, splits=N")
+        given[name] = int(value)
+    if "tokens" not in given:
+        raise InvalidArgument(f"the workload '{text}': tokens=N is missing")
+    return AttendSize(**given)
+
+
+def attend_workload(request: str, size: AttendSize, folder: Path) -> Workload:
+    """Writes its buffers into the folder."""
+    found = _REQUEST.match(request)
+    if not found:
+        raise InvalidArgument(f"'{request}' is no request for attend, of which alone a size is a workload: give a file")
+    page, dk, dv, ratio, rows = (int(found[name]) for name in ("page", "dk", "dv", "ratio", "rows"))
+    if ratio > rows:
+        raise InvalidArgument(f"'{request}' has fewer rows than query heads of a KV head: {rows} of {ratio}")
+    pages = -(-size.tokens // page)
+    splits = min(size.splits, pages)
+    buffers = _Buffers(folder)
+    element = _BYTES[found["dtype"]]
+    page_bytes = lowlevel.format_page_bytes(found["format"], dk, dv, page)
+    q_heads, programs = ratio * size.heads, size.heads * splits
+    arguments = [
+        buffers.read("items", _items(size, splits, page, ratio)),
+        buffers.noise("q", q_heads * dk * element), buffers.read("q_offsets", struct.pack("<q", 0)), _number(dk),
+        buffers.noise("pages", pages * size.heads * page_bytes),
+        _number(size.heads * page_bytes), _number(page_bytes),
+        buffers.read("table", struct.pack(f"<{pages}i", *range(pages))),
+        buffers.noise("tail_k", size.heads * TAIL * dk * element),
+        buffers.noise("tail_v", size.heads * TAIL * dv * element),
+        _number(TAIL), _number(TAIL), _number(size.heads),
+        *(buffers.read(name, struct.pack("<i", size.tokens)) for name in ("k_frontier", "v_frontier", "positions")),
+        _float(dk**-0.5), _number(2**30), _float(1.0),
+        f"out:float32:{splits * q_heads * dv}:o.npy", f"out:float32:{splits * q_heads}:lse.npy", _number(1),
+        _number(programs),
+    ]  # fmt: skip
+    return Workload(
+        grid=(-(-programs // (THREADS // 32)),), block=(THREADS,),
+        elements=(size.tokens + 1) * size.heads * (dk + dv), arguments=tuple(arguments),
+        about=f"one query, {size.tokens} packed tokens, {size.heads} KV heads, {splits} splits",
+    )  # fmt: skip
+
+
+def _items(size: AttendSize, splits: int, page: int, ratio: int) -> bytes:
+    """kvq_attend_item of every program: pages are dealt out evenly, and the last split has the query's own token."""
+    pages, items = -(-size.tokens // page), b""
+    for split in range(splits):
+        begin, end = (min(size.tokens, page * (pages * i // splits)) for i in (split, split + 1))
+        raw_end = size.tokens + (split == splits - 1)
+        for head in range(size.heads):
+            following = (head + 1) % size.heads
+            items += struct.pack(
+                "<16i", head, 0, 0, ratio, begin, end, size.tokens, raw_end, size.tokens, 0, 0, split, 0,
+                begin // page, following, 0,
+            )  # fmt: skip
+    return items
+
+
+def _number(value: int) -> str:
+    return f"u64:{value}"
+
+
+def _float(value: float) -> str:
+    return _number(struct.unpack("<I", struct.pack("<f", value))[0])
+
+
+class _Buffers:
+    """Files that ptx-run reads, as arrays of bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._random = random.Random(1)
+
+    def read(self, name: str, content: bytes) -> str:
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(content)},), }}"
+        header += " " * (-(len(header) + 11) % 64) + "\n"
+        file = self._folder / f"{name}.npy"
+        file.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + content)
+        return f"in:{file}"
+
+    def noise(self, name: str, size: int) -> str:
+        return self.read(name, self._random.randbytes(size).translate(_FINITE))
