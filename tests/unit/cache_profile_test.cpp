@@ -71,7 +71,7 @@ struct Owned {
   }
 };
 
-std::vector<uint8_t> snapshotOf(const Cache &cache, int sequence) {
+std::vector<uint8_t> snapshotOf(Cache &cache, int sequence) {
   std::vector<uint8_t> data(static_cast<size_t>(cache.snapshotBytes(sequence).value()));
   EXPECT_TRUE(cache.snapshot(sequence, data).isOk());
   return data;
@@ -91,8 +91,8 @@ TEST(CacheProfile, layout_c3_no_result_depends_on_where_codes_lie) {
   const auto block = mma.cache->blocks(a).front();
   ASSERT_EQ(vnni.cache->blocks(a).front(), block);
   const int64_t bytes = mma.cache->geometry().pageBytes;
-  EXPECT_FALSE(
-      std::equal(mma.cache->page(0, block, 0), mma.cache->page(0, block, 0) + bytes, vnni.cache->page(0, block, 0)));
+  const auto page = [&](const Owned &owned) { return reinterpret_cast<const uint8_t *>(owned.cache->page(0, block, 0)); };
+  EXPECT_FALSE(std::equal(page(mma), page(mma) + bytes, page(vnni)));
 }
 
 TEST(CacheProfile, snapshot_c3_restores_into_the_same_profile_only) {

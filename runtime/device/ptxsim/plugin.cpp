@@ -13,6 +13,12 @@ Result<std::unique_ptr<Device>> loadPtxsimDevice(const DeviceOptions &options, s
     return Status(Code::Unsupported, "device \"ptxsim\" is in " + file + ", which cannot be loaded (" +
                                          library.status().message() +
                                          "): it comes with a build of the sources, and is not installed");
+  if (MakePtxsimDevice make = nullptr; library.value().find(kMakePtxsimDevice, make)) {
+    std::unique_ptr<Device> device;
+    Status status;
+    make(options.level, &parallel, &device, &status);
+    return status.isOk() ? Result<std::unique_ptr<Device>>(std::move(device)) : status;
+  }
   MakePtxsimGpu make = nullptr;
   if (!library.value().find(kMakePtxsimGpu, make))
     return Status(Code::Unsupported, file + " is of another version: take both libraries from one build");
