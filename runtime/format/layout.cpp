@@ -323,40 +323,37 @@ static Layout oneBitLayout(Side side, int pageTokens, int headDim) {
   return layout;
 }
 
-// A word holds two steps `deep` of the sum, 16 bits apart, in rows that share its bytes; a lane holds 8 steps in a row,
-// so that it reads their scales at once. Which rows a lane has of K is what V's steps are to a transposition.
+// layout_c7: each part takes the first bits of its list that exist and are in no part before it.
 static Layout mmaLayout(Side side, int bits, int pageTokens, int headDim) {
-  const bool isK = side == Side::K;
-  const Dim row = isK ? Dim::Token : Dim::Channel, deep = isK ? Dim::Channel : Dim::Token;
-  const bool isLong = (isK ? headDim : pageTokens) % 32 == 0; // else a lane has 4 steps in a row
+  using Bits = std::vector<IndexBit>;
+  const auto tok = [](int bit) { return IndexBit{Dim::Token, bit}; };
+  const auto ch = [](int bit) { return IndexBit{Dim::Channel, bit}; };
   Layout layout;
-  const auto take = [&](size_t count, std::initializer_list<IndexBit> wishes) {
+  const auto take = [&](int count, const Bits &wishes) {
     for (IndexBit bit : wishes) {
+      const Bits address = {bit};
+      const bool isTaken = std::find(layout.inner.begin(), layout.inner.end(), address) != layout.inner.end();
       const bool exists = (bit.dim == Dim::Token ? pageTokens : headDim) % (2 << bit.bit) == 0;
-      const std::vector<IndexBit> address = {bit};
-      const bool isUsed = std::find(layout.inner.begin(), layout.inner.end(), address) != layout.inner.end();
-      if (count > 0 && exists && !isUsed) {
+      if (count > 0 && exists && !isTaken) {
         layout.inner.push_back(address);
         --count;
       }
     }
   };
-  const IndexBit shared = {row, isK ? 1 : 3}, alsoShared = {row, isK ? 2 : 4}, last = {row, 5};
-  const IndexBit step = {deep, 2}, half = {deep, isLong ? 5 : 2};
-  take(bits == 2 ? 2 : bits == 4 ? 1 : 0, {shared, alsoShared, step}); // of 16 channels, two rows are all that are left
-  take(2, {{deep, 1}, {deep, 0}});
-  const size_t fields = layout.inner.size();
-  take(bits == 8 ? 1 : 0, {shared});
-  take(fields + 2 - layout.inner.size(), isLong ? std::initializer_list<IndexBit>{step, half, alsoShared, last}
-                                                : std::initializer_list<IndexBit>{alsoShared, last});
-  take(2, {{deep, isLong ? 3 : 2}, {deep, isLong ? 4 : 3}});
-  if (isK)
-    take(3, {{row, 0}, {row, 3}, {row, 4}});
-  else
-    take(3, {{row, 0}, {row, 1}, {row, 2}});
-  for (Dim dim : {Dim::Token, Dim::Channel}) // loops count what is above the inner bits
-    for (int bit = 0; bit < layout.innerBits(dim); ++bit)
-      take(1, {{dim, bit}});
+  const int byteBits = std::countr_zero(8u / static_cast<unsigned>(bits));
+  if (side == Side::K) {
+    const bool isLong = headDim % 32 == 0; // enough channels for four lanes with 8 in a row
+    take(byteBits, {tok(1), tok(2)});
+    take(2, {ch(1), ch(0)});
+    take(2, isLong ? Bits{tok(1), ch(2), ch(5), tok(2), tok(5)} : Bits{tok(1), tok(2), tok(5)});
+    take(5, isLong ? Bits{ch(3), ch(4), tok(0), tok(3), tok(4)} : Bits{ch(2), ch(3), tok(0), tok(3), tok(4)});
+    take(1, {tok(2)}); // loops count what is above all inner bits
+  } else {
+    take(byteBits, {ch(3), ch(4), tok(2)});
+    take(2, {tok(1), tok(0)});
+    take(2, {ch(3), tok(2), tok(5), ch(4), ch(5)});
+    take(5, {tok(3), tok(4), ch(0), ch(1), ch(2)});
+  }
   layout.loops = {{Dim::Channel, headDim >> layout.innerBits(Dim::Channel)},
                   {Dim::Token, pageTokens >> layout.innerBits(Dim::Token)}};
   return layout;

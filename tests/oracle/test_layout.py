@@ -28,13 +28,15 @@ def test_layout_c4_the_texts_of_all_profiles():
     assert make("vnni", "V", 1, 96, 80) == "[tok.2 tok.3 tok.4 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:5 tok:3 ch:1"
     assert make("kivi", "K", 4, 64, 80) == "[tok.0 tok.1 tok.2] tok:8 ch:80"
     assert make("kivi", "V", 2, 64, 80) == "[ch.0 ch.1 ch.2 ch.3] ch:5 tok:64"
-    assert make("mma", "K", 4, 128, 128) == "[tok.3 ch.3 ch.0 ch.4 ch.5 ch.1 ch.2 tok.0 tok.1 tok.2] ch:2 tok:8"
-    assert make("mma", "V", 4, 128, 128) == "[ch.3 tok.3 tok.0 tok.4 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:8 tok:2"
-    assert make("mma", "K", 2, 32, 96) == "[tok.3 tok.4 ch.3 ch.0 ch.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:3 tok:1"
-    assert make("mma", "V", 2, 96, 64) == "[ch.3 ch.4 tok.3 tok.0 tok.4 ch.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:1 tok:3"
-    assert make("mma", "V", 2, 64, 80) == "[ch.3 tok.4 tok.3 tok.0 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:5 tok:1"
-    assert make("mma", "K", 8, 64, 48) == "[ch.3 ch.0 tok.3 tok.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:3 tok:2"
-    assert make("mma", "V", 8, 96, 80) == "[tok.3 tok.0 ch.3 tok.4 tok.1 tok.2 ch.0 ch.1 ch.2] ch:5 tok:3"
+    assert make("mma", "K", 4, 128, 128) == "[tok.1 ch.1 ch.0 ch.2 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:4"
+    assert make("mma", "V", 4, 128, 128) == "[ch.3 tok.1 tok.0 tok.2 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:8 tok:2"
+    assert make("mma", "K", 2, 32, 96) == "[tok.1 tok.2 ch.1 ch.0 ch.2 ch.3 ch.4 tok.0 tok.3 tok.4] ch:3 tok:1"
+    assert make("mma", "K", 4, 64, 80) == "[tok.1 ch.1 ch.0 tok.2 tok.5 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:1"
+    assert make("mma", "V", 2, 96, 64) == "[ch.3 ch.4 tok.1 tok.0 tok.2 ch.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:1 tok:3"
+    assert make("mma", "V", 2, 64, 80) == "[ch.3 tok.2 tok.1 tok.0 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:1"
+    assert make("mma", "K", 8, 64, 48) == "[ch.1 ch.0 tok.1 tok.2 ch.2 ch.3 tok.0 tok.3 tok.4] ch:3 tok:2"
+    assert make("mma", "K", 8, 96, 64) == "[ch.1 ch.0 tok.1 ch.2 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:3"
+    assert make("mma", "V", 8, 96, 80) == "[tok.1 tok.0 ch.3 tok.2 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:3"
 
 
 @pytest.mark.parametrize("kind, which, tokens, head_dim", SHAPES)
@@ -48,34 +50,41 @@ def test_layout_c1_c4_every_profile_is_a_bijection_and_has_one_text(kind, which,
 @pytest.mark.parametrize("bits, which, tokens, head_dim", MMA_SHAPES)
 def test_layout_c7_layout_c8_mma_is_whole_fragments_of_each_lane(bits, which, tokens, head_dim):
     """Every code against the sentences of the spec: its lane, its place beside the others of its fragment, its load."""
-    made = layout.make_layout("mma", which, bits, tokens, head_dim)
-    load = (1 << len(made.inner)) // 32 * bits // 32  # words of a lane
-    assert load == 4 or (load in (1, 2) and (tokens % 64 or head_dim % 64))
-    table = made.addresses()
+    table = layout.address_table("mma", which, bits, tokens, head_dim)
     at = table if which == "K" else table.T  # [row, step]
     row, step = np.meshgrid(*map(np.arange, at.shape), indexing="ij")
     word, field = at // (32 // bits), at % (32 // bits)
-    assert np.array_equal(word // load % 32, row % 8 * 4 + step % 8 // 2)
+    run = 4 if which == "K" and head_dim % 32 else 8
+    load = word[0, run]  # words of a lane: the next run of its row is the next lane's
+    assert load == 4 or (load in (1, 2) and (tokens % 64 or head_dim % 64))
+    if which == "K":  # m.0 m.1 m.2 are tok.0 tok.3 tok.4, m.3 is tok.1
+        m, m3 = row % 2 + row // 8 % 4 * 2, 2
+    else:
+        m, m3 = row % 8, 8
+    assert np.array_equal(word // load % 32, m * 4 + step // run % 4)
     # k.0: the same word, 16 bits further.
     assert np.array_equal(word[:, 0::2], word[:, 1::2])
     assert np.array_equal(field[:, 0::2] + 16 // bits, field[:, 1::2])
-    # m.3 and k.3: the same load of the same lane.
+    # m.3, k.3 and the rest of a run: the same load of the same lane.
     place = word // load
-    assert np.array_equal(place, place[row ^ 8, step]) and np.array_equal(place, place[row, step ^ 8])
-    # Fields of a byte are rows of one step.
-    if which == "K" or bits != 2 or head_dim % 32 == 0:
-        of_byte = np.empty((at.size * bits // 8, 8 // bits), np.int64)
-        of_byte[at // (8 // bits), at % (8 // bits)] = step
-        assert (of_byte == of_byte[:, :1]).all()
+    assert np.array_equal(place, place[row ^ m3, step]) and np.array_equal(place, place[row, step // run * run])
+    # Fields of a byte are rows of one step; of too few rows, two steps 4 apart.
+    of_byte = np.empty((at.size * bits // 8, 8 // bits), np.int64)
+    of_byte[at // (8 // bits), at % (8 // bits)] = step
+    mixed = [0, 0, 4, 4] if which == "V" and bits == 2 and head_dim % 32 else [0] * (8 // bits)
+    assert (of_byte - of_byte[:, :1] == mixed).all()
 
 
 def test_layout_c7_example_of_the_spec():
     table = layout.address_table("mma", "K", 4, 128, 128)
-    assert [table[token, channel] for channel in (2, 10, 3, 11) for token in (1, 9)] == list(range(160, 168))
-    assert [table[1, 2 + more] - 160 for more in (16, 32, 48)] == [8, 16, 24]
-    assert [table[0, 64], table[16, 0]] == [512 * 2, 1024 * 2]
+    assert [table[token, channel] for channel in (8, 10, 9, 11) for token in (1, 3)] == list(range(160, 168))
+    assert [table[1, 8 + more] - 160 for more in (4, 32, 36)] == [8, 16, 24]
+    tokens = np.r_[0:4, 8:12, 16:20, 24:28]
+    assert sorted(table[tokens, :64].ravel()) == list(range(1024))
+    assert [table[4, 0], table[0, 64], table[32, 0]] == [512 * 2, 1024 * 2, 2048 * 2]
     table = layout.address_table("mma", "V", 4, 128, 128)
     assert sorted(table[:64, :16].ravel()) == list(range(1024))
+    assert sorted(table[np.r_[8:16, 40:48]][:, [1, 9]].ravel()) == list(range(160, 192))
 
 
 def test_layout_c6_mma_has_no_three_bits():

@@ -31,17 +31,17 @@ std::string refusal(std::string_view text) {
 }
 
 // Every layout that a legal page can have.
-template <typename Function> void forEachLayout(Profile profile, Function function) {
-  for (Side side : {Side::K, Side::V})
-    for (int bits : profile == Profile::Vnni ? std::vector<int>{1, 2, 4, 8} : std::vector<int>{2, 4, 8})
-      for (int pageTokens = 32; pageTokens <= 256; pageTokens += 32)
-        for (int headDim = 16; headDim <= 256; headDim += 16)
-          function(makeLayout(profile, side, bits, pageTokens, headDim), bits, pageTokens, headDim);
+template <typename Function> void forEachLayout(Profile profile, Side side, Function function) {
+  for (int bits : profile == Profile::Vnni ? std::vector<int>{1, 2, 4, 8} : std::vector<int>{2, 4, 8})
+    for (int pageTokens = 32; pageTokens <= 256; pageTokens += 32)
+      for (int headDim = 16; headDim <= 256; headDim += 16)
+        function(makeLayout(profile, side, bits, pageTokens, headDim), bits, pageTokens, headDim);
 }
 
 template <typename Function> void forEachLayout(Function function) {
   for (Profile profile : {Profile::Vnni, Profile::Kivi, Profile::Mma})
-    forEachLayout(profile, function);
+    for (Side side : {Side::K, Side::V})
+      forEachLayout(profile, side, function);
 }
 
 } // namespace
@@ -223,83 +223,144 @@ TEST(Layout, layout_c7_text_of_mma) {
   const auto text = [](Side side, int bits, int tokens, int channels) {
     return makeLayout(Profile::Mma, side, bits, tokens, channels).toText();
   };
-  EXPECT_EQ(text(Side::K, 4, 128, 128), "[tok.3 ch.3 ch.0 ch.4 ch.5 ch.1 ch.2 tok.0 tok.1 tok.2] ch:2 tok:8");
-  EXPECT_EQ(text(Side::V, 4, 128, 128), "[ch.3 tok.3 tok.0 tok.4 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:8 tok:2");
-  EXPECT_EQ(text(Side::K, 2, 64, 64), "[tok.3 tok.4 ch.3 ch.0 ch.4 ch.5 ch.1 ch.2 tok.0 tok.1 tok.2] ch:1 tok:2");
-  EXPECT_EQ(text(Side::V, 2, 64, 64), "[ch.3 ch.4 tok.3 tok.0 tok.4 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:2 tok:1");
-  EXPECT_EQ(text(Side::K, 8, 64, 80), "[ch.3 ch.0 tok.3 tok.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:5 tok:2");
-  EXPECT_EQ(text(Side::V, 8, 64, 80), "[tok.3 tok.0 ch.3 tok.4 tok.1 tok.2 ch.0 ch.1 ch.2] ch:5 tok:2");
-  EXPECT_EQ(text(Side::K, 4, 64, 96), "[tok.3 ch.3 ch.0 ch.4 tok.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:3 tok:2");
-  EXPECT_EQ(text(Side::K, 4, 96, 80), "[tok.3 ch.3 ch.0 tok.4 ch.1 ch.2 tok.0 tok.1 tok.2] ch:5 tok:3");
-  EXPECT_EQ(text(Side::K, 2, 32, 80), "[tok.3 tok.4 ch.3 ch.0 ch.1 ch.2 tok.0 tok.1 tok.2] ch:5 tok:1");
-  EXPECT_EQ(text(Side::V, 4, 32, 64), "[ch.3 tok.3 tok.0 tok.4 ch.4 tok.1 tok.2 ch.0 ch.1 ch.2] ch:2 tok:1");
-  EXPECT_EQ(text(Side::V, 2, 96, 64), "[ch.3 ch.4 tok.3 tok.0 tok.4 ch.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:1 tok:3");
-  EXPECT_EQ(text(Side::V, 2, 64, 80), "[ch.3 tok.4 tok.3 tok.0 tok.5 tok.1 tok.2 ch.0 ch.1 ch.2] ch:5 tok:1");
-  EXPECT_EQ(text(Side::V, 2, 32, 48), "[ch.3 tok.4 tok.3 tok.0 tok.1 tok.2 ch.0 ch.1 ch.2] ch:3 tok:1");
+  EXPECT_EQ(text(Side::K, 4, 128, 128), "[tok.1 ch.1 ch.0 ch.2 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:4");
+  EXPECT_EQ(text(Side::V, 4, 128, 128), "[ch.3 tok.1 tok.0 tok.2 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:8 tok:2");
+  EXPECT_EQ(text(Side::K, 2, 64, 64), "[tok.1 tok.2 ch.1 ch.0 ch.2 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4] ch:1 tok:2");
+  EXPECT_EQ(text(Side::V, 2, 64, 64), "[ch.3 ch.4 tok.1 tok.0 tok.2 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:2 tok:1");
+  EXPECT_EQ(text(Side::K, 8, 64, 64), "[ch.1 ch.0 tok.1 ch.2 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:2");
+  EXPECT_EQ(text(Side::K, 8, 64, 80), "[ch.1 ch.0 tok.1 tok.2 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:2");
+  EXPECT_EQ(text(Side::V, 8, 64, 80), "[tok.1 tok.0 ch.3 tok.2 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:2");
+  EXPECT_EQ(text(Side::K, 4, 64, 96), "[tok.1 ch.1 ch.0 ch.2 tok.2 ch.3 ch.4 tok.0 tok.3 tok.4] ch:3 tok:2");
+  EXPECT_EQ(text(Side::K, 4, 64, 80), "[tok.1 ch.1 ch.0 tok.2 tok.5 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:1");
+  EXPECT_EQ(text(Side::K, 4, 96, 80), "[tok.1 ch.1 ch.0 tok.2 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:3");
+  EXPECT_EQ(text(Side::K, 2, 64, 96), "[tok.1 tok.2 ch.1 ch.0 ch.2 tok.5 ch.3 ch.4 tok.0 tok.3 tok.4] ch:3 tok:1");
+  EXPECT_EQ(text(Side::K, 2, 32, 80), "[tok.1 tok.2 ch.1 ch.0 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:1");
+  EXPECT_EQ(text(Side::V, 4, 32, 64), "[ch.3 tok.1 tok.0 tok.2 ch.4 tok.3 tok.4 ch.0 ch.1 ch.2] ch:2 tok:1");
+  EXPECT_EQ(text(Side::V, 2, 96, 64), "[ch.3 ch.4 tok.1 tok.0 tok.2 ch.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:1 tok:3");
+  EXPECT_EQ(text(Side::V, 2, 64, 80), "[ch.3 tok.2 tok.1 tok.0 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:1");
+  EXPECT_EQ(text(Side::V, 2, 32, 48), "[ch.3 tok.2 tok.1 tok.0 tok.3 tok.4 ch.0 ch.1 ch.2] ch:3 tok:1");
+}
+
+// A map of the profile mma as the tensor cores see it: rows and steps, and which of them are m.0 .. m.3 and k.0 .. k.3.
+struct MmaView {
+  const Layout &map;
+  Side side;
+  int bits;
+  int rows = map.extent(side == Side::K ? Dim::Token : Dim::Channel);
+  int steps = map.extent(side == Side::K ? Dim::Channel : Dim::Token);
+  std::array<int, 4> m = side == Side::K ? std::array<int, 4>{1, 8, 16, 2} : std::array<int, 4>{1, 2, 4, 8};
+  std::array<int, 4> k = steps % 32 == 0 ? std::array<int, 4>{1, 8, 16, 2} : std::array<int, 4>{1, 4, 8, 2};
+  int64_t wordFields = 32 / bits, laneFields = at(0, k[1]);
+
+  int64_t at(int row, int step) const { return side == Side::K ? map.address(row, step) : map.address(step, row); }
+  static int index(const std::array<int, 4> &places, int bits) {
+    int index = 0;
+    for (int i = 0; i < 4; ++i)
+      index += (bits >> i & 1) * places[i];
+    return index;
+  }
+  // Of one fragment: `row` and `step` are its first.
+  int64_t inFragment(int row, int step, int m16, int k16) const {
+    return at(row + index(m, m16), step + index(k, k16));
+  }
+};
+
+template <typename Function> void forEachFragment(const MmaView &view, Function function) {
+  for (int row = 0; row < view.rows; ++row)
+    for (int step = 0; step < view.steps; ++step)
+      if ((row & MmaView::index(view.m, 15)) == 0 && (step & MmaView::index(view.k, 15)) == 0)
+        function(row, step);
 }
 
 // A register of a fragment of m16n8k16 (PTX ISA, mma.m16n8k16 for 16 bits): lane l's register r holds the row
 // l / 4 + 8 * (r % 2) and the steps 2 * (l % 4) + 8 * (r / 2), and that + 1 in its upper half. One load gives a lane
 // whole fragments: all four registers of a block of 16 x 16 are in its own bytes, both halves 16 bits apart in a word.
-TEST(Layout, layout_c7_a_lane_has_the_registers_of_its_fragments) {
+TEST(Layout, layout_c7_layout_c8_a_lane_has_the_registers_of_its_fragments) {
   for (Side side : {Side::K, Side::V})
-    for (int bits : {2, 4, 8})
-      for (int pageTokens : {32, 64, 96, 256})
-        for (int headDim : {16, 48, 64, 80, 96, 128, 192}) {
-          const Layout map = makeLayout(Profile::Mma, side, bits, pageTokens, headDim);
-          const int fields = 32 / bits, laneFields = 1 << (map.inner.size() - 5);
-          const int rows = side == Side::K ? pageTokens : headDim, steps = side == Side::K ? headDim : pageTokens;
-          const auto at = [&](int row, int step) {
-            return side == Side::K ? map.address(row, step) : map.address(step, row);
-          };
-          for (int row = 0; row < rows; ++row)
-            for (int step = 0; step < steps; step += 2) {
-              const int64_t low = at(row, step), high = at(row, step + 1);
-              ASSERT_EQ(high - low, fields / 2) << map.toText();
-              ASSERT_EQ(low % fields, low % (fields / 2)) << map.toText();
-              ASSERT_EQ(low / laneFields % 32, row % 8 * 4 + step % 8 / 2) << map.toText();
-              ASSERT_EQ(at(row ^ 8, step) / laneFields, low / laneFields) << map.toText();
-              ASSERT_EQ(at(row, step ^ 8) / laneFields, low / laneFields) << map.toText();
-            }
+    forEachLayout(Profile::Mma, side, [side](const Layout &map, int bits, int, int) {
+      const MmaView view{map, side, bits};
+      forEachFragment(view, [&](int row, int step) {
+        const int64_t warp = view.at(row, step) / view.laneFields / 32;
+        for (int lane = 0; lane < 32; ++lane)
+          for (int r = 0; r < 4; ++r) {
+            const int m = lane / 4 + 8 * (r % 2), k = 2 * (lane % 4) + 8 * (r / 2);
+            const int64_t low = view.inFragment(row, step, m, k), high = view.inFragment(row, step, m, k + 1);
+            ASSERT_EQ(low / view.laneFields, warp * 32 + lane) << map.toText();
+            ASSERT_EQ(high, low + view.wordFields / 2) << map.toText();
+            ASSERT_EQ(low % view.wordFields, low % (view.wordFields / 2)) << map.toText();
+          }
+      });
+    });
+}
+
+// So that a lane reads the scales and minima of its steps as one vector.
+TEST(Layout, layout_c8_the_steps_of_a_lane_are_neighbours) {
+  for (Side side : {Side::K, Side::V})
+    forEachLayout(Profile::Mma, side, [side](const Layout &map, int bits, int, int channels) {
+      const MmaView view{map, side, bits};
+      const int run = side == Side::K && channels % 32 != 0 ? 4 : 8;
+      for (int row = 0; row < view.rows; ++row)
+        for (int step = 0; step < view.steps; ++step)
+          ASSERT_EQ(view.at(row, step) / view.laneFields, view.at(row, step / run * run) / view.laneFields)
+              << map.toText();
+    });
+}
+
+// A result of K's product has its rows on lane bits 2 to 4; movmatrix moves the first of them to the halves of a
+// register and the others to lane bits 0 and 1, which is where V's product has its steps.
+TEST(Layout, layout_c7_the_rows_of_k_are_the_steps_of_v_transposed) {
+  for (int kBits : {2, 4, 8})
+    for (int vBits : {2, 4, 8})
+      for (int tokens : {32, 64, 96})
+        for (int channels : {16, 64, 80, 96}) {
+          const Layout k = makeLayout(Profile::Mma, Side::K, kBits, tokens, channels);
+          const Layout v = makeLayout(Profile::Mma, Side::V, vBits, tokens, channels);
+          const MmaView kView{k, Side::K, kBits}, vView{v, Side::V, vBits};
+          EXPECT_EQ(k.index(kView.laneFields * 4), v.index(vView.wordFields / 2)) << k.toText() << v.toText();
+          EXPECT_EQ(k.index(kView.laneFields * 8), v.index(vView.laneFields)) << k.toText() << v.toText();
+          EXPECT_EQ(k.index(kView.laneFields * 16), v.index(vView.laneFields * 2)) << k.toText() << v.toText();
         }
 }
 
-// The fields of a byte are rows of one step, so that what is multiplied together can be taken apart.
+// The fields of a byte are rows of one step, so that what is multiplied together can be taken apart. Only 16 channels
+// are not enough rows: of V's 2 bits, the upper half of a byte is the step 4 further.
 TEST(Layout, layout_c7_the_fields_of_a_byte_are_rows) {
   for (Side side : {Side::K, Side::V})
-    for (int bits : {2, 4})
-      for (int headDim : {32, 64, 96, 128, 160, 256}) {
-        const Layout map = makeLayout(Profile::Mma, side, bits, 64, headDim);
-        for (int64_t address = 0; address < int64_t{64} * headDim; address += 8 / bits)
-          for (int field = 1; field < 8 / bits; ++field) {
-            const auto first = map.index(address), other = map.index(address + field);
-            const int rows = side == Side::K ? 0 : 1;
-            ASSERT_EQ(first[1 - rows], other[1 - rows]) << map.toText();
-            ASSERT_EQ(first[rows] + 8 * field, other[rows]) << map.toText();
-          }
-      }
+    forEachLayout(Profile::Mma, side, [side](const Layout &map, int bits, int, int channels) {
+      const MmaView view{map, side, bits};
+      const bool hasRows = side == Side::K || bits != 2 || channels % 32 == 0;
+      const int rowsApart = side == Side::K ? 2 : 8;
+      for (int row = 0; row < view.rows; ++row)
+        for (int step = 0; step < view.steps; ++step)
+          if (const int64_t first = view.at(row, step); first % (8 / bits) == 0)
+            for (int field = 1; field < 8 / bits; ++field) {
+              const int64_t other = hasRows ? view.at(row + rowsApart * field, step)
+                                            : view.at(row + rowsApart * (field % 2), step + 4 * (field / 2));
+              ASSERT_EQ(other, first + field) << map.toText();
+            }
+    });
 }
 
-// Lanes follow each other without a gap: 512 bytes a warp where each has 16.
+// Lanes follow each other without a gap: 512 bytes a warp where each has 16, of the rows and steps that a fragment has.
 TEST(Layout, layout_c8_a_load_of_a_warp_is_one_run) {
   int whole = 0;
-  forEachLayout(Profile::Mma, [&](const Layout &map, int bits, int tokens, int channels) {
-    const int laneBytes = (1 << (map.inner.size() - 5)) * bits / 8, warpFields = 32 * laneBytes * 8 / bits;
-    ASSERT_TRUE(laneBytes == 4 || laneBytes == 8 || laneBytes == 16) << map.toText();
-    whole += laneBytes == 16;
-    for (int64_t begin = 0; begin < int64_t{tokens} * channels; begin += warpFields) {
-      const auto origin = map.index(begin);
-      for (int lane = 0; lane < 32; ++lane) {
-        const auto first = map.index(begin + lane * (warpFields / 32));
-        ASSERT_EQ(first[0] / 8 * 8, origin[0]) << map.toText();
-        ASSERT_EQ(first[1] / 8 * 8, origin[1]) << map.toText();
+  for (Side side : {Side::K, Side::V})
+    forEachLayout(Profile::Mma, side, [&](const Layout &map, int bits, int tokens, int channels) {
+      const MmaView view{map, side, bits};
+      const int laneBytes = static_cast<int>(view.laneFields * bits / 8);
+      ASSERT_TRUE(laneBytes == 4 || laneBytes == 8 || laneBytes == 16) << map.toText();
+      ASSERT_TRUE(laneBytes == 16 || tokens % 64 != 0 || channels % 64 != 0) << map.toText();
+      whole += laneBytes == 16;
+      const int row = side == Side::K ? 0 : 1;
+      for (int64_t begin = 0; begin < int64_t{tokens} * channels; begin += 32 * view.laneFields) {
+        const auto origin = map.index(begin);
+        for (int lane = 0; lane < 32; ++lane) {
+          const auto first = map.index(begin + lane * view.laneFields);
+          ASSERT_EQ(first[row], origin[row] + MmaView::index(view.m, lane / 4)) << map.toText();
+          ASSERT_EQ(first[1 - row], origin[1 - row] + MmaView::index(view.k, lane % 4 * 2)) << map.toText();
+        }
       }
-    }
-    if (tokens % 64 == 0 && channels % 64 == 0) {
-      ASSERT_EQ(laneBytes, 16) << map.toText();
-      ASSERT_EQ(warpFields * bits / 8, 512);
-    }
-  });
+    });
   EXPECT_GT(whole, 300);
 }
 

@@ -112,30 +112,26 @@ def _one_bit(which, page_tokens, head_dim):
     return parse_layout(f"[{inner}] ch:{channels // 16} tok:{page_tokens // 32} ch:{head_dim // channels}")
 
 
-# layout_c7: fields and words by width; "V16" is V where 32 does not divide D.
+# layout_c7, the columns of its table: fields of a byte, fields of a word, words, lanes, rest.
 _MMA = {
-    ("K", 4): ("tok.3 ch.3 ch.0", "ch.4 ch.5 tok.4 tok.5"),
-    ("K", 2): ("tok.3 tok.4 ch.3 ch.0", "ch.4 ch.5 tok.5"),
-    ("K", 8): ("ch.3 ch.0", "tok.3 ch.4 tok.4"),
-    ("V", 4): ("ch.3 tok.3 tok.0", "tok.4 tok.5 ch.4 ch.5"),
-    ("V", 2): ("ch.3 ch.4 tok.3 tok.0", "tok.4 tok.5 ch.5"),
-    ("V", 8): ("tok.3 tok.0", "ch.3 tok.4 ch.4"),
-    ("V16", 2): ("ch.3 tok.4 tok.3 tok.0", "tok.5"),
+    "K": ("tok.1 tok.2", "ch.1 ch.0", "tok.1 ch.2 ch.5 tok.2 tok.5", "ch.3 ch.4 tok.0 tok.3 tok.4", "tok.2"),
+    "K, else": ("tok.1 tok.2", "ch.1 ch.0", "tok.1 tok.2 tok.5", "ch.2 ch.3 tok.0 tok.3 tok.4", ""),
+    "V": ("ch.3 ch.4 tok.2", "tok.1 tok.0", "ch.3 tok.2 tok.5 ch.4 ch.5", "tok.3 tok.4 ch.0 ch.1 ch.2", ""),
 }
-_MMA_LANES = {"K": "ch.1 ch.2 tok.0 tok.1 tok.2", "V": "tok.1 tok.2 ch.0 ch.1 ch.2"}
 
 
 def _mma(which, bits, page_tokens, head_dim):
-    """The rows "mma" of the table of profiles."""
-    row = (which + "16", bits) if head_dim % 32 else (which, bits)
-    if (which, bits) not in _MMA:
+    """The row "mma" of the table of profiles."""
+    if bits not in (2, 4, 8):
         raise LayoutError(f"The width is {bits}; layout_c6: mma has 2, 4 and 8 bits.")
-    fields, words = _MMA.get(row, _MMA[which, bits])
     size = {"tok": page_tokens, "ch": head_dim}
     exists = lambda bit: size[bit.split(".")[0]] % 2 ** (int(bit.split(".")[1]) + 1) == 0
-    inner = " ".join([fields, *[word for word in words.split() if exists(word)][:2], _MMA_LANES[which]])
-    left = {dim: count >> len(re.findall(rf"\b{dim}\.", inner)) for dim, count in size.items()}
-    return parse_layout(f"[{inner}] ch:{left['ch']} tok:{left['tok']}")
+    column = _MMA["K, else" if which == "K" and head_dim % 32 else which]
+    inner = []
+    for row, most in zip(column, ({8: 0, 4: 1, 2: 2}[bits], 2, 2, 5, 1)):
+        inner += [bit for bit in row.split() if exists(bit) and bit not in inner][:most]
+    left = {dim: count >> sum(bit.startswith(dim) for bit in inner) for dim, count in size.items()}
+    return parse_layout(f"[{' '.join(inner)}] ch:{left['ch']} tok:{left['tok']}")
 
 
 @lru_cache(maxsize=None)
