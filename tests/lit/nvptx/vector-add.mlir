@@ -24,7 +24,7 @@
 // EACH: .target sm_[[SM]]{{$}}
 // EACH: ex2.approx.ftz.f32
 // REDEFINE: %{sm}=86
-// REDEFINE: %{version}=7.1
+// REDEFINE: %{version}=7.8
 // RUN: %{each}
 // REDEFINE: %{sm}=89
 // REDEFINE: %{version}=7.8
