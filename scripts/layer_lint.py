@@ -51,7 +51,7 @@ LAYERS = (
           "targets never see each other: move what both need to codegen"),
     Layer("codegen/nvptx/", FLOOR + ABI + ("dialect/", "passes/", "codegen/"), ("mlir/", "llvm/"),
           "targets never see each other: move what both need to codegen"),
-    Layer("tools/", FLOOR + ABI + ("dialect/", "passes/", "codegen/"), ("mlir/", "llvm/"),
+    Layer("tools/", FLOOR + ABI + ("dialect/", "passes/", "codegen/", "runtime/jit/nvrtc.h"), ("mlir/", "llvm/"),
           "tools are thin mains over the compiler"),
     Layer("python/", (PUBLIC,), ("nanobind/", "Python.h"), "Python is an engine like others: use the C API, <kvq/kvq.h>"),
     Layer("examples/", (PUBLIC,), (), "an example is a user's program: use the C API, <kvq/kvq.h>"),

@@ -4,6 +4,7 @@
 // or PTX out.
 
 #include "codegen/Compile.h"
+#include "runtime/jit/nvrtc.h"
 #include "codegen/cpu/Target.h"
 
 #include "llvm/ADT/StringExtras.h"
@@ -36,7 +37,7 @@ static cl::opt<std::string> compileTo("compile-to",
                                       cl::desc("stop after this phase (see --list-phases); default: the "
                                                "last"),
                                       cl::value_desc("phase"), cl::cat(category));
-static cl::opt<std::string> emitted("emit", cl::desc("what the target shall give out, its last phase: object or ptx"),
+static cl::opt<std::string> emitted("emit", cl::desc("what the target shall give out: object, ptx or, by NVRTC, cubin"),
                                     cl::value_desc("phase"), cl::cat(category));
 static cl::opt<std::string> dumpPhases("dump-phases-to",
                                        cl::desc("write the program after every phase into this folder"),
@@ -108,6 +109,8 @@ static llvm::Expected<const Target *> chosenTarget() {
   return cpu::targetOf(*level);
 }
 
+static constexpr llvm::StringLiteral kCubin = "cubin";
+
 // The phase to stop after.
 static llvm::Expected<std::string> chosenPhase(const Target &target) {
   if (emitted.empty())
@@ -115,6 +118,8 @@ static llvm::Expected<std::string> chosenPhase(const Target &target) {
   llvm::StringRef last = target.emitPhases().back().name;
   if (!compileTo.empty())
     return llvm::createStringError("give --emit or --compile-to, not both");
+  if (emitted == kCubin && last == "ptx")
+    return last.str();
   if (emitted != last)
     return llvm::createStringError("target " + target.name() + " gives out \"" + last + "\", not \"" + emitted +
                                    "\"; --compile-to stops at a phase before");
@@ -129,6 +134,19 @@ static llvm::Error readSource(CompileInput &input) {
     return llvm::createStringError("cannot read " + inputFile + ": " + file.getError().message());
   input.source = (*file)->getBuffer().str();
   input.sourceName = inputFile;
+  return llvm::Error::success();
+}
+
+// Machine code of the PTX that a target gave out.
+static llvm::Error makeCubin(const Target &target, CompileResult &result) {
+  auto nvrtc = kvq::Nvrtc::load();
+  if (!nvrtc.isOk())
+    return llvm::createStringError(nvrtc.status().message());
+  std::string arch = llvm::StringRef(target.name()).split(':').second.str();
+  auto cubin = nvrtc.value()->compilePtx(result.output, kEntryName.str(), arch);
+  if (!cubin.isOk())
+    return llvm::createStringError(cubin.status().message());
+  result.output.assign(cubin.value().bytes.begin(), cubin.value().bytes.end());
   return llvm::Error::success();
 }
 
@@ -185,5 +203,8 @@ int main(int argc, char **argv) {
     return fail(withFile(llvm::toString(result.takeError())));
   if (!dumpError.empty())
     return fail(dumpError);
+  if (emitted == kCubin)
+    if (llvm::Error error = makeCubin(**target, *result))
+      return fail(llvm::toString(std::move(error)));
   return writeOutput(*result);
 }

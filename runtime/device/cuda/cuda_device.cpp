@@ -3,6 +3,7 @@
 
 #include "runtime/device/accelerator_device.h"
 #include "runtime/device/cuda/cuda_accelerator.h"
+#include "runtime/jit/cubin_store.h"
 
 #include <charconv>
 #include <cstdlib>
@@ -20,6 +21,11 @@ Result<std::unique_ptr<Device>> makeCudaDevice(const DeviceOptions &options, std
       return Status(Code::InvalidArgument,
                     std::string(kOrdinal) + " is '" + text + "': set it to the number of a GPU, 0 for the first");
   }
+  // Without a store, or without NVRTC, the driver compiles PTX.
+  if (auto store = KernelStore::open(options.storeDir, options.frozen ? KernelStore::Access::ReadOnly
+                                                                      : KernelStore::Access::ReadWrite);
+      store.isOk())
+    wanted.cubins = cubinFunction(std::move(store.value()));
   auto gpu = cuda::openGpu(wanted);
   if (!gpu.isOk())
     return gpu.status();
