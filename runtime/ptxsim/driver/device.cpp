@@ -86,6 +86,13 @@ CUresult cuInit(unsigned flags) {
   return CUDA_SUCCESS;
 }
 
+CUresult cuGetExportTable(const void **table, const void *) {
+  if (!table)
+    return CUDA_ERROR_INVALID_VALUE;
+  *table = nullptr;
+  return CUDA_ERROR_NOT_FOUND;
+}
+
 CUresult cuDriverGetVersion(int *version) {
   if (!version)
     return CUDA_ERROR_INVALID_VALUE;
