@@ -118,8 +118,8 @@ private:
     // In f16 these coefficients are the values themselves, which a target need not round.
     float center = coefficients == Coefficients::F16 ? 0.0f : centerOf(op, dequantize);
     Value acc = b.dot(originOf(dequantize, center, b), sums, op.getAcc(), 0);
-    rewriter.replaceOp(
-        op, b.dotScaled(dequantize.getCodes(), coeff, acc, op.getContract(), dequantize.getScale(), center));
+    rewriter.replaceOp(op,
+                       b.dotScaled(dequantize.getCodes(), coeff, acc, op.getContract(), dequantize.getScale(), center));
   }
 
   const Coefficients coefficients;

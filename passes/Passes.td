@@ -184,8 +184,8 @@ def KvqTileFoldScales : Pass<"kvq-tile-fold-scales"> {
     A product that may be rounded (`round`) makes coefficients that may be, and codes that are measured from the middle of
     their group, Q/2: rounding a coefficient then moves the result by how far codes are from the middle (format-spec
     accuracy_c1). What stands for the middle, min + scale * Q/2, takes the minimum's place in the correction. With
-    `coefficients=f16`, for targets that multiply in f16, every rounding becomes `f16` and codes stay as they are, measured
-    from the minimum.
+    `coefficients=f16`, for targets that multiply in f16, every rounding becomes `f16`, and where coefficients
+    are multiplied by scales minimum and scale meet them each for itself, as halves; without scales nothing is centred.
 
     ```mlir
     func.func @scores(%codes: !kvq_codes, %scale: tensor<1x64xf32>, %min: tensor<1x64xf32>, %q: tensor<3x64xf32>,

@@ -8,16 +8,16 @@
 namespace mlir::kvq::nvptx {
 
 struct LaneEmitter::Access {
-  Value ptr;             // lowered
+  Value ptr; // lowered
   Type element;
-  int64_t bytes;         // of an element
-  bool runs;             // offsets have one dimension less than the tile
+  int64_t bytes; // of an element
+  bool runs;     // offsets have one dimension less than the tile
   bool scalarOffset;
   Registers offsets, masks; // one for each register of the offset's tile
   std::optional<tile::RegisterFile> offsetFile;
   tile::RegisterFile file;     // of the tile; with pairs
   tile::RegisterFile elements; // without: one element a register
-  int64_t run;           // elements of one access
+  int64_t run;                 // elements of one access
   bool invariant;
 };
 

@@ -78,8 +78,9 @@ void Accumulation::findPairs(Block &block) {
   // Rows that leave the upper half of m idle.
   auto isRow = [](tile::DotOp dot) {
     auto x = typeOf(dot.getX());
-    return !tile::getLayout(x) && x.getElementType().isF16() && dot.getContract() == 1 && llvm::isPowerOf2_64(x.getDimSize(0)) &&
-           x.getDimSize(0) <= 8 && !dot.getScale() && usesTensorCores(dot) && getElementTypeOrSelf(dot.getCoeff().getType()).isF16();
+    return !tile::getLayout(x) && x.getElementType().isF16() && dot.getContract() == 1 &&
+           llvm::isPowerOf2_64(x.getDimSize(0)) && x.getDimSize(0) <= 8 && !dot.getScale() && usesTensorCores(dot) &&
+           getElementTypeOrSelf(dot.getCoeff().getType()).isF16();
   };
   SmallVector<tile::DotOp> waiting;
   for (auto dot : block.getOps<tile::DotOp>()) {

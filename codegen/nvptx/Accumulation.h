@@ -16,8 +16,8 @@ namespace mlir::kvq::nvptx {
 struct CarriedSum {
   unsigned place; // among the loop's carried values
   tile::DotOp dot;
-  Value shrink;   // [R]
-  Value bias;     // [R, G] or null
+  Value shrink; // [R]
+  Value bias;   // [R, G] or null
 };
 
 // The value of a product's row of values where it is one row of one constant, as in a sum of coefficients.

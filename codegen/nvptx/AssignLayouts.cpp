@@ -58,8 +58,8 @@ private:
   DenseMap<Operation *, Fragment> fragments;
   DenseMap<Operation *, LaneLayout> words; // of codes that are stored
   DenseMap<Value, LaneLayout> demanded;    // of coefficients, by the first product that takes them
-  SmallVector<Value> fresh; // assigned, not yet propagated from
-  SmallVector<Value> tiles; // in program order
+  SmallVector<Value> fresh;                // assigned, not yet propagated from
+  SmallVector<Value> tiles;                // in program order
   SmallVector<Operation *> ops;
 };
 

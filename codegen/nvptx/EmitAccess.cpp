@@ -48,8 +48,8 @@ static RegisterFile withoutPair(const RegisterFile &file) {
 
 LaneEmitter::Access LaneEmitter::accessOf(Value ptr, Value offset, Value mask, RankedTensorType type) {
   RegisterFile file(type.getShape(), *tile::getLanes(type));
-  Access access{scalarOf(ptr), type.getElementType(), 0, false, false, {}, {}, std::nullopt, file, withoutPair(file),
-                1,             isReadOnly(ptr)};
+  Access access{scalarOf(ptr), type.getElementType(), 0, false,          false, {}, {}, std::nullopt,
+                file,          withoutPair(file),     1, isReadOnly(ptr)};
   access.bytes = access.element.isIndex() ? 8 : std::max(1u, access.element.getIntOrFloatBitWidth() / 8);
   auto offsetTile = dyn_cast<RankedTensorType>(offset.getType());
   access.scalarOffset = !offsetTile;
@@ -139,8 +139,18 @@ LaneEmitter::Registers LaneEmitter::loadRun(const Access &access, ArrayRef<int64
 
 LogicalResult LaneEmitter::emitLoad(tile::LoadOp op) {
   if (!isa<RankedTensorType>(op.getResult().getType())) {
-    Access access{scalarOf(op.getPtr()), op.getResult().getType(), 0, false, true, {scalarOf(op.getOffset())}, {},
-                  std::nullopt, RegisterFile({}, {}), RegisterFile({}, {}), 1, isReadOnly(op.getPtr())};
+    Access access{scalarOf(op.getPtr()),
+                  op.getResult().getType(),
+                  0,
+                  false,
+                  true,
+                  {scalarOf(op.getOffset())},
+                  {},
+                  std::nullopt,
+                  RegisterFile({}, {}),
+                  RegisterFile({}, {}),
+                  1,
+                  isReadOnly(op.getPtr())};
     access.bytes = std::max(1u, access.element.getIntOrFloatBitWidth() / 8);
     auto read = [&] { return loadRun(access, {0}).front(); };
     if (Value mask = op.getMask()) {
@@ -230,8 +240,9 @@ LogicalResult LaneEmitter::emitStore(tile::StoreOp op) {
   auto both = [&](Value a, Value c) { return a && c ? arith::AndIOp::create(b, a, c).getResult() : a ? a : c; };
   if (!isa<RankedTensorType>(op.getValue().getType())) {
     Value value = scalarOf(op.getValue());
-    Access access{scalarOf(op.getPtr()), value.getType(), 0, false, true, {scalarOf(op.getOffset())}, {}, std::nullopt,
-                  RegisterFile({}, {}), RegisterFile({}, {}), 1, false};
+    Access access{
+        scalarOf(op.getPtr()), value.getType(),      0, false, true, {scalarOf(op.getOffset())}, {}, std::nullopt,
+        RegisterFile({}, {}),  RegisterFile({}, {}), 1, false};
     access.bytes = std::max(1u, access.element.getIntOrFloatBitWidth() / 8);
     Value mask = op.getMask() ? scalarOf(op.getMask()) : Value();
     guarded(both(firstOfRepeated(tile::LaneLayout()), mask), [&] { storeRun(access, {0}, {value}); });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sums that a loop carries in parts (Accumulation.h): products of codes in their own units, biases, and what was carried
-// into the loop as the product of all factors that shrank it.
+// Sums that a loop carries in parts (Accumulation.h): products of codes in their own units, biases, and what was
+// carried into the loop as the product of all factors that shrank it.
 
 #include "codegen/nvptx/LaneEmitter.h"
 #include "codegen/nvptx/Product.h"

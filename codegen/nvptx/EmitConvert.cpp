@@ -32,8 +32,8 @@ Value LaneEmitter::shuffle(StringRef kind, Value value, Value lane) {
     bits = isa<IntegerType>(type) ? bits : LLVM::BitcastOp::create(b, same, bits).getResult();
     bits = width == 32 ? bits : arith::ExtUIOp::create(b, word, bits).getResult();
   }
-  Value moved = intrinsic(("llvm.nvvm.shfl.sync." + kind + ".i32").str(), word,
-                          {constant32(-1), bits, lane, constant32(31)});
+  Value moved =
+      intrinsic(("llvm.nvvm.shfl.sync." + kind + ".i32").str(), word, {constant32(-1), bits, lane, constant32(31)});
   if (type == word)
     return moved;
   moved = width == 32 ? moved : arith::TruncIOp::create(b, b.getIntegerType(width), moved).getResult();

@@ -22,8 +22,8 @@ extern "C" void LLVMInitializeNVPTXTarget();
 extern "C" void LLVMInitializeNVPTXTargetMC();
 extern "C" void LLVMInitializeNVPTXAsmPrinter();
 
-// Not -O2: its vector-combine takes loads of vectors apart, and what it makes of them is no longer known to be of memory
-// that does not change (ld.global.nc).
+// Not -O2: its vector-combine takes loads of vectors apart, and what it makes of them is no longer known to be of
+// memory that does not change (ld.global.nc).
 static constexpr llvm::StringLiteral kPasses =
     "function(early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm<allowspeculation>),gvn,"
     "instcombine<no-verify-fixpoint>,simplifycfg,adce)";

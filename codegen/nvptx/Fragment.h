@@ -32,9 +32,9 @@ struct Fragment {
 // of a few products an element.
 bool usesTensorCores(tile::DotOp op);
 
-// The fragment of a product with packed codes, chosen so that words are operands as they lie. `tokens`: bits of the token
-// index that should be on lanes of m where codes leave a choice. Fails with a diagnostic where the layout has no such
-// fragment.
+// The fragment of a product with packed codes, chosen so that words are operands as they lie. `tokens`: bits of the
+// token index that should be on lanes of m where codes leave a choice. Fails with a diagnostic where the layout has no
+// such fragment.
 FailureOr<Fragment> fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens);
 
 // The fragment of a product with values, after what is known of the coefficients and the result. Empty where what is

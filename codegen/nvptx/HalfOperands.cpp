@@ -79,8 +79,8 @@ struct HalfOperands : mlir::kvq::nvptx::impl::HalfOperandsPassBase<HalfOperands>
         }
   }
 
-  // Values are rounded, then their products with scales, which are halves in a page: twice 2^-12 of each. Without scales
-  // nothing is gained by rounding what two halves hold.
+  // Values are rounded, then their products with scales, which are halves in a page: twice 2^-12 of each. Without
+  // scales nothing is gained by rounding what two halves hold.
   static void roundCoefficients(tile::CoeffOp op) {
     OpBuilder b(op);
     if (Value values = op.getValues(); !op.getScale()) {

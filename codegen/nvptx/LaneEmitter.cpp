@@ -106,7 +106,8 @@ void LaneEmitter::emitPrologue(LLVM::LLVMFuncOp entry) {
     using Op = std::remove_pointer_t<decltype(op)>;
     return Op::create(b, b.getI32Type()).getResult();
   };
-  Value thread = read(static_cast<NVVM::ThreadIdXOp *>(nullptr)), block = read(static_cast<NVVM::BlockIdXOp *>(nullptr));
+  Value thread = read(static_cast<NVVM::ThreadIdXOp *>(nullptr)),
+        block = read(static_cast<NVVM::BlockIdXOp *>(nullptr));
   lane = arith::AndIOp::create(b, thread, constant32(31));
   Value warp = arith::ShRUIOp::create(b, thread, constant32(5));
   Value first = arith::MulIOp::create(b, block, constant32(kBlockThreads / 32));
@@ -284,8 +285,8 @@ LogicalResult LaneEmitter::emitFor(scf::ForOp op) {
     else
       flatten(init, inits);
   }
-  auto loop = scf::ForOp::create(b, scalarOf(op.getLowerBound()), scalarOf(op.getUpperBound()), scalarOf(op.getStep()),
-                                 inits);
+  auto loop =
+      scf::ForOp::create(b, scalarOf(op.getLowerBound()), scalarOf(op.getUpperBound()), scalarOf(op.getStep()), inits);
   scalars.map(op.getInductionVar(), loop.getInductionVar());
   auto bindAll = [&](ValueRange values, ValueRange flat, function_ref<void(size_t, Carried)> take) {
     for (auto [place, value] : llvm::enumerate(values)) {
@@ -321,7 +322,9 @@ LogicalResult LaneEmitter::emitIf(scf::IfOp op) {
     types.append(isTile(result) ? static_cast<size_t>(fileOf(result).count()) : 1, registerType(result.getType()));
   auto branch = scf::IfOp::create(b, types, scalarOf(op.getCondition()), !op.getElseRegion().empty());
   auto emitBranch = [&](Region &from, Block *to) {
-    auto yield = [&](SmallVectorImpl<Value> &yielded) { flatten(from.front().getTerminator()->getOperands(), yielded); };
+    auto yield = [&](SmallVectorImpl<Value> &yielded) {
+      flatten(from.front().getTerminator()->getOperands(), yielded);
+    };
     return emitRegion(from, *to, yield);
   };
   if (failed(emitBranch(op.getThenRegion(), branch.thenBlock())))

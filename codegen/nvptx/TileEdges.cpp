@@ -66,7 +66,7 @@ static LaneLayout projected(const LaneLayout &result, RankedTensorType source, A
       if (bit.bit < shift || !llvm::isPowerOf2_64(factor))
         return TileBit();
       return bit.bit - shift < tile::bitsOf(source.getDimSize(i)) ? TileBit{static_cast<int>(i), bit.bit - shift}
-                                                                   : TileBit();
+                                                                  : TileBit();
     }
     return TileBit();
   };
@@ -118,9 +118,8 @@ static void accessEdges(Value value, Value offset, Value mask, TileEdge::Kind ki
   for (Value operand : {offset, mask})
     if (operand)
       visit({kind, value, operand, drop});
-  visit({TileEdge::Choice, offset, value, [=, type = typeOf(value)](const LaneLayout &layout) {
-           return runs ? defaultLayout(type) : layout;
-         }});
+  visit({TileEdge::Choice, offset, value,
+         [=, type = typeOf(value)](const LaneLayout &layout) { return runs ? defaultLayout(type) : layout; }});
 }
 
 static void tie(Value a, Value b, function_ref<void(TileEdge)> visit) {

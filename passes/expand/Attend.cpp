@@ -152,8 +152,8 @@ void AttendEmitter::loadRows() {
   }
 }
 
-// The coefficients of scores. With integers the scale is part of them. Halves have no room for it: they are the query as
-// it came, which halves can hold, and scores are multiplied.
+// The coefficients of scores. With integers the scale is part of them. Halves have no room for it: they are the query
+// as it came, which halves can hold, and scores are multiplied.
 void AttendEmitter::loadQuery(Value offset) {
   Value loaded = toF32(load(arg(KVQ_ATTEND_Q), offset, {rows, k.dim}, valid));
   // attention_c11 works on scores divided by the cap, a score region on natural units; without either the change of

@@ -84,12 +84,11 @@ int64_t mlir::kvq::getArgumentMultiple(KernelOp op, unsigned argument) {
     break;
   case KernelOp::QuantizeK:
   case KernelOp::QuantizeV:
-    aligned =
-        isOne({KVQ_QUANTIZE_PAGES, KVQ_QUANTIZE_BLOCK_STRIDE, KVQ_QUANTIZE_HEAD_STRIDE, KVQ_QUANTIZE_TAIL});
+    aligned = isOne({KVQ_QUANTIZE_PAGES, KVQ_QUANTIZE_BLOCK_STRIDE, KVQ_QUANTIZE_HEAD_STRIDE, KVQ_QUANTIZE_TAIL});
     break;
   case KernelOp::Attend:
-    aligned = isOne({KVQ_ATTEND_PAGES, KVQ_ATTEND_BLOCK_STRIDE, KVQ_ATTEND_HEAD_STRIDE, KVQ_ATTEND_TAIL_K,
-                     KVQ_ATTEND_TAIL_V});
+    aligned = isOne(
+        {KVQ_ATTEND_PAGES, KVQ_ATTEND_BLOCK_STRIDE, KVQ_ATTEND_HEAD_STRIDE, KVQ_ATTEND_TAIL_K, KVQ_ATTEND_TAIL_V});
     break;
   case KernelOp::Merge:
     break;

@@ -55,7 +55,7 @@ def test_layout_c7_layout_c8_mma_is_whole_fragments_of_each_lane(bits, which, to
     row, step = np.meshgrid(*map(np.arange, at.shape), indexing="ij")
     word, field = at // (32 // bits), at % (32 // bits)
     run = 4 if which == "K" and head_dim % 32 else 8
-    load = word[0, run]  # words of a lane: the next run of its row is the next lane's
+    load = word[1, 0] // 4  # words of a lane: the next row is four lanes further
     assert load == 4 or (load in (1, 2) and (tokens % 64 or head_dim % 64))
     if which == "K":  # m.0 m.1 m.2 are tok.0 tok.3 tok.4, m.3 is tok.1
         m, m3 = row % 2 + row // 8 % 4 * 2, 2

@@ -91,7 +91,9 @@ TEST(CacheProfile, layout_c3_no_result_depends_on_where_codes_lie) {
   const auto block = mma.cache->blocks(a).front();
   ASSERT_EQ(vnni.cache->blocks(a).front(), block);
   const int64_t bytes = mma.cache->geometry().pageBytes;
-  const auto page = [&](const Owned &owned) { return reinterpret_cast<const uint8_t *>(owned.cache->page(0, block, 0)); };
+  const auto page = [&](const Owned &owned) {
+    return reinterpret_cast<const uint8_t *>(owned.cache->page(0, block, 0));
+  };
   EXPECT_FALSE(std::equal(page(mma), page(mma) + bytes, page(vnni)));
 }
 

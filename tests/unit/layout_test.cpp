@@ -250,7 +250,7 @@ struct MmaView {
   int steps = map.extent(side == Side::K ? Dim::Channel : Dim::Token);
   std::array<int, 4> m = side == Side::K ? std::array<int, 4>{1, 8, 16, 2} : std::array<int, 4>{1, 2, 4, 8};
   std::array<int, 4> k = steps % 32 == 0 ? std::array<int, 4>{1, 8, 16, 2} : std::array<int, 4>{1, 4, 8, 2};
-  int64_t wordFields = 32 / bits, laneFields = at(0, k[1]);
+  int64_t wordFields = 32 / bits, laneFields = at(m[0], 0) / 4;
 
   int64_t at(int row, int step) const { return side == Side::K ? map.address(row, step) : map.address(step, row); }
   static int index(const std::array<int, 4> &places, int bits) {

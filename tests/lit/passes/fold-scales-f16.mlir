@@ -1,5 +1,6 @@
 // Coefficients rounded to f16: what kvq-tile-fold-scales makes of products that may be rounded when a target asks for
-// it. No code is centred, and the minimum alone is the correction. What may not be rounded stays as it is.
+// it. Codes are centred; what stands for the middle is multiplied in its two parts, which are halves. What may not be
+// rounded stays as it is.
 //
 // RUN: kvq-opt %s -kvq-tile-fold-scales=coefficients=f16 -cse | FileCheck %s
 // RUN: kvq-opt %s -kvq-tile-fold-scales=coefficients=integers -cse | FileCheck %s --check-prefix=INTEGERS
@@ -11,12 +12,14 @@
 
 // Scales along the contracted dimension.
 // CHECK-LABEL: func.func @k_per_channel
-// CHECK-SAME: %[[MIN:[a-z0-9]*]]: tensor<2x64xf32>, %[[Q:[a-z0-9]*]]: tensor<3x64xf32>)
-// CHECK-NOT: arith.mulf
-// CHECK: %[[ROW:.*]] = kvq_tile.dot %[[MIN]], %[[Q]] acc
-// CHECK: %[[BIAS:.*]] = kvq_tile.broadcast %[[ROW]]
-// CHECK: %[[COEFF:.*]] = kvq_tile.coeff %[[Q]], %{{.*}} as f16 :
-// CHECK: kvq_tile.dot %{{.*}}, %[[COEFF]] acc %[[BIAS]] contract 1 : tensor<64x64xi4
+// CHECK-SAME: %[[SCALE:[a-z0-9]*]]: tensor<2x64xf32>, %[[MIN:[a-z0-9]*]]: tensor<2x64xf32>, %[[Q:[a-z0-9]*]]: tensor<3x64xf32>)
+// CHECK-DAG: %[[ROW:.*]] = kvq_tile.dot %[[MIN]], %[[Q]] acc
+// CHECK-DAG: %[[STEP:.*]] = kvq_tile.dot %[[SCALE]], %[[Q]] acc
+// CHECK: %[[ABOVE:.*]] = arith.mulf %[[STEP]], %{{.*}}
+// CHECK: %[[MIDDLE:.*]] = arith.addf %[[ROW]], %[[ABOVE]]
+// CHECK: %[[BIAS:.*]] = kvq_tile.broadcast %[[MIDDLE]]
+// CHECK: %[[COEFF:.*]] = kvq_tile.coeff %[[Q]], %[[SCALE]] as f16 :
+// CHECK: kvq_tile.dot %{{.*}}, %[[COEFF]] acc %[[BIAS]] contract 1 center 7.500000e+00 : tensor<64x64xi4
 // INTEGERS-LABEL: func.func @k_per_channel
 // INTEGERS: kvq_tile.coeff {{.*}} as si16
 // INTEGERS: center 7.500000e+00
@@ -48,10 +51,10 @@ func.func @v_per_channel(%codes: !v, %scale: tensor<1x64xf32>, %min: tensor<1x64
 // The program itself asks for f16: the same on every target.
 // CHECK-LABEL: func.func @says_f16
 // CHECK: as f16
-// CHECK-NOT: center
+// CHECK: center
 // INTEGERS-LABEL: func.func @says_f16
 // INTEGERS: as f16
-// INTEGERS-NOT: center
+// INTEGERS: center
 func.func @says_f16(%codes: !k, %scale: tensor<2x64xf32>, %min: tensor<2x64xf32>, %q: tensor<3x64xf32>)
     -> tensor<3x64xf32> {
   %zero = arith.constant dense<0.0> : tensor<3x64xf32>
