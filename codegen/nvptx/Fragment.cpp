@@ -195,5 +195,9 @@ Fragment mlir::kvq::nvptx::assignedFragment(tile::DotOp op) {
       tokens.push_back(result->lane[i].bit);
     return *fragmentOfCodes(op, tokens);
   }
+  // Coefficients of f32 have no pairs; where values are halves, theirs are what was chosen.
+  auto x = tile::getLanes(op.getX().getType());
+  if (coeff->pair.isNone() && x->pair.dim == static_cast<int>(op.getContract()))
+    coeff->pair = {static_cast<int>(typeOf(op.getCoeff()).getRank()) - 1, x->pair.bit};
   return *fragmentOfValues(op, coeff, result);
 }

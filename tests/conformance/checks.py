@@ -12,6 +12,7 @@ from attend_kernel import laid_out, prepare_attend
 from kvq import lowlevel
 from kvq_oracle import attention
 from memory import decode
+from simulated import SimulatedKernel, device_of, is_simulated
 
 
 @lru_cache(maxsize=None)
@@ -26,7 +27,13 @@ def levels():
 
 @lru_cache(maxsize=None)
 def kernel(device, level, request_text):
-    return lowlevel.open_kernel(context(device, level), request_text)
+    opened = lowlevel.open_kernel(context(device, level), request_text)
+    return SimulatedKernel(context(device, level), opened) if is_simulated(level) else opened
+
+
+def kernel_of(level, op, shape):
+    """The built-in kernel of a level, which also says where it runs."""
+    return kernel(device_of(level), level, shape.request(op))
 
 
 def seed_of(*what):
@@ -34,12 +41,12 @@ def seed_of(*what):
 
 
 def run_everywhere(level, op, shape, prepare, *args):
-    """The same launch on the CPU level and on device ref: (launch, outputs of the CPU, outputs of ref)."""
+    """The same launch on the level's device and on device ref: (launch, outputs of the level, outputs of ref)."""
     seed = seed_of(op, shape, len(args))
     launch = prepare(np.random.default_rng(seed), *args)
     reference = prepare(np.random.default_rng(seed), *args)
-    text_of = shape.request(op)
-    return launch, launch.run(kernel("cpu", level, text_of)), reference.run(kernel("ref", None, text_of))
+    ref = kernel("ref", None, shape.request(op))
+    return launch, launch.run(kernel_of(level, op, shape)), reference.run(ref)
 
 
 def assert_same_bits(actual, expected, what):
@@ -115,7 +122,7 @@ def check_layouts(level, shape, launch):
     """Where the pages lie changes no bit of what has just come out."""
     before = {name: output.copy() for name, output in launch.outputs.items()}
     for layout in kernels.LAYOUTS[1:]:
-        outputs = laid_out(launch, layout).run(kernel("cpu", level, shape.request("attend")))
+        outputs = laid_out(launch, layout).run(kernel_of(level, "attend", shape))
         for name, output in outputs.items():
             assert_same_bits(output, before[name], f"cpu: {name} of pages in {layout}")
 
@@ -138,7 +145,7 @@ def check_whole_attention(shape, level, launch, outputs, budget):
             o, lse = zip(*(partials[part, query, head] for part in range(parts)))
             expected_o[query, head] = attention.merge(o, lse)[0]
     merge = kernels.prepare_merge(np.random.default_rng(1), shape, outputs["o"], outputs["lse"], splits)
-    result = merge.run(kernel("cpu", level, shape.request("merge")))
+    result = merge.run(kernel_of(level, "merge", shape))
     got = decode(result["out"], shape.dtype)[:, merge.expected["order"]].swapaxes(0, 1)
     for sequence in sorted(set(launch.expected["sequence"])):
         of = launch.expected["sequence"] == sequence
