@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cache, three devices: the same life of a cache by kernels of the CPU, by PTX kernels in the simulator with all
+its checks, and by the scalar reference. What is stored is the same bit by bit, attention within the accuracy class,
+lengths and errors the same; and PTX kernels once more through the driver's interface."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from device_tensor import random_tensor
+from three_devices import LAYERS, SHORT_CASES, Case, Life, compare
+
+import kvq
+import numpy as np
+from kvq import lowlevel
+
+HERE = Path(__file__).resolve().parent
+DRIVER = Path(kvq.__file__).absolute().parents[2] / "runtime/ptxsim/driver"
+
+CASES = [
+    *SHORT_CASES,
+    Case("k4c32-v4t32/w32,block", 4, 128, "bf16", q_heads=6),
+    Case("k8c32-v8t32/w64,block", 8, 64, "bf16", q_heads=2),
+    Case("k2c32-v2t16/w32,sliding", 2, 128, "f16"),
+    Case("k4t32-v4t16/w32,keep4,flush", 4, 128, "f16"),
+    Case("k8t64-v4t32/w48,keep4,flush", 4, 64, "bf16", q_heads=8),
+    Case("k4t16-v2t16/w32,block", 2, 80, "f16"),
+    Case("k8c64-v4t16/w128,sliding", 4, 80, "bf16", kv_heads=3, q_heads=9),
+    Case("k4c32-v4t32/w32,block", 4, 64, "f16", accuracy="normal"),
+    Case("k2c32-v2t32/w32,block", 2, 128, "bf16", accuracy="normal"),
+    Case("k4c32-v4t32/w32,block", 4, 64, "f16", window=48),
+    Case("k2c32-v4t32/w32,sliding", 2, 128, "f16", cap=20.0),
+]
+_lives = {}
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory):
+    store = str(tmp_path_factory.mktemp("store"))
+    return {name: lowlevel.Context(name, threads=1, store_dir=store) for name in ("cpu", "ref", "ptxsim")}
+
+
+def life(contexts, device, case):
+    if (device, case) not in _lives:
+        _lives[device, case] = Life(contexts[device], case).run()
+    return _lives[device, case]
+
+
+@pytest.mark.parametrize("device", ["cpu", "ptxsim"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_life_is_that_of_the_reference(contexts, case, device):
+    compare(life(contexts, device, case), life(contexts, "ref", case))
+
+
+def test_a_difference_would_be_seen(contexts):
+    """compare() sees one bit of K, and an answer of another head."""
+    case = CASES[0]
+    expected = life(contexts, "ref", case)
+    for spoil in ("exact", "answers"):
+        other = Life(contexts["ref"], case).run()
+        arrays = [entry[1] for entry in getattr(other, spoil) if isinstance(entry[1], np.ndarray)]
+        if spoil == "exact":
+            arrays[-1].view(np.int32).reshape(-1)[-1] ^= 1 << 16
+        else:
+            arrays[3][:] = np.roll(arrays[3], 1, axis=0)
+        with pytest.raises(AssertionError):
+            compare(other, expected)
+
+
+def test_what_has_no_kernel_is_refused_as_a_whole(contexts):
+    """A K of short groups along 32 channels or more, which a fragment would mix."""
+    context = contexts["ptxsim"]
+    cache = Life(context, Case("k4t16-v4t16/w32,block", 4, 64, "f16")).cache
+    sequence = cache.add()
+    before = cache.report()
+    with pytest.raises(kvq.Unsupported, match="groups that are shorter than"):
+        cache.plan([sequence], [40])
+    assert cache.report() == before and cache.length(sequence) == 0
+
+
+def test_a_stream_of_the_callers(contexts):
+    """Attention on it, and nothing waits but the caller."""
+    context, rng = contexts["ptxsim"], np.random.default_rng(2)
+    case = CASES[0]
+    plain, streamed = Life(context, case), Life(context, case)
+    stream = context.stream()
+    found = []
+    for one, options in ((plain, {}), (streamed, {"stream": stream})):
+        rng = np.random.default_rng(2)
+        sequence, outs = one.cache.add(), []
+        for tokens in (70, 1, 4):
+            q, *kv = (random_tensor(context, (1, heads, tokens, case.d), rng, torch.float16)
+                      for heads in (case.q_heads, case.kv_heads, case.kv_heads, case.q_heads))  # fmt: skip
+            with one.cache.plan([sequence], [tokens]) as opened:
+                for layer in range(LAYERS):
+                    opened.forward(layer, q.array, kv[0].array, kv[1].array, 0.2, kv[2].array, **options)
+            outs.append(kv[2])
+        stream.synchronize()
+        found.append([out.fetch() for out in outs])
+    assert all(map(np.array_equal, *found))
+
+
+def test_device_cuda_over_the_look_alike():
+    """In a process of its own, as whoever loads libcuda.so.1 first decides which it is."""
+    environment = {**{k: v for k, v in os.environ.items() if not k.startswith(("KVQ_PTXSIM_", "KVQ_CUDA_"))},
+                   "LD_LIBRARY_PATH": str(DRIVER), "PYTHONPATH": os.pathsep.join(sys.path)}  # fmt: skip
+    ran = subprocess.run([sys.executable, str(HERE / "three_devices.py"), "cuda", "ref"], env=environment,
+                         capture_output=True, text=True, timeout=300)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [f"{case}: 61 10" for case in SHORT_CASES]
