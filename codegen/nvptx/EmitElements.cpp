@@ -125,7 +125,7 @@ void LaneEmitter::emitReduce(tile::ReduceOp op) {
       for (Value &value : values)
         value = combine(op.getKind(), value, shuffle("bfly", value, constant32(1 << bit)));
   if (isScalar)
-    scalars.map(op.getResult(), values.front());
+    scalars.map(op.getResult(), uniform(values.front()));
   else
     registers[op.getResult()] = std::move(values);
 }

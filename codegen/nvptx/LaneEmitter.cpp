@@ -53,6 +53,10 @@ Value LaneEmitter::element(ArrayRef<Value> from, const RegisterFile &file, Array
   return isa<VectorType>(value.getType()) ? half(value, index[bit.dim] >> bit.bit & 1) : value;
 }
 
+// A value that is the same in all lanes, so that ptxas knows it: what comes from lane 0 of a shuffle it takes for uniform.
+// Loops whose bounds are not, and shuffles within them, cost a call a turn (measured).
+Value LaneEmitter::uniform(Value value) { return shuffle("idx", value, constant32(0)); }
+
 Value LaneEmitter::laneOffset(const LaneLayout &layout, int dim) {
   std::string key = layout.toText() + "@" + std::to_string(dim);
   if (Value made = laneValues.lookup(key))
@@ -109,7 +113,7 @@ void LaneEmitter::emitPrologue(LLVM::LLVMFuncOp entry) {
   Value thread = read(static_cast<NVVM::ThreadIdXOp *>(nullptr)),
         block = read(static_cast<NVVM::BlockIdXOp *>(nullptr));
   lane = arith::AndIOp::create(b, thread, constant32(31));
-  Value warp = arith::ShRUIOp::create(b, thread, constant32(5));
+  Value warp = uniform(arith::ShRUIOp::create(b, thread, constant32(5)));
   Value first = arith::MulIOp::create(b, block, constant32(kBlockThreads / 32));
   program = arith::IndexCastUIOp::create(b, b.getIndexType(), arith::AddIOp::create(b, first, warp));
   for (BlockArgument argument : kernel.getArguments())

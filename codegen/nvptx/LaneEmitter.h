@@ -159,6 +159,7 @@ private:
   Value pair(Value low, Value high);     // two f16 in a register
   Value half(Value pair, int64_t which); // 0: low
   Value element(ArrayRef<Value> from, const tile::RegisterFile &file, ArrayRef<int64_t> index);
+  Value uniform(Value value);
   // What the lane adds to the index along a dimension: an index value, made once at the kernel's beginning.
   Value laneOffset(const tile::LaneLayout &layout, int dim);
   Value laneBit(int bit); // of the lane's number, as i1
