@@ -45,6 +45,10 @@ LaneEmitter::Product LaneEmitter::fragmentsOf(tile::DotOp op) {
     product.telescopes = true;
     for (int64_t k = 0; k < product.c; ++k)
       product.telescopes &= product.stepField(k) == 0;
+    // Rows that share a byte must have the same coefficients.
+    auto setOf = [&](int64_t m) { return m * product.sets / product.n; };
+    for (int64_t m = 0; m < product.n; ++m)
+      product.telescopes &= setOf(m) == setOf(withoutRowFields(product, m));
   }
   return product;
 }
@@ -208,19 +212,12 @@ LogicalResult LaneEmitter::emitCoeff(tile::CoeffOp op) {
   return success();
 }
 
-// Whether blocks of 16 elements, whose bits are given, lie in one of `parts` equal runs of an index.
-static bool liesInOnePart(ArrayRef<int> bits, int64_t extent, int64_t parts) {
-  return llvm::all_of(bits, [&](int bit) { return bit < 0 || (extent / parts) % (int64_t(2) << bit) == 0; });
-}
-
 LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
   if (!usesTensorCores(op))
     return emitSmallDot(op), success();
   Product product = productOf(op);
   product.center = op.getCenter().convertToDouble();
-  const Fragment &f = product.fragment;
-  if (!liesInOnePart({f.mLane[0], f.mLane[1], f.mLane[2], f.mReg}, product.n, product.sets) ||
-      !liesInOnePart({f.kPair, f.kLane[0], f.kLane[1], f.kReg}, product.c, product.groups))
+  if (!liesInParts(product.fragment, op))
     return op.emitOpError("has groups that are shorter than the 16 elements that tensor cores take of this layout; use "
                           "longer groups or the profile mma");
   if (auto constant = constantRow(op))

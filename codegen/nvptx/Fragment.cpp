@@ -106,6 +106,29 @@ static SmallVector<int> laneOrder(const ::kvq::Layout &map, ::kvq::Dim dim, int 
   return order;
 }
 
+// Into how many equal runs scales divide x's kept dimension, and the contracted one.
+static int64_t setsOf(tile::DotOp op) {
+  auto coeff = typeOf(op.getCoeff());
+  return coeff.getRank() == 3 ? coeff.getDimSize(0) : 1;
+}
+
+static int64_t groupsOf(tile::DotOp op) { return op.getScale() ? typeOf(op.getScale()).getDimSize(0) : 1; }
+
+// Whether a bit of an index moves within one of `parts` equal runs of it.
+static bool isInPart(int bit, int64_t extent, int64_t parts) {
+  return bit < 0 || (extent / parts) % (int64_t(2) << bit) == 0;
+}
+
+bool mlir::kvq::nvptx::liesInParts(const Fragment &f, tile::DotOp op) {
+  auto x = typeOf(op.getX());
+  int64_t contract = op.getContract();
+  auto all = [](ArrayRef<int> bits, int64_t extent, int64_t parts) {
+    return llvm::all_of(bits, [&](int bit) { return isInPart(bit, extent, parts); });
+  };
+  return all({f.mLane[0], f.mLane[1], f.mLane[2], f.mReg}, x.getDimSize(1 - contract), setsOf(op)) &&
+         all({f.kPair, f.kLane[0], f.kLane[1], f.kReg}, x.getDimSize(contract), groupsOf(op));
+}
+
 FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens) {
   auto type = typeOf(op.getX());
   tile::LayoutAttr attr = tile::getLayout(type);
@@ -144,7 +167,14 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   auto kDim = static_cast<::kvq::Dim>(contract), mDim = static_cast<::kvq::Dim>(1 - contract);
   SmallVector<int> mOrder(contract == 1 ? tokens : ArrayRef<int>());
   llvm::append_range(mOrder, laneOrder(map, mDim, m.bits(), 32 / codeBits));
-  fragment = complete(fragment, m, k, mOrder, laneOrder(map, kDim, k.bits(), 32 / codeBits));
+  SmallVector<int> kOrder = laneOrder(map, kDim, k.bits(), 32 / codeBits);
+  // A multiplication takes one scale: bits within a group come first, though lanes then read less than 16 bytes.
+  auto putFirst = [](MutableArrayRef<int> order, int64_t extent, int64_t parts) {
+    std::stable_partition(order.begin(), order.end(), [&](int bit) { return isInPart(bit, extent, parts); });
+  };
+  putFirst(mOrder, type.getDimSize(1 - contract), setsOf(op));
+  putFirst(kOrder, type.getDimSize(contract), groupsOf(op));
+  fragment = complete(fragment, m, k, mOrder, kOrder);
   if (fragment.kLane[1] < 0 || fragment.kReg < 0)
     return refuse("the tile is too short for its words to be of different lanes");
   return fragment;

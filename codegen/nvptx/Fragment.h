@@ -37,6 +37,9 @@ bool usesTensorCores(tile::DotOp op);
 // such fragment.
 FailureOr<Fragment> fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens);
 
+// Whether the 16 elements of m and of k that a multiplication takes have one scale.
+bool liesInParts(const Fragment &fragment, tile::DotOp op);
+
 // The fragment of a product with values, after what is known of the coefficients and the result. Empty where what is
 // known has another form.
 std::optional<Fragment> fragmentOfValues(tile::DotOp op, std::optional<tile::LaneLayout> coeff,
