@@ -2,11 +2,12 @@
 //
 // kvq_tile.dot and kvq_tile.coeff on tensor cores.
 //
-// Codes become operands without a conversion. Bits 0 to 10 of an f16 are linear: a code in the low bits of a half is the
-// number code * 2^-24, and code * 2^(p-24) where it begins p bits higher. So a mask makes a register of operands, and
-// the power of two is undone in f32. Fields that share a byte are rows of m: each row has its own power. Where all
-// fields of a byte are rows, a row's mask lets the rows above it through as well, and their sum is taken away in f32
-// (telescoping): the lowest row of the second byte then needs no mask behind its byte permutation.
+// Codes become operands without a conversion. Bits 0 to 10 of an f16 are linear: a code in the low bits of a half is
+// the number code * 2^-24, and code * 2^(p-24) where it begins p bits higher. So a mask makes a register of operands,
+// and the power of two is undone in f32. Fields that share a byte are rows of m: each row has its own power. Where all
+// fields of a byte are rows that meet the same coefficients, a row's mask lets the rows above it through as well, and
+// their sum is taken away in f32 (telescoping): the lowest row of the second byte then needs no mask behind its byte
+// permutation.
 //
 // Sums begin at zero in every product and are added in f32: tensor cores cut what they add to an accumulator that has
 // grown (ptxsim's mode `truncate`), always in one direction.
@@ -45,6 +46,9 @@ LaneEmitter::Product LaneEmitter::fragmentsOf(tile::DotOp op) {
     product.telescopes = true;
     for (int64_t k = 0; k < product.c; ++k)
       product.telescopes &= product.stepField(k) == 0;
+    // Rows with other coefficients than the rows below them in the byte could not be taken away.
+    for (int64_t m = product.n / product.sets; m < product.n; m *= 2)
+      product.telescopes &= product.rowField(m) == 0;
   }
   return product;
 }
@@ -200,8 +204,8 @@ LogicalResult LaneEmitter::emitCoeff(tile::CoeffOp op) {
     SmallVector<int64_t> index = file.base(number);
     Value value = values[valuesFile.find({index[1], index[2]})];
     if (op.getScale())
-      value = arith::MulFOp::create(
-          b, value, registerOf(op.getScale(), fileOf(op.getScale()).find({index[0], index[2]})));
+      value =
+          arith::MulFOp::create(b, value, registerOf(op.getScale(), fileOf(op.getScale()).find({index[0], index[2]})));
     result.push_back(value);
   }
   registers[op.getResult()] = std::move(result);
@@ -221,8 +225,9 @@ LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
   const Fragment &f = product.fragment;
   if (!liesInOnePart({f.mLane[0], f.mLane[1], f.mLane[2], f.mReg}, product.n, product.sets) ||
       !liesInOnePart({f.kPair, f.kLane[0], f.kLane[1], f.kReg}, product.c, product.groups))
-    return op.emitOpError("has groups that are shorter than the 16 elements that tensor cores take of this layout; use "
-                          "longer groups or the profile mma");
+    return op.emitOpError(
+        "has groups that the 16 elements that tensor cores take of this layout lie across; use longer "
+        "groups or the profile mma");
   if (auto constant = constantRow(op))
     return emitConstantRow(op, *constant), success();
   if (auto found = accumulation.pairs.find(op); found != accumulation.pairs.end())
@@ -283,8 +288,8 @@ int64_t LaneEmitter::withoutRowFields(const Product &product, int64_t m) {
   return result;
 }
 
-// What a sum of products with codes stands for, and the power of two that it is to be multiplied by. `sums` has those of
-// all rows that share bytes with it.
+// What a sum of products with codes stands for, and the power of two that it is to be multiplied by. `sums` has those
+// of all rows that share bytes with it.
 std::pair<Value, double> LaneEmitter::withoutRowsAbove(const Product &product, const Sums &sums, int64_t m,
                                                        int64_t row) {
   int64_t field = product.rowField(m);
@@ -363,7 +368,7 @@ void LaneEmitter::emitConstantRow(tile::DotOp op, double factor) {
   for (int64_t row = 0; row < product.rows; row += 8)
     for (auto [i, sum] : llvm::enumerate(sumsOfCoefficients(product, 0, row))) {
       int64_t number = file.find({row + static_cast<int64_t>(i), 0});
-      result[number] = accumulated(registersOf(op.getAcc())[number], sum, factor, {});
+      result[number] = accumulated(registersOf(op.getAcc()) [number], sum, factor, {});
     }
   registers[op.getResult()] = std::move(result);
 }

@@ -27,8 +27,8 @@ inline constexpr int64_t kBlockThreads = 128;
 class LaneEmitter {
 public:
   explicit LaneEmitter(func::FuncOp kernel) : kernel(kernel), accumulation(kernel), b(kernel.getLoc(), kernel) {}
-  // Emits kvq_entry before the kernel: one i64 for each argument, then the number of programs (kernel_abi.h). The caller
-  // erases the kernel. Fails with a diagnostic at the op that has no lowering.
+  // Emits kvq_entry before the kernel: one i64 for each argument, then the number of programs (kernel_abi.h). The
+  // caller erases the kernel. Fails with a diagnostic at the op that has no lowering.
   LogicalResult emit();
 
 private:
@@ -97,7 +97,8 @@ private:
   static std::array<int64_t, 2> indexOf(tile::TileBit bit);
   static bool lanesAlign(const Packed &codes, const tile::LaneLayout &lanes);
   Value coveredBits(tile::StoreCodesOp op, const tile::RegisterFile &file, ArrayRef<std::pair<int64_t, int64_t>> codes,
-                    int64_t bits);
+                    int64_t bits, bool whole);
+  Value shiftOf(const Packed &target);
   void storeWords(Value to, ArrayRef<Value> values, ArrayRef<Value> covered);
   Value wordAddress(const Packed &codes, const tile::LaneLayout &lanes, int64_t word);
   Value laneWords(const WordMap &map, const tile::LaneLayout &lanes);
@@ -156,8 +157,8 @@ private:
   Value constant32(int64_t value) { return arith::ConstantIntOp::create(b, b.getI32Type(), value); }
   Value zeroOf(Type type) { return arith::ConstantOp::create(b, type, b.getZeroAttr(type)); }
   Value intrinsic(StringRef name, Type result, ValueRange operands);
-  Value pair(Value low, Value high);          // two f16 in a register
-  Value half(Value pair, int64_t which);      // 0: low
+  Value pair(Value low, Value high);     // two f16 in a register
+  Value half(Value pair, int64_t which); // 0: low
   Value element(ArrayRef<Value> from, const tile::RegisterFile &file, ArrayRef<int64_t> index);
   // What the lane adds to the index along a dimension: an index value, made once at the kernel's beginning.
   Value laneOffset(const tile::LaneLayout &layout, int dim);
@@ -171,8 +172,8 @@ private:
   DenseSet<Value> waiting; // tiles of which registers may be missing
   DenseMap<Value, Packed> packed;
   DenseMap<Operation *, Carried> carried; // by product, while its loop is emitted
-  Value program, lane, programs; // index; i32; i64
-  Registers ones;                // an operand of ones, once it was needed
+  Value program, lane, programs;          // index; i32; i64
+  Registers ones;                         // an operand of ones, once it was needed
   Block *body = nullptr;
   llvm::StringMap<Value> laneValues; // made at the beginning of the body
 };

@@ -29,9 +29,8 @@ FailureOr<WordMap> WordMap::get(Operation *op, tile::LayoutAttr layout, int64_t 
     for (int64_t begin = 0; begin < map.extent(dim); begin += extent)
       for (int64_t i = 0; i < extent; ++i)
         if (address(begin + i) != address(begin) + address(i))
-          return op->emitOpError("takes a tile of ")
-                 << tile[0] << " x " << tile[1] << " codes, which layout \"" << layout.getMap()
-                 << "\" does not repeat; use another tile";
+          return op->emitOpError("takes a tile of ") << tile[0] << " x " << tile[1] << " codes, which layout \""
+                                                     << layout.getMap() << "\" does not repeat; use another tile";
   }
   return result;
 }
@@ -65,6 +64,21 @@ bool WordMap::beginsAtMultipleOf(int64_t words) const {
   return true;
 }
 
+Value WordMap::fieldsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const {
+  auto constant = [&](int64_t value) { return arith::ConstantIndexOp::create(b, loc, value).getResult(); };
+  Value fields = constant(0);
+  for (int bit = 0; bit < map.innerBits(dim); ++bit) {
+    int64_t step = int64_t(1) << bit;
+    int64_t field = (dim == Dim::Token ? map.address(step, 0) : map.address(0, step)) % codesPerWord();
+    if (field == 0 || step < tile[static_cast<int>(dim)])
+      continue;
+    Value isSet =
+        b.createOrFold<arith::RemUIOp>(loc, b.createOrFold<arith::DivUIOp>(loc, at, constant(step)), constant(2));
+    fields = b.createOrFold<arith::AddIOp>(loc, fields, b.createOrFold<arith::MulIOp>(loc, isSet, constant(field)));
+  }
+  return fields;
+}
+
 Value WordMap::wordsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const {
   auto constant = [&](int64_t value) { return arith::ConstantIndexOp::create(b, loc, value).getResult(); };
   int64_t begin = int64_t(1) << map.innerBits(dim), extent = tile[static_cast<int>(dim)];
@@ -75,11 +89,11 @@ Value WordMap::wordsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const 
     int64_t step = int64_t(1) << bit;
     if (step % extent != 0)
       continue;
-    Value isSet = b.createOrFold<arith::RemUIOp>(
-        loc, b.createOrFold<arith::DivUIOp>(loc, at, constant(step)), constant(2));
+    Value isSet =
+        b.createOrFold<arith::RemUIOp>(loc, b.createOrFold<arith::DivUIOp>(loc, at, constant(step)), constant(2));
     int64_t address = dim == Dim::Token ? map.address(step, 0) : map.address(0, step);
-    words = b.createOrFold<arith::AddIOp>(loc, words,
-                                          b.createOrFold<arith::MulIOp>(loc, isSet, constant(address / codesPerWord())));
+    words = b.createOrFold<arith::AddIOp>(
+        loc, words, b.createOrFold<arith::MulIOp>(loc, isSet, constant(address / codesPerWord())));
   }
   for (const ::kvq::OuterLoop &loop : map.loops) {
     if (loop.dim == dim && loop.count > 1) {

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Packed codes as words of 32 bits: which words of a section a lane reads or writes for a tile, and where each code lies
-// in them.
+// Packed codes as words of 32 bits: which words of a section a lane reads or writes for a tile, and where each code
+// lies in them.
 #pragma once
 
 #include "dialect/tile/Tile.h"
 
 namespace mlir::kvq::nvptx {
 
-// The map of one plane, over a tile [tokens, channels] that begins at a multiple of its extents. Addresses are linear in
-// the tile's index bits, which is checked when the map is made.
+// The map of one plane, over a tile [tokens, channels] that begins at a multiple of its extents. Addresses are linear
+// in the tile's index bits, which is checked when the map is made.
 class WordMap {
 public:
-  // Fails with a diagnostic at `op` where the layout is not one plane, or addresses in a tile depend on where it begins.
+  // Fails with a diagnostic at `op` where the layout is not one plane, or addresses in a tile depend on where it
+  // begins.
   static FailureOr<WordMap> get(Operation *op, tile::LayoutAttr layout, int64_t bits, ArrayRef<int64_t> tile);
 
   // A lane layout under which lanes access neighbouring words: fields of a word and then 16 bytes of words in a lane.
@@ -25,6 +26,8 @@ public:
   bool beginsAtMultipleOf(int64_t words) const;
   // Words before a tile that begins at token or channel `at`, a multiple of its extent: an index value.
   Value wordsBefore(OpBuilder &b, Location loc, ::kvq::Dim dim, Value at) const;
+  // The field at which such a tile begins in its words: an index value, 0 where words are whole.
+  Value fieldsBefore(OpBuilder &b, Location loc, ::kvq::Dim dim, Value at) const;
 
   int64_t bits;
 
