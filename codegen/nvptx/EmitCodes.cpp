@@ -189,14 +189,19 @@ struct PackedWord {
 
 } // namespace
 
-// Bits of a word whose rows are stored: all fields of one row are one condition.
+// Bits of a word that are stored: all fields of one row are one condition, which `whole` tiles do not have.
 Value LaneEmitter::coveredBits(tile::StoreCodesOp op, const RegisterFile &file,
-                               ArrayRef<std::pair<int64_t, int64_t>> codes, int64_t bits) {
+                               ArrayRef<std::pair<int64_t, int64_t>> codes, int64_t bits, bool whole) {
   llvm::MapVector<int64_t, int64_t> masks;
   for (auto [number, field] : codes)
     masks[file.base(number)[0]] |= ((int64_t(1) << bits) - 1) << field * bits;
   Value covered;
   for (auto [row, mask] : masks) {
+    if (whole) {
+      Value part = constant32(static_cast<int32_t>(mask));
+      covered = covered ? b.createOrFold<arith::OrIOp>(covered, part) : part;
+      continue;
+    }
     Value at = b.createOrFold<arith::AddIOp>(laneOffset(file.layout(), 0), constant(row));
     Value above = arith::CmpIOp::create(b, arith::CmpIPredicate::sge, at, scalarOf(op.getBegin()));
     Value below = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, at, scalarOf(op.getEnd()));
@@ -205,6 +210,14 @@ Value LaneEmitter::coveredBits(tile::StoreCodesOp op, const RegisterFile &file,
     covered = covered ? arith::OrIOp::create(b, covered, part).getResult() : part;
   }
   return covered;
+}
+
+// Bits of the words of a tile that come before its own.
+Value LaneEmitter::shiftOf(const Packed &target) {
+  Value fields = arith::AddIOp::create(b, target.map.fieldsBefore(b, b.getLoc(), ::kvq::Dim::Token, target.token),
+                                       target.map.fieldsBefore(b, b.getLoc(), ::kvq::Dim::Channel, target.channel));
+  Value before = arith::IndexCastUIOp::create(b, b.getI32Type(), fields);
+  return arith::MulIOp::create(b, before, constant32(static_cast<int32_t>(target.map.bits)));
 }
 
 LogicalResult LaneEmitter::emitStoreCodes(tile::StoreCodesOp op) {
@@ -225,9 +238,10 @@ LogicalResult LaneEmitter::emitStoreCodes(tile::StoreCodesOp op) {
   for (int64_t number = 0; number < file.count(); ++number)
     packedWords[map->word(file.base(number))].codes.push_back({number, map->field(file.base(number))});
   SmallVector<int64_t> words = wordsOf(*map, file);
-  for (auto &[word, content] : packedWords)
-    if (static_cast<int64_t>(content.codes.size()) != map->codesPerWord())
-      return op.emitOpError("packs a tile of ") << type << " that ends within a word; use a larger tile";
+  // Tiles that share words are stored one after the other, and a word is the same lane's in all of them.
+  Value shift;
+  if (static_cast<int64_t>(packedWords.front().second.codes.size()) < map->codesPerWord())
+    shift = shiftOf(target);
 
   bool whole = matchPattern(op.getBegin(), m_Zero());
   APInt end;
@@ -244,9 +258,13 @@ LogicalResult LaneEmitter::emitStoreCodes(tile::StoreCodesOp op) {
           Value part = b.createOrFold<arith::ShLIOp>(codes[number], constant32(field * bits));
           value = value ? arith::OrIOp::create(b, value, part).getResult() : part;
         }
+        if (!whole || shift)
+          covered.push_back(coveredBits(op, file, content.codes, bits, whole));
+        if (shift) {
+          value = arith::ShLIOp::create(b, value, shift);
+          covered.back() = arith::ShLIOp::create(b, covered.back(), shift);
+        }
         values.push_back(value);
-        if (!whole)
-          covered.push_back(coveredBits(op, file, content.codes, bits));
       }
       storeWords(wordAddress(target, file.layout(), words[i]), values, covered);
       i += static_cast<size_t>(count);

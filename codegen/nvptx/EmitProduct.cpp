@@ -5,8 +5,9 @@
 // Codes become operands without a conversion. Bits 0 to 10 of an f16 are linear: a code in the low bits of a half is
 // the number code * 2^-24, and code * 2^(p-24) where it begins p bits higher. So a mask makes a register of operands,
 // and the power of two is undone in f32. Fields that share a byte are rows of m: each row has its own power. Where all
-// fields of a byte are rows, a row's mask lets the rows above it through as well, and their sum is taken away in f32
-// (telescoping): the lowest row of the second byte then needs no mask behind its byte permutation.
+// fields of a byte are rows that meet the same coefficients, a row's mask lets the rows above it through as well, and
+// their sum is taken away in f32 (telescoping): the lowest row of the second byte then needs no mask behind its byte
+// permutation.
 //
 // Sums begin at zero in every product and are added in f32: tensor cores cut what they add to an accumulator that has
 // grown (ptxsim's mode `truncate`), always in one direction.

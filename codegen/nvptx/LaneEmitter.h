@@ -97,7 +97,8 @@ private:
   static std::array<int64_t, 2> indexOf(tile::TileBit bit);
   static bool lanesAlign(const Packed &codes, const tile::LaneLayout &lanes);
   Value coveredBits(tile::StoreCodesOp op, const tile::RegisterFile &file, ArrayRef<std::pair<int64_t, int64_t>> codes,
-                    int64_t bits);
+                    int64_t bits, bool whole);
+  Value shiftOf(const Packed &target);
   void storeWords(Value to, ArrayRef<Value> values, ArrayRef<Value> covered);
   Value wordAddress(const Packed &codes, const tile::LaneLayout &lanes, int64_t word);
   Value laneWords(const WordMap &map, const tile::LaneLayout &lanes);

@@ -64,6 +64,21 @@ bool WordMap::beginsAtMultipleOf(int64_t words) const {
   return true;
 }
 
+Value WordMap::fieldsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const {
+  auto constant = [&](int64_t value) { return arith::ConstantIndexOp::create(b, loc, value).getResult(); };
+  Value fields = constant(0);
+  for (int bit = 0; bit < map.innerBits(dim); ++bit) {
+    int64_t step = int64_t(1) << bit;
+    int64_t field = (dim == Dim::Token ? map.address(step, 0) : map.address(0, step)) % codesPerWord();
+    if (field == 0 || step < tile[static_cast<int>(dim)])
+      continue;
+    Value isSet =
+        b.createOrFold<arith::RemUIOp>(loc, b.createOrFold<arith::DivUIOp>(loc, at, constant(step)), constant(2));
+    fields = b.createOrFold<arith::AddIOp>(loc, fields, b.createOrFold<arith::MulIOp>(loc, isSet, constant(field)));
+  }
+  return fields;
+}
+
 Value WordMap::wordsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const {
   auto constant = [&](int64_t value) { return arith::ConstantIndexOp::create(b, loc, value).getResult(); };
   int64_t begin = int64_t(1) << map.innerBits(dim), extent = tile[static_cast<int>(dim)];

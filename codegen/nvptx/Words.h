@@ -26,6 +26,8 @@ public:
   bool beginsAtMultipleOf(int64_t words) const;
   // Words before a tile that begins at token or channel `at`, a multiple of its extent: an index value.
   Value wordsBefore(OpBuilder &b, Location loc, ::kvq::Dim dim, Value at) const;
+  // The field at which such a tile begins in its words: an index value, 0 where words are whole.
+  Value fieldsBefore(OpBuilder &b, Location loc, ::kvq::Dim dim, Value at) const;
 
   int64_t bits;
 

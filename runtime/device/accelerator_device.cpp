@@ -61,7 +61,6 @@ AcceleratorDevice::AcceleratorDevice(std::string name, std::unique_ptr<Accelerat
       storeDir_(copyOf(options.storeDir)), compiler_(copyOf(options.compiler)), frozen_(options.frozen),
       accelerator_(std::move(accelerator)) {}
 
-// The one place to change when pages in fragment order are there.
 Profile AcceleratorDevice::profile() const { return Profile::Mma; }
 
 Result<KernelSource *> AcceleratorDevice::builtins() const {

@@ -7,6 +7,8 @@ import pathlib
 
 import numpy as np
 import pytest
+import torch
+from device_tensor import empty_tensor, random_tensor
 
 import kvq
 from kvq import lowlevel
@@ -29,18 +31,8 @@ def make_cache(context, **options):
                           dv=D, dtype="float16", blocks=16, sequences=3, **options)
 
 
-class Tensor:
-    """An array where the context's kernels see it, and a copy of it here."""
-
-    def __init__(self, context, shape, rng=None, dtype=np.float16):
-        self.host = np.zeros(shape, dtype) if rng is None else rng.standard_normal(shape).astype(dtype)
-        self.buffer = context.buffer(max(1, self.host.nbytes))
-        self.buffer.upload(self.host)
-        self.array = self.buffer.array(list(shape), self.host.dtype.name)
-
-    def fetch(self):
-        self.buffer.download(self.host)
-        return self.host.copy()
+def tensor(context, shape, rng=None, dtype=torch.float16):
+    return empty_tensor(context, shape, dtype) if rng is None else random_tensor(context, shape, rng, dtype)
 
 
 def step(context, cache, sequences, tokens, rng, stream=None):
@@ -48,10 +40,10 @@ def step(context, cache, sequences, tokens, rng, stream=None):
     with cache.plan(sequences, [tokens] * len(sequences)) as opened:
         for layer in range(LAYERS):
             batch = len(sequences)
-            q = Tensor(context, (batch, Q_HEADS, tokens, D), rng)
-            k, v = (Tensor(context, (batch, KV_HEADS, tokens, D), rng) for _ in "kv")
-            out = Tensor(context, (batch, Q_HEADS, tokens, D))
-            lse = Tensor(context, (batch, Q_HEADS, tokens), dtype=np.float32)
+            q = tensor(context, (batch, Q_HEADS, tokens, D), rng)
+            k, v = (tensor(context, (batch, KV_HEADS, tokens, D), rng) for _ in "kv")
+            out = tensor(context, (batch, Q_HEADS, tokens, D))
+            lse = tensor(context, (batch, Q_HEADS, tokens), dtype=torch.float32)
             if layer == 0 and tokens <= 32:
                 opened.append(layer, k.array, v.array)
                 opened.attend(layer, q.array, 0.25, out.array, lse.array, stream=stream)
@@ -67,7 +59,7 @@ def read(context, cache, sequence):
     shape = (KV_HEADS, cache.length(sequence), D)
     result = []
     for layer in range(LAYERS):
-        k, v = Tensor(context, shape), Tensor(context, shape)
+        k, v = tensor(context, shape), tensor(context, shape)
         cache.read(sequence, layer, k.array, v.array)
         result += [k.fetch(), v.fetch()]
     return result
@@ -127,7 +119,7 @@ def test_what_lies_elsewhere_is_refused(context):
     assert pages.__dlpack_device__()[0] == (1 if context.level == "ref" else 2)
     host = rng.standard_normal((1, KV_HEADS, 1, D)).astype(np.float16)
     with cache.plan([sequence], [1]) as opened:
-        shown = Tensor(context, host.shape, rng)
+        shown = tensor(context, host.shape, rng)
         if context.level != "ref":
             with pytest.raises(kvq.Unsupported, match="k lies in the host's memory"):
                 opened.append(0, host, shown.array)

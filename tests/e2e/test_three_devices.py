@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from device_tensor import random_tensor
 from three_devices import LAYERS, SHORT_CASES, Case, Life, compare
 
 import kvq
-import numpy as np
 from kvq import lowlevel
 
 HERE = Path(__file__).resolve().parent
@@ -34,6 +34,8 @@ CASES = [
     Case("k4c32-v4t32/w32,block", 4, 64, "f16", window=48),
     Case("k2c32-v4t32/w32,sliding", 2, 128, "f16", cap=20.0),
 ]
+# Those that the CPU lives too: its kernels take ten times as long to compile, and test_cache_model.py has more of them.
+ON_CPU = CASES[:2] + CASES[4:6] + CASES[9:12]
 _lives = {}
 
 
@@ -49,10 +51,14 @@ def life(contexts, device, case):
     return _lives[device, case]
 
 
-@pytest.mark.parametrize("device", ["cpu", "ptxsim"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_life_is_that_of_the_reference(contexts, case, device):
-    compare(life(contexts, device, case), life(contexts, "ref", case))
+def test_ptxsim_lives_as_the_reference(contexts, case):
+    compare(life(contexts, "ptxsim", case), life(contexts, "ref", case))
+
+
+@pytest.mark.parametrize("case", ON_CPU, ids=str)
+def test_cpu_lives_as_the_reference(contexts, case):
+    compare(life(contexts, "cpu", case), life(contexts, "ref", case))
 
 
 def test_a_difference_would_be_seen(contexts):
@@ -76,15 +82,14 @@ def test_what_has_no_kernel_is_refused_as_a_whole(contexts):
     cache = Life(context, Case("k4t16-v4t16/w32,block", 4, 64, "f16")).cache
     sequence = cache.add()
     before = cache.report()
-    with pytest.raises(kvq.Unsupported, match="groups that are shorter than"):
+    with pytest.raises(kvq.Unsupported, match="groups that the 16 elements that tensor cores take of this layout lie across"):
         cache.plan([sequence], [40])
     assert cache.report() == before and cache.length(sequence) == 0
 
 
 def test_a_stream_of_the_callers(contexts):
     """Attention on it, and nothing waits but the caller."""
-    context, rng = contexts["ptxsim"], np.random.default_rng(2)
-    case = CASES[0]
+    context, case = contexts["ptxsim"], CASES[0]
     plain, streamed = Life(context, case), Life(context, case)
     stream = context.stream()
     found = []
