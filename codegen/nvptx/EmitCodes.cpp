@@ -55,8 +55,8 @@ Value LaneEmitter::laneWords(const WordMap &map, const LaneLayout &lanes) {
 
 Value LaneEmitter::wordAddress(const Packed &codes, const LaneLayout &lanes, int64_t word) {
   Value words = codes.map.wordsBefore(b, b.getLoc(), ::kvq::Dim::Token, codes.token);
-  words = b.createOrFold<arith::AddIOp>(
-      words, codes.map.wordsBefore(b, b.getLoc(), ::kvq::Dim::Channel, codes.channel));
+  words =
+      b.createOrFold<arith::AddIOp>(words, codes.map.wordsBefore(b, b.getLoc(), ::kvq::Dim::Channel, codes.channel));
   words = b.createOrFold<arith::AddIOp>(words, laneWords(codes.map, lanes));
   Value bytes = arith::MulIOp::create(b, words, constant(4));
   Value offset = arith::IndexCastOp::create(b, b.getI64Type(), bytes);
@@ -94,7 +94,8 @@ Value LaneEmitter::loadWord(const Packed &codes, const LaneLayout &lanes, ArrayR
   auto load = LLVM::LoadOp::create(b, type, wordAddress(codes, lanes, begin), count * 4);
   load.setInvariant(codes.isReadOnly);
   for (int64_t i = 0; i < count; ++i)
-    loaded[begin + i] = count == 1 ? load.getResult() : LLVM::ExtractElementOp::create(b, load, constant32(i)).getResult();
+    loaded[begin + i] =
+        count == 1 ? load.getResult() : LLVM::ExtractElementOp::create(b, load, constant32(i)).getResult();
   return loaded[word];
 }
 
@@ -164,14 +165,21 @@ LogicalResult LaneEmitter::emitDequantize(tile::DequantizeOp op) {
   bool perChannel = op.getAxis() == "channel";
   int along = perChannel ? 0 : 1; // the dimension that groups cut
   int64_t group = file.shape()[along] / params.shape()[0];
+  SmallVector<int> ragged;
+  if (!llvm::isPowerOf2_64(group))
+    ragged.push_back(along);
+  auto of = [&](const Registers &from, ArrayRef<int64_t> index) {
+    return byLanes(file.layout(), ragged, SmallVector<int64_t>(index), [&](ArrayRef<int64_t> here) {
+      return element(from, params, {here[along] / group, here[1 - along]});
+    });
+  };
   Registers values;
   for (int64_t number = 0; number < file.count(); ++number) {
     SmallVector<int64_t> index = file.base(number);
-    SmallVector<int64_t> at{index[along] / group, index[1 - along]};
     Value code = codeAt(codes, file, index, words, loaded);
     Value x = arith::UIToFPOp::create(b, b.getF32Type(), code);
-    x = arith::MulFOp::create(b, x, element(scales, params, at));
-    values.push_back(arith::AddFOp::create(b, x, element(minima, params, at)));
+    x = arith::MulFOp::create(b, x, of(scales, index));
+    values.push_back(arith::AddFOp::create(b, x, of(minima, index)));
   }
   registers[op.getResult()] = std::move(values);
   return success();
@@ -214,8 +222,12 @@ LogicalResult LaneEmitter::emitStoreCodes(tile::StoreCodesOp op) {
     return failure();
   RegisterFile file = fileOf(op.getCodes());
   const Registers codes = registersOf(op.getCodes());
-  Packed target{scalarOf(op.getBase()), scalarOf(op.getToken()),
-                op.getChannel() ? scalarOf(op.getChannel()) : constant(0), *map, false, alignmentOf(op.getBase())};
+  Packed target{scalarOf(op.getBase()),
+                scalarOf(op.getToken()),
+                op.getChannel() ? scalarOf(op.getChannel()) : constant(0),
+                *map,
+                false,
+                alignmentOf(op.getBase())};
   llvm::MapVector<int64_t, PackedWord> packedWords;
   for (int64_t number = 0; number < file.count(); ++number)
     packedWords[map->word(file.base(number))].codes.push_back({number, map->field(file.base(number))});

@@ -27,8 +27,8 @@ inline constexpr int64_t kBlockThreads = 128;
 class LaneEmitter {
 public:
   explicit LaneEmitter(func::FuncOp kernel) : kernel(kernel), accumulation(kernel), b(kernel.getLoc(), kernel) {}
-  // Emits kvq_entry before the kernel: one i64 for each argument, then the number of programs (kernel_abi.h). The caller
-  // erases the kernel. Fails with a diagnostic at the op that has no lowering.
+  // Emits kvq_entry before the kernel: one i64 for each argument, then the number of programs (kernel_abi.h). The
+  // caller erases the kernel. Fails with a diagnostic at the op that has no lowering.
   LogicalResult emit();
 
 private:
@@ -60,6 +60,8 @@ private:
   void emitSplat(tensor::SplatOp op);
   void emitIota(tile::IotaOp op);
   void emitBroadcast(tile::BroadcastOp op);
+  Value byLanes(const tile::LaneLayout &lanes, ArrayRef<int> dims, SmallVector<int64_t> index,
+                function_ref<Value(ArrayRef<int64_t>)> at);
   void emitReduce(tile::ReduceOp op);
   Value combine(tile::ReduceKind kind, Value a, Value c);
 
@@ -124,8 +126,8 @@ private:
   void addProducts(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> ks, bool restOfA,
                    function_ref<SmallVector<Value>(int64_t k, bool rest)> operands, MutableArrayRef<Value> sums);
   ArrayRef<Value> onesOperand();
-  std::array<Value, 2> sumsOfCoefficients(Product &product, int64_t set, int64_t row);
-  Value centred(Product &product, int64_t set, int64_t row, Value total);
+  std::array<Value, 2> sumsOfCoefficients(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> steps);
+  Value centred(Product &product, int64_t set, int64_t row, Value total, int64_t group = 0);
   void emitConstantRow(tile::DotOp op, double factor);
   void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
                    MutableArrayRef<Value> sums);
@@ -156,8 +158,8 @@ private:
   Value constant32(int64_t value) { return arith::ConstantIntOp::create(b, b.getI32Type(), value); }
   Value zeroOf(Type type) { return arith::ConstantOp::create(b, type, b.getZeroAttr(type)); }
   Value intrinsic(StringRef name, Type result, ValueRange operands);
-  Value pair(Value low, Value high);          // two f16 in a register
-  Value half(Value pair, int64_t which);      // 0: low
+  Value pair(Value low, Value high);     // two f16 in a register
+  Value half(Value pair, int64_t which); // 0: low
   Value element(ArrayRef<Value> from, const tile::RegisterFile &file, ArrayRef<int64_t> index);
   // What the lane adds to the index along a dimension: an index value, made once at the kernel's beginning.
   Value laneOffset(const tile::LaneLayout &layout, int dim);
@@ -171,8 +173,8 @@ private:
   DenseSet<Value> waiting; // tiles of which registers may be missing
   DenseMap<Value, Packed> packed;
   DenseMap<Operation *, Carried> carried; // by product, while its loop is emitted
-  Value program, lane, programs; // index; i32; i64
-  Registers ones;                // an operand of ones, once it was needed
+  Value program, lane, programs;          // index; i32; i64
+  Registers ones;                         // an operand of ones, once it was needed
   Block *body = nullptr;
   llvm::StringMap<Value> laneValues; // made at the beginning of the body
 };

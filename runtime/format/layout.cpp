@@ -323,7 +323,7 @@ static Layout oneBitLayout(Side side, int pageTokens, int headDim) {
   return layout;
 }
 
-// layout_c7: each part takes the first bits of its list that exist and are in no part before it.
+// layout_c7, layout_c8: each part takes the first bits of its list that exist and are in no part before it.
 static Layout mmaLayout(Side side, int bits, int pageTokens, int headDim) {
   using Bits = std::vector<IndexBit>;
   const auto tok = [](int bit) { return IndexBit{Dim::Token, bit}; };

@@ -3,7 +3,7 @@
 //
 // RUN: kvqc %s --target=nvptx:sm_80 --compile-from=lanes --emit=ptx -o %t.ptx
 // RUN: FileCheck %s --input-file=%t.ptx
-// CHECK: .version 7.0
+// CHECK: .version 7.8
 // CHECK: .target sm_80
 // CHECK: .address_size 64
 // CHECK: .visible .entry kvq_entry(
@@ -24,7 +24,7 @@
 // EACH: .target sm_[[SM]]{{$}}
 // EACH: ex2.approx.ftz.f32
 // REDEFINE: %{sm}=86
-// REDEFINE: %{version}=7.1
+// REDEFINE: %{version}=7.8
 // RUN: %{each}
 // REDEFINE: %{sm}=89
 // REDEFINE: %{version}=7.8
