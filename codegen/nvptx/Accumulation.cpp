@@ -45,6 +45,8 @@ void Accumulation::findSums(scf::ForOp loop) {
       if (!spread || spread.getDims() != ArrayRef<int64_t>{0, 1})
         continue;
       bias = spread.getSource();
+      if (!llvm::isPowerOf2_64(typeOf(sum).getDimSize(1) / typeOf(bias).getDimSize(1)))
+        continue; // lanes would choose among columns
       scaled = sum.getLhs();
       parts.push_back(sum);
     }
@@ -66,7 +68,8 @@ std::optional<double> mlir::kvq::nvptx::constantRow(tile::DotOp dot) {
   DenseElementsAttr constant;
   auto x = typeOf(dot.getX());
   if (!usesTensorCores(dot) || dot.getContract() != 1 || x.getDimSize(0) != 1 || dot.getScale() ||
-      typeOf(dot.getCoeff()).getRank() != 2 || !matchPattern(dot.getX(), m_Constant(&constant)) || !constant.isSplat())
+      !dot.getCenter().isZero() || typeOf(dot.getCoeff()).getRank() != 2 ||
+      !matchPattern(dot.getX(), m_Constant(&constant)) || !constant.isSplat())
     return std::nullopt;
   bool loses;
   APFloat value = constant.getSplatValue<APFloat>();
@@ -79,8 +82,8 @@ void Accumulation::findPairs(Block &block) {
   auto isRow = [](tile::DotOp dot) {
     auto x = typeOf(dot.getX());
     return !tile::getLayout(x) && x.getElementType().isF16() && dot.getContract() == 1 &&
-           llvm::isPowerOf2_64(x.getDimSize(0)) && x.getDimSize(0) <= 8 && !dot.getScale() && usesTensorCores(dot) &&
-           getElementTypeOrSelf(dot.getCoeff().getType()).isF16();
+           llvm::isPowerOf2_64(x.getDimSize(0)) && x.getDimSize(0) <= 8 && !dot.getScale() &&
+           dot.getCenter().isZero() && usesTensorCores(dot) && getElementTypeOrSelf(dot.getCoeff().getType()).isF16();
   };
   SmallVector<tile::DotOp> waiting;
   for (auto dot : block.getOps<tile::DotOp>()) {

@@ -165,14 +165,21 @@ LogicalResult LaneEmitter::emitDequantize(tile::DequantizeOp op) {
   bool perChannel = op.getAxis() == "channel";
   int along = perChannel ? 0 : 1; // the dimension that groups cut
   int64_t group = file.shape()[along] / params.shape()[0];
+  SmallVector<int> ragged;
+  if (!llvm::isPowerOf2_64(group))
+    ragged.push_back(along);
+  auto of = [&](const Registers &from, ArrayRef<int64_t> index) {
+    return byLanes(file.layout(), ragged, SmallVector<int64_t>(index), [&](ArrayRef<int64_t> here) {
+      return element(from, params, {here[along] / group, here[1 - along]});
+    });
+  };
   Registers values;
   for (int64_t number = 0; number < file.count(); ++number) {
     SmallVector<int64_t> index = file.base(number);
-    SmallVector<int64_t> at{index[along] / group, index[1 - along]};
     Value code = codeAt(codes, file, index, words, loaded);
     Value x = arith::UIToFPOp::create(b, b.getF32Type(), code);
-    x = arith::MulFOp::create(b, x, element(scales, params, at));
-    values.push_back(arith::AddFOp::create(b, x, element(minima, params, at)));
+    x = arith::MulFOp::create(b, x, of(scales, index));
+    values.push_back(arith::AddFOp::create(b, x, of(minima, index)));
   }
   registers[op.getResult()] = std::move(values);
   return success();

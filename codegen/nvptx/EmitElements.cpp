@@ -69,22 +69,53 @@ LogicalResult LaneEmitter::emitElementwise(Operation &op) {
   return success();
 }
 
+// at(index) for this lane, whose own bits of some dimensions are in no register of `at`: where they decide what it
+// gives, the lane chooses.
+Value LaneEmitter::byLanes(const tile::LaneLayout &lanes, ArrayRef<int> dims, SmallVector<int64_t> index,
+                           function_ref<Value(ArrayRef<int64_t>)> at) {
+  SmallVector<int> deciding;
+  for (int bit = 0; bit < tile::LaneLayout::kLaneBits; ++bit)
+    if (!lanes.lane[bit].isNone() && llvm::is_contained(dims, lanes.lane[bit].dim))
+      deciding.push_back(bit);
+  SmallVector<Value> candidates;
+  for (int64_t choice = 0; choice < int64_t(1) << deciding.size(); ++choice) {
+    SmallVector<int64_t> here = index;
+    for (size_t i = 0; i < deciding.size(); ++i)
+      if (TileBit bit = lanes.lane[deciding[i]]; choice >> i & 1)
+        here[bit.dim] |= int64_t(1) << bit.bit;
+    candidates.push_back(at(here));
+  }
+  for (int bit : deciding) {
+    SmallVector<Value> chosen;
+    for (size_t i = 0; i < candidates.size(); i += 2)
+      chosen.push_back(candidates[i] == candidates[i + 1]
+                           ? candidates[i]
+                           : arith::SelectOp::create(b, laneBit(bit), candidates[i + 1], candidates[i]).getResult());
+    candidates = std::move(chosen);
+  }
+  return candidates.front();
+}
+
 void LaneEmitter::emitBroadcast(tile::BroadcastOp op) {
   RegisterFile from = fileOf(op.getSource()), to = fileOf(op.getResult());
   const Registers source = registersOf(op.getSource());
+  SmallVector<int> ragged; // dimensions along which lanes of one register may need different elements
+  for (auto [i, dim] : llvm::enumerate(op.getDims()))
+    if (from.shape()[i] > 1 && !llvm::isPowerOf2_64(to.shape()[dim] / from.shape()[i]))
+      ragged.push_back(static_cast<int>(dim));
+  auto sourceAt = [&](ArrayRef<int64_t> index) {
+    SmallVector<int64_t> at;
+    for (auto [i, dim] : llvm::enumerate(op.getDims()))
+      at.push_back(index[dim] / (to.shape()[dim] / from.shape()[i]));
+    return source[from.find(at)];
+  };
   Registers values;
   for (int64_t number = 0; number < to.count(); ++number) {
-    SmallVector<int64_t> index = to.base(number), at;
-    auto sourceIndex = [&] {
-      at.clear();
-      for (auto [i, dim] : llvm::enumerate(op.getDims()))
-        at.push_back(index[dim] / (to.shape()[dim] / from.shape()[i]));
-      return ArrayRef<int64_t>(at);
-    };
-    Value low = source[from.find(sourceIndex())];
+    SmallVector<int64_t> index = to.base(number);
+    Value low = byLanes(to.layout(), ragged, index, sourceAt);
     if (TileBit bit = to.layout().pair; !bit.isNone() && !isa<VectorType>(low.getType())) {
       index[bit.dim] |= int64_t(1) << bit.bit;
-      low = pair(low, source[from.find(sourceIndex())]);
+      low = pair(low, byLanes(to.layout(), ragged, index, sourceAt));
     }
     values.push_back(low);
   }

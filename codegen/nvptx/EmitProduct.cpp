@@ -336,21 +336,23 @@ ArrayRef<Value> LaneEmitter::onesOperand() {
   return ones;
 }
 
-// The sums of the coefficients of 8 rows of a set: those of this lane, the even one first.
-std::array<Value, 2> LaneEmitter::sumsOfCoefficients(Product &product, int64_t set, int64_t row) {
+// The sums over the given blocks of k of the coefficients of 8 rows of a set: those of this lane, the even one first.
+std::array<Value, 2> LaneEmitter::sumsOfCoefficients(Product &product, int64_t set, int64_t row,
+                                                     ArrayRef<int64_t> steps) {
   SmallVector<Value> four(4, zeroOf(b.getF32Type()));
   auto operands = [&](int64_t, bool) { return SmallVector<Value>(onesOperand()); };
-  addProducts(product, set, row, product.kBlocks(), /*restOfA=*/false, operands, four);
+  addProducts(product, set, row, steps, /*restOfA=*/false, operands, four);
   return {four[0], four[1]};
 }
 
-// total minus what centred codes take away from every result of a row: center * the sum of the coefficients of its set.
-Value LaneEmitter::centred(Product &product, int64_t set, int64_t row, Value total) {
+// total minus what centred codes take away from every result of a row: center * the sum of the coefficients of its set
+// in a group.
+Value LaneEmitter::centred(Product &product, int64_t set, int64_t row, Value total, int64_t group) {
   int64_t block = row / 8 * 8;
-  if (!product.centers[{set, block}])
-    for (auto [i, sum] : llvm::enumerate(sumsOfCoefficients(product, set, block)))
-      product.centers[{set, block + static_cast<int64_t>(i)}] = sum;
-  return accumulated(total, product.centers[{set, row}], -product.center, {});
+  if (!product.centers[{set, block, group}])
+    for (auto [i, sum] : llvm::enumerate(sumsOfCoefficients(product, set, block, product.kBlocksOf(group))))
+      product.centers[{set, block + static_cast<int64_t>(i), group}] = sum;
+  return accumulated(total, product.centers[{set, row, group}], -product.center, {});
 }
 
 // A row of one constant: a multiple of the sums of coefficients.
@@ -359,7 +361,7 @@ void LaneEmitter::emitConstantRow(tile::DotOp op, double factor) {
   RegisterFile file = fileOf(op.getResult());
   Registers result(static_cast<size_t>(file.count()));
   for (int64_t row = 0; row < product.rows; row += 8)
-    for (auto [i, sum] : llvm::enumerate(sumsOfCoefficients(product, 0, row))) {
+    for (auto [i, sum] : llvm::enumerate(sumsOfCoefficients(product, 0, row, product.kBlocks()))) {
       int64_t number = file.find({row + static_cast<int64_t>(i), 0});
       result[number] = accumulated(registersOf(op.getAcc()) [number], sum, factor, {});
     }
@@ -372,19 +374,20 @@ void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int
   RegisterFile file = fileOf(op.getResult());
   const Registers acc = registersOf(op.getAcc());
   for (int64_t group = 0; group < product.groups; ++group) {
-    SmallVector<int64_t> steps;
-    for (int64_t k : product.kBlocks())
-      if (k / (product.c / product.groups) == group)
-        steps.push_back(k);
-    Sums sums = clusterSums(product, blocks, row, steps);
+    Sums sums = clusterSums(product, blocks, row, product.kBlocksOf(group));
     for (auto &[place, sum] : sums) {
       auto [m, r] = place;
       int64_t number = file.find({r, m});
       auto [value, power] = product.codes ? withoutRowsAbove(product, sums, m, r) : std::pair(sum, 1.0);
       Value scale = op.getScale() ? element(registersOf(op.getScale()), fileOf(op.getScale()), {group, m}) : Value();
       Value total = group == 0 ? acc[number] : result[number];
-      if (product.center != 0)
-        total = centred(product, m * product.sets / product.n, r, total);
+      int64_t set = m * product.sets / product.n;
+      if (product.center != 0 && scale) { // a scale multiplies it as well
+        value = centred(product, set, r, accumulated(zeroOf(b.getF32Type()), value, power, {}), group);
+        power = 1;
+      } else if (product.center != 0) {
+        total = centred(product, set, r, total);
+      }
       result[number] = accumulated(total, value, power, scale);
     }
   }
@@ -403,12 +406,13 @@ Value LaneEmitter::accumulated(Value total, Value value, double power, Value sca
   return math::FmaOp::create(b, value, factor, total);
 }
 
-// Few products an element: each lane adds up those of its own results.
+// Few products an element: each lane adds up those of its own results, group by group.
 void LaneEmitter::emitSmallDot(tile::DotOp op) {
   RegisterFile file = fileOf(op.getResult()), xFile = fileOf(op.getX()), coeffFile = fileOf(op.getCoeff());
   auto x = typeOf(op.getX()), coeff = typeOf(op.getCoeff());
   int contract = static_cast<int>(op.getContract());
-  int64_t sets = coeff.getRank() == 3 ? coeff.getDimSize(0) : 1;
+  int64_t sets = coeff.getRank() == 3 ? coeff.getDimSize(0) : 1, n = x.getDimSize(1 - contract);
+  int64_t groups = op.getScale() ? typeOf(op.getScale()).getDimSize(0) : 1, extent = x.getDimSize(contract);
   auto wide = [&](Value value) {
     return value.getType().isF32() ? value : arith::ExtFOp::create(b, b.getF32Type(), value).getResult();
   };
@@ -416,13 +420,26 @@ void LaneEmitter::emitSmallDot(tile::DotOp op) {
   for (int64_t number = 0; number < file.count(); ++number) {
     SmallVector<int64_t> place = file.base(number);
     Value total = registersOf(op.getAcc())[number];
-    for (int64_t c = 0; c < x.getDimSize(contract); ++c) {
-      SmallVector<int64_t> at = contract == 1 ? SmallVector<int64_t>{place[1], c} : SmallVector<int64_t>{c, place[1]};
-      SmallVector<int64_t> from{place[0], c};
-      if (coeff.getRank() == 3)
-        from.insert(from.begin(), place[1] * sets / x.getDimSize(1 - contract));
-      total = math::FmaOp::create(b, wide(element(registersOf(op.getX()), xFile, at)),
-                                  wide(element(registersOf(op.getCoeff()), coeffFile, from)), total);
+    auto coefficient = [&](int64_t c) {
+      if (coeff.getRank() == 2)
+        return element(registersOf(op.getCoeff()), coeffFile, {place[0], c});
+      auto ofSet = [&](ArrayRef<int64_t> here) {
+        return element(registersOf(op.getCoeff()), coeffFile, {here[1] * sets / n, place[0], c});
+      };
+      return byLanes(file.layout(), sets > 1 ? ArrayRef<int>{1} : ArrayRef<int>(), place, ofSet);
+    };
+    for (int64_t group = 0; group < groups; ++group) {
+      Value sum = op.getScale() ? zeroOf(b.getF32Type()) : total;
+      for (int64_t c = group * (extent / groups); c < (group + 1) * (extent / groups); ++c) {
+        SmallVector<int64_t> at = contract == 1 ? SmallVector<int64_t>{place[1], c} : SmallVector<int64_t>{c, place[1]};
+        Value value = wide(element(registersOf(op.getX()), xFile, at));
+        if (!op.getCenter().isZero())
+          value = arith::SubFOp::create(b, value, arith::ConstantOp::create(b, op.getCenterAttr()));
+        sum = math::FmaOp::create(b, value, wide(coefficient(c)), sum);
+      }
+      if (Value scale = op.getScale())
+        sum = math::FmaOp::create(b, sum, element(registersOf(scale), fileOf(scale), {group, place[1]}), total);
+      total = sum;
     }
     result.push_back(total);
   }

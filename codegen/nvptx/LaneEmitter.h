@@ -60,6 +60,8 @@ private:
   void emitSplat(tensor::SplatOp op);
   void emitIota(tile::IotaOp op);
   void emitBroadcast(tile::BroadcastOp op);
+  Value byLanes(const tile::LaneLayout &lanes, ArrayRef<int> dims, SmallVector<int64_t> index,
+                function_ref<Value(ArrayRef<int64_t>)> at);
   void emitReduce(tile::ReduceOp op);
   Value combine(tile::ReduceKind kind, Value a, Value c);
 
@@ -125,8 +127,8 @@ private:
   void addProducts(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> ks, bool restOfA,
                    function_ref<SmallVector<Value>(int64_t k, bool rest)> operands, MutableArrayRef<Value> sums);
   ArrayRef<Value> onesOperand();
-  std::array<Value, 2> sumsOfCoefficients(Product &product, int64_t set, int64_t row);
-  Value centred(Product &product, int64_t set, int64_t row, Value total);
+  std::array<Value, 2> sumsOfCoefficients(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> steps);
+  Value centred(Product &product, int64_t set, int64_t row, Value total, int64_t group = 0);
   void emitConstantRow(tile::DotOp op, double factor);
   void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
                    MutableArrayRef<Value> sums);

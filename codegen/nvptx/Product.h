@@ -22,10 +22,10 @@ struct LaneEmitter::Product {
   tile::CoeffOp scaled; // coefficients that are multiplied where they are used; else:
   Registers coeff;
   bool telescopes = false;
-  double center = 0;                                            // of codes
-  DenseMap<std::pair<int64_t, int64_t>, Value> centers;         // what it takes away, by set and row
-  DenseMap<std::pair<int64_t, int64_t>, Value> aMade;           // by m, k
-  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> bMade; // by set, row, k
+  double center = 0;                                              // of codes
+  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> centers; // sums of coefficients, by set, row and group
+  DenseMap<std::pair<int64_t, int64_t>, Value> aMade;             // by m, k
+  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> bMade;   // by set, row, k
 
   SmallVector<int64_t> xIndex(int64_t m, int64_t k) const {
     return contract == 1 ? SmallVector<int64_t>{m, k} : SmallVector<int64_t>{k, m};
@@ -48,6 +48,14 @@ struct LaneEmitter::Product {
   }
   SmallVector<int64_t> kBlocks() const {
     return blocks(c, {fragment.kLane[0], fragment.kLane[1], fragment.kPair, fragment.kReg});
+  }
+  // Blocks of k in one of the groups that scales make.
+  SmallVector<int64_t> kBlocksOf(int64_t group) const {
+    SmallVector<int64_t> result;
+    for (int64_t k : kBlocks())
+      if (k / (c / groups) == group)
+        result.push_back(k);
+    return result;
   }
   int64_t mHigh(int64_t m) const { return fragment.mReg < 0 ? m : m | int64_t(1) << fragment.mReg; }
   int64_t kHigh(int64_t k) const { return k | int64_t(1) << fragment.kReg; }

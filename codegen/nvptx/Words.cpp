@@ -21,16 +21,29 @@ FailureOr<WordMap> WordMap::get(Operation *op, tile::LayoutAttr layout, int64_t 
   if (result.map.inner.empty())
     return op->emitOpError("takes codes of layout \"")
            << layout.getMap() << "\", which lie in several planes; use 2, 4 or 8 bits on this target";
-  // A tile that begins at (t, c) has the addresses of the first one, all moved by as much.
   const ::kvq::Layout &map = result.map;
+  if (llvm::any_of(map.inner, [](const auto &column) { return column.size() != 1; }))
+    return op->emitOpError("takes codes of layout \"")
+           << layout.getMap()
+           << "\", in which an address bit is a sum of index bits; use another layout on this target";
   for (Dim dim : {Dim::Token, Dim::Channel}) {
     int64_t extent = tile[static_cast<int>(dim)];
     auto address = [&](int64_t i) { return dim == Dim::Token ? map.address(i, 0) : map.address(0, i); };
-    for (int64_t begin = 0; begin < map.extent(dim); begin += extent)
+    // A tile that begins at (t, c) has the addresses of the first one, all moved by as much; and so has what a lane
+    // holds those of what the first one does.
+    auto isMoved = [&](int64_t begin, int64_t i) { return address(begin + i) == address(begin) + address(i); };
+    bool repeats = true;
+    for (int64_t begin = 0; begin < map.extent(dim); begin += extent) {
+      repeats &= address(begin) % (32 / bits) == 0; // words of one tile alone
       for (int64_t i = 0; i < extent; ++i)
-        if (address(begin + i) != address(begin) + address(i))
-          return op->emitOpError("takes a tile of ") << tile[0] << " x " << tile[1] << " codes, which layout \""
-                                                     << layout.getMap() << "\" does not repeat; use another tile";
+        repeats &= isMoved(begin, i);
+    }
+    for (int bit = 0; bit < tile::bitsOf(extent); ++bit)
+      for (int64_t i = 0; i < extent; ++i)
+        repeats &= (i >> bit & 1) || isMoved(int64_t(1) << bit, i);
+    if (!repeats)
+      return op->emitOpError("takes a tile of ") << tile[0] << " x " << tile[1] << " codes, which layout \""
+                                                 << layout.getMap() << "\" does not repeat; use another tile";
   }
   return result;
 }
@@ -85,9 +98,10 @@ Value WordMap::wordsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const 
   Value words = constant(0), rest = b.createOrFold<arith::DivUIOp>(loc, at, constant(begin));
   int64_t stride = int64_t(1) << map.inner.size();
   // Below the inner part a tile may begin at a few places: their bits, one by one.
+  int64_t lowest = extent & -extent;
   for (int bit = 0; bit < map.innerBits(dim); ++bit) {
     int64_t step = int64_t(1) << bit;
-    if (step % extent != 0)
+    if (step < lowest)
       continue;
     Value isSet =
         b.createOrFold<arith::RemUIOp>(loc, b.createOrFold<arith::DivUIOp>(loc, at, constant(step)), constant(2));

@@ -45,7 +45,7 @@ std::optional<LaneLayout> LaneLayout::parse(StringRef text, std::string &why) {
   why = "lanes \"" + text.str() + "\" are not written as in lane=[d0.1 d0.2 d1.0 d1.1 -] pair=d0.0";
   LaneLayout layout;
   StringRef rest = text;
-  if (!rest.consume_front("lane=["))
+  if (!rest.consume_front("lane=[") || !rest.contains(']'))
     return std::nullopt;
   auto [lanes, after] = rest.split(']');
   SmallVector<StringRef> words;
@@ -82,7 +82,8 @@ std::string LaneLayout::whyNot(ArrayRef<int64_t> shape) const {
   all.push_back(pair);
   for (TileBit bit : all)
     if (!bit.isNone() && (bit.dim >= static_cast<int>(shape.size()) || bit.bit >= bitsOf(shape[bit.dim])))
-      return "lanes \"" + toText() + "\" name bit " + bitText(bit) + ", which the tile does not have";
+      return "lanes \"" + toText() + "\" name bit " + bitText(bit) +
+             ", which the tile does not have: bit b exists where 2^(b+1) divides the extent";
   return "";
 }
 

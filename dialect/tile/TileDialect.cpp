@@ -81,6 +81,13 @@ LogicalResult LanesAttr::verify(function_ref<InFlightDiagnostic()> emitError, St
   return LaneLayout::parse(text, why) ? success() : LogicalResult(emitError() << why);
 }
 
+// lanes_c2
+LogicalResult LanesAttr::verifyEncoding(ArrayRef<int64_t> shape, Type,
+                                        function_ref<InFlightDiagnostic()> emitError) const {
+  std::string why, whyNot = LaneLayout::parse(getText(), why)->whyNot(shape);
+  return whyNot.empty() ? success() : LogicalResult(emitError() << whyNot);
+}
+
 // schedule_c1
 LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t tileTokens, int64_t rows,
                                    int64_t vectors, int64_t prefetch) {

@@ -9,6 +9,7 @@ include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/BuiltinAttributeInterfaces.td"
 include "mlir/IR/DialectBase.td"
 include "mlir/IR/EnumAttr.td"
+include "mlir/IR/TensorEncoding.td"
 
 def KvqTile_Dialect : Dialect {
   let name = "kvq_tile";
@@ -59,7 +60,8 @@ def KvqTile_PtrType : KvqTile_Type<"Ptr", "ptr"> {
   let genVerifyDecl = 1;
 }
 
-class KvqTile_Attr<string name, string attrMnemonic> : AttrDef<KvqTile_Dialect, name> {
+class KvqTile_Attr<string name, string attrMnemonic, list<Trait> traits = []>
+    : AttrDef<KvqTile_Dialect, name, traits> {
   let mnemonic = attrMnemonic;
 }
 
@@ -80,7 +82,8 @@ def KvqTile_LayoutAttr : KvqTile_Attr<"Layout", "layout"> {
   let genVerifyDecl = 1;
 }
 
-def KvqTile_LanesAttr : KvqTile_Attr<"Lanes", "lanes"> {
+def KvqTile_LanesAttr
+    : KvqTile_Attr<"Lanes", "lanes", [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
   let summary = "which lane of a warp holds which element of a tile";
   let description = [{
     The encoding of a tile that is spread over the 32 lanes of a warp. For each of the five lane bits, lowest first, the

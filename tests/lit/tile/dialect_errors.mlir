@@ -72,3 +72,40 @@ func.func @f(%s: f32) {
   // expected-note @+1 {{Available dialects: arith, builtin, cf, func, kvq_tile, llvm, math, memref, nvvm, scf, tensor, vector}}
   kvq.yield %s : f32
 }
+
+// -----
+
+// lanes_c1
+// expected-error @+1 {{lanes "lane=[d0.0 d0.0 - - -]" name bit d0.0 twice; name each bit once}}
+func.func private @f() attributes {test.a = #kvq_tile.lanes<"lane=[d0.0 d0.0 - - -]">}
+
+// -----
+
+// lanes_c1: the pair is a bit like others.
+// expected-error @+1 {{name bit d1.0 twice; name each bit once}}
+func.func private @f() attributes {test.a = #kvq_tile.lanes<"lane=[d1.0 - - - -] pair=d1.0">}
+
+// -----
+
+// lanes_c1
+// expected-error @+1 {{lanes "lane=[d0.0 - - -]" are not written as in lane=[d0.1 d0.2 d1.0 d1.1 -] pair=d0.0}}
+func.func private @f() attributes {test.a = #kvq_tile.lanes<"lane=[d0.0 - - -]">}
+
+// -----
+
+// lanes_c2: 96 has five bits, 0 to 4.
+func.func private @f(tensor<96xf32, #kvq_tile.lanes<"lane=[d0.0 d0.1 d0.2 d0.3 d0.4]">>)
+// expected-error @+1 {{lanes "lane=[d0.1 d0.2 d0.3 d0.4 d0.5]" name bit d0.5, which the tile does not have: bit b exists where 2^(b+1) divides the extent}}
+func.func private @g(tensor<96xf32, #kvq_tile.lanes<"lane=[d0.1 d0.2 d0.3 d0.4 d0.5]">>)
+
+// -----
+
+// lanes_c2: a dimension that is not there.
+// expected-error @+1 {{lanes "lane=[d1.0 - - - -]" name bit d1.0, which the tile does not have}}
+func.func private @f(tensor<64xf32, #kvq_tile.lanes<"lane=[d1.0 - - - -]">>)
+
+// -----
+
+// lanes_c2: the pair.
+// expected-error @+1 {{name bit d0.1, which the tile does not have}}
+func.func private @f(tensor<6xf16, #kvq_tile.lanes<"lane=[- - - - -] pair=d0.1">>)

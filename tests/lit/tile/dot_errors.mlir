@@ -120,3 +120,21 @@ func.func @f(%x: tensor<8x32xf32>, %c: tensor<3x8xf32>, %a: tensor<3x32xf32>, %s
   %y = kvq_tile.dot %x, %c acc %a scale %s contract 0 : tensor<8x32xf32>, tensor<3x8xf32>, tensor<0x32xf32> -> tensor<3x32xf32>
   return
 }
+
+// -----
+
+// coeff_c1: one element type.
+func.func @f(%v: tensor<3x64xf32>, %s: tensor<1x64xf16>) {
+  // expected-error @+1 {{values [R, C], scale [S, C] and result [S, R, C] do not agree: 'tensor<3x64xf32>', 'tensor<1x64xf16>', 'tensor<1x3x64xf32>'}}
+  %x = kvq_tile.coeff %v, %s : tensor<3x64xf32>, tensor<1x64xf16> -> tensor<1x3x64xf32>
+  return
+}
+
+// -----
+
+// coeff_c1: also the result's.
+func.func @f(%v: tensor<3x64xf16>) {
+  // expected-error @+1 {{values [R, C], scale [S, C] and result [S, R, C] do not agree: 'tensor<3x64xf16>', 'tensor<1x3x64xf32>'}}
+  %x = kvq_tile.coeff %v : tensor<3x64xf16> -> tensor<1x3x64xf32>
+  return
+}

@@ -113,3 +113,14 @@ func.func @shapes(%s: tensor<3x32xf32>) {
   %b = kvq_tile.broadcast %m dims [0] : tensor<3xf32> -> tensor<3x32xf32>
   return
 }
+
+// CHECK-LABEL: func.func @lanes
+// CHECK-SAME: tensor<8x128xf32, #kvq_tile.lanes<"lane=[d0.1 d0.2 d1.0 d1.1 d1.2]">>
+// CHECK: kvq_tile.convert %{{.*}} : tensor<8x64xf16, #kvq_tile.lanes<"lane=[d0.1 d0.2 d1.0 d1.1 d1.2] pair=d0.0">> -> tensor<8x64xf16, #kvq_tile.lanes<"lane=[d1.1 d1.2 d0.0 d0.1 d0.2] pair=d1.0">>
+func.func @lanes(%x:
+    tensor<8x128xf32, #kvq_tile.lanes<"lane=[d0.1 d0.2 d1.0 d1.1 d1.2]">>
+    , %p: tensor<8x64xf16, #kvq_tile.lanes<"lane=[d0.1 d0.2 d1.0 d1.1 d1.2] pair=d0.0">>) {
+  %b = kvq_tile.convert %p : tensor<8x64xf16, #kvq_tile.lanes<"lane=[d0.1 d0.2 d1.0 d1.1 d1.2] pair=d0.0">>
+      -> tensor<8x64xf16, #kvq_tile.lanes<"lane=[d1.1 d1.2 d0.0 d0.1 d0.2] pair=d1.0">>
+  return
+}

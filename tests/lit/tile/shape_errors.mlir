@@ -96,3 +96,30 @@ func.func @f(%s: tensor<3x32xf32>) {
   %x = kvq_tile.reduce min %s dim -1 : tensor<3x32xf32> -> tensor<3xf32>
   return
 }
+
+// -----
+
+// convert_c1: another shape.
+func.func @f(%x: tensor<64xf32, #kvq_tile.lanes<"lane=[d0.0 - - - -]">>) {
+  // expected-error @+1 {{source and result must differ in their #kvq_tile.lanes alone}}
+  %y = kvq_tile.convert %x : tensor<64xf32, #kvq_tile.lanes<"lane=[d0.0 - - - -]">> -> tensor<32xf32, #kvq_tile.lanes<"lane=[d0.0 - - - -]">>
+  return
+}
+
+// -----
+
+// convert_c1: another element.
+func.func @f(%x: tensor<64xf32, #kvq_tile.lanes<"lane=[d0.0 - - - -]">>) {
+  // expected-error @+1 {{source and result must differ in their #kvq_tile.lanes alone}}
+  %y = kvq_tile.convert %x : tensor<64xf32, #kvq_tile.lanes<"lane=[d0.0 - - - -]">> -> tensor<64xf16, #kvq_tile.lanes<"lane=[d0.0 - - - -]">>
+  return
+}
+
+// -----
+
+// convert_c1: a tile without lanes.
+func.func @f(%x: tensor<64xf32>) {
+  // expected-error @+1 {{source and result must differ in their #kvq_tile.lanes alone}}
+  %y = kvq_tile.convert %x : tensor<64xf32> -> tensor<64xf32, #kvq_tile.lanes<"lane=[d0.0 - - - -]">>
+  return
+}
