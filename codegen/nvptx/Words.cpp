@@ -22,13 +22,11 @@ FailureOr<WordMap> WordMap::get(Operation *op, tile::LayoutAttr layout, int64_t 
     return op->emitOpError("takes codes of layout \"")
            << layout.getMap() << "\", which lie in several planes; use 2, 4 or 8 bits on this target";
   // A tile that begins at (t, c) has the addresses of the first one, all moved by as much.
-  const ::kvq::Layout &map = result.map;
   for (Dim dim : {Dim::Token, Dim::Channel}) {
     int64_t extent = tile[static_cast<int>(dim)];
-    auto address = [&](int64_t i) { return dim == Dim::Token ? map.address(i, 0) : map.address(0, i); };
-    for (int64_t begin = 0; begin < map.extent(dim); begin += extent)
+    for (int64_t begin = 0; begin < result.map.extent(dim); begin += extent)
       for (int64_t i = 0; i < extent; ++i)
-        if (address(begin + i) != address(begin) + address(i))
+        if (result.addressOf(dim, begin + i) != result.addressOf(dim, begin) + result.addressOf(dim, i))
           return op->emitOpError("takes a tile of ") << tile[0] << " x " << tile[1] << " codes, which layout \""
                                                      << layout.getMap() << "\" does not repeat; use another tile";
   }
@@ -40,8 +38,7 @@ LaneLayout WordMap::lanes() const {
   SmallVector<std::pair<int64_t, TileBit>> bitsByAddress;
   for (int dim = 0; dim < 2; ++dim)
     for (int bit = 0; bit < tile::bitsOf(tile[dim]); ++bit) {
-      int64_t at = int64_t(1) << bit;
-      bitsByAddress.push_back({dim == 0 ? map.address(at, 0) : map.address(0, at), {dim, bit}});
+      bitsByAddress.push_back({addressOf(static_cast<Dim>(dim), int64_t(1) << bit), {dim, bit}});
     }
   llvm::sort(bitsByAddress, [](const auto &a, const auto &b) { return a.first < b.first; });
   LaneLayout layout;
@@ -59,7 +56,7 @@ LaneLayout WordMap::lanes() const {
 bool WordMap::beginsAtMultipleOf(int64_t words) const {
   for (Dim dim : {Dim::Token, Dim::Channel})
     for (int64_t at = 0; at < map.extent(dim); at += tile[static_cast<int>(dim)])
-      if ((dim == Dim::Token ? map.address(at, 0) : map.address(0, at)) % (words * codesPerWord()) != 0)
+      if (addressOf(dim, at) % (words * codesPerWord()) != 0)
         return false;
   return true;
 }
@@ -76,7 +73,7 @@ Value WordMap::wordsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const 
       continue;
     Value isSet =
         b.createOrFold<arith::RemUIOp>(loc, b.createOrFold<arith::DivUIOp>(loc, at, constant(step)), constant(2));
-    int64_t address = dim == Dim::Token ? map.address(step, 0) : map.address(0, step);
+    int64_t address = addressOf(dim, step);
     words = b.createOrFold<arith::AddIOp>(
         loc, words, b.createOrFold<arith::MulIOp>(loc, isSet, constant(address / codesPerWord())));
   }
@@ -90,4 +87,20 @@ Value WordMap::wordsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const 
     stride *= loop.count;
   }
   return words;
+}
+
+Value WordMap::fieldsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const {
+  Value fields;
+  for (int bit = 0; bit < map.innerBits(dim); ++bit) {
+    int64_t step = int64_t(1) << bit, field = addressOf(dim, step) % codesPerWord();
+    if (step % tile[static_cast<int>(dim)] != 0 || field == 0)
+      continue;
+    auto constant = [&](int64_t value) { return arith::ConstantIntOp::create(b, loc, b.getI32Type(), value); };
+    Value number = b.createOrFold<arith::IndexCastOp>(loc, b.getI32Type(), at);
+    Value isSet = b.createOrFold<arith::AndIOp>(loc, b.createOrFold<arith::ShRUIOp>(loc, number, constant(bit)),
+                                                constant(1));
+    Value part = b.createOrFold<arith::MulIOp>(loc, isSet, constant(field));
+    fields = fields ? b.createOrFold<arith::AddIOp>(loc, fields, part) : part;
+  }
+  return fields;
 }
