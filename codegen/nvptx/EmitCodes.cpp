@@ -65,6 +65,16 @@ Value LaneEmitter::wordAddress(const Packed &codes, const LaneLayout &lanes, int
                              ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(word * 4)});
 }
 
+// By how many bits the codes of a tile that begins within words are higher than in the first tile; null where none does.
+Value LaneEmitter::beginShift(const Packed &codes) {
+  Value token = codes.map.fieldsBefore(b, b.getLoc(), ::kvq::Dim::Token, codes.token);
+  Value channel = codes.map.fieldsBefore(b, b.getLoc(), ::kvq::Dim::Channel, codes.channel);
+  if (!token && !channel)
+    return {};
+  Value fields = token && channel ? arith::AddIOp::create(b, token, channel).getResult() : token ? token : channel;
+  return arith::MulIOp::create(b, fields, constant32(codes.map.bits));
+}
+
 // How many words from `word` on can be read at once: they are in the lane, and their address is a multiple.
 static int64_t vectorOf(ArrayRef<int64_t> words, int64_t word, bool aligned) {
   for (int64_t count : {4, 2}) {
@@ -129,6 +139,8 @@ Value LaneEmitter::codeAt(const Packed &codes, const RegisterFile &file, ArrayRe
         Value more = arith::SelectOp::create(b, laneBit(bit), constant32(fields * bits), constant32(0));
         shift = arith::AddIOp::create(b, shift, more);
       }
+  if (Value begin = beginShift(codes))
+    shift = arith::AddIOp::create(b, shift, begin);
   word = b.createOrFold<arith::ShRUIOp>(word, shift);
   return arith::AndIOp::create(b, word, constant32((1 << bits) - 1));
 }
@@ -196,19 +208,14 @@ struct PackedWord {
 
 } // namespace
 
-// Bits of a word that are stored: all fields of one row are one condition, which `whole` tiles do not have.
+// Bits of a word that are stored: all fields of one row are one condition.
 Value LaneEmitter::coveredBits(tile::StoreCodesOp op, const RegisterFile &file,
-                               ArrayRef<std::pair<int64_t, int64_t>> codes, int64_t bits, bool whole) {
+                               ArrayRef<std::pair<int64_t, int64_t>> codes, int64_t bits) {
   llvm::MapVector<int64_t, int64_t> masks;
   for (auto [number, field] : codes)
     masks[file.base(number)[0]] |= ((int64_t(1) << bits) - 1) << field * bits;
   Value covered;
   for (auto [row, mask] : masks) {
-    if (whole) {
-      Value part = constant32(static_cast<int32_t>(mask));
-      covered = covered ? b.createOrFold<arith::OrIOp>(covered, part) : part;
-      continue;
-    }
     Value at = b.createOrFold<arith::AddIOp>(laneOffset(file.layout(), 0), constant(row));
     Value above = arith::CmpIOp::create(b, arith::CmpIPredicate::sge, at, scalarOf(op.getBegin()));
     Value below = arith::CmpIOp::create(b, arith::CmpIPredicate::slt, at, scalarOf(op.getEnd()));
@@ -217,14 +224,6 @@ Value LaneEmitter::coveredBits(tile::StoreCodesOp op, const RegisterFile &file,
     covered = covered ? arith::OrIOp::create(b, covered, part).getResult() : part;
   }
   return covered;
-}
-
-// Bits of the words of a tile that come before its own.
-Value LaneEmitter::shiftOf(const Packed &target) {
-  Value fields = arith::AddIOp::create(b, target.map.fieldsBefore(b, b.getLoc(), ::kvq::Dim::Token, target.token),
-                                       target.map.fieldsBefore(b, b.getLoc(), ::kvq::Dim::Channel, target.channel));
-  Value before = arith::IndexCastUIOp::create(b, b.getI32Type(), fields);
-  return arith::MulIOp::create(b, before, constant32(static_cast<int32_t>(target.map.bits)));
 }
 
 LogicalResult LaneEmitter::emitStoreCodes(tile::StoreCodesOp op) {
@@ -245,15 +244,13 @@ LogicalResult LaneEmitter::emitStoreCodes(tile::StoreCodesOp op) {
   for (int64_t number = 0; number < file.count(); ++number)
     packedWords[map->word(file.base(number))].codes.push_back({number, map->field(file.base(number))});
   SmallVector<int64_t> words = wordsOf(*map, file);
-  // Tiles that share words are stored one after the other, and a word is the same lane's in all of them.
-  Value shift;
-  if (static_cast<int64_t>(packedWords.front().second.codes.size()) < map->codesPerWord())
-    shift = shiftOf(target);
-
   bool whole = matchPattern(op.getBegin(), m_Zero());
+  for (auto &[word, content] : packedWords) // a tile that ends within words leaves the rest of them as it is
+    whole &= static_cast<int64_t>(content.codes.size()) == map->codesPerWord();
   APInt end;
   whole &= matchPattern(op.getEnd(), m_ConstantInt(&end)) && end.getSExtValue() == type.getDimSize(0);
-  Value first = firstOfRepeated(file.layout());
+  Value first = firstOfRepeated(file.layout()), begin = beginShift(target);
+  auto placed = [&](Value word) { return begin ? arith::ShLIOp::create(b, word, begin).getResult() : word; };
   auto write = [&] {
     for (size_t i = 0; i < words.size();) {
       int64_t count = vectorOf(words, words[i], lanesAlign(target, file.layout()));
@@ -265,13 +262,9 @@ LogicalResult LaneEmitter::emitStoreCodes(tile::StoreCodesOp op) {
           Value part = b.createOrFold<arith::ShLIOp>(codes[number], constant32(field * bits));
           value = value ? arith::OrIOp::create(b, value, part).getResult() : part;
         }
-        if (!whole || shift)
-          covered.push_back(coveredBits(op, file, content.codes, bits, whole));
-        if (shift) {
-          value = arith::ShLIOp::create(b, value, shift);
-          covered.back() = arith::ShLIOp::create(b, covered.back(), shift);
-        }
-        values.push_back(value);
+        values.push_back(placed(value));
+        if (!whole)
+          covered.push_back(placed(coveredBits(op, file, content.codes, bits)));
       }
       storeWords(wordAddress(target, file.layout(), words[i]), values, covered);
       i += static_cast<size_t>(count);

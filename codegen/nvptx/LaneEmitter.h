@@ -99,9 +99,9 @@ private:
   static std::array<int64_t, 2> indexOf(tile::TileBit bit);
   static bool lanesAlign(const Packed &codes, const tile::LaneLayout &lanes);
   Value coveredBits(tile::StoreCodesOp op, const tile::RegisterFile &file, ArrayRef<std::pair<int64_t, int64_t>> codes,
-                    int64_t bits, bool whole);
-  Value shiftOf(const Packed &target);
+                    int64_t bits);
   void storeWords(Value to, ArrayRef<Value> values, ArrayRef<Value> covered);
+  Value beginShift(const Packed &codes);
   Value wordAddress(const Packed &codes, const tile::LaneLayout &lanes, int64_t word);
   Value laneWords(const WordMap &map, const tile::LaneLayout &lanes);
   Value loadWord(const Packed &codes, const tile::LaneLayout &lanes, ArrayRef<int64_t> words, int64_t word,

@@ -33,11 +33,9 @@ FailureOr<WordMap> WordMap::get(Operation *op, tile::LayoutAttr layout, int64_t 
     // holds those of what the first one does.
     auto isMoved = [&](int64_t begin, int64_t i) { return address(begin + i) == address(begin) + address(i); };
     bool repeats = true;
-    for (int64_t begin = 0; begin < map.extent(dim); begin += extent) {
-      repeats &= address(begin) % (32 / bits) == 0; // words of one tile alone
+    for (int64_t begin = 0; begin < map.extent(dim); begin += extent)
       for (int64_t i = 0; i < extent; ++i)
         repeats &= isMoved(begin, i);
-    }
     for (int bit = 0; bit < tile::bitsOf(extent); ++bit)
       for (int64_t i = 0; i < extent; ++i)
         repeats &= (i >> bit & 1) || isMoved(int64_t(1) << bit, i);
@@ -53,8 +51,7 @@ LaneLayout WordMap::lanes() const {
   SmallVector<std::pair<int64_t, TileBit>> bitsByAddress;
   for (int dim = 0; dim < 2; ++dim)
     for (int bit = 0; bit < tile::bitsOf(tile[dim]); ++bit) {
-      int64_t at = int64_t(1) << bit;
-      bitsByAddress.push_back({dim == 0 ? map.address(at, 0) : map.address(0, at), {dim, bit}});
+      bitsByAddress.push_back({addressOf(static_cast<Dim>(dim), int64_t(1) << bit), {dim, bit}});
     }
   llvm::sort(bitsByAddress, [](const auto &a, const auto &b) { return a.first < b.first; });
   LaneLayout layout;
@@ -72,24 +69,9 @@ LaneLayout WordMap::lanes() const {
 bool WordMap::beginsAtMultipleOf(int64_t words) const {
   for (Dim dim : {Dim::Token, Dim::Channel})
     for (int64_t at = 0; at < map.extent(dim); at += tile[static_cast<int>(dim)])
-      if ((dim == Dim::Token ? map.address(at, 0) : map.address(0, at)) % (words * codesPerWord()) != 0)
+      if (addressOf(dim, at) % (words * codesPerWord()) != 0)
         return false;
   return true;
-}
-
-Value WordMap::fieldsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const {
-  auto constant = [&](int64_t value) { return arith::ConstantIndexOp::create(b, loc, value).getResult(); };
-  Value fields = constant(0);
-  for (int bit = 0; bit < map.innerBits(dim); ++bit) {
-    int64_t step = int64_t(1) << bit;
-    int64_t field = (dim == Dim::Token ? map.address(step, 0) : map.address(0, step)) % codesPerWord();
-    if (field == 0 || step < tile[static_cast<int>(dim)])
-      continue;
-    Value isSet =
-        b.createOrFold<arith::RemUIOp>(loc, b.createOrFold<arith::DivUIOp>(loc, at, constant(step)), constant(2));
-    fields = b.createOrFold<arith::AddIOp>(loc, fields, b.createOrFold<arith::MulIOp>(loc, isSet, constant(field)));
-  }
-  return fields;
 }
 
 Value WordMap::wordsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const {
@@ -105,7 +87,7 @@ Value WordMap::wordsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const 
       continue;
     Value isSet =
         b.createOrFold<arith::RemUIOp>(loc, b.createOrFold<arith::DivUIOp>(loc, at, constant(step)), constant(2));
-    int64_t address = dim == Dim::Token ? map.address(step, 0) : map.address(0, step);
+    int64_t address = addressOf(dim, step);
     words = b.createOrFold<arith::AddIOp>(
         loc, words, b.createOrFold<arith::MulIOp>(loc, isSet, constant(address / codesPerWord())));
   }
@@ -119,4 +101,20 @@ Value WordMap::wordsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const 
     stride *= loop.count;
   }
   return words;
+}
+
+Value WordMap::fieldsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const {
+  Value fields;
+  for (int bit = 0; bit < map.innerBits(dim); ++bit) {
+    int64_t step = int64_t(1) << bit, field = addressOf(dim, step) % codesPerWord();
+    if (step % tile[static_cast<int>(dim)] != 0 || field == 0)
+      continue;
+    auto constant = [&](int64_t value) { return arith::ConstantIntOp::create(b, loc, b.getI32Type(), value); };
+    Value number = b.createOrFold<arith::IndexCastOp>(loc, b.getI32Type(), at);
+    Value isSet = b.createOrFold<arith::AndIOp>(loc, b.createOrFold<arith::ShRUIOp>(loc, number, constant(bit)),
+                                                constant(1));
+    Value part = b.createOrFold<arith::MulIOp>(loc, isSet, constant(field));
+    fields = fields ? b.createOrFold<arith::AddIOp>(loc, fields, part) : part;
+  }
+  return fields;
 }

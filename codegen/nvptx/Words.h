@@ -26,12 +26,17 @@ public:
   bool beginsAtMultipleOf(int64_t words) const;
   // Words before a tile that begins at token or channel `at`, a multiple of its extent: an index value.
   Value wordsBefore(OpBuilder &b, Location loc, ::kvq::Dim dim, Value at) const;
-  // The field at which such a tile begins in its words: an index value, 0 where words are whole.
+  // The field of its word that a tile begins in, as far as token or channel `at` decides it: an i32; null where every
+  // tile begins with a word.
   Value fieldsBefore(OpBuilder &b, Location loc, ::kvq::Dim dim, Value at) const;
 
   int64_t bits;
 
 private:
+  int64_t addressOf(::kvq::Dim dim, int64_t index) const {
+    return dim == ::kvq::Dim::Token ? map.address(index, 0) : map.address(0, index);
+  }
+
   ::kvq::Layout map;
   SmallVector<int64_t> tile;
 };
