@@ -112,8 +112,7 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   ::kvq::Layout map = tile::parseLayoutAttr(attr);
   int64_t codeBits = type.getElementTypeBitWidth(), contract = op.getContract();
   auto refuse = [&](const Twine &why) {
-    return op.emitOpError("cannot multiply codes of layout \"")
-           << attr.getMap() << "\" on tensor cores: " << why;
+    return op.emitOpError("cannot multiply codes of layout \"") << attr.getMap() << "\" on tensor cores: " << why;
   };
   if (map.inner.empty())
     return refuse("they lie in several planes; use 2, 4 or 8 bits");

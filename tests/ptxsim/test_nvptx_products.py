@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products and packed codes on NVIDIA: kvq_tile.dot, coeff, codes, unpack, dequantize and store_codes in small programs,
-run in the simulator against NumPy. Values are integers, so that sums are exact in any order."""
+"""Products and packed codes on NVIDIA: kvq_tile.dot, coeff, codes, unpack, dequantize and store_codes in small
+programs, run in the simulator against NumPy. Values are integers, so that sums are exact in any order."""
 
 import itertools
 
@@ -136,8 +136,7 @@ def section(random, profile, side, bits, tokens=64, channels=64):
     return codes, np.asarray(data, np.uint8), f'#kvq_tile.layout<"{text}">'
 
 
-SECTIONS = [(profile, side, bits, channels) for profile in ("mma", "vnni", "kivi") for side in "KV" for bits in (2, 4, 8)
-            for channels in (64, 80)]
+SECTIONS = list(itertools.product(("mma", "vnni", "kivi"), "KV", (2, 4, 8), (64, 80)))
 FIRST = "%cT = arith.constant {} : index\n%cC = arith.constant {} : index"
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each rule of kvq-nvptx-lower-tiles alone: a program of one op with loads and stores around it, compiled for sm_80, run
-in the simulator with every check on, against NumPy. Shapes are random and ragged; a seed is all there is to a case."""
+"""Each rule of kvq-nvptx-lower-tiles alone: a program of one op with loads and stores around it, compiled for sm_80,
+run in the simulator with every check on, against NumPy. Shapes are random and ragged; a seed is all there is to a case."""
 
 import numpy as np
 import pytest
 
 import tile_ops
 from ptx_run import In, InOut, Out, U64
-from tile_kernels import Refused, compiled, expect, kernel, load, pointer, rows_at, run, store, tile
+from tile_kernels import expect, kernel, load, pointer, run, store, tile
 
 EXTENTS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
 
@@ -221,7 +221,8 @@ def test_what_a_product_spreads_is_reduced():
 
 # ---- memory
 
-@pytest.mark.parametrize("element,dtype", (("f32", np.float32), ("f16", np.float16), ("i8", np.int8), ("i64", np.int64)))
+@pytest.mark.parametrize("element,dtype", (("f32", np.float32), ("f16", np.float16), ("i8", np.int8),
+                                           ("i64", np.int64)))
 @pytest.mark.parametrize("width", (1, 3, 8, 40, 80, 96, 128, 512))
 def test_rows_by_numbers_under_a_mask(element, dtype, width):
     """Rows that a table names, some of them masked: those are zero and not read, and not written either."""
