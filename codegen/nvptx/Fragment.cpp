@@ -135,28 +135,27 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   ::kvq::Layout map = tile::parseLayoutAttr(attr);
   int64_t codeBits = type.getElementTypeBitWidth(), contract = op.getContract();
   auto refuse = [&](const Twine &why) {
-    return op.emitOpError("cannot multiply codes of layout \"")
-           << attr.getMap() << "\" on tensor cores: " << why << "; use the profile mma or vnni";
+    return op.emitOpError("cannot multiply codes of layout \"") << attr.getMap() << "\" on tensor cores: " << why;
   };
   if (map.inner.empty())
-    return refuse("they lie in several planes");
+    return refuse("they lie in several planes; use 2, 4 or 8 bits");
   Bits m(type.getDimSize(1 - contract)), k(type.getDimSize(contract));
   if (k.bits() < 4)
-    return refuse("tiles contract a multiple of 16 elements");
+    return refuse("tiles contract a multiple of 16 elements; use the profile mma");
   Fragment fragment;
   fragment.kPair = fragment.kLane[0] = fragment.kLane[1] = fragment.kReg = -1;
   size_t fields = llvm::Log2_64(32 / codeBits);
   for (size_t i = 0; i < fields; ++i) {
     if (map.inner[i].size() != 1)
-      return refuse("a bit of a word's fields is a sum of index bits");
+      return refuse("a bit of a word's fields is a sum of index bits; use the profile mma");
     auto [dim, bit] = map.inner[i].front();
     bool isK = static_cast<int64_t>(dim) == contract;
     Bits &bits = isK ? k : m;
     if (!bits.isFree(bit))
-      return refuse("a tile ends within a word");
+      return refuse("a tile ends within a word; use the profile mma");
     bits.take(bit);
     if (i + 1 == fields && !isK) // the two halves of a register are neighbours in k
-      return refuse("the halves of a word are not of the contracted dimension");
+      return refuse("the halves of a word are not of the contracted dimension; use the profile mma");
     if (i + 1 == fields)
       fragment.kPair = bit;
     else if (isK && fragment.kReg < 0)
@@ -176,7 +175,7 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   putFirst(kOrder, type.getDimSize(contract), groupsOf(op));
   fragment = complete(fragment, m, k, mOrder, kOrder);
   if (fragment.kLane[1] < 0 || fragment.kReg < 0)
-    return refuse("the tile is too short for its words to be of different lanes");
+    return refuse("the tile is too short for its words to be of different lanes; use the profile mma");
   return fragment;
 }
 

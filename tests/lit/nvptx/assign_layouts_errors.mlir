@@ -8,7 +8,7 @@ func.func @three_bits(%page: !kvq_tile.ptr<i8>, %out: !kvq_tile.ptr<f32>) attrib
   %q = arith.constant dense<1.0> : tensor<8x64xf16>
   %zero = arith.constant dense<0.0> : tensor<8x64xf32>
   %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> !k
-  // expected-error @+1 {{on tensor cores: they lie in several planes; use the profile mma or vnni}}
+  // expected-error @+1 {{on tensor cores: they lie in several planes; use 2, 4 or 8 bits}}
   %s = kvq_tile.dot %k, %q acc %zero contract 1 : !k, tensor<8x64xf16> -> tensor<8x64xf32>
   %m = kvq_tile.reduce max %s dim 0 : tensor<8x64xf32> -> tensor<64xf32>
   kvq_tile.store %m, %out[%c0] : tensor<64xf32>, !kvq_tile.ptr<f32>, index
@@ -35,7 +35,7 @@ func.func @kivi(%page: !kvq_tile.ptr<i8>, %out: !kvq_tile.ptr<f32>) attributes {
   %q = arith.constant dense<1.0> : tensor<8x64xf16>
   %zero = arith.constant dense<0.0> : tensor<8x64xf32>
   %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> !k
-  // expected-error @+1 {{the halves of a word are not of the contracted dimension; use the profile mma or vnni}}
+  // expected-error @+1 {{the halves of a word are not of the contracted dimension; use the profile mma}}
   %s = kvq_tile.dot %k, %q acc %zero contract 1 : !k, tensor<8x64xf16> -> tensor<8x64xf32>
   %m = kvq_tile.reduce max %s dim 0 : tensor<8x64xf32> -> tensor<64xf32>
   kvq_tile.store %m, %out[%c0] : tensor<64xf32>, !kvq_tile.ptr<f32>, index
@@ -66,7 +66,7 @@ func.func @within_a_word(%page: !kvq_tile.ptr<i8>, %out: !kvq_tile.ptr<f32>) att
   %q = arith.constant dense<1.0> : tensor<8x64xf16>
   %zero = arith.constant dense<0.0> : tensor<8x1xf32>
   %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> !k
-  // expected-error @+1 {{a tile ends within a word; use the profile mma or vnni}}
+  // expected-error @+1 {{a tile ends within a word; use the profile mma}}
   %s = kvq_tile.dot %k, %q acc %zero contract 1 : !k, tensor<8x64xf16> -> tensor<8x1xf32>
   %m = kvq_tile.reduce max %s dim 0 : tensor<8x1xf32> -> tensor<1xf32>
   kvq_tile.store %m, %out[%c0] : tensor<1xf32>, !kvq_tile.ptr<f32>, index
@@ -82,7 +82,7 @@ func.func @too_short(%page: !kvq_tile.ptr<i8>, %out: !kvq_tile.ptr<f32>) attribu
   %q = arith.constant dense<1.0> : tensor<8x48xf16>
   %zero = arith.constant dense<0.0> : tensor<8x64xf32>
   %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> !k
-  // expected-error @+1 {{the tile is too short for its words to be of different lanes; use the profile mma or vnni}}
+  // expected-error @+1 {{the tile is too short for its words to be of different lanes; use the profile mma}}
   %s = kvq_tile.dot %k, %q acc %zero contract 1 : !k, tensor<8x48xf16> -> tensor<8x64xf32>
   %m = kvq_tile.reduce max %s dim 0 : tensor<8x64xf32> -> tensor<64xf32>
   kvq_tile.store %m, %out[%c0] : tensor<64xf32>, !kvq_tile.ptr<f32>, index

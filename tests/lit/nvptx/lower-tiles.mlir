@@ -83,6 +83,7 @@ func.func @reduce(%x: !kvq_tile.ptr<f32>, %y: !kvq_tile.ptr<f32>) attributes {kv
 
 // Lanes keep what they have: no instruction moves anything.
 // CHECK-LABEL: llvm.func @kvq_entry
+// CHECK: scf.if
 // CHECK-NOT: {{shfl|movmatrix}}
 // CHECK: llvm.return
 func.func @rename(%x: !kvq_tile.ptr<f16>, %y: !kvq_tile.ptr<f16>) attributes {kvq_tile.kernel} {
@@ -100,6 +101,7 @@ func.func @rename(%x: !kvq_tile.ptr<f16>, %y: !kvq_tile.ptr<f16>) attributes {kv
 
 // Lane bits 0 and 1 and the pair against lane bits 2 to 4: one movmatrix a register.
 // CHECK-LABEL: llvm.func @kvq_entry
+// CHECK: scf.if
 // CHECK-NOT: shfl
 // CHECK-COUNT-1: movmatrix.sync.aligned.m8n8.trans.b16
 // CHECK-NOT: {{shfl|movmatrix}}
@@ -120,6 +122,7 @@ func.func @transpose(%x: !kvq_tile.ptr<f16>, %y: !kvq_tile.ptr<f16>) attributes 
 // Lane bits in another order: one shuffle a register.
 // CHECK-LABEL: llvm.func @kvq_entry
 // CHECK-COUNT-2: shfl.sync.idx.i32
+// CHECK: scf.if
 // CHECK-NOT: {{shfl|movmatrix}}
 // CHECK: llvm.return
 func.func @exchange(%x: !kvq_tile.ptr<f32>, %y: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {

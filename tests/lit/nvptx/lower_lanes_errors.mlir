@@ -63,15 +63,3 @@ func.func @sums_of_bits(%page: !kvq_tile.ptr<i8>) attributes {kvq_tile.kernel} {
   %i = kvq_tile.unpack %k : !k -> tensor<64x64xi32>
   return
 }
-
-// -----
-
-// Words of eight channels: a tile of 4 ends within one, and the next begins there.
-func.func @within_a_word(%page: !kvq_tile.ptr<i8>) attributes {kvq_tile.kernel} {
-  %c0 = arith.constant 0 : index
-  %c16 = arith.constant 16 : index
-  %codes = arith.constant dense<1> : tensor<16x4xi32>
-  // expected-error @+1 {{takes a tile of 16 x 4 codes, which layout "[ch.0 ch.1 ch.2 tok.0 tok.1 tok.2 tok.3] ch:2 tok:1" does not repeat; use another tile}}
-  kvq_tile.store_codes %codes, %page[%c0, %c0] rows %c0, %c16 {bits = 4, layout = #kvq_tile.layout<"[ch.0 ch.1 ch.2 tok.0 tok.1 tok.2 tok.3] ch:2 tok:1">} : tensor<16x4xi32>, !kvq_tile.ptr<i8>
-  return
-}

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What ptxas makes of the kernels for NVIDIA: registers and spilled bytes, by request and processor.
+
+    tests/ptxsim/machine_code.py --write     writes tests/golden/nvptx_ceilings.json: today's figures as ceilings
+"""
+
+import argparse
+import concurrent.futures
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import toolchain  # noqa: E402
+from sim_env import BUILD, ROOT  # noqa: E402
+
+CEILINGS = ROOT / "tests/golden/nvptx_ceilings.json"
+PROCESSORS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+
+
+def request(operation, bits=4, group=128, dim=128, rows=8):
+    tail = f"mma:p128:dk{dim}:dv{dim}:g4:f16:rows{rows}:lag0:win0:cap0:exact"
+    return f"{operation}:k{bits}c{group}-v{bits}t{min(group, dim)}:{tail}"
+
+
+def requests():
+    """Attention in every width, group, head dimension and number of rows that differ in code, and the other kernels."""
+    attends = [request("attend", bits, group, dim) for bits in (2, 4, 8) for group in (32, 128) for dim in (64, 128)]
+    attends += [request("attend", dim=256), request("attend", dim=256, group=32)]
+    attends += [request("attend", bits, rows=16) for bits in (2, 4, 8)] + [request("attend", group=32, rows=16)]
+    others = [request(operation, bits, 32) for bits in (2, 4, 8)
+              for operation in ("quantize_k", "quantize_v", "dequantize_k", "dequantize_v")]
+    return attends + others + [request("append", group=32), request("merge", group=32)]
+
+
+def figures(text, processor):
+    """Registers and spilled bytes of a kernel. An AssertionError says what kvqc or ptxas refused."""
+    with tempfile.TemporaryDirectory(prefix="kvq-ptxas-") as name:
+        ptx = Path(name) / "kernel.ptx"
+        command = [BUILD / "bin/kvqc", f"--request={text}", f"--target=nvptx:{processor}", "--no-bundle", "-o", ptx]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        command = [toolchain.toolkit() / "bin/ptxas", "-v", f"-arch={processor}", "-o", "/dev/null", ptx]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said = done.stdout + done.stderr
+        stores, loads = map(int, re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said).groups())
+        return {"registers": int(re.search(r"Used (\d+) registers", said)[1]), "spilled": stores + loads}
+
+
+def all_figures():
+    pairs = [(text, processor) for text in requests() for processor in PROCESSORS]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda pair: figures(*pair), pairs))
+    result = {}
+    for (text, processor), figure in zip(pairs, found):
+        result.setdefault(text, {})[processor] = figure
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help=f"write {CEILINGS.relative_to(ROOT)}")
+    options = parser.parse_args()
+    found = all_figures()
+    if options.write:
+        lines = [f"  {json.dumps(text)}: {json.dumps(by)}" for text, by in found.items()]
+        CEILINGS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    for text, by in found.items():
+        print(text, *(f"{name}: {f['registers']}" + (f" +{f['spilled']} B" if f["spilled"] else "")
+                      for name, f in by.items()))
+
+
+if __name__ == "__main__":
+    main()

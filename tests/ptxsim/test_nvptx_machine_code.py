@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ptxas takes every kernel for every processor, with no more registers and spilled bytes than
+tests/golden/nvptx_ceilings.json says. `tests/ptxsim/machine_code.py --write` makes the file anew."""
+
+import json
+
+import pytest
+
+import machine_code
+import toolchain
+
+CEILINGS = json.loads(machine_code.CEILINGS.read_text(encoding="utf-8"))
+
+
+def test_the_file_has_every_kernel():
+    assert list(CEILINGS) == machine_code.requests()
+    assert all(tuple(by) == machine_code.PROCESSORS for by in CEILINGS.values())
+
+
+@toolchain.needs_toolkit
+@pytest.mark.parametrize("text", machine_code.requests())
+def test_registers_and_spills(text):
+    for processor in machine_code.PROCESSORS:
+        ceiling, found = CEILINGS[text][processor], machine_code.figures(text, processor)
+        assert found["registers"] <= ceiling["registers"] and found["spilled"] <= ceiling["spilled"], (
+            f"{text} for {processor}: {found}, ceiling {ceiling}; see machine_code.py")
