@@ -4,8 +4,8 @@
 // or PTX out.
 
 #include "codegen/Compile.h"
-#include "runtime/jit/nvrtc.h"
 #include "codegen/cpu/Target.h"
+#include "runtime/jit/nvrtc.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CommandLine.h"

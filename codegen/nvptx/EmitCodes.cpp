@@ -65,7 +65,8 @@ Value LaneEmitter::wordAddress(const Packed &codes, const LaneLayout &lanes, int
                              ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(word * 4)});
 }
 
-// By how many bits the codes of a tile that begins within words are higher than in the first tile; null where none does.
+// By how many bits the codes of a tile that begins within words are higher than in the first tile; null where none
+// does.
 Value LaneEmitter::beginShift(const Packed &codes) {
   Value token = codes.map.fieldsBefore(b, b.getLoc(), ::kvq::Dim::Token, codes.token);
   Value channel = codes.map.fieldsBefore(b, b.getLoc(), ::kvq::Dim::Channel, codes.channel);

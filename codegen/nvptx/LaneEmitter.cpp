@@ -53,8 +53,8 @@ Value LaneEmitter::element(ArrayRef<Value> from, const RegisterFile &file, Array
   return isa<VectorType>(value.getType()) ? half(value, index[bit.dim] >> bit.bit & 1) : value;
 }
 
-// A value that is the same in all lanes, so that ptxas knows it: what comes from lane 0 of a shuffle it takes for uniform.
-// Loops whose bounds are not, and shuffles within them, cost a call a turn (measured).
+// A value that is the same in all lanes, so that ptxas knows it: what comes from lane 0 of a shuffle it takes for
+// uniform. Loops whose bounds are not, and shuffles within them, cost a call a turn (measured).
 Value LaneEmitter::uniform(Value value) { return shuffle("idx", value, constant32(0)); }
 
 Value LaneEmitter::laneOffset(const LaneLayout &layout, int dim) {

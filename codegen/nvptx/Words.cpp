@@ -111,8 +111,8 @@ Value WordMap::fieldsBefore(OpBuilder &b, Location loc, Dim dim, Value at) const
       continue;
     auto constant = [&](int64_t value) { return arith::ConstantIntOp::create(b, loc, b.getI32Type(), value); };
     Value number = b.createOrFold<arith::IndexCastOp>(loc, b.getI32Type(), at);
-    Value isSet = b.createOrFold<arith::AndIOp>(loc, b.createOrFold<arith::ShRUIOp>(loc, number, constant(bit)),
-                                                constant(1));
+    Value isSet =
+        b.createOrFold<arith::AndIOp>(loc, b.createOrFold<arith::ShRUIOp>(loc, number, constant(bit)), constant(1));
     Value part = b.createOrFold<arith::MulIOp>(loc, isSet, constant(field));
     fields = fields ? b.createOrFold<arith::AddIOp>(loc, fields, part) : part;
   }

@@ -22,8 +22,8 @@ Result<std::unique_ptr<Device>> makeCudaDevice(const DeviceOptions &options, std
                     std::string(kOrdinal) + " is '" + text + "': set it to the number of a GPU, 0 for the first");
   }
   // Without a store, or without NVRTC, the driver compiles PTX.
-  if (auto store = KernelStore::open(options.storeDir, options.frozen ? KernelStore::Access::ReadOnly
-                                                                      : KernelStore::Access::ReadWrite);
+  if (auto store = KernelStore::open(options.storeDir,
+                                     options.frozen ? KernelStore::Access::ReadOnly : KernelStore::Access::ReadWrite);
       store.isOk())
     wanted.cubins = cubinFunction(std::move(store.value()));
   auto gpu = cuda::openGpu(wanted);

@@ -100,8 +100,8 @@ enum : CUfunction_attribute {
 
 KVQ_CU cuInit(unsigned flags);
 KVQ_CU cuDriverGetVersion(int *version);
-/* Tables of internal functions, by a number of 16 bytes: there are none. NVRTC asks for some where there is a driver, and
- * calls this by its address without a check. */
+/* Tables of internal functions, by a number of 16 bytes: there are none. NVRTC asks for some where there is a driver,
+ * and calls this by its address without a check. */
 KVQ_CU cuGetExportTable(const void **table, const void *id);
 KVQ_CU cuGetErrorName(CUresult error, const char **text);
 KVQ_CU cuGetErrorString(CUresult error, const char **text);

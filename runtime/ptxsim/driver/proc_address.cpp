@@ -15,7 +15,8 @@ struct Entry {
 #define KVQ_ENTRY(name) {#name, reinterpret_cast<void *>(&name)}
 const Entry kEntries[] = {
     KVQ_ENTRY(cuInit),
-    KVQ_ENTRY(cuDriverGetVersion), KVQ_ENTRY(cuGetExportTable),
+    KVQ_ENTRY(cuDriverGetVersion),
+    KVQ_ENTRY(cuGetExportTable),
     KVQ_ENTRY(cuGetErrorName),
     KVQ_ENTRY(cuGetErrorString),
     KVQ_ENTRY(cuGetProcAddress),
