@@ -13,7 +13,7 @@
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=LAG
 
 // One loop over heads; bad values are found as integers: above 65504 without the sign.
-// APPEND: func.func @append(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64, %[[STATUS:.*]]: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel
+// APPEND: func.func @append(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16> {kvq_tile.multiple = 64 : i64}, %{{.*}}: !kvq_tile.ptr<bf16> {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64, %{{.*}}: i64, %[[STATUS:.*]]: !kvq_tile.ptr<i32>) attributes {kvq_tile.kernel
 // APPEND: %[[BAD:.*]] = scf.for
 // APPEND: arith.bitcast %{{.*}} : tensor<64xf32> to tensor<64xi32>
 // APPEND: arith.constant dense<1199562752> : tensor<64xi32>
@@ -22,7 +22,7 @@
 
 // The sequence of quantize_c2, group by group of 32 tokens and in strips of 32 channels; no operation is fused, and only
 // the clamp comes before the rounding, which gives the same.
-// CHANNEL: func.func @quantize_k(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64)
+// CHANNEL: func.func @quantize_k(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<i8> {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64 {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64 {kvq_tile.multiple = 64 : i64}, %{{.*}}: !kvq_tile.ptr<bf16> {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64, %{{.*}}: i64, %{{.*}}: i64)
 // CHANNEL: scf.for
 // CHANNEL: scf.for
 // CHANNEL: kvq_tile.prefetch %{{.*}}, 2048
@@ -64,7 +64,7 @@
 // THREE: kvq_tile.reduce min %{{.*}} dim 1 : tensor<32x32xf32> -> tensor<32xf32>
 // THREE: kvq_tile.store_codes %{{.*}} {bits = 3 : i64, layout = #kvq_tile.layout<"2:[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:2 + 1:[tok.2 tok.3 tok.4 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:2 ch:2">} : tensor<32x32xi32>
 
-// DEQUANTIZE: func.func @dequantize_v(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64)
+// DEQUANTIZE: func.func @dequantize_v(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<i8> {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64 {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64 {kvq_tile.multiple = 64 : i64}, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64)
 // DEQUANTIZE: scf.for
 // DEQUANTIZE: %[[X:.*]] = kvq_tile.dequantize %{{.*}} axis "token"
 // DEQUANTIZE: arith.truncf %[[X]] : tensor<16x128xf32> to tensor<16x128xbf16>
@@ -76,7 +76,7 @@
 // MERGE: arith.truncf %{{.*}} : tensor<128xf32> to tensor<128xbf16>
 
 // Two products with codes in the loop over pages, two with rows of the tail in the loop over raw tokens.
-// ATTEND: func.func @attend(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<i64>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: i64, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: f32, %{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: i64)
+// ATTEND: func.func @attend(%{{.*}}: !kvq_tile.ptr<i8>, %{{.*}}: !kvq_tile.ptr<bf16>, %{{.*}}: !kvq_tile.ptr<i64>, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i8> {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64 {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64 {kvq_tile.multiple = 64 : i64}, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<bf16> {kvq_tile.multiple = 64 : i64}, %{{.*}}: !kvq_tile.ptr<bf16> {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64, %{{.*}}: i64, %{{.*}}: i64, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: !kvq_tile.ptr<i32>, %{{.*}}: f32, %{{.*}}: i64, %{{.*}}: f32, %{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: !kvq_tile.ptr<f32>, %{{.*}}: i64)
 // ATTEND-NOT: kvq_tile.dequantize
 // Tiles that every row sees whole: no choice between scores and the value of a masked one.
 // ATTEND: scf.for

@@ -1,5 +1,6 @@
 // Coefficients rounded to f16: what kvq-tile-fold-scales makes of products that may be rounded when a target asks for
-// it. No code is centred, and the minimum alone is the correction. What may not be rounded stays as it is.
+// it. Codes are measured from their middle where scales are among the coefficients; minima and scales are multiplied each
+// for itself, as they lie in a page. What may not be rounded stays as it is.
 //
 // RUN: kvq-opt %s -kvq-tile-fold-scales=coefficients=f16 -cse | FileCheck %s
 // RUN: kvq-opt %s -kvq-tile-fold-scales=coefficients=integers -cse | FileCheck %s --check-prefix=INTEGERS
@@ -11,12 +12,15 @@
 
 // Scales along the contracted dimension.
 // CHECK-LABEL: func.func @k_per_channel
-// CHECK-SAME: %[[MIN:[a-z0-9]*]]: tensor<2x64xf32>, %[[Q:[a-z0-9]*]]: tensor<3x64xf32>)
-// CHECK-NOT: arith.mulf
-// CHECK: %[[ROW:.*]] = kvq_tile.dot %[[MIN]], %[[Q]] acc
+// CHECK-SAME: %[[SCALE:[a-z0-9]*]]: tensor<2x64xf32>, %[[MIN:[a-z0-9]*]]: tensor<2x64xf32>, %[[Q:[a-z0-9]*]]: tensor<3x64xf32>)
+// CHECK: %[[MIDDLE:.*]] = arith.constant dense<7.500000e+00> : tensor<3x2xf32>
+// CHECK: %[[MINS:.*]] = kvq_tile.dot %[[MIN]], %[[Q]] acc
+// CHECK: %[[SCALES:.*]] = kvq_tile.dot %[[SCALE]], %[[Q]] acc
+// CHECK: %[[CENTERS:.*]] = arith.mulf %[[SCALES]], %[[MIDDLE]]
+// CHECK: %[[ROW:.*]] = arith.addf %[[MINS]], %[[CENTERS]]
 // CHECK: %[[BIAS:.*]] = kvq_tile.broadcast %[[ROW]]
-// CHECK: %[[COEFF:.*]] = kvq_tile.coeff %[[Q]], %{{.*}} as f16 :
-// CHECK: kvq_tile.dot %{{.*}}, %[[COEFF]] acc %[[BIAS]] contract 1 : tensor<64x64xi4
+// CHECK: %[[COEFF:.*]] = kvq_tile.coeff %[[Q]], %[[SCALE]] as f16 :
+// CHECK: kvq_tile.dot %{{.*}}, %[[COEFF]] acc %[[BIAS]] contract 1 center 7.500000e+00 : tensor<64x64xi4
 // INTEGERS-LABEL: func.func @k_per_channel
 // INTEGERS: kvq_tile.coeff {{.*}} as si16
 // INTEGERS: center 7.500000e+00
@@ -29,7 +33,7 @@ func.func @k_per_channel(%codes: !k, %scale: tensor<2x64xf32>, %min: tensor<2x64
   return %s : tensor<3x64xf32>
 }
 
-// Scales along the result; a rounding to 8 bits as well.
+// Scales along the result; a rounding to 8 bits as well. Coefficients are values alone, and codes as they are.
 // CHECK-LABEL: func.func @v_per_channel
 // CHECK-SAME: %[[MIN:[a-z0-9]*]]: tensor<1x64xf32>, %[[P:[a-z0-9]*]]: tensor<3x64xf32>, %[[ACC:[a-z0-9]*]]:
 // CHECK: %[[COEFF:.*]] = kvq_tile.coeff %[[P]] as f16 :
@@ -48,10 +52,10 @@ func.func @v_per_channel(%codes: !v, %scale: tensor<1x64xf32>, %min: tensor<1x64
 // The program itself asks for f16: the same on every target.
 // CHECK-LABEL: func.func @says_f16
 // CHECK: as f16
-// CHECK-NOT: center
+// CHECK: center 7.500000e+00
 // INTEGERS-LABEL: func.func @says_f16
 // INTEGERS: as f16
-// INTEGERS-NOT: center
+// INTEGERS: center 7.500000e+00
 func.func @says_f16(%codes: !k, %scale: tensor<2x64xf32>, %min: tensor<2x64xf32>, %q: tensor<3x64xf32>)
     -> tensor<3x64xf32> {
   %zero = arith.constant dense<0.0> : tensor<3x64xf32>
