@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each rule of kvq-nvptx-lower-tiles alone: a program of one op with loads and stores around it, compiled for sm_80,
-run in the simulator with every check on, against NumPy. Shapes are random and ragged; a seed is all there is to a case."""
+run in the simulator with every check on, against NumPy. Shapes are random and ragged; a seed is all there is to a
+case."""
 
 import numpy as np
 import pytest

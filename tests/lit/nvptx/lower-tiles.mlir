@@ -122,7 +122,6 @@ func.func @transpose(%x: !kvq_tile.ptr<f16>, %y: !kvq_tile.ptr<f16>) attributes 
 // Lane bits in another order: one shuffle a register.
 // CHECK-LABEL: llvm.func @kvq_entry
 // CHECK-COUNT-2: shfl.sync.idx.i32
-// CHECK: scf.if
 // CHECK-NOT: {{shfl|movmatrix}}
 // CHECK: llvm.return
 func.func @exchange(%x: !kvq_tile.ptr<f32>, %y: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {
