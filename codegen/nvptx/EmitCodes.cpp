@@ -167,6 +167,21 @@ LogicalResult LaneEmitter::emitUnpack(tile::UnpackOp op) {
   return success();
 }
 
+// A parameter of the group that an element is in. Groups are no powers of two: the bits of the lane may decide which.
+Value LaneEmitter::ofGroup(ArrayRef<Value> from, const RegisterFile &params, const LaneLayout &lanes, int along,
+                           int64_t group, std::array<int64_t, 2> index, int first) {
+  for (int i = first; i < LaneLayout::kLaneBits; ++i) {
+    TileBit bit = lanes.lane[i];
+    if (bit.dim != along || group % (int64_t(2) << bit.bit) == 0)
+      continue;
+    Value low = ofGroup(from, params, lanes, along, group, index, i + 1);
+    index[along] += int64_t(1) << bit.bit;
+    Value high = ofGroup(from, params, lanes, along, group, index, i + 1);
+    return low == high ? low : arith::SelectOp::create(b, laneBit(i), high, low).getResult();
+  }
+  return element(from, params, {index[along] / group, index[1 - along]});
+}
+
 // dequantize_c1: a product, rounded, and a sum.
 LogicalResult LaneEmitter::emitDequantize(tile::DequantizeOp op) {
   const Packed &codes = packed.find(op.getCodes())->second;
@@ -180,11 +195,13 @@ LogicalResult LaneEmitter::emitDequantize(tile::DequantizeOp op) {
   Registers values;
   for (int64_t number = 0; number < file.count(); ++number) {
     SmallVector<int64_t> index = file.base(number);
-    SmallVector<int64_t> at{index[along] / group, index[1 - along]};
+    auto parameter = [&](ArrayRef<Value> from) {
+      return ofGroup(from, params, file.layout(), along, group, {index[0], index[1]}, 0);
+    };
     Value code = codeAt(codes, file, index, words, loaded);
     Value x = arith::UIToFPOp::create(b, b.getF32Type(), code);
-    x = arith::MulFOp::create(b, x, element(scales, params, at));
-    values.push_back(arith::AddFOp::create(b, x, element(minima, params, at)));
+    x = arith::MulFOp::create(b, x, parameter(scales));
+    values.push_back(arith::AddFOp::create(b, x, parameter(minima)));
   }
   registers[op.getResult()] = std::move(values);
   return success();

@@ -93,6 +93,8 @@ private:
   LogicalResult emitCodes(tile::CodesOp op);
   LogicalResult emitUnpack(tile::UnpackOp op);
   LogicalResult emitDequantize(tile::DequantizeOp op);
+  Value ofGroup(ArrayRef<Value> from, const tile::RegisterFile &params, const tile::LaneLayout &lanes, int along,
+                int64_t group, std::array<int64_t, 2> index, int first);
   LogicalResult emitStoreCodes(tile::StoreCodesOp op);
   static std::array<int64_t, 2> indexOf(tile::TileBit bit);
   static bool lanesAlign(const Packed &codes, const tile::LaneLayout &lanes);
