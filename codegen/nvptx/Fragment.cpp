@@ -138,7 +138,8 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
     return op.emitOpError("cannot multiply codes of layout \"") << attr.getMap() << "\" on tensor cores: " << why;
   };
   if (map.inner.empty())
-    return refuse("they lie in several planes; use 2, 4 or 8 bits");
+    return op.emitOpError("takes codes of ")
+           << codeBits << " bits, which lie in several planes; use 2, 4 or 8 on this target";
   Bits m(type.getDimSize(1 - contract)), k(type.getDimSize(contract));
   if (k.bits() < 4)
     return refuse("tiles contract a multiple of 16 elements; use the profile mma");

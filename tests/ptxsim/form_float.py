@@ -81,6 +81,15 @@ def comparisons():
     yield Form("set.eq.and.s32.f64", "s32", "f64 f64 pred")
 
 
+def mixed():
+    """Sources of 16 bits for f32 operations. No GPU that has them was at hand: test_mixed_precision.py computes them."""
+    for kind in ("f16", "bf16"):
+        for how in (".rn", ".rz", ".rm", ".rp", ".rn.sat"):
+            for op, operands in (("add", "%s f32"), ("sub", "%s f32"), ("fma", "%s %s f32")):
+                yield Form("%s%s.f32.%s" % (op, how, kind), "f32", operands.replace("%s", kind), target=100, arch="a",
+                           version=86, gpu=False)
+
+
 def approximate():
     """The bounds are those of the PTX ISA: relative, absolute or in units of the last place."""
     for mode in ("", ".ftz"):
@@ -109,4 +118,4 @@ def approximate():
 
 
 def forms():
-    return [form for family in (single, halves, comparisons, approximate) for form in family()]
+    return [form for family in (single, halves, comparisons, mixed, approximate) for form in family()]

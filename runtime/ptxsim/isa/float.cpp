@@ -3,6 +3,7 @@
 // f32 and f64 arithmetic with IEEE rounding (ISA "Floating-Point Instructions"); what is approximate is in
 // approximate.cpp.
 #include "runtime/ptxsim/isa/forms.h"
+#include "runtime/ptxsim/isa/half.h"
 #include "runtime/ptxsim/isa/lanes.h"
 #include "runtime/ptxsim/isa/rounding.h"
 
@@ -180,6 +181,36 @@ void addFloats(Table &table) {
   });
 }
 
+// Mixed precision (ISA 8.6): sources of f16 or bf16 become f32, which is exact, before f32 operations on them.
+template <bool isBf16> float widened(uint16_t a) { return isBf16 ? floatOf(uint32_t(a) << 16) : halfToFloat(a); }
+enum MixedOperation { MixedAdd, MixedSub, MixedFma };
+
+template <int operation, int how, bool isBf16> Handler mixedHandler() {
+  using U = uint16_t;
+  using F = float;
+  if constexpr (operation == MixedFma)
+    return ternary<F, U, U, F, [](U a, U b, F c) {
+      return fusedMultiplyAdd<how>(widened<isBf16>(a), widened<isBf16>(b), c);
+    }>;
+  else if constexpr (operation == MixedAdd)
+    return binary<F, U, F, [](U a, F c) { return add<how>(widened<isBf16>(a), c); }>;
+  else
+    return binary<F, U, F, [](U a, F c) { return subtract<how>(widened<isBf16>(a), c); }>;
+}
+
+template <int operation> void addMixed(Table &table, const std::string &name, const std::string &rounding) {
+  for (const std::string &type : {std::string("f16"), std::string("bf16")}) {
+    const std::string sources = operation == MixedFma ? type + " " + type + " f32" : type + " f32";
+    table.add((name + rounding + "[.sat].f32." + type).c_str(), ("f32 = " + sources).c_str(), OpClass::Fp32,
+              [isBf16 = type == "bf16"](const Form &form) {
+                const int how = roundingOf(form, 0) | (form.choice[1] >= 0) << 3;
+                return pick<16>(how, [=]<int which>() -> Handler {
+                  return isBf16 ? mixedHandler<operation, which, true>() : mixedHandler<operation, which, false>();
+                });
+              });
+  }
+}
+
 void addDoubles(Table &table) {
   using D = double;
   const auto rounded = [&]<typename What, int sources>(const char *pattern, const char *operands) {
@@ -244,6 +275,9 @@ template <typename U> void addBitTests(Table &table, const std::string &type, Op
 
 void addFloat(Table &table) {
   addFloats(table);
+  addMixed<MixedAdd>(table, "add", "[.rn|.rz|.rm|.rp]");
+  addMixed<MixedSub>(table, "sub", "[.rn|.rz|.rm|.rp]");
+  addMixed<MixedFma>(table, "fma", "{.rn|.rz|.rm|.rp}");
   addDoubles(table);
   addBitTests<uint32_t>(table, "f32", OpClass::Fp32);
   addBitTests<uint64_t>(table, "f64", OpClass::Fp64);

@@ -8,7 +8,7 @@ func.func @three_bits(%page: !kvq_tile.ptr<i8>, %out: !kvq_tile.ptr<f32>) attrib
   %q = arith.constant dense<1.0> : tensor<8x64xf16>
   %zero = arith.constant dense<0.0> : tensor<8x64xf32>
   %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> !k
-  // expected-error @+1 {{on tensor cores: they lie in several planes; use 2, 4 or 8 bits}}
+  // expected-error @+1 {{takes codes of 3 bits, which lie in several planes; use 2, 4 or 8 on this target}}
   %s = kvq_tile.dot %k, %q acc %zero contract 1 : !k, tensor<8x64xf16> -> tensor<8x64xf32>
   %m = kvq_tile.reduce max %s dim 0 : tensor<8x64xf32> -> tensor<64xf32>
   kvq_tile.store %m, %out[%c0] : tensor<64xf32>, !kvq_tile.ptr<f32>, index

@@ -121,6 +121,7 @@ func.func @transpose(%x: !kvq_tile.ptr<f16>, %y: !kvq_tile.ptr<f16>) attributes 
 
 // Lane bits in another order: one shuffle a register.
 // CHECK-LABEL: llvm.func @kvq_entry
+// CHECK: scf.if
 // CHECK-COUNT-2: shfl.sync.idx.i32
 // CHECK-NOT: {{shfl|movmatrix}}
 // CHECK: llvm.return
@@ -139,8 +140,10 @@ func.func @exchange(%x: !kvq_tile.ptr<f32>, %y: !kvq_tile.ptr<f32>) attributes {
 
 // A lane bit that was a register's: both are sent, and the asking lane chooses.
 // CHECK-LABEL: llvm.func @kvq_entry
+// CHECK: scf.if
 // CHECK-COUNT-2: shfl.sync.idx.i32
 // CHECK: arith.select
+// CHECK: scf.if
 // CHECK-COUNT-2: shfl.sync.idx.i32
 // CHECK: arith.select
 // CHECK-NOT: {{shfl|movmatrix}}

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every kernel that the NVIDIA target makes, in the simulator with all of its checks, against the oracle and against
+device `ref`: a pairwise covering array of shapes, with --full the product as test_kernels.py makes it, and named corners.
+
+Pages are in fragment order (profile mma), as accelerators' caches have them, and some in the CPU's order (vnni).
+Programs have 8 or 16 rows, of which an item says how many there are.
+"""
+
+import re
+
+import pytest
+
+import kvq
+import pairwise
+from attend_kernel import AttendCase, ragged_sequences
+from checks import check_append, check_attend, check_merge, check_pages, context, kernel_of
+from kernels import Shape
+from test_kernels import full_rows, name_of, shape_of
+from test_kernels import allowed as allowed_anywhere
+
+LEVEL = "nvptx:sm_80"
+PARAMETERS = {
+    "profile": ["mma", "vnni"],
+    "bits_k": [4, 2, 8],
+    "bits_v": [4, 2, 8],
+    "axis_k": ["c", "t"],
+    "axis_v": ["t", "c"],
+    "group_k": [32, 64, 128, 16, "D", 256],
+    "group_v": [32, 64, 128, 16, "D", 256],
+    "head_dim": [128, 64, 80, 96, 192, 256],
+    "ratio": [3, 1, 4, 5, 7, 8],
+    "dtype": ["f16", "bf16", "f32"],
+    "page": [64, 128, 32, 256, 96],
+    "rows": [8, 16],
+    "lag": [False, True],
+    "window": [False, True],
+    "cap": [False, True],
+    "accuracy": ["exact", "full", "normal", "fast"],
+}
+
+
+def allowed(row):
+    """What the target takes. Of vnni it takes no groups that are shorter than what the words of four lanes hold along
+    the contracted dimension, and only pages and heads that its tiles divide."""
+    for name in "kv":
+        group, page = row.get(f"group_{name}"), row.get("page")
+        if row.get(f"axis_{name}") == "c" and isinstance(group, int) and page and page % group:
+            return False
+    if row.get("profile") == "vnni":
+        if row.get("page") == 96 or row.get("head_dim") in (80, 96):
+            return False
+        if row.get("axis_k") == "t" and row.get("group_k") in (16, 32):
+            return False
+        if row.get("axis_v") == "c" and row.get("group_v") == 32 and row.get("bits_v") == 2:
+            return False
+    return allowed_anywhere(row)
+
+
+CORNERS = {
+    "kivi-2": Shape("k2c32-v2t32", 128, 128, 128, 4, "f16", 8, True),
+    "kivi-4": Shape("k4c128-v4t128", 128, 128, 128, 4, "f16", 8),
+    "kivi-8-bf16": Shape("k8c128-v8t128", 128, 128, 128, 8, "bf16", 8, True),
+    "normal-4": Shape("k4c128-v4t128", 128, 128, 128, 8, "bf16", 8, accuracy="normal"),
+    "unequal-head-sizes": Shape("k4c32-v4t32", 64, 192, 128, 1, "bf16", 16),
+    "unequal-head-sizes-per-token": Shape("k4t32-v8t48", 64, 192, 96, 2, "f16", 8),
+    "smallest-head-and-page": Shape("k8c32-v2c32", 32, 16, 16, 1, "f32", 8),
+    "smallest-head-per-token": Shape("k2t16-v8t16", 64, 16, 16, 1, "f32", 8),
+    "largest-head-16-rows": Shape("k4t256-v2t256", 32, 256, 256, 2, "bf16", 16),
+    "largest-groups": Shape("k2c256-v4c256", 256, 64, 64, 5, "bf16", 8),
+    "page-of-three-groups": Shape("k2t16-v4c32", 96, 48, 80, 3, "f16", 8, window=True, cap=True),
+    "groups-of-16": Shape("k2t16-v2t16", 64, 96, 96, 4, "f16", 8),
+    "no-32-channels": Shape("k4c64-v2t16", 64, 96, 80, 1, "f16", 8),
+    "fewer-words-than-16-bytes": Shape("k2c32-v2t16", 64, 80, 48, 3, "f16", 16, accuracy="normal"),
+    "any-frontier": Shape("k8t16-v8t48", 64, 80, 96, 2, "f32", 8),
+    "most-rows": Shape("k4c32-v4t32", 64, 64, 64, 16, "f16", 16),
+    "rows-of-several-queries": Shape("k4c32-v4t32", 64, 128, 128, 3, "f16", 16, True),
+    "gemma-2-local": Shape("k4c32-v4t32", 64, 256, 256, 2, "bf16", 8, window=True, cap=True),
+    "mistral": Shape("k4c32-v4t32", 64, 128, 128, 4, "f16", 16, True, window=True),
+    "f32-everywhere": Shape("k8c64-v8t64", 64, 128, 128, 4, "f32", 8, accuracy="full"),
+}
+"""Profile mma, all of them."""
+
+
+def on_mma(shape):
+    return Shape(**(vars(shape) | {"profile": "mma"}))
+
+
+def pytest_generate_tests(metafunc):
+    if "shape" in metafunc.fixturenames:
+        make = full_rows if metafunc.config.getoption("--full") else pairwise.covering_array
+        shapes = dict.fromkeys(on_profile(row) for row in make(PARAMETERS, allowed))
+        metafunc.parametrize("shape", shapes, ids=lambda shape: f"{name_of(shape, shape.profile)}")
+
+
+def on_profile(row):
+    return Shape(**(vars(shape_of(row)) | {"profile": row["profile"]}))
+
+
+def check_all(shape):
+    check_append(shape, LEVEL)
+    check_pages(shape, LEVEL)
+    check_merge(shape, LEVEL)
+    check_attend(AttendCase(shape, ragged_sequences(shape)), LEVEL)
+
+
+def test_kernels(shape):
+    check_all(shape)
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_corner(corner):
+    check_all(on_mma(CORNERS[corner]))
+
+
+@pytest.mark.parametrize("ratio", (1, 3, 4, 5, 7, 8, 12, 16))
+def test_every_ratio(ratio):
+    shape = Shape("k4c32-v4t16", 64, 32, 16, ratio, "f16", 8 if ratio <= 8 else 16, profile="mma")
+    check_attend(AttendCase(shape, ragged_sequences(shape)), LEVEL)
+
+
+@pytest.mark.parametrize("level", ("nvptx:sm_90", "nvptx:sm_120"))
+def test_other_processors(level, monkeypatch):
+    """Their kernels differ in the version of PTX and in what their schedules say."""
+    monkeypatch.setenv("KVQ_PTXSIM_ARCH", level.removeprefix("nvptx:"))
+    shape = on_mma(CORNERS["kivi-4"])
+    check_pages(shape, level)
+    check_attend(AttendCase(shape, ragged_sequences(shape)), level)
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "three bits": (Shape("k3c32-v4t32", 64, 64, 64, 3, "f16", 8), "codes of 3 bits, .* use 2, 4 or 8"),
+    "short groups in the CPU's order": (
+        Shape("k2t16-v2t16", 64, 64, 64, 3, "f16", 8), "groups .* shorter than the 16 elements .* use longer groups or"
+    ),
+    "rows that are no multiple of 8": (Shape("k4c32-v4t32", 64, 64, 64, 3, "f16", 6), "multiple of 8 rows"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_in_one_sentence(what):
+    shape, message = REFUSED[what]
+    with pytest.raises(kvq.Unsupported) as refused:
+        kernel_of(LEVEL, "attend", shape)
+    sentence = str(refused.value).split("\nnote: ")[0]
+    assert re.search(message, sentence) and "\n" not in sentence
+    assert context("ptxsim", LEVEL).level == LEVEL  # and works on
