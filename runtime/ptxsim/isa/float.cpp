@@ -189,9 +189,8 @@ template <int operation, int how, bool isBf16> Handler mixedHandler() {
   using U = uint16_t;
   using F = float;
   if constexpr (operation == MixedFma)
-    return ternary<F, U, U, F, [](U a, U b, F c) {
-      return fusedMultiplyAdd<how>(widened<isBf16>(a), widened<isBf16>(b), c);
-    }>;
+    return ternary<F, U, U, F,
+                   [](U a, U b, F c) { return fusedMultiplyAdd<how>(widened<isBf16>(a), widened<isBf16>(b), c); }>;
   else if constexpr (operation == MixedAdd)
     return binary<F, U, F, [](U a, F c) { return add<how>(widened<isBf16>(a), c); }>;
   else
