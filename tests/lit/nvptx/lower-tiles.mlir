@@ -143,7 +143,6 @@ func.func @exchange(%x: !kvq_tile.ptr<f32>, %y: !kvq_tile.ptr<f32>) attributes {
 // CHECK: scf.if
 // CHECK-COUNT-2: shfl.sync.idx.i32
 // CHECK: arith.select
-// CHECK: scf.if
 // CHECK-COUNT-2: shfl.sync.idx.i32
 // CHECK: arith.select
 // CHECK-NOT: {{shfl|movmatrix}}
