@@ -32,10 +32,16 @@ FailureOr<WordMap> WordMap::get(Operation *op, tile::LayoutAttr layout, int64_t 
     // A tile that begins at (t, c) has the addresses of the first one, all moved by as much; and so has what a lane
     // holds those of what the first one does.
     auto isMoved = [&](int64_t begin, int64_t i) { return address(begin + i) == address(begin) + address(i); };
+    // It may begin within words, as long as each of its words lies in one of theirs.
+    int64_t fields = result.codesPerWord();
+    auto keepsWords = [&](int64_t begin, int64_t i) {
+      int64_t before = address(begin) % fields;
+      return before == 0 || (llvm::isPowerOf2_64(extent) && before + address(i) % fields < fields);
+    };
     bool repeats = true;
     for (int64_t begin = 0; begin < map.extent(dim); begin += extent)
       for (int64_t i = 0; i < extent; ++i)
-        repeats &= isMoved(begin, i);
+        repeats &= isMoved(begin, i) && keepsWords(begin, i);
     for (int bit = 0; bit < tile::bitsOf(extent); ++bit)
       for (int64_t i = 0; i < extent; ++i)
         repeats &= (i >> bit & 1) || isMoved(int64_t(1) << bit, i);

@@ -284,16 +284,19 @@ Result<DeviceAddress> CudaAccelerator::allocate(int64_t bytes, const std::string
 Status CudaAccelerator::release(DeviceAddress address) {
   if (!core_->forget(address))
     return {Code::InvalidArgument, "address " + std::to_string(address) + " is none that this device allocated"};
-  if (!core_->state().isOk()) { // the memory goes with the context
-    core_->giveBack([&] { (void)core_->driver.cuMemFree_v2(address); });
-    return Status::ok();
-  }
-  return core_->run([&] {
+  bool isFree = false;
+  const Status released = core_->run([&] {
+    isFree = true;
     CUresult error = core_->driver.cuCtxSynchronize(); // what was handed in may use it
     const Status waited = error ? core_->refused(error, "waiting for the GPU") : Status::ok();
     error = core_->driver.cuMemFree_v2(address);
     return waited.isOk() && error ? core_->refused(error, "releasing memory") : waited;
   });
+  if (isFree)
+    return released;
+  // The device had failed, perhaps a moment ago in another thread: the memory goes with the context.
+  core_->giveBack([&] { (void)core_->driver.cuMemFree_v2(address); });
+  return Status::ok();
 }
 
 } // namespace

@@ -320,9 +320,14 @@ TEST_F(Words, words_and_fields_are_those_of_the_page) {
                 auto at = [&](int64_t value) { return arith::ConstantIndexOp::create(b, b.getUnknownLoc(), value); };
                 int64_t before = constantOf(words->wordsBefore(b, b.getUnknownLoc(), ::kvq::Dim::Token, at(t0))) +
                                  constantOf(words->wordsBefore(b, b.getUnknownLoc(), ::kvq::Dim::Channel, at(c0)));
+                auto fieldsBefore = [&](::kvq::Dim which, int64_t value) {
+                  Value fields = words->fieldsBefore(b, b.getUnknownLoc(), which, at(value));
+                  return fields ? constantOf(fields) : 0;
+                };
+                int64_t within = fieldsBefore(::kvq::Dim::Token, t0) + fieldsBefore(::kvq::Dim::Channel, c0);
                 int64_t address = map.address(t0 + t, c0 + c);
                 ASSERT_EQ(before + words->word({t, c}), address / (32 / bits)) << map.toText();
-                ASSERT_EQ(words->field({t, c}), address % (32 / bits)) << map.toText();
+                ASSERT_EQ(within + words->field({t, c}), address % (32 / bits)) << map.toText();
                 if (words->beginsAtMultipleOf(4))
                   ASSERT_EQ(before % 4, 0) << map.toText();
               }
