@@ -11,16 +11,18 @@
 #include <algorithm>
 #include <filesystem>
 
+struct _nvrtcProgram; // NVRTC's own name: a function's type is the same for both sides
+
 namespace kvq {
 
 namespace {
+
+using Program = ::_nvrtcProgram;
 
 constexpr CudaLibraryName kLibrary = {"NVRTC", "libnvrtc.so", "KVQ_NVRTC", "cuda_nvrtc", "nvidia-cuda-nvrtc"};
 constexpr int kOldestMajor = 12;
 constexpr const char *kKernelFile = "kernel.cu";
 constexpr int kCompilationFailed = 6; // NVRTC_ERROR_COMPILATION
-
-struct Program; // NVRTC's
 
 // What a user's CUDA C++ may include; NVRTC brings functions of mathematics along, but no header.
 constexpr const char *kHeaderNames[] = {"stdint.h", "cstdint", "math.h", "cmath"};

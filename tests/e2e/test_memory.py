@@ -90,8 +90,10 @@ def after(steps):
     return status("VmRSS"), cache.report()["bytes_used"], len(gc.get_objects())
 
 after(500)  # the first measurement itself takes memory
-first, last = after(500), after(10000)
-print(*(b - a for a, b in zip(first, last)), cache.get_seq_length())
+marks = [after(500)] + [after(2000) for _ in range(5)]
+growth = [tuple(b - a for a, b in zip(first, last)) for first, last in zip(marks, marks[1:])]
+held = sorted(held - used for held, used, _ in growth)
+print(held[2], sum(used for _, used, _ in growth), sum(objects for _, _, objects in growth), cache.get_seq_length())
 """
 
 
@@ -111,10 +113,12 @@ def test_peak_of_a_batch_of_chats_is_the_formula(device, tmp_path):
 
 
 def test_ten_thousand_steps_take_what_their_tokens_take(device, tmp_path):
-    """The allocator's own arenas may move, but by less than a hundred bytes a step."""
-    held, used, objects, tokens = run(STEPS, device, tmp_path)
+    """Of five times 2000 steps, the median takes no more than its tokens and thirty bytes a step: the allocator's arenas
+    move once in a while (2 MB were seen, early and under load), what is lost at every step shows in all five."""
+    excess, used, objects, tokens = run(STEPS, device, tmp_path)
     assert tokens == 11064
-    assert held <= used + 2**20
+    assert used > 200_000
+    assert excess <= 60_000
     assert objects < 100
 
 

@@ -13,7 +13,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-typedef struct {
+typedef struct _nvrtcProgram {
   char *source, *output, log[512];
 } program;
 
