@@ -12,7 +12,7 @@ from attend_kernel import laid_out, prepare_attend
 from kvq import lowlevel
 from kvq_oracle import attention
 from memory import decode
-from simulated import SimulatedKernel, device_of, is_simulated
+from simulated import device_of, is_simulated, simulated_kernel
 
 
 @lru_cache(maxsize=None)
@@ -27,8 +27,9 @@ def levels():
 
 @lru_cache(maxsize=None)
 def kernel(device, level, request_text):
-    opened = lowlevel.open_kernel(context(device, level), request_text)
-    return SimulatedKernel(context(device, level), opened) if is_simulated(level) else opened
+    if is_simulated(level):
+        return simulated_kernel(level, request_text)
+    return lowlevel.open_kernel(context(device, level), request_text)
 
 
 def kernel_of(level, op, shape):
