@@ -99,6 +99,18 @@ def test_corner_values_are_bit_equal(pair, rows):
     check_pages(of(pair, dk=size, dv=size, dtype=dtype), LEVEL, getattr(kernels, f"{rows}_rows"))
 
 
+SUBNORMAL = "subnormal scales"
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_subnormal_scales_are_coarse(pair):
+    """A limit of products of halves: probabilities times scales below 2^-14, and full-precision values there, have the
+    spacing of f16's subnormal numbers, so that budgets do not hold: values of 2^-18 came out 8e-2 off."""
+    case = CORNERS[SUBNORMAL](of(pair, dk=128, dv=128, dtype="f32", lag=PAIRS[pair], accuracy="fast"))
+    launch = prepare_attend(np.random.default_rng(seed_of(SUBNORMAL, pair)), case)
+    compare_partials(launch.run(kernel_of(LEVEL, "attend", case.shape)), launch, "coarse", tolerances.budget("fast", 8, "extreme"))
+
+
 def classes_of(index, full):
     """The default class always, another in turn."""
     others = [name for name in tolerances.CLASSES if name != "exact"]
@@ -108,7 +120,7 @@ def classes_of(index, full):
 def pytest_generate_tests(metafunc):
     if "corner" in metafunc.fixturenames:
         full = metafunc.config.getoption("--full")
-        cases = [(corner, pair) for corner in CORNERS for pair in PAIRS]
+        cases = [(corner, pair) for corner in CORNERS for pair in PAIRS if corner != SUBNORMAL]
         cases = [(*case, name) for index, case in enumerate(cases) for name in classes_of(index, full)]
         metafunc.parametrize("corner, pair, accuracy", cases, ids=["-".join(case) for case in cases])
 
@@ -158,13 +170,20 @@ def zero_mean_rows(rng, shape, which, tokens):
     return kernels.round_to(x * (0.02 if which == "K" else 1.0), shape.dtype)
 
 
-@pytest.mark.parametrize("bits, group", [(2, 128), (4, 128), (8, 128)])
-def test_a_long_flat_context_with_sums_cut_off(bits, group):
-    """Tensor cores cut off what they add: sums over unsigned codes lose in one direction, more the longer they grow."""
-    shape = of(f"k{bits}c{group}-v{bits}t{group}", page=128, dk=128, dv=128)
+FLAT = [(mode, accuracy) for mode in ("exact", "sequential", "truncate") for accuracy in ("exact", "normal")]
+# Tensor cores' own cutting off is beyond class `full` here: 5e-4 at 2 bits, 2e-4 at 4 and at 8.
+FLAT += [("exact", "full")]
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("mode, accuracy", FLAT)
+def test_a_long_flat_context(mode, accuracy, bits):
+    """Sums over unsigned codes grow with the context while what comes of them does not; and tensor cores cut off what
+    they add, which loses in one direction."""
+    shape = of(f"k{bits}c128-v{bits}t128", page=128, dk=128, dv=128, accuracy=accuracy)
     case = AttendCase(shape, [Sequence(8192, 1)], rows_of=zero_mean_rows)
-    launch, outputs = run_in(dict(mma="truncate"), case)
-    compare_partials(outputs, launch, "truncate", case.budget)
+    launch, outputs = run_in(dict(mma=mode), case)
+    compare_partials(outputs, launch, mode, case.budget)
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
