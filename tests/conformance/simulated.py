@@ -7,6 +7,7 @@ are inputs, so that Memory.check sees what was written to them.
 """
 
 import os
+import subprocess
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -15,6 +16,7 @@ import torch
 
 import kvq
 from kvq import lowlevel
+from sim_env import BUILD
 
 PREFIX = "nvptx:"
 
@@ -50,8 +52,14 @@ class SimulatedKernel:
         """The context and its kernel. A context with a finding answers nothing else: then both are made anew."""
         context = context_of(self.level, self.modes)
         if self.kernel is None or self.kernel[0] is not context:
-            self.kernel = context, lowlevel.open_kernel(context, self.request)
+            self.kernel = context, self.load(context)
         return self.kernel
+
+    def load(self, context):
+        return lowlevel.open_kernel(context, self.request)
+
+    def start(self, kernel, given, grid):
+        kernel.launch(given, grid=grid)
 
     def launch(self, args, grid):
         context, kernel = self.opened()
@@ -66,7 +74,7 @@ class SimulatedKernel:
                 given[-1].upload(body)
             arrays.append((given[-1], body))
         try:
-            kernel.launch(given, grid=grid)
+            self.start(kernel, given, grid)
             context.synchronize()
         except kvq.Error:
             context_of.cache_clear()
@@ -97,3 +105,26 @@ def context_of(level, modes):
 def simulated_kernel(level, request, **modes):
     """A built-in kernel in the simulator, in a mode of it (docs/ptxsim.md)."""
     return SimulatedKernel(level, request, modes)
+
+
+class PtxKernel(SimulatedKernel):
+    """The same of PTX text, which may be anything: `ptx_of` gives that of a built-in kernel."""
+
+    def __init__(self, level, ptx, modes):
+        self.ptx = ptx
+        super().__init__(level, "", modes)
+
+    def load(self, context):
+        return lowlevel.compile(context, self.ptx, "kvq_entry")
+
+    def start(self, kernel, given, grid):
+        words = [int(np.float32(x).view(np.uint32)) if isinstance(x, float) else x for x in given]
+        warps = 4
+        kernel.launch([*words, grid[0]], grid=[-(-grid[0] // warps), *grid[1:]], block=[32 * warps, 1, 1])
+
+
+@lru_cache(maxsize=None)
+def ptx_of(level, request):
+    """What the compiler makes of a request, by kvqc: the same text that contexts get."""
+    command = [BUILD / "bin/kvqc", f"--request={request}", f"--target={level}", "--no-bundle", "--emit=ptx", "-o", "-"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
