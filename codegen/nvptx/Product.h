@@ -22,10 +22,10 @@ struct LaneEmitter::Product {
   tile::CoeffOp scaled; // coefficients that are multiplied where they are used; else:
   Registers coeff;
   bool telescopes = false;
-  double center = 0;                                              // of codes
+  double center = 0;                                                // of codes
   DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> coeffSums; // by set, row and group
-  DenseMap<std::pair<int64_t, int64_t>, Value> aMade;             // by m, k
-  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> bMade;   // by set, row, k
+  DenseMap<std::pair<int64_t, int64_t>, Value> aMade;               // by m, k
+  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> bMade;     // by set, row, k
 
   SmallVector<int64_t> xIndex(int64_t m, int64_t k) const {
     return contract == 1 ? SmallVector<int64_t>{m, k} : SmallVector<int64_t>{k, m};

@@ -54,8 +54,9 @@ def frontier_within_a_tile(name, mutant, lines):
     equal. The kernel for any frontier has the others."""
     near = " ".join(_near(lines, mutant.line, 3))
     kinds = ("comparison at the bound", "added constant")
-    several = len(re.findall(r"setp\.lt\.s32", near)) >= 2 and bool(re.search(r"add\.s32\s+%r\d+, %r\d+, \d+;", near))
-    return name == "attend" and mutant.operator in kinds and several
+    ahead = len(re.findall(r"setp\.lt\.s32", near)) >= 2 and bool(re.search(r"add\.s32\s+%r\d+, %r\d+, \d+;", near))
+    behind = len(re.findall(r"setp\.le\.s32", near)) >= 4
+    return name == "attend" and mutant.operator in kinds and (ahead or behind)
 
 
 def load_of_what_is_masked(name, mutant, lines):
@@ -104,6 +105,9 @@ def wider_range(name, mutant, lines):
     around = " ".join(_near(lines, mutant.line, 4))
     rounded_up = ", 31;" in mutant.before and ", -32;" in around
     if name.startswith("attend") and mutant.operator == "added constant of 64 bits" and rounded_up:
+        return True
+    # What rows have that do not exist: moved into their registers where their positions are not loaded.
+    if name.startswith("attend") and mutant.operator == "moved constant" and around.count("mov.b32") >= 2:
         return True
     return name.startswith("attend") and mutant.operator in kinds and bool(re.search(r"(min|max)\.[su](32|64)", around))
 
