@@ -41,17 +41,19 @@ LaneEmitter::Carried LaneEmitter::takeCarried(const CarriedSum &sum, ValueRange 
   return parts;
 }
 
-// A tile's products, added to what is carried.
+// A tile's products, added to what is carried. Codes count from their middle, so that a long sum stays as small as what
+// comes of it: from 0 on, the products and the bias grow with the context and take each other away at the end (8,192
+// flat tokens of 2 bits: 1.5e-3 of the result).
 void LaneEmitter::carryCluster(Carried &parts, Product &product, ArrayRef<int64_t> blocks, int64_t row) {
   RegisterFile file = fileOf(parts.sum.dot.getResult()), rows = fileOf(parts.sum.shrink);
-  for (auto &[place, sum] : clusterSums(product, blocks, row, product.kBlocks())) {
+  for (auto &[place, sum] : clusterSums(product, blocks, row, product.kBlocks(), parts.sum.bias != nullptr)) {
     auto [m, r] = place;
     Value &total = parts.products[file.find({r, m})];
     total = math::FmaOp::create(b, total, element(registersOf(parts.sum.shrink), rows, {r}), sum);
   }
 }
 
-// What is added to the carried bias: the tile's own and what centred codes take away.
+// What is added to the carried bias: the tile's own, and what codes have from their centre to their middle.
 void LaneEmitter::carryBias(Carried &parts, Product &product) {
   Value bias = parts.sum.bias;
   if (!bias)
@@ -61,8 +63,8 @@ void LaneEmitter::carryBias(Carried &parts, Product &product) {
   for (int64_t number = 0; number < file.count(); ++number) {
     SmallVector<int64_t> index = file.base(number);
     Value added = registersOf(bias)[number], factor = element(registersOf(parts.sum.shrink), rows, {index[0]});
-    if (product.center != 0)
-      added = centred(product, index[1] * product.sets / columns, index[0], added);
+    if (double more = product.middle() - product.center; more != 0)
+      added = accumulated(added, sumOfCoefficients(product, index[1] * product.sets / columns, index[0]), more, {});
     parts.bias[number] = math::FmaOp::create(b, parts.bias[number], factor, added);
   }
 }

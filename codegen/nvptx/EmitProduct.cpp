@@ -306,12 +306,26 @@ int64_t LaneEmitter::withRowField(const Product &product, int64_t m, int64_t fie
   return result;
 }
 
-// Sums over the given blocks of k of a few blocks of m, 8 rows.
+// What a code in the middle of its range adds to the product of a row of codes, in the row's units.
+double LaneEmitter::middleOf(const Product &product, int64_t m) {
+  int64_t bits = product.codes->map.bits, field = product.rowField(m), most = product.telescopes ? 8 / bits : field + 1;
+  double sum = 0;
+  for (int64_t above = field; above < most; ++above)
+    sum += std::ldexp(product.middle(), static_cast<int>(above * bits - 24));
+  return sum;
+}
+
+// Sums over the given blocks of k of a few blocks of m, 8 rows; measured from the middle of codes, if asked.
 LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> blocks, int64_t row,
-                                           ArrayRef<int64_t> steps) {
+                                           ArrayRef<int64_t> steps, bool fromMiddle) {
   Sums sums;
   for (int64_t m : blocks) {
     SmallVector<Value> four(4, zeroOf(b.getF32Type()));
+    for (int64_t i = 0; fromMiddle && i < 4; ++i) {
+      Value coefficients = sumOfCoefficients(product, m * product.sets / product.n, row + i % 2);
+      bool isAbsent = i >= 2 && product.fragment.mReg < 0;
+      four[i] = accumulated(four[i], coefficients, isAbsent ? 0 : -middleOf(product, i < 2 ? m : product.mHigh(m)), {});
+    }
     addProducts(product, product, m * product.sets / product.n, m, row, steps, four);
     for (int64_t i = 0; i < 4; ++i)
       if (i < 2 || product.fragment.mReg >= 0)
@@ -345,14 +359,18 @@ std::array<Value, 2> LaneEmitter::sumsOfCoefficients(Product &product, int64_t s
   return {four[0], four[1]};
 }
 
-// total minus what centred codes take away from every result of a row: center * the sum of the coefficients of its set
-// in a group.
-Value LaneEmitter::centred(Product &product, int64_t set, int64_t row, Value total, int64_t group) {
+// The sum of the coefficients of a row and set in a group, made once.
+Value LaneEmitter::sumOfCoefficients(Product &product, int64_t set, int64_t row, int64_t group) {
   int64_t block = row / 8 * 8;
-  if (!product.centers[{set, block, group}])
+  if (!product.coeffSums[{set, block, group}])
     for (auto [i, sum] : llvm::enumerate(sumsOfCoefficients(product, set, block, product.kBlocksOf(group))))
-      product.centers[{set, block + static_cast<int64_t>(i), group}] = sum;
-  return accumulated(total, product.centers[{set, row, group}], -product.center, {});
+      product.coeffSums[{set, block + static_cast<int64_t>(i), group}] = sum;
+  return product.coeffSums[{set, row, group}];
+}
+
+// total minus what centred codes take away from every result of a row.
+Value LaneEmitter::centred(Product &product, int64_t set, int64_t row, Value total, int64_t group) {
+  return accumulated(total, sumOfCoefficients(product, set, row, group), -product.center, {});
 }
 
 // A row of one constant: a multiple of the sums of coefficients.

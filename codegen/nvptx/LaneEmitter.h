@@ -119,7 +119,8 @@ private:
   Product productOf(tile::DotOp op);
   void emitPair(tile::DotOp op, tile::DotOp first);
   static SmallVector<SmallVector<int64_t>> clustersOf(const Product &product);
-  Sums clusterSums(Product &product, ArrayRef<int64_t> blocks, int64_t row, ArrayRef<int64_t> steps);
+  Sums clusterSums(Product &product, ArrayRef<int64_t> blocks, int64_t row, ArrayRef<int64_t> steps,
+                   bool fromMiddle = false);
   Value bRegister(Product &product, int64_t set, int64_t row, int64_t k, bool rest);
   Value aRegister(Product &product, int64_t m, int64_t k, bool rest);
   Value codesRegister(Product &product, int64_t m, int64_t k);
@@ -128,6 +129,8 @@ private:
                    function_ref<SmallVector<Value>(int64_t k, bool rest)> operands, MutableArrayRef<Value> sums);
   ArrayRef<Value> onesOperand();
   std::array<Value, 2> sumsOfCoefficients(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> steps);
+  Value sumOfCoefficients(Product &product, int64_t set, int64_t row, int64_t group = 0);
+  static double middleOf(const Product &product, int64_t m);
   Value centred(Product &product, int64_t set, int64_t row, Value total, int64_t group = 0);
   void emitConstantRow(tile::DotOp op, double factor);
   void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,

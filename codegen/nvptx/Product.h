@@ -22,10 +22,10 @@ struct LaneEmitter::Product {
   tile::CoeffOp scaled; // coefficients that are multiplied where they are used; else:
   Registers coeff;
   bool telescopes = false;
-  double center = 0;                                              // of codes
-  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> centers; // sums of coefficients, by set, row and group
-  DenseMap<std::pair<int64_t, int64_t>, Value> aMade;             // by m, k
-  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> bMade;   // by set, row, k
+  double center = 0;                                                // of codes
+  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> coeffSums; // by set, row and group
+  DenseMap<std::pair<int64_t, int64_t>, Value> aMade;               // by m, k
+  DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> bMade;     // by set, row, k
 
   SmallVector<int64_t> xIndex(int64_t m, int64_t k) const {
     return contract == 1 ? SmallVector<int64_t>{m, k} : SmallVector<int64_t>{k, m};
@@ -60,6 +60,8 @@ struct LaneEmitter::Product {
   int64_t mHigh(int64_t m) const { return fragment.mReg < 0 ? m : m | int64_t(1) << fragment.mReg; }
   int64_t kHigh(int64_t k) const { return k | int64_t(1) << fragment.kReg; }
 
+  // Of the range of codes.
+  double middle() const { return ((int64_t(1) << codes->map.bits) - 1) / 2.0; }
   // Fields of a byte: the part of a field's number that m decides, and the part that k does.
   int64_t fieldsPerByte() const { return 8 / codes->map.bits; }
   int64_t rowField(int64_t m) const { return codes->map.field(xIndex(m, 0)) % fieldsPerByte(); }

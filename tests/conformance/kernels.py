@@ -21,6 +21,9 @@ FLUSH_WINDOW = 37  # of caches under the rule flush: no multiple of anything
 POISON = 0xFF  # a NaN in f32, bf16 and f16: memory "need not be cleared" (kvq.h), so it must not reach a result
 SCRATCH = 0xC3
 
+LARGEST_GOOD = {"f32": 65504.0, "bf16": 65280.0, "f16": 65504.0}  # quantize_c1
+LEAST_BAD = {"f32": np.nextafter(np.float32(65504), np.float32(1e9)), "bf16": 65536.0, "f16": np.inf}
+
 APPEND_ITEM = np.dtype([("k_offset", "<i8"), ("v_offset", "<i8"), ("tail_slot", "<i4"), ("position", "<i4")])
 QUANTIZE_ITEM = np.dtype([(n, "<i4") for n in ("block", "kv_head", "tail_slot", "position", "count", "reserved")])
 DEQUANTIZE_ITEM = np.dtype(
@@ -226,8 +229,11 @@ def prepare_append(rng, shape):
     source["V"][1, 1, 3] = -np.inf
     source["V"][0, 3, -1] = 65536.0
     source["K"][0, 4, 5] = -65536.0
-    source["K"][1, 4, 5] = 65280.0 if shape.dtype == "bf16" else 65504.0  # the largest good ones
+    source["K"][1, 4, 5] = LARGEST_GOOD[shape.dtype]
     source["K"][1, 7, 2] = np.nan
+    # The largest good value and the least bad one in every place.
+    source["K"][0, 5] = source["V"][0, 6] = LARGEST_GOOD[shape.dtype]
+    source["K"][1, 6] = source["V"][1, 5] = LEAST_BAD[shape.dtype]
     if shape.dtype == "f32":
         source["V"][0, 4, 0] = 65505.0
     kept = {which: round_to(source[which], shape.dtype) for which in "KV"}
@@ -260,7 +266,14 @@ def quantize_pieces(shape, which):
         g = side.group
         middle = g * ((page // g) // 2)
         return [(4, 0, 0, page), (4, 1, page - g, g), (1, 0, 0, g), (2, 1, middle, page - middle), (0, 1, 0, page)]
-    return [(4, 0, 0, page), (4, 1, 5, 3), (1, 0, page - 1, 1), (2, 1, 15, page - 16), (0, 0, 0, 1), (0, 1, 0, 17)]
+    pieces = [(4, 0, 0, page), (4, 1, 5, 3), (1, 0, page - 1, 1), (2, 1, 15, page - 16), (0, 0, 0, 1), (0, 1, 0, 17)]
+    return pieces + [(1, 1, 1, page - 1), (2, 0, 2, page - 2), (3, 0, 3, page - 3), (3, 1, 7, page - 7)]
+
+
+def wrapping_position(page, cap, index, first, count):
+    """A position of the row `first` of a page; from the third piece on the ring ends within the piece, if it may."""
+    positions = [page * (index + 1 + more) + first for more in range(cap // 16 if index > 1 else 1)]
+    return next((position for position in positions if cap - position % cap < count), positions[0])
 
 
 def prepare_quantize(rng, shape, which, rows_of=None, layout=LAYOUTS[0]):
@@ -273,8 +286,7 @@ def prepare_quantize(rng, shape, which, rows_of=None, layout=LAYOUTS[0]):
     items = np.zeros(len(pieces), QUANTIZE_ITEM)
     launches = []
     for index, (block, head, first, count) in enumerate(pieces):
-        # Positions whose slots wrap around the ring's end inside the piece for some of the pieces.
-        position = shape.page * (index + 1) + first
+        position = wrapping_position(shape.page, cap, index, first, count)
         launches.append((position, count, rows_of(rng, shape, which, count)))
         items[index] = (pool.numbers[block], head, 0, position, count, 0)
         expected.page(pool.numbers[block], head).write(which, first, launches[-1][2][head])
@@ -295,12 +307,14 @@ def prepare_dequantize(rng, shape, which, rows_of=None, layout=LAYOUTS[0]):
     memory, page, head_dim = Memory(), shape.page, shape.head_dim[which]
     pool = random_pool(rng, shape, 3, layout)
     pieces = [(2, 0, 0, page), (0, 1, 3, page - 7), (1, 1, page - 1, 1), (1, 0, 0, 16), (0, 0, 17, 1)]
+    pieces += [(i % 3, i % 2, i, 16) for i in range(16)]  # every remainder of begin and end
     stride, total = head_dim + 16, sum(piece[3] for piece in pieces)
     out = memory.filled("out", (total, stride), ELEMENT[shape.dtype], SCRATCH)
     expected, items, row = out.copy(), np.zeros(len(pieces), DEQUANTIZE_ITEM), 0
+    for block, head in dict.fromkeys(piece[:2] for piece in pieces):
+        pool.page(pool.numbers[block], head).write(which, 0, rows_of(rng, shape, which, page)[head])
     for index, (block, head, first, count) in enumerate(pieces):
         source = pool.page(pool.numbers[block], head)
-        source.write(which, 0, rows_of(rng, shape, which, page)[head])
         items[index] = (row * stride, pool.numbers[block], head, first, count)
         expected[row : row + count, :head_dim] = encode(source.read(which, first, count), shape.dtype)
         row += count
@@ -360,6 +374,22 @@ def tie_rows(rng, shape, which, tokens):
     x = (halves - levels) * 2.0 ** (2 - bits)  # 8 significant bits: bf16 holds them
     zeros = np.where(rng.integers(0, 2, x.shape), -0.0, 0.0)
     return round_to(np.where(x == 0, zeros, x), shape.dtype)
+
+
+def clipped_rows(rng, shape, which, tokens):
+    """Groups whose scale is rounded down so far that many codes are beyond the largest (quantize_c2)."""
+    levels = 2 ** text.parse_pair(shape.pair).side(which).bits - 1
+    x = rng.uniform(0, 1, (KV_HEADS, tokens, shape.head_dim[which])) * levels * 1.45 * 2.0**-24
+    return round_to(x, shape.dtype)
+
+
+def zero_rows(rng, shape, which, tokens):
+    """Groups whose least value is a zero of either sign, and groups of nothing but -0."""
+    x = np.abs(rng.standard_normal((KV_HEADS, tokens, shape.head_dim[which])))
+    x[:, ::3, ::2] = x[:, 1::5, 1::2] = -0.0
+    x[0] = np.where(rng.integers(0, 2, (1, x.shape[2])), x[0], -0.0)
+    x[1] = np.where(rng.integers(0, 2, (x.shape[1], 1)), x[1], -0.0)
+    return round_to(x, shape.dtype)
 
 
 def wide_rows(rng, shape, which, tokens):

@@ -6,8 +6,17 @@ every other mistake that the simulator knows (docs/ptxsim.md). Afterwards all of
 are inputs, so that Memory.check sees what was written to them.
 """
 
+import os
+import subprocess
+from contextlib import contextmanager
+from functools import lru_cache
+
 import numpy as np
 import torch
+
+import kvq
+from kvq import lowlevel
+from sim_env import BUILD
 
 PREFIX = "nvptx:"
 
@@ -29,21 +38,93 @@ def as_bytes(array):
 
 
 class SimulatedKernel:
-    """A kernel of a context on device "ptxsim" that takes arrays of the host."""
+    """A kernel of a context on device "ptxsim" that takes arrays of the host.
 
-    def __init__(self, context, real):
-        self.context, self.real = context, real
+    unwritten: arrays that begin uninitialised.
+    """
+
+    def __init__(self, level, request, modes):
+        self.level, self.request, self.modes = level, request, tuple(modes.items())
+        self.unwritten, self.kernel = [], None
+        self.opened()
+
+    def opened(self):
+        """The context and its kernel. A context with a finding answers nothing else: then both are made anew."""
+        context = context_of(self.level, self.modes)
+        if self.kernel is None or self.kernel[0] is not context:
+            self.kernel = context, self.load(context)
+        return self.kernel
+
+    def load(self, context):
+        return lowlevel.open_kernel(context, self.request)
+
+    def start(self, kernel, given, grid):
+        kernel.launch(given, grid=grid)
 
     def launch(self, args, grid):
+        context, kernel = self.opened()
         given, arrays = [], []
         for arg in args:
             if isinstance(arg, int | float):
                 given.append(arg)
                 continue
             body = as_bytes(arg)
-            given.append(self.context.buffer(body.nbytes))
-            given[-1].upload(body)
+            given.append(context.buffer(body.nbytes))
+            if not any(np.shares_memory(body, other) for other in self.unwritten):
+                given[-1].upload(body)
             arrays.append((given[-1], body))
-        self.real.launch(given, grid=grid)
+        try:
+            self.start(kernel, given, grid)
+            context.synchronize()
+        except kvq.Error:
+            context_of.cache_clear()
+            raise
         for buffer, body in arrays:
             buffer.download(body)
+
+
+@contextmanager
+def environment(**variables):
+    """Contexts of device ptxsim that are made inside have these modes: KVQ_PTXSIM_SEED=3 is seed=3."""
+    names = {f"KVQ_PTXSIM_{name.upper()}": str(value) for name, value in variables.items()}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@lru_cache(maxsize=4)
+def context_of(level, modes):
+    with environment(arch=level.removeprefix(PREFIX), **dict(modes)):
+        return lowlevel.Context("ptxsim", level=level, threads=1, store_dir="")
+
+
+def simulated_kernel(level, request, **modes):
+    """A built-in kernel in the simulator, in a mode of it (docs/ptxsim.md)."""
+    return SimulatedKernel(level, request, modes)
+
+
+class PtxKernel(SimulatedKernel):
+    """The same of PTX text, which may be anything: `ptx_of` gives that of a built-in kernel."""
+
+    def __init__(self, level, ptx, modes):
+        self.ptx = ptx
+        super().__init__(level, "", modes)
+
+    def load(self, context):
+        return lowlevel.compile(context, self.ptx, "kvq_entry")
+
+    def start(self, kernel, given, grid):
+        words = [int(np.float32(x).view(np.uint32)) if isinstance(x, float) else x for x in given]
+        warps = 4
+        kernel.launch([*words, grid[0]], grid=[-(-grid[0] // warps), *grid[1:]], block=[32 * warps, 1, 1])
+
+
+@lru_cache(maxsize=None)
+def ptx_of(level, request):
+    """What the compiler makes of a request, by kvqc: the same text that contexts get."""
+    command = [BUILD / "bin/kvqc", f"--request={request}", f"--target={level}", "--no-bundle", "--emit=ptx", "-o", "-"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

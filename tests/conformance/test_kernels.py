@@ -163,7 +163,7 @@ PAIRS = [("k4c32-v4t32", False), ("k2c32-v2t32", True), ("k8t64-v8c64", False)]
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
 @pytest.mark.parametrize("pair, lag", PAIRS)
-@pytest.mark.parametrize("rows", ["subnormal", "constant", "tie", "wide", "tiny"])
+@pytest.mark.parametrize("rows", ["subnormal", "constant", "tie", "wide", "tiny", "zero", "clipped"])
 def test_corner_values_are_bit_equal(level, pair, lag, rows, dtype):
     shape = Shape(pair, 64, 64, 64, 3, dtype, 3, lag)
     check_pages(shape, level, getattr(kernels, f"{rows}_rows"))

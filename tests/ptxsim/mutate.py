@@ -84,7 +84,7 @@ def _next_element(sign):
     """The address of a load or store, one element further or back."""
     def replace(match, values):
         size = SIZES[match["size"]] * int(match["vector"] or 1)
-        offset = int(match["offset"] or 0) + sign * size
+        offset = int((match["offset"] or "0").lstrip("+")) + sign * size
         return f"{match['start']}{match['base']}+{offset}]"
 
     return replace
@@ -98,7 +98,7 @@ def _plain(match, values):
 
 
 REGISTER = r"%[a-z]+\d+"
-OPERAND = rf"({REGISTER}|0f[0-9A-F]+|-?\d+)"
+OPERAND = rf"({REGISTER}|0f[0-9A-F]+|0x[0-9A-Fa-f]+U?|-?\d+)"
 D = rf"\s+{REGISTER}, "
 ACCESS = (r"(?P<start>(?<![.\w])(?:ld|st)\.(?:global|shared)(?:\.v(?P<vector>[24]))?\.[usbf](?P<size>\d+)\s[^\[]*\[)"
           r"(?P<base>[%_A-Za-z][\w$]*)(?P<offset>\+-?\d+)?\]")
@@ -135,7 +135,7 @@ OPERATORS = (
     Operator("added constant", rf"add\.s32{D}{OPERAND}, (-?\d+)", _immediate(2, lambda n: n + 1), 3),
     Operator("factor", rf"(?:mul\.lo|mul\.wide|mad\.lo)\.\w+{D}{OPERAND}, (\d+)", _immediate(2, lambda n: n + 1)),
     Operator("compared constant", rf"setp\.\w+\.\w+{D}{OPERAND}, (\d+);", _immediate(2, lambda n: n + 1)),
-    Operator("moved constant", r"mov\.[ub]\d+\s+%\w+, (\d+)", _immediate(1, lambda n: n + 1)),
+    Operator("moved constant", r"mov\.[ub]\d+\s+%\w+, (\d+)(?!\w)", _immediate(1, lambda n: n + 1)),
     Operator("zero moved", r"(mov\.f32\s+%f\d+, 0f)00000000", r"\g<1>3F800000"),
     Operator("distance of a shuffle", rf"shfl\.sync\.\w+\.b32\s+{REGISTER}\|{REGISTER}, {REGISTER}, {OPERAND}",
              _immediate(1, lambda n: n * 2 if n < 16 else n // 2), 3),
@@ -165,6 +165,22 @@ OPERATORS = (
     Operator("another lookup table", r"(lop3\.b32 .*, )0xea", r"\g<1>0xfa"),
 )
 
+# What LLVM writes otherwise than nvcc and clang: constants as operands, matrices over several lines.
+LLVM_ACCESS = ACCESS.replace(r"(?:ld|st)\.(?:global|shared)", r"ld\.global\.nc")
+LLVM_OPERATORS = OPERATORS + (
+    Operator("one element of constant memory further", LLVM_ACCESS, _next_element(1), 4),
+    Operator("one element of constant memory back", LLVM_ACCESS, _next_element(-1), 3),
+    Operator("selector of prmt", r"(prmt\.b32 .*, 0x)(\w)(\w)(\w)(\w)U", r"\1\3\4\5\2U", 3),
+    Operator("distance of an exchange", rf"shfl\.sync\.bfly\.b32\s+{REGISTER}, {REGISTER}, (\d+)",
+             _immediate(1, lambda n: n * 2 if n < 16 else n // 2), 4),
+    Operator("registers of a matrix swapped", r"^\s*\{(%r\d+), (%r\d+)(?:, %r\d+, %r\d+)?\}[,;]$", _swap(1, 2), 8),
+    Operator("float constant of another size", r"0f(?!00000000|F|[07]F8)([0-9A-F]{8})",
+             lambda match, values: f"0f{int(match[1], 16) + (1 << 23):08X}", 4),
+    Operator("added constant of 64 bits", rf"add\.s64{D}{OPERAND}, (-?\d+)", _immediate(2, lambda n: 2 * n), 4),
+    Operator("sign of a sum", r"(add|sub)\.rn\.f32", _mapped(1, {"add": "sub", "sub": "add"}), 3),
+    Operator("product to sum", r"mul\.rn\.(f32|f16x2)", r"add.rn.\1", 3),
+)
+
 
 def _body(lines, kernel):
     """Numbers (from 0) of the lines of an entry's body."""
@@ -182,18 +198,18 @@ def _evenly(sites, count):
     return sites if len(sites) <= count else [sites[(2 * i + 1) * len(sites) // (2 * count)] for i in range(count)]
 
 
-def mutants(ptx, kernel):
-    """The mutants of one entry of a module, in order of the operators."""
+def mutants(ptx, kernel, operators=OPERATORS, times=1):
+    """The mutants of one entry of a module, in order of the operators; times: as many sites of each as it says."""
     lines = ptx.splitlines()
     body = _body(lines, kernel)
     constants = re.findall(r"mov\.[ub]32\s+(%r\d+), (-?\d+);", "\n".join(lines[i] for i in body))
     values = {register: int(value) for register, value in constants}
     out = []
-    for operator in OPERATORS:
+    for operator in operators:
         sites = [(i, new) for i in body
                  if (new := operator.changed(lines[i], values)) is not None and new != lines[i]]
         seen = {}
-        for i, new in sites if operator.ordering else _evenly(sites, operator.sites):
+        for i, new in sites if operator.ordering else _evenly(sites, times * operator.sites):
             text = " ".join(lines[i].split())
             seen[text] = seen.get(text, 0) + 1
             out.append(Mutant(operator.name, i + 1, lines[i], new, f"{operator.name}: {text} #{seen[text]}"))

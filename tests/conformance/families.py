@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The families of kernels that a cache is made of, each as one request with launches that together reach all of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import numpy as np
+
+import kernels
+from attend_kernel import AttendCase, Sequence, prepare_attend, ragged_sequences
+from checks import assert_same_bits, compare_append, compare_merge, compare_partials, prepare_merge_with_holes
+from kernels import Launch, Shape
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A launch that can be made again and again, and what must come of it."""
+
+    launch: Launch
+    compare: Callable  # (outputs, launch, label): raises AssertionError
+    before: list  # the arrays among the arguments, as they are before a launch
+
+    @classmethod
+    def of(cls, launch, compare):
+        arrays = [arg for arg in launch.args if isinstance(arg, np.ndarray)]
+        return cls(launch, compare, [array.copy() for array in arrays])
+
+    def run(self, kernel):
+        """Raises what the launch or the comparison does."""
+        arrays = [arg for arg in self.launch.args if isinstance(arg, np.ndarray)]
+        for array, before in zip(arrays, self.before):
+            array.view(np.uint8)[...] = before.view(np.uint8)
+        self.compare(self.launch.run(kernel), self.launch, "simulated")
+
+
+def same_bits(name, outputs, launch, label):
+    assert_same_bits(outputs[name], launch.expected[name], label)
+
+
+def attend_trials(shape):
+    cases = [
+        AttendCase(shape, ragged_sequences(shape)),
+        AttendCase(shape, [Sequence(length, 1) for length in range(2 * shape.page + 2)]),
+        AttendCase(shape, [Sequence(150, 9, 2), Sequence(64, 2, keep=3), Sequence(3, 1, 3)], exact_ranges=True),
+        AttendCase(shape, [Sequence(90, 3, 2, keep=keep) for keep in (1, 31, 32, 33, 64, 100)]),
+        AttendCase(shape, ragged_sequences(shape), q_size=30.0, values="extreme"),
+    ]
+    for seed, case in enumerate(cases):
+        launch = prepare_attend(np.random.default_rng(seed), case)
+        yield launch, lambda outputs, launch, label, budget=case.budget: compare_partials(
+            outputs, launch, label, budget
+        )
+
+
+def page_trials(prepare, name, which, shape):
+    for seed, rows in enumerate(("random", "constant", "tie", "wide", "subnormal", "tiny", "zero", "clipped")):
+        layout = kernels.LAYOUTS[seed % len(kernels.LAYOUTS)]
+        launch = prepare(np.random.default_rng(seed), shape, which, getattr(kernels, f"{rows}_rows"), layout)
+        yield launch, partial(same_bits, name)
+
+
+def append_trials(shape):
+    yield kernels.prepare_append(np.random.default_rng(0), shape), compare_append
+
+
+def merge_trials(shape):
+    launch = prepare_merge_with_holes(np.random.default_rng(0), shape)
+    yield launch, lambda outputs, launch, label: compare_merge(outputs, launch, label, shape)
+
+
+TRIALS = {
+    "attend": attend_trials,
+    "quantize_k": partial(page_trials, kernels.prepare_quantize, "pool", "K"),
+    "quantize_v": partial(page_trials, kernels.prepare_quantize, "pool", "V"),
+    "dequantize_k": partial(page_trials, kernels.prepare_dequantize, "out", "K"),
+    "dequantize_v": partial(page_trials, kernels.prepare_dequantize, "out", "V"),
+    "append": append_trials,
+    "merge": merge_trials,
+}
+
+
+@lru_cache(maxsize=2)
+def trials(op, shape):
+    return [Trial.of(*made) for made in TRIALS[op](shape)]
+
+
+def mma(pair, **options):
+    return Shape(**(dict(pair=pair, page=64, dk=64, dv=64, ratio=3, dtype="f16", rows=8, profile="mma") | options))
