@@ -70,6 +70,15 @@ void mlir::kvq::optimizeModule(llvm::Module &module, llvm::TargetMachine &machin
   });
 }
 
+bool mlir::kvq::handOnIR(PhaseSink &sink, const llvm::Module &module) {
+  if (!sink.wants("llvm-ir"))
+    return true;
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  module.print(os, nullptr);
+  return sink.handOn("llvm-ir", std::move(text));
+}
+
 llvm::Expected<std::string> mlir::kvq::emitFile(llvm::Module &module, llvm::TargetMachine &machine,
                                                 llvm::CodeGenFileType kind) {
   llvm::SmallString<0> buffer;

@@ -3,6 +3,8 @@
 // What targets share between the llvm dialect and LLVM's output.
 #pragma once
 
+#include "codegen/Target.h"
+
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/CodeGen.h"
@@ -26,6 +28,8 @@ llvm::Expected<std::unique_ptr<llvm::Module>> translateModule(ModuleOp source, l
 // The default pipeline of -O2 without vectorizing and unrolling: kernels come with both already chosen, and LLVM's own
 // would only cost compile time and code size.
 void optimizeModule(llvm::Module &module, llvm::TargetMachine &machine);
+// The text of a module as phase "llvm-ir", where the sink asks for it. False when nobody wants what follows.
+bool handOnIR(PhaseSink &sink, const llvm::Module &module);
 // The passes of a text as `opt -passes` takes it.
 void optimizeModule(llvm::Module &module, llvm::TargetMachine &machine, llvm::StringRef passes);
 // What the machine's back end writes, text or an object. Changes the module.

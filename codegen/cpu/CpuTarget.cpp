@@ -2,6 +2,7 @@
 //
 // CPU levels as targets: native vectors, the llvm dialect, LLVM IR, assembly, an ELF object.
 
+#include "codegen/EmitLLVM.h"
 #include "codegen/Target.h"
 #include "codegen/cpu/EmitObject.h"
 #include "codegen/cpu/Passes.h"
@@ -46,13 +47,8 @@ public:
     auto module = cpu::translateToLLVM(source, level, context);
     if (!module)
       return module.takeError();
-    if (sink.wants("llvm-ir")) {
-      std::string text;
-      llvm::raw_string_ostream os(text);
-      (*module)->print(os, nullptr);
-      if (!sink.handOn("llvm-ir", std::move(text)))
-        return llvm::Error::success();
-    }
+    if (!handOnIR(sink, **module))
+      return llvm::Error::success();
     if (sink.wants("assembly")) { // of a copy: emitting changes the module
       auto assembly = cpu::emitAssembly(*llvm::CloneModule(**module), level);
       if (!assembly)

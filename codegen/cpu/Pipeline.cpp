@@ -3,6 +3,7 @@
 // The CPU pipeline, in one place.
 
 #include "codegen/Passes.h"
+#include "codegen/TileKernel.h"
 #include "codegen/cpu/Passes.h"
 #include "codegen/cpu/TileEmitter.h"
 
@@ -59,22 +60,12 @@ struct LowerTiles : mlir::kvq::cpu::impl::LowerTilesPassBase<LowerTiles> {
       getOperation().emitError("unknown CPU level \"") << level << "\"; use one of " << levelNames();
       return signalPassFailure();
     }
-    SmallVector<func::FuncOp> kernels;
-    for (auto func : getOperation().getOps<func::FuncOp>())
-      if (func->hasAttr(tile::kKernelAttr))
-        kernels.push_back(func);
-    if (kernels.size() != 1) {
-      getOperation().emitError("a module must hold one kernel, this one holds ")
-          << kernels.size() << "; mark a func.func with the attribute kvq_tile.kernel";
+    FailureOr<func::FuncOp> kernel = findTileKernel(getOperation());
+    if (failed(kernel))
       return signalPassFailure();
-    }
-    if (!kernels[0].getBody().hasOneBlock()) {
-      kernels[0].emitError("a kernel has one block; write loops and branches with scf");
+    if (failed(checkTiles(*kernel)) || failed(TileEmitter(*kernel, *target).emit()))
       return signalPassFailure();
-    }
-    if (failed(checkTiles(kernels[0])) || failed(TileEmitter(kernels[0], *target).emit()))
-      return signalPassFailure();
-    kernels[0].erase();
+    kernel->erase();
     // tanh, exp, log and the like from a score region, as polynomials: an object may not call libm.
     RewritePatternSet patterns(&getContext());
     MathPolynomialApproximationOptions options;

@@ -25,20 +25,20 @@ static Value rootOf(Value ptr) {
   return ptr;
 }
 
-// Memory of an argument through which the kernel writes nothing; arguments are different memory (kernel_abi.h).
-bool LaneEmitter::isReadOnly(Value ptr) {
-  Value root = rootOf(ptr);
-  return !kernel
-              .walk([&](Operation *op) {
-                Value written;
-                if (auto store = dyn_cast<tile::StoreOp>(op))
-                  written = store.getPtr();
-                else if (auto codes = dyn_cast<tile::StoreCodesOp>(op))
-                  written = codes.getBase();
-                return written && rootOf(written) == root ? WalkResult::interrupt() : WalkResult::advance();
-              })
-              .wasInterrupted();
+// Arguments through which the kernel writes.
+DenseSet<Value> LaneEmitter::writtenArguments(func::FuncOp kernel) {
+  DenseSet<Value> written;
+  kernel.walk([&](Operation *op) {
+    if (auto store = dyn_cast<tile::StoreOp>(op))
+      written.insert(rootOf(store.getPtr()));
+    else if (auto codes = dyn_cast<tile::StoreCodesOp>(op))
+      written.insert(rootOf(codes.getBase()));
+  });
+  return written;
 }
+
+// Arguments are different memory (kernel_abi.h).
+bool LaneEmitter::isReadOnly(Value ptr) const { return !written.contains(rootOf(ptr)); }
 
 static RegisterFile withoutPair(const RegisterFile &file) {
   tile::LaneLayout layout = file.layout();
@@ -46,33 +46,43 @@ static RegisterFile withoutPair(const RegisterFile &file) {
   return RegisterFile(file.shape(), layout);
 }
 
-LaneEmitter::Access LaneEmitter::accessOf(Value ptr, Value offset, Value mask, RankedTensorType type) {
-  RegisterFile file(type.getShape(), *tile::getLanes(type));
-  Access access{scalarOf(ptr), type.getElementType(), 0, false,          false, {}, {}, std::nullopt,
-                file,          withoutPair(file),     1, isReadOnly(ptr)};
-  access.bytes = access.element.isIndex() ? 8 : std::max(1u, access.element.getIntOrFloatBitWidth() / 8);
-  auto offsetTile = dyn_cast<RankedTensorType>(offset.getType());
-  access.scalarOffset = !offsetTile;
-  access.runs = !offsetTile || offsetTile.getRank() + 1 == type.getRank();
-  if (offsetTile) {
-    access.offsets = registersOf(offset);
-    access.offsetFile = fileOf(offset);
-  } else {
-    access.offsets = {scalarOf(offset)};
-  }
+// How many neighbours along the last dimension one access takes: all in a lane, and aligned.
+static int64_t runOf(const RegisterFile &elements, int64_t bytes, int64_t aligned) {
+  int last = static_cast<int>(elements.shape().size()) - 1;
+  auto fits = [&](int64_t run) {
+    int bit = llvm::Log2_64(run) - 1;
+    return run * bytes <= std::min<int64_t>(aligned, 16) && bit < tile::bitsOf(elements.shape()[last]) &&
+           elements.layout().laneOf({last, bit}) < 0;
+  };
+  int64_t run = 1;
+  while (fits(run * 2))
+    run *= 2;
+  return run;
+}
+
+LaneEmitter::Access LaneEmitter::accessOf(Value ptr, Value offset, Value mask, Type type) {
+  Type element = getElementTypeOrSelf(type);
+  RegisterFile file = isa<RankedTensorType>(type) ? fileOf(type) : RegisterFile({}, {});
+  Access access{.ptr = scalarOf(ptr),
+                .element = element,
+                .bytes = element.getIntOrFloatBitWidth() / 8,
+                .invariant = isReadOnly(ptr),
+                .file = file,
+                .elements = withoutPair(file)};
+  auto flat = [&](Value value) {
+    return isa<RankedTensorType>(value.getType()) ? registersOf(value) : Registers{scalarOf(value)};
+  };
+  access.offsets = flat(offset);
   if (mask)
-    access.masks = offsetTile ? registersOf(mask) : Registers{scalarOf(mask)};
-  if (access.runs) {
-    int last = static_cast<int>(type.getRank()) - 1;
-    int64_t aligned = std::min(alignmentOf(ptr), multipleOf(offset) * access.bytes);
-    auto fits = [&](int64_t run) {
-      int bit = llvm::Log2_64(run) - 1;
-      return run * access.bytes <= std::min<int64_t>(aligned, 16) && bit < tile::bitsOf(type.getDimSize(last)) &&
-             access.elements.layout().laneOf({last, bit}) < 0;
-    };
-    while (fits(access.run * 2))
-      access.run *= 2;
+    access.masks = flat(mask);
+  int64_t rank = static_cast<int64_t>(file.shape().size()), offsetRank = 0;
+  if (auto offsetTile = dyn_cast<RankedTensorType>(offset.getType())) {
+    access.offsetFile = fileOf(offset);
+    offsetRank = offsetTile.getRank();
   }
+  access.runs = offsetRank < rank;
+  if (access.runs)
+    access.run = runOf(access.elements, access.bytes, std::min(alignmentOf(ptr), multipleOf(offset) * access.bytes));
   return access;
 }
 
@@ -89,32 +99,22 @@ Value LaneEmitter::address(const Access &access, int64_t offsetRegister, ArrayRe
   return LLVM::GEPOp::create(b, access.ptr.getType(), b.getI8Type(), access.ptr, ArrayRef<LLVM::GEPArg>{word});
 }
 
-namespace {
-
-// The registers of a tile, by one access each: for each register of the offset, runs of neighbours.
-struct Runs {
-  SmallVector<SmallVector<SmallVector<int64_t>>> ofOffset;
-};
-
-} // namespace
-
-static Runs runsOf(const RegisterFile &elements, const std::optional<RegisterFile> &offsets, bool runs, int64_t run) {
-  Runs result;
-  result.ofOffset.resize(offsets ? static_cast<size_t>(offsets->count()) : 1);
-  for (int64_t number = 0; number < elements.count(); ++number) {
-    SmallVector<int64_t> index = elements.base(number);
-    int64_t last = index.back();
-    if (runs && last % run != 0)
-      continue;
-    SmallVector<int64_t> members;
-    for (int64_t i = 0; i < run; ++i) {
-      index.back() = last + i;
-      members.push_back(elements.find(index));
-    }
-    index.back() = last;
-    if (runs)
+// The registers of a tile by one access each, runs of neighbours, for each register of the offset.
+SmallVector<SmallVector<SmallVector<int64_t>>> LaneEmitter::runsOf(const Access &access) {
+  SmallVector<SmallVector<SmallVector<int64_t>>> result(access.offsets.size());
+  for (int64_t number = 0; number < access.elements.count(); ++number) {
+    SmallVector<int64_t> index = access.elements.base(number), members{number};
+    if (access.runs) {
+      int64_t first = index.back();
+      if (first % access.run != 0)
+        continue;
+      for (int64_t i = 1; i < access.run; ++i) {
+        index.back() = first + i;
+        members.push_back(access.elements.find(index));
+      }
       index.pop_back();
-    result.ofOffset[offsets ? offsets->find(index) : 0].push_back(members);
+    }
+    result[access.offsetFile ? access.offsetFile->find(index) : 0].push_back(members);
   }
   return result;
 }
@@ -126,8 +126,7 @@ LaneEmitter::Registers LaneEmitter::loadRun(const Access &access, ArrayRef<int64
   Value from = address(access, access.offsetFile ? access.offsetFile->find(at) : 0, base);
   int64_t count = static_cast<int64_t>(numbers.size());
   Type type = count == 1 ? access.element : Type(VectorType::get({count}, access.element));
-  bool isIndex = access.element.isIndex();
-  auto load = LLVM::LoadOp::create(b, isIndex ? b.getI64Type() : type, from, count * access.bytes);
+  auto load = LLVM::LoadOp::create(b, type, from, count * access.bytes);
   load.setInvariant(access.invariant);
   if (count == 1)
     return {load};
@@ -137,66 +136,43 @@ LaneEmitter::Registers LaneEmitter::loadRun(const Access &access, ArrayRef<int64
   return values;
 }
 
-LogicalResult LaneEmitter::emitLoad(tile::LoadOp op) {
-  if (!isa<RankedTensorType>(op.getResult().getType())) {
-    Access access{scalarOf(op.getPtr()),
-                  op.getResult().getType(),
-                  0,
-                  false,
-                  true,
-                  {scalarOf(op.getOffset())},
-                  {},
-                  std::nullopt,
-                  RegisterFile({}, {}),
-                  RegisterFile({}, {}),
-                  1,
-                  isReadOnly(op.getPtr())};
-    access.bytes = std::max(1u, access.element.getIntOrFloatBitWidth() / 8);
-    auto read = [&] { return loadRun(access, {0}).front(); };
-    if (Value mask = op.getMask()) {
-      auto branch = scf::IfOp::create(b, access.element, scalarOf(mask), /*withElseRegion=*/true);
-      OpBuilder::InsertionGuard guard(b);
-      b.setInsertionPointToStart(branch.thenBlock());
-      scf::YieldOp::create(b, read());
-      b.setInsertionPointToStart(branch.elseBlock());
-      scf::YieldOp::create(b, zeroOf(access.element));
-      scalars.map(op.getResult(), branch.getResult(0));
-      return success();
-    }
-    scalars.map(op.getResult(), read());
-    return success();
-  }
-  auto type = cast<RankedTensorType>(op.getResult().getType());
+// What `read` gives, or `count` zeros where the condition does not hold.
+LaneEmitter::Registers LaneEmitter::readIf(Value condition, Type element, size_t count,
+                                           function_ref<Registers()> read) {
+  if (!condition)
+    return read();
+  SmallVector<Type> types(count, element);
+  auto branch = scf::IfOp::create(b, types, condition, /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(branch.thenBlock());
+  scf::YieldOp::create(b, read());
+  b.setInsertionPointToStart(branch.elseBlock());
+  scf::YieldOp::create(b, SmallVector<Value>(count, zeroOf(element)));
+  return Registers(branch.getResults());
+}
+
+void LaneEmitter::emitLoad(tile::LoadOp op) {
+  Type type = op.getResult().getType();
   Access access = accessOf(op.getPtr(), op.getOffset(), op.getMask(), type);
   Registers values(static_cast<size_t>(access.elements.count()));
-  Runs runs = runsOf(access.elements, access.offsetFile, access.runs, access.run);
-  for (auto [at, members] : llvm::enumerate(runs.ofOffset)) {
+  for (auto [at, members] : llvm::enumerate(runsOf(access))) {
     SmallVector<int64_t> numbers;
-    Registers loaded;
     for (ArrayRef<int64_t> run : members)
       llvm::append_range(numbers, run);
     auto readAll = [&, &members = members] {
+      Registers loaded;
       for (ArrayRef<int64_t> run : members)
         llvm::append_range(loaded, loadRun(access, run));
+      return loaded;
     };
-    if (access.masks.empty()) {
-      readAll();
-    } else {
-      SmallVector<Type> types(numbers.size(), access.element);
-      auto branch = scf::IfOp::create(b, types, access.masks[at], /*withElseRegion=*/true);
-      OpBuilder::InsertionGuard guard(b);
-      b.setInsertionPointToStart(branch.thenBlock());
-      readAll();
-      scf::YieldOp::create(b, loaded);
-      b.setInsertionPointToStart(branch.elseBlock());
-      scf::YieldOp::create(b, SmallVector<Value>(numbers.size(), zeroOf(access.element)));
-      loaded.assign(branch.getResults().begin(), branch.getResults().end());
-    }
-    for (auto [number, value] : llvm::zip(numbers, loaded))
+    Value mask = access.masks.empty() ? Value() : access.masks[at];
+    for (auto [number, value] : llvm::zip(numbers, readIf(mask, access.element, numbers.size(), readAll)))
       values[number] = value;
   }
-  registers[op.getResult()] = repaired(values, access.elements, access.file);
-  return success();
+  if (isa<RankedTensorType>(type))
+    registers[op.getResult()] = repaired(values, access.elements, access.file);
+  else
+    scalars.map(op.getResult(), values.front());
 }
 
 // ---- stores ----
@@ -228,7 +204,7 @@ void LaneEmitter::storeRun(const Access &access, ArrayRef<int64_t> numbers, Arra
   LLVM::StoreOp::create(b, value, to, count * access.bytes);
 }
 
-LogicalResult LaneEmitter::emitStore(tile::StoreOp op) {
+void LaneEmitter::emitStore(tile::StoreOp op) {
   auto guarded = [&](Value condition, function_ref<void()> write) {
     if (!condition)
       return write();
@@ -238,27 +214,16 @@ LogicalResult LaneEmitter::emitStore(tile::StoreOp op) {
     write();
   };
   auto both = [&](Value a, Value c) { return a && c ? arith::AndIOp::create(b, a, c).getResult() : a ? a : c; };
-  if (!isa<RankedTensorType>(op.getValue().getType())) {
-    Value value = scalarOf(op.getValue());
-    Access access{
-        scalarOf(op.getPtr()), value.getType(),      0, false, true, {scalarOf(op.getOffset())}, {}, std::nullopt,
-        RegisterFile({}, {}),  RegisterFile({}, {}), 1, false};
-    access.bytes = std::max(1u, access.element.getIntOrFloatBitWidth() / 8);
-    Value mask = op.getMask() ? scalarOf(op.getMask()) : Value();
-    guarded(both(firstOfRepeated(tile::LaneLayout()), mask), [&] { storeRun(access, {0}, {value}); });
-    return success();
-  }
-  auto type = cast<RankedTensorType>(op.getValue().getType());
+  Type type = op.getValue().getType();
   Access access = accessOf(op.getPtr(), op.getOffset(), op.getMask(), type);
-  Registers values = repaired(registersOf(op.getValue()), access.file, access.elements);
+  Registers values = isa<RankedTensorType>(type) ? repaired(registersOf(op.getValue()), access.file, access.elements)
+                                                 : Registers{scalarOf(op.getValue())};
   Value first = firstOfRepeated(access.elements.layout());
-  Runs runs = runsOf(access.elements, access.offsetFile, access.runs, access.run);
-  for (auto [at, members] : llvm::enumerate(runs.ofOffset)) {
+  for (auto [at, members] : llvm::enumerate(runsOf(access))) {
     Value condition = both(first, access.masks.empty() ? Value() : access.masks[at]);
     guarded(condition, [&, &members = members] {
       for (ArrayRef<int64_t> run : members)
         storeRun(access, run, values);
     });
   }
-  return success();
 }

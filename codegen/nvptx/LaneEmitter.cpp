@@ -16,9 +16,8 @@ static bool isTile(Value value) { return isa<RankedTensorType>(value.getType());
 
 // ---- shared helpers ----
 
-RegisterFile LaneEmitter::fileOf(Value value) const {
-  auto type = cast<RankedTensorType>(value.getType());
-  return RegisterFile(type.getShape(), *tile::getLanes(type));
+RegisterFile LaneEmitter::fileOf(Type type) {
+  return RegisterFile(cast<RankedTensorType>(type).getShape(), *tile::getLanes(type));
 }
 
 Type LaneEmitter::registerType(Type type) const {
@@ -161,9 +160,9 @@ LogicalResult LaneEmitter::emitOp(Operation &op) {
   if (auto branch = dyn_cast<scf::IfOp>(op))
     return emitIf(branch);
   if (auto load = dyn_cast<tile::LoadOp>(op))
-    return emitLoad(load);
+    return emitLoad(load), success();
   if (auto store = dyn_cast<tile::StoreOp>(op))
-    return emitStore(store);
+    return emitStore(store), success();
   if (auto codes = dyn_cast<tile::CodesOp>(op))
     return emitCodes(codes);
   if (auto unpack = dyn_cast<tile::UnpackOp>(op))

@@ -26,7 +26,8 @@ inline constexpr int64_t kBlockThreads = 128;
 
 class LaneEmitter {
 public:
-  explicit LaneEmitter(func::FuncOp kernel) : kernel(kernel), accumulation(kernel), b(kernel.getLoc(), kernel) {}
+  explicit LaneEmitter(func::FuncOp kernel)
+      : kernel(kernel), accumulation(kernel), written(writtenArguments(kernel)), b(kernel.getLoc(), kernel) {}
   // Emits kvq_entry before the kernel: one i64 for each argument, then the number of programs (kernel_abi.h). The
   // caller erases the kernel. Fails with a diagnostic at the op that has no lowering.
   LogicalResult emit();
@@ -73,14 +74,17 @@ private:
   Value shuffle(StringRef kind, Value value, Value lane);
 
   // EmitAccess.cpp
-  LogicalResult emitLoad(tile::LoadOp op);
-  LogicalResult emitStore(tile::StoreOp op);
+  void emitLoad(tile::LoadOp op);
+  void emitStore(tile::StoreOp op);
   struct Access;
-  Access accessOf(Value ptr, Value offset, Value mask, RankedTensorType tile);
+  Access accessOf(Value ptr, Value offset, Value mask, Type type);
+  static SmallVector<SmallVector<SmallVector<int64_t>>> runsOf(const Access &access);
   Value address(const Access &access, int64_t offsetRegister, ArrayRef<int64_t> base);
   Registers loadRun(const Access &access, ArrayRef<int64_t> numbers);
   void storeRun(const Access &access, ArrayRef<int64_t> numbers, ArrayRef<Value> values);
-  bool isReadOnly(Value ptr);
+  Registers readIf(Value condition, Type element, size_t count, function_ref<Registers()> read);
+  static DenseSet<Value> writtenArguments(func::FuncOp kernel);
+  bool isReadOnly(Value ptr) const;
   Value firstOfRepeated(const tile::LaneLayout &layout);
 
   // EmitWaiting.cpp
@@ -154,7 +158,8 @@ private:
   Registers endCarried(const Carried &parts, ArrayRef<Value> init);
 
   // Shared helpers.
-  tile::RegisterFile fileOf(Value tile) const;
+  static tile::RegisterFile fileOf(Type tile);
+  static tile::RegisterFile fileOf(Value tile) { return fileOf(tile.getType()); }
   Type registerType(Type tile) const; // of one register
   const Registers &registersOf(Value tile) { return registers.find(tile)->second; }
   Value scalarOf(Value value) { return scalars.lookup(value); }
@@ -172,6 +177,7 @@ private:
 
   func::FuncOp kernel;
   const Accumulation accumulation;
+  const DenseSet<Value> written; // arguments, through pointers
   ImplicitLocOpBuilder b;
   IRMapping scalars;
   DenseMap<Value, Registers> registers;

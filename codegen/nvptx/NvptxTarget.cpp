@@ -4,6 +4,7 @@
 
 #include "codegen/nvptx/NvptxTarget.h"
 
+#include "codegen/EmitLLVM.h"
 #include "codegen/Target.h"
 #include "codegen/nvptx/EmitPtx.h"
 #include "codegen/nvptx/Passes.h"
@@ -62,13 +63,8 @@ public:
     auto module = nvptx::translateToLLVM(source, processor, context);
     if (!module)
       return module.takeError();
-    if (sink.wants("llvm-ir")) {
-      std::string text;
-      llvm::raw_string_ostream os(text);
-      (*module)->print(os, nullptr);
-      if (!sink.handOn("llvm-ir", std::move(text)))
-        return llvm::Error::success();
-    }
+    if (!handOnIR(sink, **module))
+      return llvm::Error::success();
     auto ptx = nvptx::emitPtx(**module, processor);
     if (!ptx)
       return ptx.takeError();

@@ -3,9 +3,10 @@
  * A compiler plug-in for tests of the store: every text compiles to the object of fake_kernel.c. It appends one line to
  * the file $FAKE_COMPILER_LOG per compile, takes 30 ms for it, and refuses texts that contain "mistake".
  */
+#include "fake_log.h"
+
 #include <kvq/compiler_plugin.h>
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,20 +18,10 @@ EXPORT int32_t kvq_compiler_plugin_version(void) { return FAKE_VERSION; }
 EXPORT const char *kvq_compiler_hash(void) { return "fake-1"; }
 EXPORT const char *kvq_compiler_host_levels(void) { return "low high"; }
 
-static void log_compile(void) {
-  const char *path = getenv("FAKE_COMPILER_LOG");
-  int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND, 0600) : -1;
-  if (fd < 0)
-    return;
-  if (write(fd, "x\n", 2) != 2)
-    abort();
-  close(fd);
-}
-
 EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *input) {
   const char *text = input->request ? input->request : input->source;
   kvq_compile_output *output = calloc(1, sizeof(*output));
-  log_compile();
+  log_compile("FAKE_COMPILER_LOG");
   usleep(30000);
   output->entry = "fake_kernel";
   output->signature = "ptr<i32> i64";
