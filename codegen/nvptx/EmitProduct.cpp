@@ -251,27 +251,6 @@ SmallVector<SmallVector<int64_t>> LaneEmitter::clustersOf(const Product &product
   return result;
 }
 
-// Two products of few rows with the same coefficients: one has the lower half of the rows of m, one the upper.
-void LaneEmitter::emitPair(tile::DotOp op, tile::DotOp first) {
-  Product product = productOf(op), upper = productOf(first);
-  Registers results[2];
-  RegisterFile file = fileOf(op.getResult());
-  for (Registers &result : results)
-    result.resize(static_cast<size_t>(file.count()));
-  for (int64_t m : product.mBlocks())
-    for (int64_t row = 0; row < product.rows; row += 8) {
-      SmallVector<Value> four(4, zeroOf(b.getF32Type()));
-      addProducts(product, upper, 0, m, row, product.kBlocks(), four);
-      for (int64_t i = 0; i < 4; ++i) {
-        int64_t number = file.find({row + i % 2, m});
-        Value total = registersOf(i < 2 ? op.getAcc() : first.getAcc())[number];
-        results[i / 2][number] = accumulated(total, four[i], 1.0, {});
-      }
-    }
-  registers[op.getResult()] = std::move(results[0]);
-  registers[first.getResult()] = std::move(results[1]);
-}
-
 // The index without the bits that select a field of a byte.
 int64_t LaneEmitter::withoutRowFields(const Product &product, int64_t m) {
   int64_t result = m;
@@ -377,11 +356,12 @@ Value LaneEmitter::centred(Product &product, int64_t set, int64_t row, Value tot
 void LaneEmitter::emitConstantRow(tile::DotOp op, double factor) {
   Product product = productOf(op);
   RegisterFile file = fileOf(op.getResult());
+  const Registers &acc = registersOf(op.getAcc());
   Registers result(static_cast<size_t>(file.count()));
   for (int64_t row = 0; row < product.rows; row += 8)
     for (auto [i, sum] : llvm::enumerate(sumsOfCoefficients(product, 0, row, product.kBlocks()))) {
       int64_t number = file.find({row + static_cast<int64_t>(i), 0});
-      result[number] = accumulated(registersOf(op.getAcc()) [number], sum, factor, {});
+      result[number] = accumulated(acc[number], sum, factor, {});
     }
   registers[op.getResult()] = std::move(result);
 }

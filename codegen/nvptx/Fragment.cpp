@@ -84,8 +84,8 @@ static Fragment complete(Fragment fragment, Bits m, Bits k, ArrayRef<int> mOrder
   for (int &bit : fragment.kLane)
     if (bit < 0)
       bit = k.next(kOrder);
-  if (fragment.kReg < 0)
-    fragment.kReg = k.lowest();
+  if (fragment.kReg < 0) // as codes of the profile mma have it (layout_c7)
+    fragment.kReg = k.next({2});
   return fragment;
 }
 

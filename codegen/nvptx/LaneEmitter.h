@@ -121,7 +121,6 @@ private:
   using Sums = llvm::MapVector<std::pair<int64_t, int64_t>, Value>; // by index along x and row
   Product fragmentsOf(tile::DotOp op);
   Product productOf(tile::DotOp op);
-  void emitPair(tile::DotOp op, tile::DotOp first);
   static SmallVector<SmallVector<int64_t>> clustersOf(const Product &product);
   Sums clusterSums(Product &product, ArrayRef<int64_t> blocks, int64_t row, ArrayRef<int64_t> steps,
                    bool fromMiddle = false);
@@ -144,6 +143,12 @@ private:
   static int64_t withoutRowFields(const Product &product, int64_t m);
   static int64_t withRowField(const Product &product, int64_t m, int64_t field);
   Value accumulated(Value total, Value value, double power, Value scale);
+
+  // EmitPair.cpp
+  void emitPair(tile::DotOp op, tile::DotOp first);
+  bool isReadWhole(tile::DotOp op);
+  void emitReadPair(tile::DotOp op, tile::DotOp first);
+  SmallVector<Value> loadPairs(Value row, int64_t step);
 
   // EmitCarried.cpp
   struct Carried {

@@ -50,6 +50,28 @@ def AssignLayoutsPass : Pass<"kvq-nvptx-assign-layouts", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::kvq::tile::KvqTileDialect"];
 }
 
+def SinkConversionsPass : Pass<"kvq-nvptx-sink-conversions", "::mlir::ModuleOp"> {
+  let summary = "Work element by element before tiles are spread over more registers, not afterwards";
+  let description = [{
+    Moves conversions of operands behind an op that works element by element, where lanes have fewer registers of the
+    tile before the conversion: fewer operations, and fewer shuffles where several operands were converted. Splat
+    constants follow.
+
+    ```mlir
+    // Of %a and %b a lane holds two elements; converted, eight.
+    %c = kvq_tile.convert %a : tensor<8x4xf32, #before> -> tensor<8x4xf32, #after>
+    %d = kvq_tile.convert %b : tensor<8x4xf32, #before> -> tensor<8x4xf32, #after>
+    %e = arith.addf %c, %d : tensor<8x4xf32, #after>
+    ==>
+    %s = arith.addf %a, %b : tensor<8x4xf32, #before>
+    %e = kvq_tile.convert %s : tensor<8x4xf32, #before> -> tensor<8x4xf32, #after>
+    ```
+
+    Precondition: kvq-nvptx-assign-layouts. Not this pass's job: which layouts there are.
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::kvq::tile::KvqTileDialect"];
+}
+
 def LowerTilesPass : Pass<"kvq-nvptx-lower-tiles", "::mlir::ModuleOp"> {
   let summary = "Distribute tile programs over the lanes of a warp";
   let description = [{

@@ -21,6 +21,7 @@ void mlir::kvq::nvptx::buildLayoutsPipeline(OpPassManager &pm) {
   pm.addPass(createCSEPass());
   pm.addPass(createAssignLayoutsPass());
   pm.addPass(createCSEPass()); // tiles that were made again twice
+  pm.addPass(createSinkConversionsPass());
 }
 
 void mlir::kvq::nvptx::buildLanesPipeline(OpPassManager &pm, int64_t sm) {

@@ -345,14 +345,14 @@ static Layout mmaLayout(Side side, int bits, int pageTokens, int headDim) {
   if (side == Side::K) {
     const bool isLong = headDim % 32 == 0; // enough channels for four lanes with 8 in a row
     take(byteBits, {tok(1), tok(2)});
-    take(2, {ch(1), ch(0)});
-    take(2, isLong ? Bits{tok(1), ch(2), ch(5), tok(2), tok(5)} : Bits{tok(1), tok(2), tok(5)});
+    take(2, {isLong ? ch(2) : ch(1), ch(0)});
+    take(2, isLong ? Bits{tok(1), ch(1), ch(5), tok(2), tok(5)} : Bits{tok(1), tok(2), tok(5)});
     take(5, isLong ? Bits{ch(3), ch(4), tok(0), tok(3), tok(4)} : Bits{ch(2), ch(3), tok(0), tok(3), tok(4)});
     take(1, {tok(2)}); // loops count what is above all inner bits
   } else {
-    take(byteBits, {ch(3), ch(4), tok(2)});
-    take(2, {tok(1), tok(0)});
-    take(2, {ch(3), tok(2), tok(5), ch(4), ch(5)});
+    take(byteBits, {ch(3), ch(4), tok(1)});
+    take(2, {tok(2), tok(0)});
+    take(2, {ch(3), tok(1), tok(5), ch(4), ch(5)});
     take(5, {tok(3), tok(4), ch(0), ch(1), ch(2)});
   }
   layout.loops = {{Dim::Channel, headDim >> layout.innerBits(Dim::Channel)},

@@ -28,15 +28,15 @@ def test_layout_c4_the_texts_of_all_profiles():
     assert make("vnni", "V", 1, 96, 80) == "[tok.2 tok.3 tok.4 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:5 tok:3 ch:1"
     assert make("kivi", "K", 4, 64, 80) == "[tok.0 tok.1 tok.2] tok:8 ch:80"
     assert make("kivi", "V", 2, 64, 80) == "[ch.0 ch.1 ch.2 ch.3] ch:5 tok:64"
-    assert make("mma", "K", 4, 128, 128) == "[tok.1 ch.1 ch.0 ch.2 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:4"
-    assert make("mma", "V", 4, 128, 128) == "[ch.3 tok.1 tok.0 tok.2 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:8 tok:2"
-    assert make("mma", "K", 2, 32, 96) == "[tok.1 tok.2 ch.1 ch.0 ch.2 ch.3 ch.4 tok.0 tok.3 tok.4] ch:3 tok:1"
+    assert make("mma", "K", 4, 128, 128) == "[tok.1 ch.2 ch.0 ch.1 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:4"
+    assert make("mma", "V", 4, 128, 128) == "[ch.3 tok.2 tok.0 tok.1 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:8 tok:2"
+    assert make("mma", "K", 2, 32, 96) == "[tok.1 tok.2 ch.2 ch.0 ch.1 ch.3 ch.4 tok.0 tok.3 tok.4] ch:3 tok:1"
     assert make("mma", "K", 4, 64, 80) == "[tok.1 ch.1 ch.0 tok.2 tok.5 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:1"
-    assert make("mma", "V", 2, 96, 64) == "[ch.3 ch.4 tok.1 tok.0 tok.2 ch.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:1 tok:3"
-    assert make("mma", "V", 2, 64, 80) == "[ch.3 tok.2 tok.1 tok.0 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:1"
+    assert make("mma", "V", 2, 96, 64) == "[ch.3 ch.4 tok.2 tok.0 tok.1 ch.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:1 tok:3"
+    assert make("mma", "V", 2, 64, 80) == "[ch.3 tok.1 tok.2 tok.0 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:1"
     assert make("mma", "K", 8, 64, 48) == "[ch.1 ch.0 tok.1 tok.2 ch.2 ch.3 tok.0 tok.3 tok.4] ch:3 tok:2"
-    assert make("mma", "K", 8, 96, 64) == "[ch.1 ch.0 tok.1 ch.2 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:3"
-    assert make("mma", "V", 8, 96, 80) == "[tok.1 tok.0 ch.3 tok.2 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:3"
+    assert make("mma", "K", 8, 96, 64) == "[ch.2 ch.0 tok.1 ch.1 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:3"
+    assert make("mma", "V", 8, 96, 80) == "[tok.2 tok.0 ch.3 tok.1 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:3"
 
 
 @pytest.mark.parametrize("kind, which, tokens, head_dim", SHAPES)
@@ -68,17 +68,17 @@ def test_layout_c7_layout_c8_mma_is_whole_fragments_of_each_lane(bits, which, to
     # m.3, k.3 and the rest of a run: the same load of the same lane.
     place = word // load
     assert np.array_equal(place, place[row ^ m3, step]) and np.array_equal(place, place[row, step // run * run])
-    # Fields of a byte are rows of one step; of too few rows, two steps 4 apart.
+    # Fields of a byte are rows of one step; of too few rows, two steps 2 apart.
     of_byte = np.empty((at.size * bits // 8, 8 // bits), np.int64)
     of_byte[at // (8 // bits), at % (8 // bits)] = step
-    mixed = [0, 0, 4, 4] if which == "V" and bits == 2 and head_dim % 32 else [0] * (8 // bits)
+    mixed = [0, 0, 2, 2] if which == "V" and bits == 2 and head_dim % 32 else [0] * (8 // bits)
     assert (of_byte - of_byte[:, :1] == mixed).all()
 
 
 def test_layout_c7_example_of_the_spec():
     table = layout.address_table("mma", "K", 4, 128, 128)
-    assert [table[token, channel] for channel in (8, 10, 9, 11) for token in (1, 3)] == list(range(160, 168))
-    assert [table[1, 8 + more] - 160 for more in (4, 32, 36)] == [8, 16, 24]
+    assert [table[token, channel] for channel in (8, 12, 9, 13) for token in (1, 3)] == list(range(160, 168))
+    assert [table[1, 8 + more] - 160 for more in (2, 32, 34)] == [8, 16, 24]
     tokens = np.r_[0:4, 8:12, 16:20, 24:28]
     assert sorted(table[tokens, :64].ravel()) == list(range(1024))
     assert [table[4, 0], table[0, 64], table[32, 0]] == [512 * 2, 1024 * 2, 2048 * 2]

@@ -38,8 +38,8 @@ TEST(Error, NullIsNoError) {
 TEST(Format, LayoutsAreTexts) {
   char k[256], v[256];
   KVQ_EXPECT_OK(kvq_format_layouts("kvq-4", "mma", 128, 128, 128, sizeof(k), k, v));
-  EXPECT_STREQ(k, "[tok.1 ch.1 ch.0 ch.2 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:4");
-  EXPECT_STREQ(v, "[ch.3 tok.1 tok.0 tok.2 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:8 tok:2");
+  EXPECT_STREQ(k, "[tok.1 ch.2 ch.0 ch.1 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:4");
+  EXPECT_STREQ(v, "[ch.3 tok.2 tok.0 tok.1 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:8 tok:2");
   KVQ_EXPECT_OK(kvq_format_layouts("k3th-v3th", "vnni", 256, 256, 240, sizeof(k), k, v)); // the longest
   EXPECT_STREQ(k, "2:[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:16 tok:4 + "
                   "1:[ch.2 ch.3 tok.4 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:2 ch:16 tok:4");

@@ -223,22 +223,22 @@ TEST(Layout, layout_c7_text_of_mma) {
   const auto text = [](Side side, int bits, int tokens, int channels) {
     return makeLayout(Profile::Mma, side, bits, tokens, channels).toText();
   };
-  EXPECT_EQ(text(Side::K, 4, 128, 128), "[tok.1 ch.1 ch.0 ch.2 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:4");
-  EXPECT_EQ(text(Side::V, 4, 128, 128), "[ch.3 tok.1 tok.0 tok.2 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:8 tok:2");
-  EXPECT_EQ(text(Side::K, 2, 64, 64), "[tok.1 tok.2 ch.1 ch.0 ch.2 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4] ch:1 tok:2");
-  EXPECT_EQ(text(Side::V, 2, 64, 64), "[ch.3 ch.4 tok.1 tok.0 tok.2 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:2 tok:1");
-  EXPECT_EQ(text(Side::K, 8, 64, 64), "[ch.1 ch.0 tok.1 ch.2 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:2");
+  EXPECT_EQ(text(Side::K, 4, 128, 128), "[tok.1 ch.2 ch.0 ch.1 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:4");
+  EXPECT_EQ(text(Side::V, 4, 128, 128), "[ch.3 tok.2 tok.0 tok.1 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:8 tok:2");
+  EXPECT_EQ(text(Side::K, 2, 64, 64), "[tok.1 tok.2 ch.2 ch.0 ch.1 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4] ch:1 tok:2");
+  EXPECT_EQ(text(Side::V, 2, 64, 64), "[ch.3 ch.4 tok.2 tok.0 tok.1 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:2 tok:1");
+  EXPECT_EQ(text(Side::K, 8, 64, 64), "[ch.2 ch.0 tok.1 ch.1 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:2 tok:2");
   EXPECT_EQ(text(Side::K, 8, 64, 80), "[ch.1 ch.0 tok.1 tok.2 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:2");
-  EXPECT_EQ(text(Side::V, 8, 64, 80), "[tok.1 tok.0 ch.3 tok.2 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:2");
-  EXPECT_EQ(text(Side::K, 4, 64, 96), "[tok.1 ch.1 ch.0 ch.2 tok.2 ch.3 ch.4 tok.0 tok.3 tok.4] ch:3 tok:2");
+  EXPECT_EQ(text(Side::V, 8, 64, 80), "[tok.2 tok.0 ch.3 tok.1 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:2");
+  EXPECT_EQ(text(Side::K, 4, 64, 96), "[tok.1 ch.2 ch.0 ch.1 tok.2 ch.3 ch.4 tok.0 tok.3 tok.4] ch:3 tok:2");
   EXPECT_EQ(text(Side::K, 4, 64, 80), "[tok.1 ch.1 ch.0 tok.2 tok.5 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:1");
   EXPECT_EQ(text(Side::K, 4, 96, 80), "[tok.1 ch.1 ch.0 tok.2 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:3");
-  EXPECT_EQ(text(Side::K, 2, 64, 96), "[tok.1 tok.2 ch.1 ch.0 ch.2 tok.5 ch.3 ch.4 tok.0 tok.3 tok.4] ch:3 tok:1");
+  EXPECT_EQ(text(Side::K, 2, 64, 96), "[tok.1 tok.2 ch.2 ch.0 ch.1 tok.5 ch.3 ch.4 tok.0 tok.3 tok.4] ch:3 tok:1");
   EXPECT_EQ(text(Side::K, 2, 32, 80), "[tok.1 tok.2 ch.1 ch.0 ch.2 ch.3 tok.0 tok.3 tok.4] ch:5 tok:1");
-  EXPECT_EQ(text(Side::V, 4, 32, 64), "[ch.3 tok.1 tok.0 tok.2 ch.4 tok.3 tok.4 ch.0 ch.1 ch.2] ch:2 tok:1");
-  EXPECT_EQ(text(Side::V, 2, 96, 64), "[ch.3 ch.4 tok.1 tok.0 tok.2 ch.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:1 tok:3");
-  EXPECT_EQ(text(Side::V, 2, 64, 80), "[ch.3 tok.2 tok.1 tok.0 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:1");
-  EXPECT_EQ(text(Side::V, 2, 32, 48), "[ch.3 tok.2 tok.1 tok.0 tok.3 tok.4 ch.0 ch.1 ch.2] ch:3 tok:1");
+  EXPECT_EQ(text(Side::V, 4, 32, 64), "[ch.3 tok.2 tok.0 tok.1 ch.4 tok.3 tok.4 ch.0 ch.1 ch.2] ch:2 tok:1");
+  EXPECT_EQ(text(Side::V, 2, 96, 64), "[ch.3 ch.4 tok.2 tok.0 tok.1 ch.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:1 tok:3");
+  EXPECT_EQ(text(Side::V, 2, 64, 80), "[ch.3 tok.1 tok.2 tok.0 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:5 tok:1");
+  EXPECT_EQ(text(Side::V, 2, 32, 48), "[ch.3 tok.1 tok.2 tok.0 tok.3 tok.4 ch.0 ch.1 ch.2] ch:3 tok:1");
 }
 
 // A map of the profile mma as the tensor cores see it: rows and steps, and which of them are m.0 .. m.3 and k.0 .. k.3.
@@ -249,7 +249,7 @@ struct MmaView {
   int rows = map.extent(side == Side::K ? Dim::Token : Dim::Channel);
   int steps = map.extent(side == Side::K ? Dim::Channel : Dim::Token);
   std::array<int, 4> m = side == Side::K ? std::array<int, 4>{1, 8, 16, 2} : std::array<int, 4>{1, 2, 4, 8};
-  std::array<int, 4> k = steps % 32 == 0 ? std::array<int, 4>{1, 8, 16, 2} : std::array<int, 4>{1, 4, 8, 2};
+  std::array<int, 4> k = steps % 32 == 0 ? std::array<int, 4>{1, 8, 16, 4} : std::array<int, 4>{1, 4, 8, 2};
   int64_t wordFields = 32 / bits, laneFields = at(m[0], 0) / 4;
 
   int64_t at(int row, int step) const { return side == Side::K ? map.address(row, step) : map.address(step, row); }
@@ -288,6 +288,8 @@ TEST(Layout, layout_c7_layout_c8_a_lane_has_the_registers_of_its_fragments) {
             ASSERT_EQ(low / view.laneFields, warp * 32 + lane) << map.toText();
             ASSERT_EQ(high, low + view.wordFields / 2) << map.toText();
             ASSERT_EQ(low % view.wordFields, low % (view.wordFields / 2)) << map.toText();
+            const int64_t other = view.inFragment(row, step, m, k ^ 8); // k.3: another field of the word
+            ASSERT_EQ(low / view.wordFields, other / view.wordFields) << map.toText();
           }
       });
     });
@@ -323,7 +325,7 @@ TEST(Layout, layout_c7_the_rows_of_k_are_the_steps_of_v_transposed) {
 }
 
 // The fields of a byte are rows of one step, so that what is multiplied together can be taken apart. Only 16 channels
-// are not enough rows: of V's 2 bits, the upper half of a byte is the step 4 further.
+// are not enough rows: of V's 2 bits, the upper half of a byte is the step 2 further.
 TEST(Layout, layout_c7_the_fields_of_a_byte_are_rows) {
   for (Side side : {Side::K, Side::V})
     forEachLayout(Profile::Mma, side, [side](const Layout &map, int bits, int, int channels) {
@@ -335,7 +337,7 @@ TEST(Layout, layout_c7_the_fields_of_a_byte_are_rows) {
           if (const int64_t first = view.at(row, step); first % (8 / bits) == 0)
             for (int field = 1; field < 8 / bits; ++field) {
               const int64_t other = hasRows ? view.at(row + rowsApart * field, step)
-                                            : view.at(row + rowsApart * (field % 2), step + 4 * (field / 2));
+                                            : view.at(row + rowsApart * (field % 2), step + 2 * (field / 2));
               ASSERT_EQ(other, first + field) << map.toText();
             }
     });

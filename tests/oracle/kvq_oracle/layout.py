@@ -114,9 +114,9 @@ def _one_bit(which, page_tokens, head_dim):
 
 # layout_c7, the columns of its table: fields of a byte, fields of a word, words, lanes, rest.
 _MMA = {
-    "K": ("tok.1 tok.2", "ch.1 ch.0", "tok.1 ch.2 ch.5 tok.2 tok.5", "ch.3 ch.4 tok.0 tok.3 tok.4", "tok.2"),
+    "K": ("tok.1 tok.2", "ch.2 ch.0", "tok.1 ch.1 ch.5 tok.2 tok.5", "ch.3 ch.4 tok.0 tok.3 tok.4", "tok.2"),
     "K, else": ("tok.1 tok.2", "ch.1 ch.0", "tok.1 tok.2 tok.5", "ch.2 ch.3 tok.0 tok.3 tok.4", ""),
-    "V": ("ch.3 ch.4 tok.2", "tok.1 tok.0", "ch.3 tok.2 tok.5 ch.4 ch.5", "tok.3 tok.4 ch.0 ch.1 ch.2", ""),
+    "V": ("ch.3 ch.4 tok.1", "tok.2 tok.0", "ch.3 tok.1 tok.5 ch.4 ch.5", "tok.3 tok.4 ch.0 ch.1 ch.2", ""),
 }
 
 
