@@ -54,6 +54,7 @@ KVQ_EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *inp
   CompileInput request;
   request.request = input->request ? input->request : "";
   request.source = input->source ? input->source : "";
+  request.score = input->score ? input->score : "";
   request.bundleDir = input->bundle_dir ? input->bundle_dir : "";
   auto result = compileFor(input->level ? input->level : "", request);
   if (!result) {

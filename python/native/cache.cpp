@@ -38,7 +38,8 @@ public:
 
 static void configure(CacheState &state, const Context &context, const std::string &format, int layers, int qHeads,
                       int kvHeads, int dk, int dv, const std::string &dtype, int64_t blocks, int sequences,
-                      int pageTokens, int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy) {
+                      int pageTokens, int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy,
+                      const std::optional<ScoreFunction> &score) {
   state.context = context.state;
   state.format = format;
   kvq_cache_config &config = state.config;
@@ -56,14 +57,20 @@ static void configure(CacheState &state, const Context &context, const std::stri
   config.attention_window = attentionWindow;
   config.score_cap = scoreCap;
   config.accuracy = parseAccuracy(accuracy);
+  state.score = score;
+  if (score) {
+    state.scoreView = state.score->view();
+    config.score = &state.scoreView;
+  }
 }
 
 static void create(Cache *self, const Context &context, const std::string &format, int layers, int qHeads, int kvHeads,
                    int dk, int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
-                   int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy) {
+                   int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy,
+                   const std::optional<ScoreFunction> &score) {
   auto state = std::make_shared<CacheState>();
   configure(*state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
-            attentionWindow, scoreCap, accuracy);
+            attentionWindow, scoreCap, accuracy, score);
   size_t bytes = 0;
   check(kvq_cache_memory_bytes(&state->config, &bytes));
   {
@@ -77,10 +84,11 @@ static void create(Cache *self, const Context &context, const std::string &forma
 
 static void querySupport(const Context &context, const std::string &format, int layers, int qHeads, int kvHeads, int dk,
                          int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
-                         int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy) {
+                         int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy,
+                         const std::optional<ScoreFunction> &score) {
   CacheState state;
   configure(state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
-            attentionWindow, scoreCap, accuracy);
+            attentionWindow, scoreCap, accuracy, score);
   check(kvq_query_support(context.state->handle, &state.config));
 }
 
@@ -137,6 +145,7 @@ static nb::dict configOf(const Cache &self) {
   result["attention_window"] = config.attention_window;
   result["score_cap"] = config.score_cap;
   result["accuracy"] = kvq_accuracy_name(config.accuracy);
+  result["score"] = self.state->score ? nb::cast(*self.state->score) : nb::none();
   return result;
 }
 
@@ -303,13 +312,13 @@ void bindCache(nb::module_ &m) {
   using namespace nb::literals;
   m.def("query_support", querySupport, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a,
         "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1, "page_tokens"_a = 0,
-        "attention_window"_a = 0, "score_cap"_a = 0.0f, "accuracy"_a = nb::none(),
+        "attention_window"_a = 0, "score_cap"_a = 0.0f, "accuracy"_a = nb::none(), "score"_a = nb::none(),
         "Raises the reason why such a cache cannot run here; never compiles.");
   nb::class_<Cache> cache(m, "Cache", "A paged quantized cache that owns its memory.");
   cache
       .def("__init__", create, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a, "dk"_a,
            "dv"_a, "dtype"_a = "float32", "blocks"_a, "sequences"_a = 1, "page_tokens"_a = 0, "attention_window"_a = 0,
-           "score_cap"_a = 0.0f, "accuracy"_a = nb::none())
+           "score_cap"_a = 0.0f, "accuracy"_a = nb::none(), "score"_a = nb::none())
       .def("grow", grow, "blocks"_a, "sequences"_a, "Moves the cache into larger memory. Not while a step is open.")
       .def("report", report, "Tokens, blocks and bytes, in use and reserved.")
       .def("read", read, "sequence"_a, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(), "first"_a = 0,

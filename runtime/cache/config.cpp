@@ -197,4 +197,8 @@ KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   return request;
 }
 
+const ScoreFunction *kernelScore(const CacheConfig &config, int kernel) {
+  return kernel < attendKernel(0) ? nullptr : config.score.get();
+}
+
 } // namespace kvq

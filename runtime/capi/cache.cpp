@@ -10,6 +10,22 @@ using namespace kvq::capi;
 
 namespace kvq::capi {
 
+Result<std::shared_ptr<const ScoreFunction>> toScore(const kvq_score_function *score) {
+  auto copied = copyStruct(score, "score");
+  if (!copied.isOk())
+    return copied.status();
+  const int language = enumValue(copied.value().language);
+  if (language != KVQ_SCORE_IR && language != KVQ_SCORE_CUDA)
+    return Status(Code::InvalidArgument, "score->language is " + std::to_string(language) +
+                                             " but must be KVQ_SCORE_IR (0) or KVQ_SCORE_CUDA (1)");
+  if (!copied.value().text || !*copied.value().text)
+    return Status(Code::InvalidArgument, "score->text is empty: pass the text of a score function, or no score");
+  const char *name = copied.value().name;
+  return std::shared_ptr<const ScoreFunction>(std::make_shared<ScoreFunction>(
+      ScoreFunction{language == KVQ_SCORE_CUDA ? ScoreLanguage::Cuda : ScoreLanguage::Ir, copied.value().text,
+                    name && *name ? name : "score"}));
+}
+
 Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   KVQ_REQUIRE(config);
   auto copied = copyStruct(config, "config", offsetof(kvq_cache_config, attention_window));
@@ -43,6 +59,12 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   result.attentionWindow = first ? 0 : given.attention_window;
   result.scoreCap = given.score_cap;
   result.accuracy = accuracy.value();
+  if (given.score) {
+    auto score = toScore(given.score);
+    if (!score.isOk())
+      return score.status();
+    result.score = score.value();
+  }
   KVQ_RETURN_IF_ERROR(checkConfig(result));
   return result;
 }
@@ -67,7 +89,7 @@ kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *confi
     const CacheConfig here = onDevice(checked.value(), *context->device);
     KVQ_RETURN_IF_ERROR(checkProfile(here.profile, here.format.pair));
     for (int kernel = 0; kernel < cacheKernels(here); ++kernel)
-      KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(here, kernel)));
+      KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(here, kernel), kernelScore(here, kernel)));
     return Status::ok();
   });
 }

@@ -102,6 +102,9 @@ Result<ElementType> toElementType(const std::string &name, const kvq_dtype &dtyp
 Result<Accuracy> toAccuracy(const std::string &name, const kvq_accuracy &accuracy);
 kvq_accuracy fromAccuracy(Accuracy accuracy);
 
+// The score function that a caller's struct means, checked as far as it can be without a device.
+Result<std::shared_ptr<const ScoreFunction>> toScore(const kvq_score_function *score);
+
 // The cache configuration that a caller's struct means, checked.
 Result<CacheConfig> toConfig(const kvq_cache_config *config);
 

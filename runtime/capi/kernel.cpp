@@ -152,6 +152,20 @@ Status merge(const Device &device, const Kernel &kernel, const MergeShape &shape
   return status.isOk() ? done : status;
 }
 
+Status openBuiltin(kvq_context &context, const char *request, const ScoreFunction *score, kvq_kernel **kernel) {
+  auto parsed = parseKernelRequest(request);
+  if (!parsed.isOk())
+    return parsed.status();
+  if (score && parsed.value().op != KernelOp::Attend)
+    return {Code::InvalidArgument, "a kernel '" + std::string(toText(parsed.value().op)) +
+                                       "' has no scores: give score functions to attend kernels"};
+  auto opened = context.device->open(parsed.value(), score);
+  if (!opened.isOk())
+    return opened.status();
+  *kernel = makeKernel(context.device, opened.value());
+  return Status::ok();
+}
+
 } // namespace
 
 extern "C" {
@@ -212,14 +226,21 @@ kvq_error *kvq_kernel_open(kvq_context *context, const char *request, kvq_kernel
     KVQ_REQUIRE(context);
     KVQ_REQUIRE(request);
     KVQ_REQUIRE(kernel);
-    auto parsed = parseKernelRequest(request);
-    if (!parsed.isOk())
-      return parsed.status();
-    auto opened = context->device->open(parsed.value());
-    if (!opened.isOk())
-      return opened.status();
-    *kernel = makeKernel(context->device, opened.value());
-    return Status::ok();
+    return openBuiltin(*context, request, nullptr, kernel);
+  });
+}
+
+kvq_error *kvq_kernel_open_scored(kvq_context *context, const char *request, const kvq_score_function *score,
+                                  kvq_kernel **kernel) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(request);
+    KVQ_REQUIRE(score);
+    KVQ_REQUIRE(kernel);
+    auto function = toScore(score);
+    if (!function.isOk())
+      return function.status();
+    return openBuiltin(*context, request, function.value().get(), kernel);
   });
 }
 

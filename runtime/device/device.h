@@ -5,6 +5,7 @@
 #pragma once
 
 #include "runtime/device/accelerator.h"
+#include "runtime/device/score_function.h"
 #include "runtime/format/problem.h"
 
 #include <cstdint>
@@ -83,12 +84,14 @@ public:
   Device(const Device &) = delete;
   Device &operator=(const Device &) = delete;
 
-  // A built-in kernel; compiled or loaded at the first call. Thread-safe.
-  virtual Result<KernelRef> open(const KernelRequest &request) = 0;
+  // A built-in kernel; compiled or loaded at the first call. Thread-safe. `score`: of an attend kernel, or NULL.
+  virtual Result<KernelRef> open(const KernelRequest &request, const ScoreFunction *score) = 0;
+  Result<KernelRef> open(const KernelRequest &request) { return open(request, nullptr); }
   // A kernel out of the source that the device takes: an IR module, PTX text. `entry` names it; "": the only one.
   virtual Result<KernelRef> compile(const std::string &source, const std::string &entry) = 0;
   // Whether open() would succeed, without compiling anything.
-  virtual Status available(const KernelRequest &request) const = 0;
+  virtual Status available(const KernelRequest &request, const ScoreFunction *score) const = 0;
+  Status available(const KernelRequest &request) const { return available(request, nullptr); }
   virtual std::vector<KernelRef> kernels() const = 0;
   virtual const std::string &level() const = 0;
   virtual const std::string &levels() const = 0; // separated by spaces, best last

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/jit/cubin_store.h"
 
+#include "runtime/jit/late_nvrtc.h"
 #include "runtime/jit/ptx_wrapper.h"
 
 #include <chrono>
-#include <mutex>
 
 namespace kvq {
 
@@ -42,20 +42,6 @@ Status checkNames(std::string_view ptx) {
                                      " of the PTX, which others can name: let the driver compile it"};
   return Status::ok();
 }
-
-class LateNvrtc {
-public:
-  explicit LateNvrtc(CudaLibrarySearch search) : search_(std::move(search)) {}
-  const Result<std::shared_ptr<const Nvrtc>> &get() {
-    std::call_once(once_, [&] { nvrtc_ = Nvrtc::load(search_); });
-    return nvrtc_;
-  }
-
-private:
-  const CudaLibrarySearch search_;
-  std::once_flag once_;
-  Result<std::shared_ptr<const Nvrtc>> nvrtc_ = Status(Code::Internal, "not looked for");
-};
 
 } // namespace
 

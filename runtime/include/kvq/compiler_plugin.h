@@ -10,7 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define KVQ_COMPILER_PLUGIN_VERSION 1
+#define KVQ_COMPILER_PLUGIN_VERSION 2
+/* extern "C" __device__ float kvq_score_mod(float score, int batch, int head, int q, int k) */
+#define KVQ_SCORE_HOOK "kvq_score_mod"
 
 #ifdef __cplusplus
 extern "C" {
@@ -20,6 +22,9 @@ typedef struct kvq_compile_input {
   const char *request;    /* canonical text of a KernelRequest (runtime/format/problem.h), or NULL */
   const char *source;     /* an IR module with one kernel, if request is NULL */
   const char *level;      /* CPU level, see kvq_compiler_host_levels, or another target: "nvptx:sm_80" */
+  const char *score;      /* of a request for attend: an IR module with one func.func (f32, index, index, index, index,
+                             captures...) -> f32 of score, batch, head, query and key, its score region; or NULL.
+                             kvq_tile.score_hook in it is a call of KVQ_SCORE_HOOK, which PTX then has undefined */
   const char *bundle_dir; /* where a failed compile leaves what repeats it; NULL: the system's temporary folder */
 } kvq_compile_input;
 

@@ -293,7 +293,7 @@ private:
 class FakeDevice : public Device {
 public:
   explicit FakeDevice(std::unique_ptr<ParallelFor> parallel) : Device(std::move(parallel)) {}
-  Result<KernelRef> open(const KernelRequest &request) override {
+  Result<KernelRef> open(const KernelRequest &request, const ScoreFunction *) override {
     std::lock_guard<std::mutex> lock(mutex_);
     KernelRef &kernel = kernels_[toText(request)];
     if (!kernel)
@@ -305,7 +305,7 @@ public:
   Result<KernelRef> compile(const std::string &, const std::string &) override {
     return Status(Code::Unsupported, "a fake runs built-in kernels only");
   }
-  Status available(const KernelRequest &) const override { return Status::ok(); }
+  Status available(const KernelRequest &, const ScoreFunction *) const override { return Status::ok(); }
   std::vector<KernelRef> kernels() const override {
     std::lock_guard<std::mutex> lock(mutex_);
     std::vector<KernelRef> all;
