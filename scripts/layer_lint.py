@@ -35,6 +35,7 @@ LAYERS = (
     Layer("runtime/reference/", FLOOR + ABI[:1], (), RUNTIME),
     Layer("runtime/jit/", FLOOR + ABI, (), RUNTIME),
     Layer("runtime/device/", FLOOR + ABI[:1] + DEVICE + ("runtime/jit/compiler.h", "runtime/jit/kernel_store.h",
+                                                          "runtime/jit/cubin_store.h",
                                                           "runtime/jit/score_hook.h"), (),
           RUNTIME),
     Layer("runtime/device/cuda/", FLOOR + DEVICE + ("runtime/jit/",), (), RUNTIME),

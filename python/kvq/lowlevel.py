@@ -25,6 +25,7 @@ from kvq._native import (
     format_page_bytes,
     format_page_tokens,
     open_kernel,
+    prepare_targets,
     query_support,
     version,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "format_page_bytes",
     "format_page_tokens",
     "open_kernel",
+    "prepare_targets",
     "query_support",
     "shared_context",
     "version",

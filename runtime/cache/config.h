@@ -32,6 +32,8 @@ struct CacheConfig {
 
 // The same cache on that device: how its pages are laid out, which kernels attend, how the keys are split.
 CacheConfig onDevice(CacheConfig config, const Device &device);
+// The same on devices of that target, which need not be here.
+CacheConfig onTarget(CacheConfig config, std::string_view target);
 
 // InvalidArgument or Unsupported with the name of the field.
 Status checkConfig(const CacheConfig &config);

@@ -3,6 +3,8 @@
 // kvq_cache_*, kvq_report, kvq_read, kvq_layer_page*, kvq_query_support.
 #include "runtime/capi/handles.h"
 
+#include "runtime/cache/prepare.h"
+
 #include <cstddef>
 
 using namespace kvq;
@@ -139,6 +141,40 @@ kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void
       if (progress)
         progress(user_data, &shown);
     });
+  });
+}
+
+kvq_error *kvq_prepare_targets(kvq_context *context, const kvq_cache_config *config, const char *targets,
+                               kvq_kernel_visitor progress, void *user_data) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(targets);
+    auto checked = toConfig(config);
+    if (!checked.isOk())
+      return checked.status();
+    if (context->frozen)
+      return {Code::FailedPrecondition,
+              "this context is frozen and compiles nothing: prepare kernels in one that is not"};
+    auto compiler = Compiler::load(context->compiler ? context->compiler->c_str() : nullptr);
+    if (!compiler.isOk())
+      return compiler.status();
+    auto names = parseTargets(*compiler.value(), targets);
+    if (!names.isOk())
+      return names.status();
+    for (const std::string &name : names.value()) {
+      auto kernels =
+          TargetKernels::open(compiler.value(), name, context->storeDir ? context->storeDir->c_str() : nullptr);
+      if (!kernels.isOk())
+        return kernels.status();
+      KVQ_RETURN_IF_ERROR(
+          prepareTarget(checked.value(), *kernels.value(), context->device->parallel(), [&](const KernelInfo &info) {
+            const kvq_kernel_info shown = {info.name.c_str(), info.source.c_str(), info.key.c_str(), info.compileMs,
+                                           info.objectBytes};
+            if (progress)
+              progress(user_data, &shown);
+          }));
+    }
+    return Status::ok();
   });
 }
 

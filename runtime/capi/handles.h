@@ -12,6 +12,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <optional>
 
 struct kvq_error {
   kvq_code code;
@@ -20,6 +21,9 @@ struct kvq_error {
 struct kvq_context {
   std::shared_ptr<kvq::Device> device;
   std::string description;
+  // What it was made with, for kernels of other targets.
+  std::optional<std::string> storeDir = {}, compiler = {};
+  bool frozen = false;
 };
 struct kvq_buffer {
   std::shared_ptr<kvq::Device> device;

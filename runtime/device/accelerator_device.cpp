@@ -11,9 +11,8 @@ namespace {
 
 // What the compiler makes code for, as ten times the major number and the minor one.
 constexpr int kTargets[] = {80, 86, 89, 90, 100, 120};
-constexpr std::string_view kPrefix = "nvptx:";
 
-std::string levelOf(int target) { return std::string(kPrefix) + "sm_" + std::to_string(target); }
+std::string levelOf(int target) { return std::string(kAcceleratorTargets) + "sm_" + std::to_string(target); }
 
 // One word for each parameter: PTX says how long it is, not what it is.
 std::string signatureOf(const FunctionInfo &function) {
@@ -60,7 +59,8 @@ Result<std::string> acceleratorLevel(int major, int minor, const char *asked) {
                                          " is older than kvq makes kernels for: use one of 8.0 or later");
   if (!asked)
     return all.substr(all.rfind(' ') + 1); // npos + 1 is the begin
-  const std::string level = std::string_view(asked).starts_with(kPrefix) ? asked : std::string(kPrefix) + asked;
+  const std::string level =
+      std::string_view(asked).starts_with(kAcceleratorTargets) ? asked : std::string(kAcceleratorTargets) + asked;
   std::istringstream words(all);
   if (std::find(std::istream_iterator<std::string>(words), {}, level) == std::istream_iterator<std::string>())
     return Status(Code::InvalidArgument, "level '" + std::string(asked) +
@@ -76,7 +76,7 @@ AcceleratorDevice::AcceleratorDevice(std::string name, std::unique_ptr<Accelerat
       storeDir_(copyOf(options.storeDir)), compiler_(copyOf(options.compiler)), frozen_(options.frozen),
       accelerator_(std::move(accelerator)) {}
 
-Profile AcceleratorDevice::profile() const { return Profile::Mma; }
+Profile AcceleratorDevice::profile() const { return kAcceleratorProfile; }
 
 Result<KernelSource *> AcceleratorDevice::compiledKernels() const {
   std::lock_guard<std::mutex> lock(mutex_);

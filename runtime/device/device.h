@@ -11,9 +11,16 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace kvq {
+
+// What the names of accelerators' targets begin with; those of hosts do not.
+inline constexpr std::string_view kAcceleratorTargets = "nvptx:";
+inline bool isAcceleratorTarget(std::string_view target) { return target.starts_with(kAcceleratorTargets); }
+// How pages of caches on accelerators are laid out.
+inline constexpr Profile kAcceleratorProfile = Profile::Mma;
 
 struct KernelInfo {
   std::string name;   // canonical request text, or the entry of a user kernel

@@ -46,9 +46,11 @@ std::string KernelSource::key(const KernelText &what) const {
 Status KernelSource::notInStore(const KernelText &what, const Status &why) const {
   if (why.code() == Code::Corrupt)
     return why;
-  return {Code::Unsupported, "kernel " + (what.isSource ? "of this text" : nameOf(what)) + " for level " +
-                                 settings_.level + " is not in the kernel store " + store_.directory() +
-                                 " and this context is frozen: run kvq_cache_prepare in a context that is not"};
+  return {Code::Unsupported,
+          "kernel " + (what.isSource ? "of this text" : nameOf(what)) + " for level " + settings_.level +
+              " is not in the kernel store " + store_.directory() +
+              " and this context is frozen: run kvq_cache_prepare in a context that is not, or kvq_prepare_targets on "
+              "another machine"};
 }
 
 Status KernelSource::checkScore(const ScoreFunction *score) const {

@@ -20,6 +20,7 @@ Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
   kvq_compiler_plugin_version_fn version;
   kvq_compiler_hash_fn hash;
   kvq_compiler_host_levels_fn levels;
+  kvq_compiler_targets_fn targets = nullptr;
   std::shared_ptr<Compiler> compiler(new Compiler);
   if (!find("kvq_compiler_plugin_version", version) || !find("kvq_compiler_hash", hash) ||
       !find("kvq_compiler_host_levels", levels) || !find("kvq_compiler_compile", compiler->compile_) ||
@@ -29,7 +30,10 @@ Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
     return Status(Code::Unsupported, "the compiler plug-in " + file + " has version " + std::to_string(version()) +
                                          " but this library needs " + std::to_string(KVQ_COMPILER_PLUGIN_VERSION) +
                                          ": install both from one build");
+  if (!find("kvq_compiler_targets", targets))
+    return Status(Code::Unsupported, file + " is no whole kvq compiler: set KVQ_COMPILER to libkvq-compiler.so");
   compiler->hash_ = hash();
+  compiler->targets_ = targets();
   std::istringstream words(levels());
   for (std::string level; words >> level;)
     compiler->levels_.push_back(level);

@@ -43,11 +43,13 @@ typedef const char *(*kvq_compiler_hash_fn)(void);         /* identifies the cod
 typedef const char *(*kvq_compiler_llvm_version_fn)(void); /* "22.1.0", for reports; the runtime does not ask for it */
 typedef const char *(*kvq_compiler_host_levels_fn)(
     void); /* CPU levels that this host can run, space-separated, best last */
+typedef const char *(*kvq_compiler_targets_fn)(
+    void); /* all that it makes code for, space-separated: CPU levels, then others (since version 2) */
 typedef kvq_compile_output *(*kvq_compiler_compile_fn)(const kvq_compile_input *input); /* thread-safe, never NULL */
 typedef void (*kvq_compiler_free_fn)(kvq_compile_output *output);
 
 /* Exported names: kvq_compiler_plugin_version, kvq_compiler_llvm_version, kvq_compiler_hash, kvq_compiler_host_levels,
- * kvq_compiler_compile, kvq_compiler_free. */
+ * kvq_compiler_targets, kvq_compiler_compile, kvq_compiler_free. */
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -136,7 +136,7 @@ KVQ_API const char *kvq_context_description(const kvq_context *context);
 KVQ_API kvq_device kvq_context_memory(const kvq_context *context);
 /* One call per kernel that the context holds. source: "compiled", "store" or "ref". */
 typedef struct kvq_kernel_info {
-  const char *name; /* canonical request text, or the name of a user kernel */
+  const char *name; /* canonical request text, and its score function by name if it has one; or a user kernel's name */
   const char *source;
   const char *key;   /* hexadecimal */
   double compile_ms; /* what compiling it took, also when it now came from the store */
@@ -200,6 +200,15 @@ KVQ_API void kvq_cache_destroy(kvq_cache *cache);
 KVQ_API kvq_error *kvq_cache_grow(kvq_cache *cache, int64_t blocks, int32_t sequences, void *memory, size_t bytes);
 /* Compiles or loads all kernels that the cache can need, in parallel; progress (may be NULL) is called per kernel. */
 KVQ_API kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void *user_data);
+
+/* The same for machines that need not be here: compiles all that a cache of `config` can need on each of the targets
+ * into the context's kernel store, where contexts on such machines look for it, frozen ones too. targets: names
+ * separated by spaces or commas: CPU levels ("x86-64-v4") and GPUs ("nvptx:sm_90"); an unknown one is refused with all
+ * that there are. Of GPUs the store gets PTX and, where NVRTC is installed, machine code for that very architecture;
+ * without it the driver there compiles the PTX. Nothing is run; names that progress is told end in "for TARGET". Not
+ * on device "ref", which has no kernels. Since 0.2. */
+KVQ_API kvq_error *kvq_prepare_targets(kvq_context *context, const kvq_cache_config *config, const char *targets,
+                                       kvq_kernel_visitor progress, void *user_data);
 
 KVQ_API kvq_error *kvq_sequence_add(kvq_cache *cache, int32_t *sequence);
 KVQ_API kvq_error *kvq_sequence_remove(kvq_cache *cache,

@@ -16,6 +16,7 @@
 EXPORT int32_t kvq_compiler_plugin_version(void) { return FAKE_VERSION; }
 EXPORT const char *kvq_compiler_hash(void) { return "fake-1"; }
 EXPORT const char *kvq_compiler_host_levels(void) { return "low high"; }
+EXPORT const char *kvq_compiler_targets(void) { return "low high other"; }
 
 static void log_compile(void) {
   const char *path = getenv("FAKE_COMPILER_LOG");
