@@ -143,7 +143,10 @@ Status merge(const Device &device, const Kernel &kernel, const MergeShape &shape
   args[KVQ_MERGE_SPLITS] = put(lists.splits);
   args[KVQ_MERGE_SINKS] = put(lists.noSinks);
   args[KVQ_MERGE_LSE] = end;
-  Status status = memory.launch(device, kernel, args, shape.queries, Spread::Parallel);
+  const int64_t together = device.accelerator() ? 1 : shape.heads; // a warp would be long about all of them
+  args[KVQ_MERGE_PROGRAM_HEADS] = word(together);
+  const int64_t grid[3] = {shape.queries, shape.heads / together, 1};
+  Status status = memory.launch(device, kernel, args, grid, Spread::Parallel);
   constexpr int64_t kSize = sizeof(float);
   for (int64_t i = 0; outLse && status.isOk() && i < shape.queries; ++i)
     status = memory.copyRowsOut(word(outLse->data) + i * outLse->strides[0] * kSize, outLse->strides[1] * kSize,

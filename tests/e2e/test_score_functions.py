@@ -75,6 +75,11 @@ def test_errors_in_cuda_name_the_line(contexts, body, message):
 
 
 ALIBI = FUNCTIONS["alibi"][0]
+LOOP = """  %m = scf.for %i = %one to %key step %one iter_args(%a = %r) -> f32 {
+    %square = arith.mulf %a, %a : f32
+    scf.yield %square : f32
+  }
+  return %m"""
 IR_MISTAKES = [
     (ALIBI.replace("arith.subi", "arith.subj"), "2:15: custom op 'arith.subj' is unknown"),
     (ALIBI.replace("%query: index, ", "").replace("%key, %query", "%key, %key"), "1:1: .*a score function is"),
@@ -82,7 +87,7 @@ IR_MISTAKES = [
     ("module {}", "1:1: the text holds no score function"),
     (ALIBI.replace("  return", "  %m = memref.alloc() : memref<4xf32>\n  return"), "13:8: .*memref.alloc"),
     (ALIBI.replace("-> f32 {", "-> f32 {\n  cf.br ^next\n^next:"), "2:3: .*'cf.br'"),
-    (ALIBI.replace("  return", "  scf.execute_region { scf.yield }\n  return"), "13:3: 'scf.execute_region' op"),
+    (ALIBI.replace("  return %r", LOOP), "13:8: 'scf.for' op cannot be in a score region"),
     (ALIBI.replace("%key: index)", "%key: index, %slope2: f32)"), "takes 1 arguments behind score, batch, head"),
 ]  # fmt: skip
 
