@@ -35,6 +35,15 @@ def attend_report(case, target, size, folder):
 
 
 def plain_report(target, size, folder):
+    """Of the tile program of halves: the same compiler, another cache."""
+    from kvq.inspect import tools, workload
+
+    command = [str(plain.TILE_PROGRAM), f"--target=nvptx:{target}", "--no-bundle"]
+    work = workload.read(plain.write_tile_workload(folder, size.tokens, size.heads, cases.RATIO, size.splits))
+    return inspect(tools.run("kvqc", command).stdout, target, work, plain.TILE_PROGRAM.stem)
+
+
+def by_hand_report(target, size, folder):
     import toolchain
     from kvq.inspect import workload
 
@@ -46,6 +55,14 @@ def plain_report(target, size, folder):
 def instructions(report):
     """Thread instructions an element of the steady-state loop with those around and inside of it; None: not known."""
     return report["loop"] and report["loop"]["thread_instructions_per_element_of_nest"]
+
+
+def by_class(report):
+    """The same of the steady-state loop's own blocks, by class of instruction."""
+    loop = report["loop"]
+    if loop is None or not loop["elements_per_iteration"]:
+        return {}
+    return {name: 32 * count / loop["elements_per_iteration"] for name, count in loop["classes"].items() if count}
 
 
 def row(name, target, report):
@@ -69,6 +86,8 @@ def add(records, name, target, report):
              "conflicts": (report["counters"]["bank_conflicts"], "conflicts")}
     if instructions(report) is not None:
         found["instructions"] = (instructions(report), "thread instructions/element")
+    for kind, count in by_class(report).items():
+        found[f"instructions/{kind}"] = (count, "thread instructions/element")
     for what, (value, unit) in found.items():
         records.add(f"{name}/{target}/{what}", value, unit, **case)
     for gpu in (report["predicted"] or {"gpus": []})["gpus"]:
@@ -77,9 +96,19 @@ def add(records, name, target, report):
                         limiter=gpu["predicted_limiter"], bandwidth_share=gpu["predicted_bandwidth_share"], **case)
 
 
-def table(rows):
-    widths = [max(len(str(line[i])) for line in (COLUMNS, *rows)) for i in range(len(COLUMNS))]
-    for line in (COLUMNS, *rows):
+def class_rows(reports):
+    """The head of the table of classes, and its lines; 1000 elements, as most classes have few."""
+    found = [(name, target, by_class(report)) for name, target, report in reports]
+    classes = sorted({kind for *_, counts in found for kind in counts},
+                     key=lambda kind: -max(counts.get(kind, 0) for *_, counts in found))
+    head = ("per 1000 elements", "target", *classes)
+    return head, [(name, target, *(f"{1000 * counts[kind]:.0f}" if kind in counts else "" for kind in classes))
+                  for name, target, counts in found]
+
+
+def table(columns, rows):
+    widths = [max(len(str(line[i])) for line in (columns, *rows)) for i in range(len(columns))]
+    for line in (columns, *rows):
         yield "  ".join(str(value).ljust(w) if i < 2 else str(value).rjust(w)
                         for i, (value, w) in enumerate(zip(line, widths, strict=True)))
 
@@ -99,7 +128,7 @@ def options_of(arguments):
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--tokens", type=int, default=4096, help="of the launches that are counted (default 4096)")
     parser.add_argument("--target", action="append", choices=cases.TARGETS, help="only this one")
-    parser.add_argument("--format", action="append", metavar="PAIR", help="only this one, k4c32-v4t32 or f16")
+    parser.add_argument("--format", action="append", metavar="PAIR", help="only this one, k4c32-v4t32, f16 (a tile program) or f16-cuda (by hand)")
     options, _ = parser.parse_known_args(arguments)
     return options
 
@@ -115,6 +144,7 @@ def main(arguments=None):
     size = attend.AttendSize(options.tokens)
     contenders = [(case.format, lambda t, f, case=case: attend_report(case, t, size, f)) for case in cases.CASES]
     contenders.append(("f16", lambda t, f: plain_report(t, size, f)))
+    contenders.append(("f16-cuda", lambda t, f: by_hand_report(t, size, f)))
     for name, report_of in contenders:
         if options.format and name not in options.format:
             continue
@@ -127,7 +157,9 @@ def main(arguments=None):
                     continue
             add(records, name, target, report)
             reports.append((name, target, report))
-    print("\n".join(("", *table([row(*found) for found in reports]), "", *predictions(reports))))
+    print("\n".join(("", *table(COLUMNS, [row(*found) for found in reports]), "",
+                     "thread instructions of the steady-state loop by class",
+                     *table(*class_rows(reports)), "", *predictions(reports))))
     for message in failed:
         print(f"not inspected: {message}")
     if options.json:

@@ -9,6 +9,7 @@
 #include "dialect/tile/Tile.h"
 #include "passes/KernelModule.h"
 #include "passes/Pipelines.h"
+#include "passes/ScoreFunction.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -17,6 +18,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 
@@ -168,12 +170,19 @@ private:
       if (!request.isOk())
         return fail(request.status().message());
       module = buildKernelModule(&context, request.value());
+      return input.score.empty() || addScore();
     } else {
       module = parseSourceString<ModuleOp>(input.source, &context, input.sourceName);
       if (module && start == 0)
         failure = checkOneKernel(*module);
     }
     return module && failure.empty();
+  }
+
+  // False where the score function is wrong; a diagnostic says where.
+  bool addScore() {
+    auto score = parseSourceString<ModuleOp>(input.score, &context, input.sourceName);
+    return score && succeeded(addScoreFunction(*module, *score)) && succeeded(verify(*module));
   }
 
   void buildPhase(PassManager &pm, StringRef phase) {
@@ -233,6 +242,8 @@ llvm::Expected<CompileResult> mlir::kvq::compile(const CompileInput &input) {
     return llvm::createStringError("no target is given to compile for; see findTarget");
   if (input.request.empty() == input.source.empty())
     return llvm::createStringError("give either a kernel request or an IR module");
+  if (input.request.empty() && !input.score.empty())
+    return llvm::createStringError("a score function goes with a kernel request; a module has its score region");
   if (!input.request.empty() && !input.startAt.empty())
     return llvm::createStringError("a kernel request begins at the phase \"kernel\", not at \"" + input.startAt + "\"");
   auto start = std::chrono::steady_clock::now();

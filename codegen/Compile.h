@@ -21,6 +21,7 @@ llvm::SmallVector<PhaseInfo> allPhases(const Target &target);
 struct CompileInput {
   std::string request; // canonical text of a KernelRequest, or empty:
   std::string source;  // then an IR module with one kernel, upper or tile level
+  std::string score;   // of a request for attend: IR of its score function (passes/ScoreFunction.h), or empty
   std::string sourceName = "<text>";
   const Target *target = nullptr;
   std::string startAt;   // phase that `source` is a program of, an MLIR module; empty: the first

@@ -48,12 +48,23 @@ KVQ_EXPORT const char *kvq_compiler_host_levels(void) {
   return names.c_str();
 }
 
+KVQ_EXPORT const char *kvq_compiler_targets(void) {
+  static const std::string names = [] {
+    std::string text;
+    for (const Target *target : allTargets())
+      text += (text.empty() ? "" : " ") + target->name();
+    return text;
+  }();
+  return names.c_str();
+}
+
 KVQ_EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *input) {
   auto output = std::make_unique<Output>();
   static_cast<kvq_compile_output &>(*output) = {nullptr, 0, kEntryName.data(), "", "", 0};
   CompileInput request;
   request.request = input->request ? input->request : "";
   request.source = input->source ? input->source : "";
+  request.score = input->score ? input->score : "";
   request.bundleDir = input->bundle_dir ? input->bundle_dir : "";
   auto result = compileFor(input->level ? input->level : "", request);
   if (!result) {

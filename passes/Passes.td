@@ -156,7 +156,8 @@ def KvqExpand : Pass<"kvq-expand"> {
     - expand_c3: its bounds are causal and nothing else (a window is an operand).
     - expand_c4: captures are arguments of the function of type f32, i32 or i64.
     - expand_c5: commit is of the kernel's side.
-    - expand_c6: a score region consists of elementwise ops of arith and math and does not use the batch index.
+    - expand_c6: a score region consists of elementwise ops of arith, math and `kvq_tile.score_hook`. Its batch index is
+      the number of the sequence in the cache.
     - expand_c7: the schedule's tile_tokens divides the page into whole groups.
 
     With coefficients `f16` the program of attention brings rows of q into its range by a power of two, multiplies scores

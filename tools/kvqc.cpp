@@ -25,6 +25,10 @@ static cl::opt<std::string> inputFile(cl::Positional, cl::desc("<module.mlir, - 
                                       cl::cat(category));
 static cl::opt<std::string> request("request", cl::desc("compile a built-in kernel: its request text"),
                                     cl::value_desc("text"), cl::cat(category));
+static cl::opt<std::string> scoreFile("score",
+                                      cl::desc("give the requested attend kernel the score function of this file: a "
+                                               "func.func of score, batch, head, query, key"),
+                                      cl::value_desc("module.mlir"), cl::cat(category));
 static cl::opt<std::string> targetName("target",
                                        cl::desc("a CPU level or nvptx:sm_NN; default: the best level of "
                                                 "this host"),
@@ -60,9 +64,10 @@ static int fail(const llvm::Twine &message) {
 
 // "file:line:column: ..." where the message has a place, "file: ..." where it has none.
 static std::string withFile(const std::string &message) {
-  if (inputFile.empty())
+  const std::string &file = request.empty() ? inputFile : scoreFile;
+  if (file.empty())
     return message;
-  return inputFile + (llvm::isDigit(message.front()) ? ":" : ": ") + message;
+  return file + (llvm::isDigit(message.front()) ? ":" : ": ") + message;
 }
 
 static llvm::Error dumpPhase(size_t place, const PhaseInfo &info, const std::string &text) {
@@ -126,15 +131,25 @@ static llvm::Expected<std::string> chosenPhase(const Target &target) {
   return emitted.getValue();
 }
 
-static llvm::Error readSource(CompileInput &input) {
+static llvm::Error readText(const std::string &name, std::string &text) {
+  auto file = llvm::MemoryBuffer::getFileOrSTDIN(name);
+  if (!file)
+    return llvm::createStringError("cannot read " + name + ": " + file.getError().message());
+  text = (*file)->getBuffer().str();
+  return llvm::Error::success();
+}
+
+// The texts that the options name.
+static llvm::Error readTexts(CompileInput &input) {
+  if (!scoreFile.empty())
+    if (llvm::Error error = readText(scoreFile, input.score))
+      return error;
+  if (!request.empty())
+    return llvm::Error::success();
   if (inputFile.empty())
     return llvm::createStringError("give a module file or --request; see kvqc --help");
-  auto file = llvm::MemoryBuffer::getFileOrSTDIN(inputFile);
-  if (!file)
-    return llvm::createStringError("cannot read " + inputFile + ": " + file.getError().message());
-  input.source = (*file)->getBuffer().str();
   input.sourceName = inputFile;
-  return llvm::Error::success();
+  return readText(inputFile, input.source);
 }
 
 // Machine code of the PTX that a target gave out.
@@ -189,9 +204,8 @@ int main(int argc, char **argv) {
   input.stopAfter = *phase;
   input.request = request;
   input.writeBundle = !noBundle;
-  if (request.empty())
-    if (llvm::Error error = readSource(input))
-      return fail(llvm::toString(std::move(error)));
+  if (llvm::Error error = readTexts(input))
+    return fail(llvm::toString(std::move(error)));
   std::string dumpError;
   if (!dumpPhases.empty())
     input.onPhase = [&](size_t place, const PhaseInfo &info, const std::string &text) {

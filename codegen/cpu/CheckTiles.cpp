@@ -30,6 +30,9 @@ static StringRef whyNotType(Value value) {
 }
 
 static LogicalResult checkOperands(Operation &op) {
+  if (isa<tile::ScoreHookOp>(op))
+    return op.emitOpError("calls a function in CUDA C++, which no CPU has; write the score function with ops of arith "
+                          "and math");
   for (OpOperand &operand : op.getOpOperands()) {
     auto type = dyn_cast<RankedTensorType>(operand.get().getType());
     if (!type || !type.getEncoding())

@@ -7,6 +7,8 @@
 #include "codegen/EmitLLVM.h"
 #include "codegen/Target.h"
 
+#include <kvq/compiler_plugin.h>
+
 #include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
 #include "llvm/IR/Intrinsics.h"
 #include "llvm/IR/Module.h"
@@ -83,7 +85,8 @@ static std::string checkKernel(const llvm::Module &module) {
   if (!entry || entry->isDeclaration() || entry->getCallingConv() != llvm::CallingConv::PTX_Kernel)
     return "the module has no kernel kvq_entry; give the function of that name the attribute nvvm.kernel";
   for (const llvm::Function &function : module)
-    if (function.isDeclaration() && !function.use_empty() && !(function.isIntrinsic() && hasInstruction(function)))
+    if (function.isDeclaration() && !function.use_empty() && function.getName() != KVQ_SCORE_HOOK &&
+        !(function.isIntrinsic() && hasInstruction(function)))
       return "the PTX would call '" + function.getName().str() + "', which no GPU has; use ops that have a lowering";
   return "";
 }
@@ -103,14 +106,15 @@ mlir::kvq::nvptx::translateToLLVM(ModuleOp source, const Processor &processor, l
   return module;
 }
 
-// Why the text is not one entry that calls nothing; empty where it is. A call can be of an address, or of a function of
-// the module that was not inlined.
+// Why the text is not one entry that calls nothing but a score function; empty where it is. A call can be of an
+// address, or of a function of the module that was not inlined.
 static std::string checkPtx(llvm::StringRef ptx) {
   if (!ptx.contains(".visible .entry kvq_entry(") || ptx.count(".entry ") != 1)
     return "the PTX has " + std::to_string(ptx.count(".entry ")) + " entries; a module holds one kernel, kvq_entry";
   for (llvm::StringRef line : llvm::split(ptx, '\n')) {
     llvm::StringRef text = line.ltrim();
-    if (text.starts_with(".extern .func") || text.starts_with("call"))
+    bool isCall = text.starts_with(".extern .func") || text.starts_with("call");
+    if (isCall && !text.contains(KVQ_SCORE_HOOK))
       return "the PTX would call a function, and a kernel calls nothing: " + text.rtrim().str();
   }
   return "";

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kvq-nvptx-lower-math: math functions without a call.
+// kvq-nvptx-lower-math: math functions without a call, and the one function that is called.
 
 #include "codegen/nvptx/Passes.h"
+#include "dialect/tile/Tile.h"
+#include <kvq/compiler_plugin.h>
 
 #include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
@@ -13,6 +15,7 @@ namespace mlir::kvq::nvptx {
 } // namespace mlir::kvq::nvptx
 
 using namespace mlir;
+using namespace mlir::kvq;
 
 namespace {
 
@@ -33,11 +36,40 @@ template <typename Op> struct ToIntrinsic : OpRewritePattern<Op> {
   StringRef intrinsic;
 };
 
+// A call of a function that whoever asked for the PTX defines: without effects, so that what nobody needs is not
+// called.
+struct ToHook : OpRewritePattern<tile::ScoreHookOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(tile::ScoreHookOp op, PatternRewriter &rewriter) const override {
+    auto function = SymbolTable::lookupNearestSymbolFrom<LLVM::LLVMFuncOp>(op, rewriter.getStringAttr(KVQ_SCORE_HOOK));
+    if (!function || !op.getResult().getType().isF32())
+      return rewriter.notifyMatchFailure(op, "not a scalar f32");
+    rewriter.replaceOpWithNewOp<LLVM::CallOp>(op, function, op.getOperands());
+    return success();
+  }
+};
+
+void declareHook(ModuleOp module) {
+  if (!module.walk([](tile::ScoreHookOp) { return WalkResult::interrupt(); }).wasInterrupted())
+    return;
+  OpBuilder builder = OpBuilder::atBlockBegin(module.getBody());
+  Type number = builder.getI32Type(), score = builder.getF32Type();
+  auto type = LLVM::LLVMFunctionType::get(score, {score, number, number, number, number});
+  auto function = LLVM::LLVMFuncOp::create(builder, module.getLoc(), KVQ_SCORE_HOOK, type);
+  auto none = LLVM::ModRefInfo::NoModRef;
+  function.setMemoryEffectsAttr(builder.getAttr<LLVM::MemoryEffectsAttr>(none, none, none, none, none, none));
+  function.setNoUnwind(true);
+  function.setWillReturn(true);
+}
+
 struct LowerMath : mlir::kvq::nvptx::impl::LowerMathPassBase<LowerMath> {
   using LowerMathPassBase::LowerMathPassBase;
 
   void runOnOperation() override {
+    declareHook(getOperation());
     RewritePatternSet patterns(&getContext());
+    patterns.add<ToHook>(&getContext());
     patterns.add<ToIntrinsic<math::Exp2Op>>(&getContext(), "llvm.nvvm.ex2.approx.ftz.f");
     patterns.add<ToIntrinsic<math::Log2Op>>(&getContext(), "llvm.nvvm.lg2.approx.ftz.f");
     populateMathPolynomialApproximationPatterns(patterns, MathPolynomialApproximationOptions());

@@ -90,7 +90,8 @@ def LowerMathPass : Pass<"kvq-nvptx-lower-math", "::mlir::ModuleOp"> {
   let summary = "Math functions as instructions of the GPU or polynomials";
   let description = [{
     `math.exp2` and `math.log2` of f32 become `ex2.approx.ftz` and `lg2.approx.ftz`; other functions that have no
-    instruction become polynomials: PTX may not call a library.
+    instruction become polynomials: PTX may not call a library. `kvq_tile.score_hook` becomes the one call that PTX may
+    have, of a function that is linked, and inlined, later.
 
     Not this pass's job: functions that are one instruction after conversion to the llvm dialect (`math.sqrt`).
   }];

@@ -21,6 +21,7 @@ def KvqTile_ScalarOrTile
                 "scalar or statically shaped tile">;
 def KvqTile_FloatTile : StaticShapeTensorOf<[F32]>;
 def KvqTile_Coefficients : StaticShapeTensorOf<[F32, F16]>;
+def KvqTile_Number : AnyTypeOf<[I32, StaticShapeTensorOf<[I32]>], "i32 or statically shaped tile of i32">;
 def KvqTile_Packed : StaticShapeTensorOf<[I<2>, I<3>, I<4>, I<8>]>;
 
 def KvqTile_ProgramIdOp : KvqTile_Op<"program_id", [Pure]> {
@@ -290,6 +291,27 @@ def KvqTile_IotaOp : KvqTile_Op<"iota", [Pure]> {
   }];
   let results = (outs 1DTensorOf<[Index, I32, I64]>:$result);
   let assemblyFormat = "attr-dict `:` type($result)";
+}
+
+def KvqTile_ScoreHookOp : KvqTile_Op<"score_hook", !listconcat([Pure, AllTypesMatch<["score", "result"]>,
+                                                                 AllTypesMatch<["batch", "head", "query", "key"]>],
+                                                                ElementwiseMappable.traits)> {
+  let summary = "a score function that is linked later";
+  let description = [{
+    `result = kvq_score_mod(score, batch, head, query, key)`, element by element: a function without side effects that
+    the module does not have. Code for an NVIDIA GPU calls it, and whoever asked for the code puts a user's CUDA C++
+    there; a CPU has none.
+
+    ```mlir
+    %s = kvq_tile.score_hook %score, %batch, %head, %query, %key : tensor<8x64xf32>, tensor<8x64xi32>
+    ```
+  }];
+  let arguments = (ins AnyTypeOf<[F32, KvqTile_FloatTile]>:$score, KvqTile_Number:$batch, KvqTile_Number:$head,
+                       KvqTile_Number:$query, KvqTile_Number:$key);
+  let results = (outs AnyTypeOf<[F32, KvqTile_FloatTile]>:$result);
+  let assemblyFormat = [{
+    $score `,` $batch `,` $head `,` $query `,` $key attr-dict `:` type($score) `,` type($batch)
+  }];
 }
 
 def KvqTile_BroadcastOp : KvqTile_Op<"broadcast", [Pure]> {

@@ -287,6 +287,7 @@ Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
   if (region) {
     int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
     ScoreIndices indices;
+    indices.batch = splat(tailSlot, {rows, count}); // the number of a sequence is that of its slot
     indices.head = perRow(head, count);
     indices.query = perRow(toIndex(position), count);
     indices.key = perToken(add(iota(count, getIndexType()), token), count);

@@ -49,7 +49,7 @@ SmallVector<Type> decode(StringRef letters, MLIRContext *context, ::kvq::Element
 
 // Position by position the enums of kernel_abi.h.
 constexpr StringLiteral kAppend = "bxnxnxxnnni", kQuantize = "bbnnxnnn", kAttend = "bxlnbnnixxnnniiisnsffn",
-                        kMerge = "ffnnixlnff", kDequantize = "bbnnxn";
+                        kMerge = "ffnnixlnffn", kDequantize = "bbnnxn";
 static_assert(kAppend.size() == KVQ_APPEND_ARGS && kQuantize.size() == KVQ_QUANTIZE_ARGS &&
               kAttend.size() == KVQ_ATTEND_ARGS && kMerge.size() == KVQ_MERGE_ARGS &&
               kDequantize.size() == KVQ_DEQUANTIZE_ARGS);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The merge kernel: partial results of one query, all heads, into one (format-spec merge_c1, attention_c12). One pass
+// The merge kernel: partial results of some heads of one query into one (format-spec merge_c1, attention_c12). One pass
 // with a running maximum, as in attend; base 2 inside.
 
 #include "passes/expand/CacheTiles.h"
@@ -24,7 +24,10 @@ void mlir::kvq::buildMerge(func::FuncOp kernel, const ::kvq::KernelRequest &requ
   Value splits = b.toIndex(b.load(b.arg(KVQ_MERGE_SPLITS), query));
   Value outOffset = b.toIndex(b.load(b.arg(KVQ_MERGE_OUT_OFFSETS), query));
 
-  b.loop(b.index(0), heads, 1, {}, [&](Value head, ValueRange) -> SmallVector<Value> {
+  Value together = b.indexArg(KVQ_MERGE_PROGRAM_HEADS);
+  Value begin = b.mul(tile::ProgramIdOp::create(b, b.getIndexType(), 1), together);
+  Value end = b.min(b.add(begin, together), heads);
+  b.loop(begin, end, 1, {}, [&](Value head, ValueRange) -> SmallVector<Value> {
     // An lse is a tile of one element: scalar transcendental functions are not worth having.
     auto loadLse = [&](unsigned from, Value place) {
       return b.max(b.mul(b.load(b.arg(from), place, {1}), b.f32(kLog2e)), b.f32(kNoKey));

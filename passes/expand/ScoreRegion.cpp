@@ -15,9 +15,6 @@ static constexpr unsigned kFirstCapture = 5;
 // expand_c6
 LogicalResult mlir::kvq::verifyScoreRegion(Region &region) {
   Block &block = region.front();
-  if (!block.getArgument(1).use_empty())
-    return region.getParentOp()->emitOpError("has a score region that uses the batch index, which a kernel does not "
-                                             "know; pass what depends on the sequence as a capture");
   for (Operation &op : block.without_terminator())
     if (!isa<arith::ConstantOp>(op) && !OpTrait::hasElementwiseMappableTraits(&op))
       return op.emitOpError("cannot be in a score region; use elementwise ops of arith and math");
@@ -30,6 +27,7 @@ Value mlir::kvq::inlineScoreRegion(TileBuilder &builder, Region &region, Value s
   ArrayRef<int64_t> shape = cast<RankedTensorType>(scores.getType()).getShape();
   IRMapping map;
   map.map(block.getArgument(0), scores);
+  map.map(block.getArgument(1), indices.batch);
   map.map(block.getArgument(2), indices.head);
   map.map(block.getArgument(3), indices.query);
   map.map(block.getArgument(4), indices.key);

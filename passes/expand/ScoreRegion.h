@@ -10,11 +10,11 @@ namespace mlir::kvq {
 
 // Tiles of the score's shape, element type index.
 struct ScoreIndices {
-  Value head, query, key;
+  Value batch, head, query, key;
 };
 
-// Fails with a diagnostic where the region cannot be put on tiles: it uses the batch index, or an op that is not
-// elementwise (expand_c6). That it has one argument per capture is the concern of kvq.attention's verifier.
+// Fails with a diagnostic where the region cannot be put on tiles: an op is not elementwise (expand_c6). That it has
+// one argument per capture is the concern of kvq.attention's verifier.
 LogicalResult verifyScoreRegion(Region &region);
 
 // The region's result for a tile of scores. The region has passed verifyScoreRegion.

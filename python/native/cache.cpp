@@ -38,7 +38,8 @@ public:
 
 static void configure(CacheState &state, const Context &context, const std::string &format, int layers, int qHeads,
                       int kvHeads, int dk, int dv, const std::string &dtype, int64_t blocks, int sequences,
-                      int pageTokens, int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy) {
+                      int pageTokens, int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy,
+                      const std::optional<ScoreFunction> &score) {
   state.context = context.state;
   state.format = format;
   kvq_cache_config &config = state.config;
@@ -56,14 +57,20 @@ static void configure(CacheState &state, const Context &context, const std::stri
   config.attention_window = attentionWindow;
   config.score_cap = scoreCap;
   config.accuracy = parseAccuracy(accuracy);
+  state.score = score;
+  if (score) {
+    state.scoreView = state.score->view();
+    config.score = &state.scoreView;
+  }
 }
 
 static void create(Cache *self, const Context &context, const std::string &format, int layers, int qHeads, int kvHeads,
                    int dk, int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
-                   int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy) {
+                   int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy,
+                   const std::optional<ScoreFunction> &score) {
   auto state = std::make_shared<CacheState>();
   configure(*state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
-            attentionWindow, scoreCap, accuracy);
+            attentionWindow, scoreCap, accuracy, score);
   size_t bytes = 0;
   check(kvq_cache_memory_bytes(&state->config, &bytes));
   {
@@ -75,13 +82,38 @@ static void create(Cache *self, const Context &context, const std::string &forma
   new (self) Cache{std::move(state)};
 }
 
+static void prepareFor(const CacheState &state, const std::vector<std::string> &targets, nb::object progress) {
+  std::string names;
+  for (const std::string &target : targets)
+    names += target + ",";
+  KernelVisitor visitor(std::move(progress));
+  {
+    nb::gil_scoped_release release;
+    std::scoped_lock lock(state.context->mutex);
+    check(kvq_prepare_targets(state.context->handle, &state.config, names.c_str(), KernelVisitor::visit, &visitor));
+  }
+  visitor.rethrow();
+}
+
 static void querySupport(const Context &context, const std::string &format, int layers, int qHeads, int kvHeads, int dk,
                          int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
-                         int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy) {
+                         int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy,
+                         const std::optional<ScoreFunction> &score) {
   CacheState state;
   configure(state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
-            attentionWindow, scoreCap, accuracy);
+            attentionWindow, scoreCap, accuracy, score);
   check(kvq_query_support(context.state->handle, &state.config));
+}
+
+static void prepareTargets(const Context &context, const std::string &format, const std::vector<std::string> &targets,
+                           int layers, int qHeads, int kvHeads, int dk, int dv, const std::string &dtype,
+                           int64_t blocks, int sequences, int pageTokens, int attentionWindow, float scoreCap,
+                           const std::optional<std::string> &accuracy, const std::optional<ScoreFunction> &score,
+                           nb::object progress) {
+  CacheState state;
+  configure(state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
+            attentionWindow, scoreCap, accuracy, score);
+  prepareFor(state, targets, std::move(progress));
 }
 
 static void grow(Cache &self, int64_t blocks, int sequences) {
@@ -137,6 +169,7 @@ static nb::dict configOf(const Cache &self) {
   result["attention_window"] = config.attention_window;
   result["score_cap"] = config.score_cap;
   result["accuracy"] = kvq_accuracy_name(config.accuracy);
+  result["score"] = self.state->score ? nb::cast(*self.state->score) : nb::none();
   return result;
 }
 
@@ -151,7 +184,9 @@ static void setSinks(Cache &self, int layer, const std::vector<float> &logits) {
   });
 }
 
-static void prepare(Cache &self, nb::object progress) {
+static void prepare(Cache &self, nb::object progress, const std::optional<std::vector<std::string>> &targets) {
+  if (targets)
+    return prepareFor(*self.state, *targets, std::move(progress));
   KernelVisitor visitor(std::move(progress));
   {
     nb::gil_scoped_release release;
@@ -303,20 +338,26 @@ void bindCache(nb::module_ &m) {
   using namespace nb::literals;
   m.def("query_support", querySupport, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a,
         "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1, "page_tokens"_a = 0,
-        "attention_window"_a = 0, "score_cap"_a = 0.0f, "accuracy"_a = nb::none(),
+        "attention_window"_a = 0, "score_cap"_a = 0.0f, "accuracy"_a = nb::none(), "score"_a = nb::none(),
         "Raises the reason why such a cache cannot run here; never compiles.");
+  m.def("prepare_targets", prepareTargets, "context"_a, "format"_a, "targets"_a, nb::kw_only(), "layers"_a = 1,
+        "q_heads"_a, "kv_heads"_a, "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1,
+        "page_tokens"_a = 0, "attention_window"_a = 0, "score_cap"_a = 0.0f, "accuracy"_a = nb::none(),
+        "score"_a = nb::none(), "progress"_a = nb::none(),
+        "Compiles what such a cache needs on other machines' targets into the context's kernel store.");
   nb::class_<Cache> cache(m, "Cache", "A paged quantized cache that owns its memory.");
   cache
       .def("__init__", create, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a, "dk"_a,
            "dv"_a, "dtype"_a = "float32", "blocks"_a, "sequences"_a = 1, "page_tokens"_a = 0, "attention_window"_a = 0,
-           "score_cap"_a = 0.0f, "accuracy"_a = nb::none())
+           "score_cap"_a = 0.0f, "accuracy"_a = nb::none(), "score"_a = nb::none())
       .def("grow", grow, "blocks"_a, "sequences"_a, "Moves the cache into larger memory. Not while a step is open.")
       .def("report", report, "Tokens, blocks and bytes, in use and reserved.")
       .def("read", read, "sequence"_a, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(), "first"_a = 0,
            "Writes the tokens of a sequence from `first` on, in one layer, as dense rows into k and v.")
       .def("set_sinks", setSinks, "layer"_a, "logits"_a, "Sets the sink logits of a layer, one per query head.")
-      .def("prepare", prepare, "progress"_a.none() = nb::none(),
-           "Compiles or loads all kernels; progress(dict) is called for each.")
+      .def("prepare", prepare, "progress"_a.none() = nb::none(), "targets"_a = nb::none(),
+           "Compiles or loads all kernels; progress(dict) is called for each. With targets, such as [\"nvptx:sm_90\"]: "
+           "those that such a cache needs on these, into the context's store, on a machine without them.")
       .def("plan", plan, "sequences"_a, "new_tokens"_a, "first_tokens"_a = nb::none(), "past_only"_a = false,
            "Opens a step. new_tokens: tokens that each sequence appends; first_tokens: where they begin along T. "
            "past_only: attention sees the tokens before the step alone and comes before append, for raw prefill.")

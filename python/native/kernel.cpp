@@ -46,11 +46,13 @@ static Kernel compile(Context &context, const std::string &text, const std::opti
   return Kernel(context.state, kernel);
 }
 
-static Kernel open(Context &context, const std::string &request) {
+static Kernel open(Context &context, const std::string &request, const std::optional<ScoreFunction> &score) {
   kvq_kernel *kernel = nullptr;
+  const kvq_score_function view = score ? score->view() : kvq_score_function{};
   nb::gil_scoped_release release;
   std::scoped_lock lock(context.state->mutex);
-  check(kvq_kernel_open(context.state->handle, request.c_str(), &kernel));
+  check(score ? kvq_kernel_open_scored(context.state->handle, request.c_str(), &view, &kernel)
+              : kvq_kernel_open(context.state->handle, request.c_str(), &kernel));
   return Kernel(context.state, kernel);
 }
 
@@ -180,8 +182,9 @@ static std::string signatureText(const Kernel &kernel) { return kvq_kernel_signa
 void bindKernel(nb::module_ &m) {
   using namespace nb::literals;
   m.def("compile", compile, "context"_a, "text"_a, "entry"_a = nb::none(),
-        "Compiles the one kernel of an IR module, or the one named `entry`; on a GPU of PTX text.");
-  m.def("open_kernel", open, "context"_a, "request"_a, "A built-in kernel by its canonical request text.");
+        "Compiles the one kernel of an IR module, or the one named `entry`; on a GPU the text may be PTX.");
+  m.def("open_kernel", open, "context"_a, "request"_a, "score"_a = nb::none(),
+        "A built-in kernel by its canonical request text; an attend kernel may have a score function.");
   nb::class_<Kernel>(m, "Kernel", "A compiled kernel.")
       .def_prop_ro("signature", signatureText, "Its arguments, one word each.")
       .def("launch", launch, "args"_a, nb::kw_only(), "grid"_a, "block"_a = nb::none(), "shared"_a = 0,

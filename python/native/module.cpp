@@ -222,6 +222,7 @@ NB_MODULE(_native, m) {
         "Where each code of a page lies: the texts of its sections of K and V codes (format-spec layout_c4).");
   m.def("format_frontier", frontier, "format"_a, "tokens"_a,
         "How many tokens have quantized K and quantized V when a sequence has `tokens` tokens.");
+  bindScore(m);
   nb::class_<Context> context = bindContext(m);
   bindBuffers(m, context);
   bindCache(m);

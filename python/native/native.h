@@ -67,6 +67,12 @@ const char *dtypeName(kvq_dtype dtype);
 // A name of kvq_accuracy_classes; none: the default class.
 kvq_accuracy parseAccuracy(const std::optional<std::string> &name);
 
+// kvq_score_function with its texts.
+struct ScoreFunction {
+  std::string text, language = "ir", name = "score";
+  kvq_score_function view() const; // of this object's texts
+};
+
 // Calls on one handle must not overlap (kvq.h), and the interpreter's lock is released around them: each handle has a
 // lock of its own, always taken without the interpreter's lock.
 struct ContextState {
@@ -118,7 +124,9 @@ struct CacheState {
   std::shared_ptr<ContextState> context; // destroyed after the cache
   std::string format;
   kvq_cache_config config = {};
-  std::shared_ptr<Memory> memory; // arrays made by pages() own it too: growing must not take it from them
+  std::optional<ScoreFunction> score;
+  kvq_score_function scoreView = {}; // of score, for config
+  std::shared_ptr<Memory> memory;    // arrays made by pages() own it too: growing must not take it from them
   Memory workspace;
   kvq_cache *handle = nullptr;
   std::mutex mutex;
@@ -148,6 +156,7 @@ private:
 };
 
 nb::class_<Context> bindContext(nb::module_ &m);
+void bindScore(nb::module_ &m);
 void bindCache(nb::module_ &m);
 void bindSequences(nb::class_<Cache> &cache);
 void bindBuffers(nb::module_ &m, nb::class_<Context> &context);

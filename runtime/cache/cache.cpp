@@ -52,7 +52,23 @@ Result<std::unique_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, con
   std::unique_ptr<Cache> cache(new Cache(std::move(device), here, reinterpret_cast<DeviceAddress>(memory)));
   KVQ_RETURN_IF_ERROR(cache->checkMemory(cache->geometry_, memory, bytes));
   KVQ_RETURN_IF_ERROR(cache->showSinks());
+  if (here.score)
+    KVQ_RETURN_IF_ERROR(cache->checkScore());
   return cache;
+}
+
+// What is wrong with a user's score function shows before any token is appended.
+Status Cache::checkScore() {
+  auto attend = kernel(attendKernel(0));
+  if (!attend.isOk())
+    return attend.status();
+  const std::string &signature = attend.value()->info().signature;
+  const auto captures = std::count(signature.begin(), signature.end(), ' ') + 1 - KVQ_ATTEND_ARGS;
+  if (captures > 0)
+    return {Code::InvalidArgument, "score function '" + config_.score->name + "' takes " + std::to_string(captures) +
+                                       " arguments behind score, batch, head, query and key, for which a cache has no "
+                                       "values: write them as constants into its text"};
+  return Status::ok();
 }
 
 void Cache::clearBlock(int32_t block) {
@@ -153,7 +169,7 @@ Status Cache::grow(int64_t blocks, int sequences, void *memory, size_t bytes) {
 Result<const Kernel *> Cache::kernel(int which) {
   KernelRef &slot = kernels_[which];
   if (!slot) {
-    auto opened = device_->open(kernelRequest(config_, which));
+    auto opened = device_->open(kernelRequest(config_, which), kernelScore(config_, which));
     if (!opened.isOk())
       return opened.status();
     slot = opened.value();

@@ -100,6 +100,7 @@ private:
 
   Cache(std::shared_ptr<Device> device, const CacheConfig &config, DeviceAddress memory);
   Status checkMemory(const Geometry &geometry, const void *memory, size_t bytes);
+  Status checkScore();
   Status checkSequence(int sequence) const;
   Status checkChangeable(int sequence) const; // it exists and takes no part in an open step
   Result<const Kernel *> kernel(int which);

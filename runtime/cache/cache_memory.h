@@ -80,12 +80,17 @@ public:
   int64_t waits() const { return waits_; } // so far: whether what was handed in at some time is done
 
   // Runs programs of a kernel: on the host's threads, or later on the stream.
-  Status launch(const Device &device, const Kernel &kernel, std::span<const uint64_t> args, int64_t programs,
+  Status launch(const Device &device, const Kernel &kernel, std::span<const uint64_t> args, const int64_t grid[3],
                 Spread spread) {
     if (isHost())
-      return device.launch(kernel, args.data(), programs, spread);
+      return device.launch(kernel, args.data(), grid, spread);
     KVQ_RETURN_IF_ERROR(failure_);
-    return launchPrograms(*stream_, *kernel.function(), args, programs);
+    return launchPrograms(*stream_, *kernel.function(), args, grid);
+  }
+  Status launch(const Device &device, const Kernel &kernel, std::span<const uint64_t> args, int64_t programs,
+                Spread spread) {
+    const int64_t grid[3] = {programs, 1, 1};
+    return launch(device, kernel, args, grid, spread);
   }
 
   // While it lives, work goes to a stream of the caller's, behind all that came before; what comes afterwards is behind

@@ -18,6 +18,13 @@ CacheConfig onDevice(CacheConfig config, const Device &device) {
   return config;
 }
 
+CacheConfig onTarget(CacheConfig config, std::string_view target) {
+  config.onAccelerator = isAcceleratorTarget(target);
+  if (config.onAccelerator)
+    config.profile = kAcceleratorProfile;
+  return config;
+}
+
 // On a host a thousand tokens are some tens of microseconds of work, and 128 programs two for each of 64 threads; more
 // would cost more in the merge, which one thread does for a query, than they gain in balance. Few heads need more
 // splits for as many programs, up to 64. On an accelerator a program is one warp, of which some 100 multiprocessors
@@ -195,6 +202,10 @@ KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
     break;
   }
   return request;
+}
+
+const ScoreFunction *kernelScore(const CacheConfig &config, int kernel) {
+  return kernel < attendKernel(0) ? nullptr : config.score.get();
 }
 
 } // namespace kvq

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <vector>
 
 namespace kvq {
@@ -21,15 +22,18 @@ struct CacheConfig {
   int pageTokens = 64;
   int64_t blocks = 1;
   int sequences = 1;
-  int64_t attentionWindow = 0;          // window_c1; 0: a query sees all tokens before it
-  float scoreCap = 0;                   // attention_c11; 0: none
-  Accuracy accuracy = kDefaultAccuracy; // of attention; what is stored does not depend on it
-  bool onAccelerator = false;           // of the device (onDevice), which the caller does not choose here
+  int64_t attentionWindow = 0;                // window_c1; 0: a query sees all tokens before it
+  float scoreCap = 0;                         // attention_c11; 0: none
+  Accuracy accuracy = kDefaultAccuracy;       // of attention; what is stored does not depend on it
+  std::shared_ptr<const ScoreFunction> score; // of attention; null: none
+  bool onAccelerator = false;                 // of the device (onDevice), which the caller does not choose here
   int ratio() const { return qHeads / kvHeads; }
 };
 
 // The same cache on that device: how its pages are laid out, which kernels attend, how the keys are split.
 CacheConfig onDevice(CacheConfig config, const Device &device);
+// The same on devices of that target, which need not be here.
+CacheConfig onTarget(CacheConfig config, std::string_view target);
 
 // InvalidArgument or Unsupported with the name of the field.
 Status checkConfig(const CacheConfig &config);
@@ -111,5 +115,7 @@ inline constexpr int kMostCacheKernels = static_cast<int>(CacheKernel::Attend) +
 inline int attendKernel(int kernel) { return static_cast<int>(CacheKernel::Attend) + kernel; }
 int cacheKernels(const CacheConfig &config); // how many there are
 KernelRequest kernelRequest(const CacheConfig &config, int kernel);
+// The score function that such a kernel has, or NULL.
+const ScoreFunction *kernelScore(const CacheConfig &config, int kernel);
 
 } // namespace kvq

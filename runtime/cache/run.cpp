@@ -21,13 +21,11 @@ int64_t Step::offset(const Tensor &tensor, int query) const {
          (parts_[part].firstToken(tensor.tokens) + chunk_.token[query]) * tensor.tokenStride;
 }
 
-// Of each query, or of each of its first `heads` heads.
-Status Step::fillOffsets(const Tensor &tensor, int heads, int list, std::vector<int64_t> &offsets) {
-  offsets.resize(int64_t(chunk_.queries()) * heads);
-  auto to = offsets.begin();
+// Of each query.
+Status Step::fillOffsets(const Tensor &tensor, int list, std::vector<int64_t> &offsets) {
+  offsets.resize(chunk_.queries());
   for (int i = 0; i < chunk_.queries(); ++i)
-    for (int head = 0; head < heads; ++head)
-      *to++ = offset(tensor, i) + head * tensor.headStride;
+    offsets[i] = offset(tensor, i);
   return show(list, offsets);
 }
 
@@ -116,13 +114,8 @@ Status Step::append(int layer, const Tensor &k, const Tensor &v) {
 
 Status Step::attendChunk(int layer, const Tensor &q, float scale, const AttendBuffers &buffers, const Tensor &out) {
   // All before the first launch, so that one copy takes them along.
-  KVQ_RETURN_IF_ERROR(fillOffsets(q, 1, LaunchLists::QOffsets, qOffsets_));
-  const int apart = headsApart(layer);
-  KVQ_RETURN_IF_ERROR(fillOffsets(out, apart, LaunchLists::OutOffsets, outOffsets_));
-  mergeSplits_.clear();
-  for (int i = 0; i < chunk_.queries(); ++i)
-    mergeSplits_.insert(mergeSplits_.end(), apart, chunk_.splits[i]);
-  KVQ_RETURN_IF_ERROR(show(LaunchLists::Splits, mergeSplits_));
+  KVQ_RETURN_IF_ERROR(fillOffsets(q, LaunchLists::QOffsets, qOffsets_));
+  KVQ_RETURN_IF_ERROR(fillOffsets(out, LaunchLists::OutOffsets, outOffsets_));
   const auto o = reinterpret_cast<DeviceAddress>(buffers.workspace);
   uint64_t args[KVQ_ATTEND_ARGS];
   args[KVQ_ATTEND_Q] = word(q.data);
@@ -156,29 +149,25 @@ Status Step::attendChunk(int layer, const Tensor &q, float scale, const AttendBu
   return mergeChunk(layer, buffers, out);
 }
 
-// Into how many programs the merge of a query is cut. One warp would be long about all heads of a query; to the kernel
-// each is a query with one head, whose partial results lie where they lay. Sink logits it has for heads alone.
-int Step::headsApart(int layer) const {
-  return cache_.config_.onAccelerator && !cache_.hasSinks(layer) ? cache_.config_.qHeads : 1;
-}
-
+// One warp would be long about all heads of a query, one thread of a host is not.
 Status Step::mergeChunk(int layer, const AttendBuffers &buffers, const Tensor &out) {
-  const int heads = cache_.config_.qHeads, apart = headsApart(layer);
-  const int64_t merged = int64_t(chunk_.queries()) * apart;
+  const int64_t heads = cache_.config_.qHeads, together = cache_.config_.onAccelerator ? 1 : heads;
+  const int64_t grid[3] = {chunk_.queries(), heads / together, 1};
   const auto o = reinterpret_cast<DeviceAddress>(buffers.workspace), lse = o + oBytes_ + lseBytes_;
   uint64_t args[KVQ_MERGE_ARGS];
   args[KVQ_MERGE_PARTIAL_O] = o;
   args[KVQ_MERGE_PARTIAL_LSE] = o + oBytes_;
-  args[KVQ_MERGE_QUERIES] = word(merged);
-  args[KVQ_MERGE_HEADS] = word(int64_t(heads / apart));
-  args[KVQ_MERGE_SPLITS] = seen(LaunchLists::Splits, mergeSplits_);
+  args[KVQ_MERGE_QUERIES] = word(grid[0]);
+  args[KVQ_MERGE_HEADS] = word(heads);
+  args[KVQ_MERGE_SPLITS] = seen(LaunchLists::Splits, chunk_.splits);
   args[KVQ_MERGE_OUT] = word(out.data);
   args[KVQ_MERGE_OUT_OFFSETS] = seen(LaunchLists::OutOffsets, outOffsets_);
   args[KVQ_MERGE_OUT_HEAD_STRIDE] = word(out.headStride);
   args[KVQ_MERGE_LSE] = lse;
   args[KVQ_MERGE_SINKS] = cache_.sinksSeen(layer);
-  const int64_t work = int64_t(chunk_.queries()) * heads * chunk_.maxSplits;
-  KVQ_RETURN_IF_ERROR(launch(kernel(CacheKernel::Merge), args, merged, spread(work, kSerialKeys)));
+  args[KVQ_MERGE_PROGRAM_HEADS] = word(together);
+  const int64_t work = grid[0] * heads * chunk_.maxSplits;
+  KVQ_RETURN_IF_ERROR(launch(kernel(CacheKernel::Merge), args, grid, spread(work, kSerialKeys)));
   return buffers.lse.data ? copyLse(lse, buffers.lse) : Status::ok();
 }
 

@@ -158,10 +158,8 @@ Status Step::loadChunk(int index) {
 // Offsets follow when their tensors are known.
 Status Step::showChunk() {
   using Lists = LaunchLists;
-  // As long as they are at most, whatever the layer.
   qOffsets_.resize(chunk_.queries());
-  outOffsets_.resize(int64_t(chunk_.queries()) * cache_.config_.qHeads);
-  mergeSplits_.resize(outOffsets_.size());
+  outOffsets_.resize(chunk_.queries());
   std::array<int64_t, Lists::kLists> bytes{};
   const auto forAll = [this](const auto &function) {
     function(Lists::QuantizeK, chunk_.quantizeK);
@@ -169,6 +167,7 @@ Status Step::showChunk() {
     function(Lists::Positions, chunk_.positions);
     function(Lists::KFrontier, chunk_.kFrontier);
     function(Lists::VFrontier, chunk_.vFrontier);
+    function(Lists::Splits, chunk_.splits);
     for (int kernel = 0; kernel < AttendRows::kMost; ++kernel)
       function(Lists::Attend + kernel, chunk_.attend[kernel]);
   };
@@ -179,7 +178,6 @@ Status Step::showChunk() {
   size(Lists::Append, chunk_.append);
   size(Lists::QOffsets, qOffsets_);
   size(Lists::OutOffsets, outOffsets_);
-  size(Lists::Splits, mergeSplits_);
   size(Lists::Status_, status_);
   Status status = lists_.place(bytes);
   forAll([&](int list, const auto &items) {

@@ -99,8 +99,7 @@ private:
   Status badValue(const Tensor &k, const Tensor &v);
   Status badValueOf(int query, const Tensor &tensor, bool isK);
   Status copyLse(DeviceAddress lse, const Tensor &out);
-  int headsApart(int layer) const;
-  Status fillOffsets(const Tensor &tensor, int heads, int list, std::vector<int64_t> &offsets);
+  Status fillOffsets(const Tensor &tensor, int list, std::vector<int64_t> &offsets);
   // Brings what kernels see of a list up to date.
   template <typename Item> Status show(int list, const std::vector<Item> &items) {
     return cache_.memory_.isHost() ? Status::ok()
@@ -110,9 +109,13 @@ private:
   template <typename Item> uint64_t seen(int list, const std::vector<Item> &items) const {
     return cache_.memory_.isHost() ? word(items.data()) : lists_.address(list);
   }
-  Status launch(const Kernel &kernel, std::span<const uint64_t> args, int64_t programs, Spread spread) {
+  Status launch(const Kernel &kernel, std::span<const uint64_t> args, const int64_t grid[3], Spread spread) {
     lists_.send();
-    return cache_.memory_.launch(*cache_.device_, kernel, args, programs, spread);
+    return cache_.memory_.launch(*cache_.device_, kernel, args, grid, spread);
+  }
+  Status launch(const Kernel &kernel, std::span<const uint64_t> args, int64_t programs, Spread spread) {
+    const int64_t grid[3] = {programs, 1, 1};
+    return launch(kernel, args, grid, spread);
   }
   const Kernel &kernel(int which) const { return *cache_.kernels_[which]; }
   const Kernel &kernel(CacheKernel which) const { return kernel(static_cast<int>(which)); }
@@ -133,7 +136,6 @@ private:
   LaunchLists lists_;          // of it
   std::vector<int32_t> status_;
   std::vector<int64_t> qOffsets_, outOffsets_;
-  std::vector<int32_t> mergeSplits_; // of what the merge takes for queries
   int64_t oBytes_ = 0, lseBytes_ = 0, outLseBytes_ = 0;
   bool open_ = false;
 };

@@ -3,12 +3,30 @@
 // kvq_cache_*, kvq_report, kvq_read, kvq_layer_page*, kvq_query_support.
 #include "runtime/capi/handles.h"
 
+#include "runtime/cache/prepare.h"
+
 #include <cstddef>
 
 using namespace kvq;
 using namespace kvq::capi;
 
 namespace kvq::capi {
+
+Result<std::shared_ptr<const ScoreFunction>> toScore(const kvq_score_function *score) {
+  auto copied = copyStruct(score, "score");
+  if (!copied.isOk())
+    return copied.status();
+  const int language = enumValue(copied.value().language);
+  if (language != KVQ_SCORE_IR && language != KVQ_SCORE_CUDA)
+    return Status(Code::InvalidArgument, "score->language is " + std::to_string(language) +
+                                             " but must be KVQ_SCORE_IR (0) or KVQ_SCORE_CUDA (1)");
+  if (!copied.value().text || !*copied.value().text)
+    return Status(Code::InvalidArgument, "score->text is empty: pass the text of a score function, or no score");
+  const char *name = copied.value().name;
+  return std::shared_ptr<const ScoreFunction>(std::make_shared<ScoreFunction>(
+      ScoreFunction{language == KVQ_SCORE_CUDA ? ScoreLanguage::Cuda : ScoreLanguage::Ir, copied.value().text,
+                    name && *name ? name : "score"}));
+}
 
 Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   KVQ_REQUIRE(config);
@@ -43,6 +61,12 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
   result.attentionWindow = first ? 0 : given.attention_window;
   result.scoreCap = given.score_cap;
   result.accuracy = accuracy.value();
+  if (given.score) {
+    auto score = toScore(given.score);
+    if (!score.isOk())
+      return score.status();
+    result.score = score.value();
+  }
   KVQ_RETURN_IF_ERROR(checkConfig(result));
   return result;
 }
@@ -67,7 +91,7 @@ kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *confi
     const CacheConfig here = onDevice(checked.value(), *context->device);
     KVQ_RETURN_IF_ERROR(checkProfile(here.profile, here.format.pair));
     for (int kernel = 0; kernel < cacheKernels(here); ++kernel)
-      KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(here, kernel)));
+      KVQ_RETURN_IF_ERROR(context->device->available(kernelRequest(here, kernel), kernelScore(here, kernel)));
     return Status::ok();
   });
 }
@@ -117,6 +141,40 @@ kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void
       if (progress)
         progress(user_data, &shown);
     });
+  });
+}
+
+kvq_error *kvq_prepare_targets(kvq_context *context, const kvq_cache_config *config, const char *targets,
+                               kvq_kernel_visitor progress, void *user_data) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(targets);
+    auto checked = toConfig(config);
+    if (!checked.isOk())
+      return checked.status();
+    if (context->frozen)
+      return {Code::FailedPrecondition,
+              "this context is frozen and compiles nothing: prepare kernels in one that is not"};
+    auto compiler = Compiler::load(context->compiler ? context->compiler->c_str() : nullptr);
+    if (!compiler.isOk())
+      return compiler.status();
+    auto names = parseTargets(*compiler.value(), targets);
+    if (!names.isOk())
+      return names.status();
+    for (const std::string &name : names.value()) {
+      auto kernels =
+          TargetKernels::open(compiler.value(), name, context->storeDir ? context->storeDir->c_str() : nullptr);
+      if (!kernels.isOk())
+        return kernels.status();
+      KVQ_RETURN_IF_ERROR(
+          prepareTarget(checked.value(), *kernels.value(), context->device->parallel(), [&](const KernelInfo &info) {
+            const kvq_kernel_info shown = {info.name.c_str(), info.source.c_str(), info.key.c_str(), info.compileMs,
+                                           info.objectBytes};
+            if (progress)
+              progress(user_data, &shown);
+          }));
+    }
+    return Status::ok();
   });
 }
 

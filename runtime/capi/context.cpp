@@ -66,7 +66,10 @@ kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **
       return device.status();
     const Accelerator *accelerator = device.value()->accelerator();
     std::string description = accelerator ? accelerator->description() : device.value()->level();
-    *context = new kvq_context{std::move(device.value()), std::move(description)};
+    const kvq_context_options &given = copy.value();
+    const auto kept = [](const char *text) { return text ? std::optional<std::string>(text) : std::nullopt; };
+    *context = new kvq_context{std::move(device.value()), std::move(description), kept(given.store_dir),
+                               kept(given.compiler), given.frozen != 0};
     return Status::ok();
   });
 }

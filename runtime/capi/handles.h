@@ -12,6 +12,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <optional>
 
 struct kvq_error {
   kvq_code code;
@@ -20,6 +21,9 @@ struct kvq_error {
 struct kvq_context {
   std::shared_ptr<kvq::Device> device;
   std::string description;
+  // What it was made with, for kernels of other targets.
+  std::optional<std::string> storeDir = {}, compiler = {};
+  bool frozen = false;
 };
 struct kvq_buffer {
   std::shared_ptr<kvq::Device> device;
@@ -101,6 +105,9 @@ Result<ElementType> toElementType(const std::string &name, const kvq_dtype &dtyp
 // The accuracy class that a caller's enumerator names, and back.
 Result<Accuracy> toAccuracy(const std::string &name, const kvq_accuracy &accuracy);
 kvq_accuracy fromAccuracy(Accuracy accuracy);
+
+// The score function that a caller's struct means, checked as far as it can be without a device.
+Result<std::shared_ptr<const ScoreFunction>> toScore(const kvq_score_function *score);
 
 // The cache configuration that a caller's struct means, checked.
 Result<CacheConfig> toConfig(const kvq_cache_config *config);

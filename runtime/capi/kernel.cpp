@@ -143,13 +143,30 @@ Status merge(const Device &device, const Kernel &kernel, const MergeShape &shape
   args[KVQ_MERGE_SPLITS] = put(lists.splits);
   args[KVQ_MERGE_SINKS] = put(lists.noSinks);
   args[KVQ_MERGE_LSE] = end;
-  Status status = memory.launch(device, kernel, args, shape.queries, Spread::Parallel);
+  const int64_t together = device.accelerator() ? 1 : shape.heads; // a warp would be long about all of them
+  args[KVQ_MERGE_PROGRAM_HEADS] = word(together);
+  const int64_t grid[3] = {shape.queries, shape.heads / together, 1};
+  Status status = memory.launch(device, kernel, args, grid, Spread::Parallel);
   constexpr int64_t kSize = sizeof(float);
   for (int64_t i = 0; outLse && status.isOk() && i < shape.queries; ++i)
     status = memory.copyRowsOut(word(outLse->data) + i * outLse->strides[0] * kSize, outLse->strides[1] * kSize,
                                 end + i * shape.heads * kSize, kSize, kSize, shape.heads);
   const Status done = memory.wait(); // the lists go
   return status.isOk() ? done : status;
+}
+
+Status openBuiltin(kvq_context &context, const char *request, const ScoreFunction *score, kvq_kernel **kernel) {
+  auto parsed = parseKernelRequest(request);
+  if (!parsed.isOk())
+    return parsed.status();
+  if (score && parsed.value().op != KernelOp::Attend)
+    return {Code::InvalidArgument, "a kernel '" + std::string(toText(parsed.value().op)) +
+                                       "' has no scores: give score functions to attend kernels"};
+  auto opened = context.device->open(parsed.value(), score);
+  if (!opened.isOk())
+    return opened.status();
+  *kernel = makeKernel(context.device, opened.value());
+  return Status::ok();
 }
 
 } // namespace
@@ -212,14 +229,21 @@ kvq_error *kvq_kernel_open(kvq_context *context, const char *request, kvq_kernel
     KVQ_REQUIRE(context);
     KVQ_REQUIRE(request);
     KVQ_REQUIRE(kernel);
-    auto parsed = parseKernelRequest(request);
-    if (!parsed.isOk())
-      return parsed.status();
-    auto opened = context->device->open(parsed.value());
-    if (!opened.isOk())
-      return opened.status();
-    *kernel = makeKernel(context->device, opened.value());
-    return Status::ok();
+    return openBuiltin(*context, request, nullptr, kernel);
+  });
+}
+
+kvq_error *kvq_kernel_open_scored(kvq_context *context, const char *request, const kvq_score_function *score,
+                                  kvq_kernel **kernel) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(request);
+    KVQ_REQUIRE(score);
+    KVQ_REQUIRE(kernel);
+    auto function = toScore(score);
+    if (!function.isOk())
+      return function.status();
+    return openBuiltin(*context, request, function.value().get(), kernel);
   });
 }
 

@@ -11,9 +11,8 @@ namespace {
 
 // What the compiler makes code for, as ten times the major number and the minor one.
 constexpr int kTargets[] = {80, 86, 89, 90, 100, 120};
-constexpr std::string_view kPrefix = "nvptx:";
 
-std::string levelOf(int target) { return std::string(kPrefix) + "sm_" + std::to_string(target); }
+std::string levelOf(int target) { return std::string(kAcceleratorTargets) + "sm_" + std::to_string(target); }
 
 // One word for each parameter: PTX says how long it is, not what it is.
 std::string signatureOf(const FunctionInfo &function) {
@@ -21,6 +20,21 @@ std::string signatureOf(const FunctionInfo &function) {
   for (const FunctionInfo::Parameter &parameter : function.parameters)
     text += (text.empty() ? "b" : " b") + std::to_string(8 * parameter.size);
   return text;
+}
+
+// PTX begins with a directive, of which IR has none. What is neither goes to the reader of PTX, which says so.
+bool isPtx(std::string_view text) {
+  for (size_t at = 0; (at = text.find_first_not_of(" \t\r\n", at)) != text.npos;) {
+    if (text.substr(at, 2) == "//")
+      at = text.find('\n', at);
+    else if (text.substr(at, 2) == "/*")
+      at = text.find("*/", at) == text.npos ? text.npos : text.find("*/", at) + 2;
+    else
+      return text[at] == '.' || text.substr(at).find("func.func") == text.npos;
+    if (at == text.npos)
+      break;
+  }
+  return true;
 }
 
 std::optional<std::string> copyOf(const char *text) { return text ? std::optional<std::string>(text) : std::nullopt; }
@@ -45,7 +59,8 @@ Result<std::string> acceleratorLevel(int major, int minor, const char *asked) {
                                          " is older than kvq makes kernels for: use one of 8.0 or later");
   if (!asked)
     return all.substr(all.rfind(' ') + 1); // npos + 1 is the begin
-  const std::string level = std::string_view(asked).starts_with(kPrefix) ? asked : std::string(kPrefix) + asked;
+  const std::string level =
+      std::string_view(asked).starts_with(kAcceleratorTargets) ? asked : std::string(kAcceleratorTargets) + asked;
   std::istringstream words(all);
   if (std::find(std::istream_iterator<std::string>(words), {}, level) == std::istream_iterator<std::string>())
     return Status(Code::InvalidArgument, "level '" + std::string(asked) +
@@ -61,12 +76,12 @@ AcceleratorDevice::AcceleratorDevice(std::string name, std::unique_ptr<Accelerat
       storeDir_(copyOf(options.storeDir)), compiler_(copyOf(options.compiler)), frozen_(options.frozen),
       accelerator_(std::move(accelerator)) {}
 
-Profile AcceleratorDevice::profile() const { return Profile::Mma; }
+Profile AcceleratorDevice::profile() const { return kAcceleratorProfile; }
 
-Result<KernelSource *> AcceleratorDevice::builtins() const {
+Result<KernelSource *> AcceleratorDevice::compiledKernels() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (builtins_)
-    return builtins_.get();
+  if (compiledKernels_)
+    return compiledKernels_.get();
   if (compiler_ && compiler_->empty())
     return Status(Code::Unsupported,
                   "device \"" + name_ +
@@ -77,12 +92,12 @@ Result<KernelSource *> AcceleratorDevice::builtins() const {
   if (!compiler.isOk())
     return compiler.status();
   auto made = KernelSource::open(
-      {compiler.value(), level_, pointer(storeDir_), frozen_, Code::Unsupported},
+      {compiler.value(), level_, pointer(storeDir_), frozen_, Code::Unsupported, scoreHookFunction()},
       [this](const CompiledKernel &compiled, KernelInfo info) { return load(compiled, std::move(info)); });
   if (!made.isOk())
     return made.status();
-  builtins_ = std::move(made.value());
-  return builtins_.get();
+  compiledKernels_ = std::move(made.value());
+  return compiledKernels_.get();
 }
 
 Result<KernelRef> AcceleratorDevice::load(const CompiledKernel &compiled, KernelInfo info) const {
@@ -96,17 +111,24 @@ Result<KernelRef> AcceleratorDevice::load(const CompiledKernel &compiled, Kernel
   return KernelRef(std::make_shared<AcceleratorKernel>(std::move(info), function.value(), GridOf::Programs));
 }
 
-Result<KernelRef> AcceleratorDevice::open(const KernelRequest &request) {
-  auto source = builtins();
-  return source.isOk() ? source.value()->obtain(toText(request), false) : source.status();
+Result<KernelRef> AcceleratorDevice::open(const KernelRequest &request, const ScoreFunction *score) {
+  auto source = compiledKernels();
+  return source.isOk() ? source.value()->obtain({toText(request), false, score}) : source.status();
 }
 
-Status AcceleratorDevice::available(const KernelRequest &request) const {
-  auto source = builtins();
-  return source.isOk() ? source.value()->available(toText(request)) : source.status();
+Status AcceleratorDevice::available(const KernelRequest &request, const ScoreFunction *score) const {
+  auto source = compiledKernels();
+  return source.isOk() ? source.value()->available({toText(request), false, score}) : source.status();
 }
 
 Result<KernelRef> AcceleratorDevice::compile(const std::string &source, const std::string &entry) {
+  if (isPtx(source))
+    return loadPtx(source, entry);
+  auto kernels = compiledKernels();
+  return kernels.isOk() ? kernels.value()->obtainSource(source, entry) : kernels.status();
+}
+
+Result<KernelRef> AcceleratorDevice::loadPtx(const std::string &source, const std::string &entry) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (auto found = userKernels_.find({source, entry}); found != userKernels_.end())
     return found->second;
@@ -132,8 +154,8 @@ std::vector<KernelRef> AcceleratorDevice::kernels() const {
   std::vector<KernelRef> all;
   for (const auto &[text, kernel] : userKernels_)
     all.push_back(kernel);
-  if (builtins_)
-    for (KernelRef &kernel : builtins_->kernels())
+  if (compiledKernels_)
+    for (KernelRef &kernel : compiledKernels_->kernels())
       all.push_back(std::move(kernel));
   return all;
 }

@@ -29,9 +29,9 @@ public:
                     const DeviceOptions &options, std::unique_ptr<ParallelFor> parallel);
 
   // Unsupported, in the compiler's words: what there is no kernel for on an accelerator.
-  Result<KernelRef> open(const KernelRequest &request) override;
-  Result<KernelRef> compile(const std::string &source, const std::string &entry) override; // PTX text
-  Status available(const KernelRequest &request) const override;
+  Result<KernelRef> open(const KernelRequest &request, const ScoreFunction *score) override;
+  Result<KernelRef> compile(const std::string &source, const std::string &entry) override; // PTX text, or an IR module
+  Status available(const KernelRequest &request, const ScoreFunction *score) const override;
   std::vector<KernelRef> kernels() const override;
   const std::string &level() const override { return level_; }
   const std::string &levels() const override { return levels_; }
@@ -39,7 +39,8 @@ public:
   Accelerator *accelerator() const override { return accelerator_.get(); }
 
 private:
-  Result<KernelSource *> builtins() const;
+  Result<KernelSource *> compiledKernels() const;
+  Result<KernelRef> loadPtx(const std::string &source, const std::string &entry);
   Result<KernelRef> load(const CompiledKernel &compiled, KernelInfo info) const;
 
   const std::string name_, level_, levels_;
@@ -47,7 +48,7 @@ private:
   const bool frozen_;
   std::unique_ptr<Accelerator> accelerator_;
   mutable std::mutex mutex_;
-  mutable std::unique_ptr<KernelSource> builtins_;                       // once it was needed
+  mutable std::unique_ptr<KernelSource> compiledKernels_;                // once it was needed
   std::map<std::pair<std::string, std::string>, KernelRef> userKernels_; // by text and entry
 };
 

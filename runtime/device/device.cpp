@@ -51,7 +51,7 @@ std::string builtinSignature(const KernelRequest &request) {
     return "ptr<i8> " + data + " ptr<i64> i64 ptr<i8> i64 i64 ptr<i32> " + data + " " + data +
            " i64 i64 i64 ptr<i32> ptr<i32> ptr<i32> f32 i64 f32 ptr<f32> ptr<f32> i64";
   case KernelOp::Merge:
-    return "ptr<f32> ptr<f32> i64 i64 ptr<i32> " + data + " ptr<i64> i64 ptr<f32> ptr<f32>";
+    return "ptr<f32> ptr<f32> i64 i64 ptr<i32> " + data + " ptr<i64> i64 ptr<f32> ptr<f32> i64";
   case KernelOp::DequantizeK:
   case KernelOp::DequantizeV:
     return "ptr<i8> ptr<i8> i64 i64 " + data + " i64";

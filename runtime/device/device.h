@@ -5,14 +5,22 @@
 #pragma once
 
 #include "runtime/device/accelerator.h"
+#include "runtime/device/score_function.h"
 #include "runtime/format/problem.h"
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace kvq {
+
+// What the names of accelerators' targets begin with; those of hosts do not.
+inline constexpr std::string_view kAcceleratorTargets = "nvptx:";
+inline bool isAcceleratorTarget(std::string_view target) { return target.starts_with(kAcceleratorTargets); }
+// How pages of caches on accelerators are laid out.
+inline constexpr Profile kAcceleratorProfile = Profile::Mma;
 
 struct KernelInfo {
   std::string name;   // canonical request text, or the entry of a user kernel
@@ -83,12 +91,14 @@ public:
   Device(const Device &) = delete;
   Device &operator=(const Device &) = delete;
 
-  // A built-in kernel; compiled or loaded at the first call. Thread-safe.
-  virtual Result<KernelRef> open(const KernelRequest &request) = 0;
+  // A built-in kernel; compiled or loaded at the first call. Thread-safe. `score`: of an attend kernel, or NULL.
+  virtual Result<KernelRef> open(const KernelRequest &request, const ScoreFunction *score) = 0;
+  Result<KernelRef> open(const KernelRequest &request) { return open(request, nullptr); }
   // A kernel out of the source that the device takes: an IR module, PTX text. `entry` names it; "": the only one.
   virtual Result<KernelRef> compile(const std::string &source, const std::string &entry) = 0;
   // Whether open() would succeed, without compiling anything.
-  virtual Status available(const KernelRequest &request) const = 0;
+  virtual Status available(const KernelRequest &request, const ScoreFunction *score) const = 0;
+  Status available(const KernelRequest &request) const { return available(request, nullptr); }
   virtual std::vector<KernelRef> kernels() const = 0;
   virtual const std::string &level() const = 0;
   virtual const std::string &levels() const = 0; // separated by spaces, best last

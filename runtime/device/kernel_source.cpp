@@ -1,7 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/device/kernel_source.h"
 
+#include "runtime/format/text.h"
+
 namespace kvq {
+
+namespace {
+
+// The score function of a kernel whose own is CUDA C++: a call of it.
+constexpr const char *kCallHook = R"(func.func @hook(%score: f32, %b: index, %h: index, %q: index, %k: index) -> f32 {
+  %batch = arith.index_cast %b : index to i32
+  %head = arith.index_cast %h : index to i32
+  %query = arith.index_cast %q : index to i32
+  %key = arith.index_cast %k : index to i32
+  %result = kvq_tile.score_hook %score, %batch, %head, %query, %key : f32, i32
+  return %result : f32
+})";
+
+std::string nameOf(const KernelText &what) {
+  return what.score ? what.text + " with score function " + text::quote(what.score->name) : what.text;
+}
+
+} // namespace
 
 Result<std::unique_ptr<KernelSource>> KernelSource::open(KernelSourceSettings settings, Load load) {
   auto store = KernelStore::open(settings.storeDir,
@@ -13,47 +33,89 @@ Result<std::unique_ptr<KernelSource>> KernelSource::open(KernelSourceSettings se
       new KernelSource(std::move(settings), std::move(store.value()), std::move(load)));
 }
 
-Status KernelSource::notInStore(const std::string &text, const Status &why) const {
-  if (why.code() == Code::Corrupt)
-    return why;
-  return {Code::Unsupported, "kernel " + text + " for level " + settings_.level + " is not in the kernel store " +
-                                 store_.directory() +
-                                 " and this context is frozen: run kvq_cache_prepare in a context that is not"};
+// The name of a score function is not part of its code. Neither is the NVRTC that compiles one: a store may be filled
+// where there is one and used where there is none.
+std::string KernelSource::key(const KernelText &what) const {
+  const std::string &hash = settings_.compiler->hash();
+  if (!what.score)
+    return kernelKey(what.text, what.isSource, settings_.level, hash);
+  const char *kind = what.score->language == ScoreLanguage::Cuda ? "request with CUDA" : "request with IR";
+  return kernelKey({kind, what.text, settings_.level, hash, what.score->text});
 }
 
-Status KernelSource::available(const std::string &text) const {
+Status KernelSource::notInStore(const KernelText &what, const Status &why) const {
+  if (why.code() == Code::Corrupt)
+    return why;
+  return {Code::Unsupported,
+          "kernel " + (what.isSource ? "of this text" : nameOf(what)) + " for level " + settings_.level +
+              " is not in the kernel store " + store_.directory() +
+              " and this context is frozen: run kvq_cache_prepare in a context that is not, or kvq_prepare_targets on "
+              "another machine"};
+}
+
+Status KernelSource::checkScore(const ScoreFunction *score) const {
+  if (!score || score->language != ScoreLanguage::Cuda || settings_.addHook)
+    return Status::ok();
+  return {Code::Unsupported, "score function " + text::quote(score->name) +
+                                 " is CUDA C++, which a CPU cannot run: write it as a score region in IR, which runs "
+                                 "on every device, or use device cuda or ptxsim"};
+}
+
+Status KernelSource::available(const KernelText &what) const {
+  KVQ_RETURN_IF_ERROR(checkScore(what.score));
   if (!settings_.frozen)
     return Status::ok();
-  const std::string name = key(text, false);
+  const std::string name = key(what);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (auto found = kernels_.find(name); found != kernels_.end() && found->second)
       return Status::ok();
   }
   auto stored = store_.read(name);
-  return stored.isOk() ? Status::ok() : notInStore(text, stored.status());
+  return stored.isOk() ? Status::ok() : notInStore(what, stored.status());
 }
 
-Result<CompiledKernel> KernelSource::compile(const std::string &text, bool isSource) const {
-  auto compiled = settings_.compiler->compile(text, isSource, settings_.level);
-  if (!compiled.isOk() && !isSource)
+Result<CompiledKernel> KernelSource::compileScored(const KernelText &what) const {
+  const ScoreFunction &score = *what.score;
+  const bool isCuda = score.language == ScoreLanguage::Cuda;
+  auto compiled = settings_.compiler->compile(what.text, false, isCuda ? kCallHook : score.text, settings_.level);
+  if (!compiled.isOk() && compiled.status().code() == Code::InvalidArgument)
+    return Status(Code::InvalidArgument,
+                  "score function " + text::quote(score.name) + ": " + compiled.status().message());
+  if (!compiled.isOk() || !isCuda)
+    return compiled;
+  std::vector<uint8_t> &object = compiled.value().object;
+  const std::string arch = settings_.level.substr(settings_.level.find(':') + 1);
+  auto linked =
+      settings_.addHook({reinterpret_cast<const char *>(object.data()), object.size()}, score.text, score.name, arch);
+  if (!linked.isOk())
+    return linked.status();
+  object.assign(linked.value().begin(), linked.value().end());
+  return compiled;
+}
+
+Result<CompiledKernel> KernelSource::compile(const KernelText &what) const {
+  auto compiled =
+      what.score ? compileScored(what) : settings_.compiler->compile(what.text, what.isSource, "", settings_.level);
+  if (!compiled.isOk() && compiled.status().code() == Code::Internal)
     return Status(settings_.refusal, compiled.status().message());
   return compiled;
 }
 
-Result<KernelRef> KernelSource::make(const std::string &key, const std::string &text, bool isSource) const {
+Result<KernelRef> KernelSource::make(const std::string &key, const KernelText &what) const {
+  KVQ_RETURN_IF_ERROR(checkScore(what.score));
   bool compiled = false;
-  auto stored = settings_.frozen ? store_.read(key)
-                                 : store_.readOrCompile(key, [&] { return compile(text, isSource); }, compiled);
+  auto stored =
+      settings_.frozen ? store_.read(key) : store_.readOrCompile(key, [&] { return compile(what); }, compiled);
   if (!stored.isOk())
-    return settings_.frozen ? notInStore(isSource ? "of this text" : text, stored.status()) : stored.status();
+    return settings_.frozen ? notInStore(what, stored.status()) : stored.status();
   const CompiledKernel &kernel = stored.value();
-  return load_(kernel, {isSource ? kernel.entry : text, compiled ? "compiled" : "store", key, kernel.signature,
-                        kernel.compileMs, static_cast<int64_t>(kernel.object.size())});
+  return load_(kernel, {what.isSource ? kernel.entry : nameOf(what), compiled ? "compiled" : "store", key,
+                        kernel.signature, kernel.compileMs, static_cast<int64_t>(kernel.object.size())});
 }
 
-Result<KernelRef> KernelSource::obtain(const std::string &text, bool isSource) {
-  const std::string name = key(text, isSource);
+Result<KernelRef> KernelSource::obtain(const KernelText &what) {
+  const std::string name = key(what);
   std::unique_lock<std::mutex> lock(mutex_);
   for (auto found = kernels_.find(name); found != kernels_.end(); found = kernels_.find(name)) {
     if (found->second)
@@ -62,13 +124,21 @@ Result<KernelRef> KernelSource::obtain(const std::string &text, bool isSource) {
   }
   kernels_[name] = nullptr;
   lock.unlock();
-  auto kernel = make(name, text, isSource);
+  auto kernel = make(name, what);
   lock.lock();
   if (kernel.isOk())
     kernels_[name] = kernel.value();
   else
     kernels_.erase(name); // whoever waits for it tries again and gets the reason itself
   made_.notify_all();
+  return kernel;
+}
+
+Result<KernelRef> KernelSource::obtainSource(const std::string &source, const std::string &entry) {
+  auto kernel = obtain({source, true});
+  if (kernel.isOk() && !entry.empty() && kernel.value()->info().name != entry)
+    return Status(Code::InvalidArgument,
+                  "the module has no kernel '" + entry + "': its one kernel is " + kernel.value()->info().name);
   return kernel;
 }
 

@@ -6,6 +6,7 @@
 
 #include "runtime/device/device.h"
 #include "runtime/jit/kernel_store.h"
+#include "runtime/jit/score_hook.h"
 
 #include <condition_variable>
 #include <functional>
@@ -21,6 +22,14 @@ struct KernelSourceSettings {
   bool frozen = false;            // never compile
   // The code of a built-in kernel that the compiler refuses. On a host every request has its kernel.
   Code refusal = Code::Internal;
+  ScoreHookFunction addHook = {}; // what puts CUDA C++ into a kernel; none on a host
+};
+
+// What a kernel is made of: a request's text, with a score function or without, or an IR module.
+struct KernelText {
+  std::string text;
+  bool isSource = false;
+  const ScoreFunction *score = nullptr;
 };
 
 // All calls are thread-safe.
@@ -29,21 +38,23 @@ public:
   using Load = std::function<Result<KernelRef>(const CompiledKernel &, KernelInfo)>;
   static Result<std::unique_ptr<KernelSource>> open(KernelSourceSettings settings, Load load);
 
-  // The kernel of a request's text, or of an IR module where isSource is set. Of all threads one makes it.
-  Result<KernelRef> obtain(const std::string &text, bool isSource);
+  // Of all threads one makes it.
+  Result<KernelRef> obtain(const KernelText &what);
   // Whether obtain() of a request could succeed, without compiling anything.
-  Status available(const std::string &text) const;
+  Status available(const KernelText &what) const;
+  // The one kernel of an IR module, which has that name unless it is "".
+  Result<KernelRef> obtainSource(const std::string &source, const std::string &entry);
   std::vector<KernelRef> kernels() const; // made so far
 
 private:
   KernelSource(KernelSourceSettings settings, KernelStore store, Load load)
       : settings_(std::move(settings)), store_(std::move(store)), load_(std::move(load)) {}
-  std::string key(const std::string &text, bool isSource) const {
-    return kernelKey(text, isSource, settings_.level, settings_.compiler->hash());
-  }
-  Result<CompiledKernel> compile(const std::string &text, bool isSource) const;
-  Result<KernelRef> make(const std::string &key, const std::string &text, bool isSource) const;
-  Status notInStore(const std::string &text, const Status &why) const;
+  std::string key(const KernelText &what) const;
+  Result<CompiledKernel> compile(const KernelText &what) const;
+  Result<CompiledKernel> compileScored(const KernelText &what) const;
+  Result<KernelRef> make(const std::string &key, const KernelText &what) const;
+  Status checkScore(const ScoreFunction *score) const;
+  Status notInStore(const KernelText &what, const Status &why) const;
 
   KernelSourceSettings settings_;
   KernelStore store_;

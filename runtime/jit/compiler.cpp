@@ -20,6 +20,7 @@ Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
   kvq_compiler_plugin_version_fn version;
   kvq_compiler_hash_fn hash;
   kvq_compiler_host_levels_fn levels;
+  kvq_compiler_targets_fn targets = nullptr;
   std::shared_ptr<Compiler> compiler(new Compiler);
   if (!find("kvq_compiler_plugin_version", version) || !find("kvq_compiler_hash", hash) ||
       !find("kvq_compiler_host_levels", levels) || !find("kvq_compiler_compile", compiler->compile_) ||
@@ -29,7 +30,10 @@ Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
     return Status(Code::Unsupported, "the compiler plug-in " + file + " has version " + std::to_string(version()) +
                                          " but this library needs " + std::to_string(KVQ_COMPILER_PLUGIN_VERSION) +
                                          ": install both from one build");
+  if (!find("kvq_compiler_targets", targets))
+    return Status(Code::Unsupported, file + " is no whole kvq compiler: set KVQ_COMPILER to libkvq-compiler.so");
   compiler->hash_ = hash();
+  compiler->targets_ = targets();
   std::istringstream words(levels());
   for (std::string level; words >> level;)
     compiler->levels_.push_back(level);
@@ -39,10 +43,15 @@ Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
   return std::shared_ptr<const Compiler>(std::move(compiler));
 }
 
-Result<CompiledKernel> Compiler::compile(const std::string &text, bool isSource, const std::string &level) const {
+// Whether an error has a place, "line:column: ...", which is one in a text of the user's.
+static bool hasPlace(const char *message) { return message && *message >= '0' && *message <= '9'; }
+
+Result<CompiledKernel> Compiler::compile(const std::string &text, bool isSource, const std::string &score,
+                                         const std::string &level) const {
   kvq_compile_input input{};
   (isSource ? input.source : input.request) = text.c_str();
   input.level = level.c_str();
+  input.score = score.empty() ? nullptr : score.c_str();
   kvq_compile_output *output = compile_(&input);
   if (!output)
     return Status(Code::Internal,
@@ -54,7 +63,8 @@ Result<CompiledKernel> Compiler::compile(const std::string &text, bool isSource,
         CompiledKernel{{bytes, bytes + output->object_bytes}, output->entry, output->signature, output->compile_ms};
   } else {
     // A mistake in a user's text is the user's to change; a built-in request that fails is ours.
-    result = Status(isSource ? Code::InvalidArgument : Code::Internal, output->message ? output->message : "");
+    const bool isUsers = isSource || (!score.empty() && hasPlace(output->message));
+    result = Status(isUsers ? Code::InvalidArgument : Code::Internal, output->message ? output->message : "");
   }
   free_(output);
   return result;

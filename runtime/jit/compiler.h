@@ -29,12 +29,15 @@ public:
   static Result<std::shared_ptr<const Compiler>> load(const char *path);
   const std::string &hash() const { return hash_; }
   const std::vector<std::string> &levels() const { return levels_; } // of this host, best last
-  // Thread-safe. `text` is a kernel request, or an IR module where isSource is set.
-  Result<CompiledKernel> compile(const std::string &text, bool isSource, const std::string &level) const;
+  const std::string &targets() const { return targets_; }            // all, separated by spaces, CPU levels first
+  // Thread-safe. `text` is a kernel request, or an IR module where isSource is set; `score` is IR of the score function
+  // of a request, or empty. InvalidArgument: a mistake in the user's text, with its place.
+  Result<CompiledKernel> compile(const std::string &text, bool isSource, const std::string &score,
+                                 const std::string &level) const;
 
 private:
   Compiler() = default;
-  std::string hash_;
+  std::string hash_, targets_;
   std::vector<std::string> levels_;
   kvq_compiler_compile_fn compile_ = nullptr;
   kvq_compiler_free_fn free_ = nullptr;

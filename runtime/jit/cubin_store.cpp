@@ -1,32 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/jit/cubin_store.h"
 
+#include "runtime/jit/late_nvrtc.h"
 #include "runtime/jit/ptx_wrapper.h"
 
 #include <chrono>
-#include <mutex>
 
 namespace kvq {
+
+namespace {
+
+struct CubinText {
+  std::string_view ptx;
+  const std::string &entry, &arch;
+};
+
+// The key covers what NVRTC gets rather than the PTX: it tells how the PTX was wrapped as well. `by`: the compiler
+// whose code is wanted.
+Result<std::string> cubinKey(const CubinText &text, const CubinOptions &options, std::string_view by) {
+  auto wrapped = wrapPtx(text.ptx, text.entry, options.maxRegisters);
+  if (!wrapped.isOk())
+    return wrapped.status();
+  return kernelKey({"cubin", wrapped.value().source, wrapped.value().target, text.entry, text.arch,
+                    "registers " + std::to_string(wrapped.value().maxRegisters), by});
+}
+
+constexpr std::string_view kAnyNvrtc = "any NVRTC";
+
+Result<CompiledKernel> obtain(const KernelStore &store, const Nvrtc &nvrtc, const CubinText &text,
+                              const CubinOptions &options, std::string_view by, bool &compiled) {
+  compiled = false;
+  auto key = cubinKey(text, options, by);
+  if (!key.isOk())
+    return key.status();
+  const auto compile = [&]() -> Result<CompiledKernel> {
+    const auto begin = std::chrono::steady_clock::now();
+    auto cubin = nvrtc.compilePtx(text.ptx, text.entry, text.arch, options);
+    if (!cubin.isOk())
+      return cubin.status();
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+    return CompiledKernel{std::move(cubin.value().bytes), text.entry, "", took.count(), std::move(cubin.value().log)};
+  };
+  return store.readOrCompile(key.value(), compile, compiled);
+}
+
+} // namespace
 
 Result<CompiledKernel> obtainCubin(const KernelStore &store, const Nvrtc &nvrtc, std::string_view ptx,
                                    const std::string &entry, const std::string &arch, const CubinOptions &options,
                                    bool &compiled) {
-  compiled = false;
-  // What NVRTC gets rather than the PTX: it tells how the PTX was wrapped as well.
-  auto wrapped = wrapPtx(ptx, entry, options.maxRegisters);
-  if (!wrapped.isOk())
-    return wrapped.status();
-  const std::string key = kernelKey({"cubin", wrapped.value().source, wrapped.value().target, entry, arch,
-                                     "registers " + std::to_string(wrapped.value().maxRegisters), nvrtc.identity()});
-  const auto compile = [&]() -> Result<CompiledKernel> {
-    const auto begin = std::chrono::steady_clock::now();
-    auto cubin = nvrtc.compilePtx(ptx, entry, arch, options);
-    if (!cubin.isOk())
-      return cubin.status();
-    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
-    return CompiledKernel{std::move(cubin.value().bytes), entry, "", took.count(), std::move(cubin.value().log)};
-  };
-  return store.readOrCompile(key, compile, compiled);
+  return obtain(store, nvrtc, {ptx, entry, arch}, options, nvrtc.identity(), compiled);
+}
+
+Result<CompiledKernel> prepareCubin(const KernelStore &store, const Nvrtc &nvrtc, std::string_view ptx,
+                                    const std::string &entry, const std::string &arch, bool &compiled) {
+  return obtain(store, nvrtc, {ptx, entry, arch}, {}, kAnyNvrtc, compiled);
 }
 
 namespace {
@@ -43,25 +71,18 @@ Status checkNames(std::string_view ptx) {
   return Status::ok();
 }
 
-class LateNvrtc {
-public:
-  explicit LateNvrtc(CudaLibrarySearch search) : search_(std::move(search)) {}
-  const Result<std::shared_ptr<const Nvrtc>> &get() {
-    std::call_once(once_, [&] { nvrtc_ = Nvrtc::load(search_); });
-    return nvrtc_;
-  }
-
-private:
-  const CudaLibrarySearch search_;
-  std::once_flag once_;
-  Result<std::shared_ptr<const Nvrtc>> nvrtc_ = Status(Code::Internal, "not looked for");
-};
-
 } // namespace
 
-CubinFunction cubinFunction(KernelStore store, CudaLibrarySearch search) {
-  return [store = std::move(store), late = std::make_shared<LateNvrtc>(std::move(search))](
+CubinFunction cubinFunction(KernelStore store, bool frozen, CudaLibrarySearch search) {
+  return [store = std::move(store), frozen, late = std::make_shared<LateNvrtc>(std::move(search))](
              std::string_view ptx, const std::string &entry, const std::string &arch) -> Result<std::vector<uint8_t>> {
+    auto key = cubinKey({ptx, entry, arch}, {}, kAnyNvrtc);
+    if (!key.isOk())
+      return key.status();
+    if (auto prepared = store.read(key.value()); prepared.isOk())
+      return std::move(prepared.value().object);
+    else if (frozen)
+      return prepared.status();
     const auto &nvrtc = late->get();
     if (!nvrtc.isOk())
       return nvrtc.status();

@@ -17,10 +17,15 @@ Result<CompiledKernel> obtainCubin(const KernelStore &store, const Nvrtc &nvrtc,
                                    const std::string &entry, const std::string &arch, const CubinOptions &options,
                                    bool &compiled);
 
-// obtainCubin for a device that loads modules: from PTX text, one of its kernels and an architecture to a cubin. NVRTC
-// is looked for at the first call; where there is none, every call says so. Thread-safe.
+// The same for machines that are elsewhere: kept under a key without NVRTC, which they need not have.
+Result<CompiledKernel> prepareCubin(const KernelStore &store, const Nvrtc &nvrtc, std::string_view ptx,
+                                    const std::string &entry, const std::string &arch, bool &compiled);
+
+// What a device that loads modules asks for a cubin of PTX text, one of its kernels and an architecture: a prepared
+// one, else obtainCubin's. NVRTC is looked for when there is none prepared; where it is absent, or the device is
+// `frozen`, every such call says so. Thread-safe.
 using CubinFunction = std::function<Result<std::vector<uint8_t>>(std::string_view ptx, const std::string &entry,
                                                                  const std::string &arch)>;
-CubinFunction cubinFunction(KernelStore store, CudaLibrarySearch search = {});
+CubinFunction cubinFunction(KernelStore store, bool frozen = false, CudaLibrarySearch search = {});
 
 } // namespace kvq

@@ -2,6 +2,7 @@
 #include "runtime/jit/score_hook.h"
 
 #include "runtime/format/text.h"
+#include "runtime/jit/late_nvrtc.h"
 #include "runtime/jit/ptx_inline.h"
 
 #include <algorithm>
@@ -134,6 +135,15 @@ Result<std::string> addScoreHook(const Nvrtc &nvrtc, std::string_view ptx, const
   if (!hook.isOk())
     return Status(hook.status().code(), "the score function: " + hook.status().message());
   return linkScoreHook(ptx, hook.value());
+}
+
+ScoreHookFunction scoreHookFunction(CudaLibrarySearch search) {
+  return [late = std::make_shared<LateNvrtc>(std::move(search))](std::string_view ptx, const std::string &cuda,
+                                                                 const std::string &name,
+                                                                 const std::string &arch) -> Result<std::string> {
+    const auto &nvrtc = late->get();
+    return nvrtc.isOk() ? addScoreHook(*nvrtc.value(), ptx, cuda, name, arch) : nvrtc.status();
+  };
 }
 
 } // namespace kvq

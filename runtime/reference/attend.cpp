@@ -149,7 +149,8 @@ int32_t merge(const KernelRequest &request, const uint64_t *args, const int64_t 
   const float *partialO = pointer<const float>(args, KVQ_MERGE_PARTIAL_O);
   const float *partialLse = pointer<const float>(args, KVQ_MERGE_PARTIAL_LSE);
   const int64_t splits = pointer<const int32_t>(args, KVQ_MERGE_SPLITS)[query];
-  for (int64_t head = 0; head < heads; ++head) {
+  const int64_t some = integer(args, KVQ_MERGE_PROGRAM_HEADS), begin = programId[1] * some;
+  for (int64_t head = begin; head < std::min(begin + some, heads); ++head) {
     std::vector<Score> parts;
     const float sink = pointer<const float>(args, KVQ_MERGE_SINKS)[head];
     if (sink != kMinusInfinity)

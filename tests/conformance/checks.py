@@ -159,7 +159,10 @@ def check_whole_attention(shape, level, launch, outputs, budget):
         assert error <= tolerances.attention_rms(shape.dtype, allowed), f"sequence {sequence}: relative rms {error:.2e}"
 
 
-def prepare_merge_with_holes(rng, shape):
+TOGETHER = (None, 1, 4)  # heads of a program of merge: all, one, four and what is left
+
+
+def prepare_merge_with_holes(rng, shape, together=None):
     """merge_c1, attention_c12, also with parts that saw no key and hold rubbish."""
     parts, queries = 5, 7
     o = rng.standard_normal((parts, queries, shape.q_heads, shape.dv)).astype(np.float32)
@@ -172,7 +175,7 @@ def prepare_merge_with_holes(rng, shape):
         o[count:, query] = np.nan  # never written by anybody
     # attention_c12: some heads have sink logits, also above all others, also where no key was seen.
     sinks = np.where(np.arange(shape.q_heads) % 3, rng.standard_normal(shape.q_heads) * 8, -np.inf)
-    return kernels.prepare_merge(rng, shape, o, lse, splits, sinks)
+    return kernels.prepare_merge(rng, shape, o, lse, splits, sinks, together)
 
 
 def compare_merge(outputs, launch, device, shape):
@@ -189,6 +192,7 @@ def compare_merge(outputs, launch, device, shape):
 
 
 def check_merge(shape, level):
-    launch, cpu, ref = run_everywhere(level, "merge", shape, prepare_merge_with_holes, shape)
-    for device, outputs in (("cpu", cpu), ("ref", ref)):
-        compare_merge(outputs, launch, device, shape)
+    for together in TOGETHER:
+        launch, cpu, ref = run_everywhere(level, "merge", shape, prepare_merge_with_holes, shape, together)
+        for device, outputs in (("cpu", cpu), ("ref", ref)):
+            compare_merge(outputs, launch, f"{device}, {together} heads together", shape)

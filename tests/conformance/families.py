@@ -9,7 +9,7 @@ import numpy as np
 
 import kernels
 from attend_kernel import AttendCase, Sequence, prepare_attend, ragged_sequences
-from checks import assert_same_bits, compare_append, compare_merge, compare_partials, prepare_merge_with_holes
+from checks import TOGETHER, assert_same_bits, compare_append, compare_merge, compare_partials, prepare_merge_with_holes
 from kernels import Launch, Shape
 
 
@@ -65,8 +65,9 @@ def append_trials(shape):
 
 
 def merge_trials(shape):
-    launch = prepare_merge_with_holes(np.random.default_rng(0), shape)
-    yield launch, lambda outputs, launch, label: compare_merge(outputs, launch, label, shape)
+    for together in TOGETHER:
+        launch = prepare_merge_with_holes(np.random.default_rng(0), shape, together)
+        yield launch, lambda outputs, launch, label: compare_merge(outputs, launch, label, shape)
 
 
 TRIALS = {

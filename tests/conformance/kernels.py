@@ -325,9 +325,9 @@ def prepare_dequantize(rng, shape, which, rows_of=None, layout=LAYOUTS[0]):
 # ---- merge ----------------------------------------------------------------------------------------------------------
 
 
-def prepare_merge(rng, shape, o, lse, splits, sinks=None):
+def prepare_merge(rng, shape, o, lse, splits, sinks=None, together=None):
     """Partials f32 [parts, queries, Hq, Dv] and [parts, queries, Hq]; splits[query] of them count. sinks [Hq]: sink
-    logits, a part without a value each (attention_c12)."""
+    logits, a part without a value each (attention_c12). together: heads of one program; None: all."""
     memory = Memory()
     _, queries, heads, dv = o.shape
     sinks = np.full(heads, -np.inf) if sinks is None else sinks
@@ -346,10 +346,10 @@ def prepare_merge(rng, shape, o, lse, splits, sinks=None):
         memory.put("partial o", np.asarray(o, np.float32)), memory.put("partial lse", np.asarray(lse, np.float32)),
         queries, heads, memory.put("splits", np.asarray(splits, np.int32)), outputs["out"],
         memory.put("out offsets", order.astype(np.int64) * dv), (queries + 2) * dv, outputs["lse"],
-        memory.put("sinks", sinks),
+        memory.put("sinks", sinks), together or heads,
     ]  # fmt: skip
     expected = {"o": merged_o, "lse": merged_lse, "order": order}
-    return Launch(args, (queries, 1, 1), memory, outputs, expected)
+    return Launch(args, (queries, -(-heads // (together or heads)), 1), memory, outputs, expected)
 
 
 def subnormal_rows(rng, shape, which, tokens):

@@ -12,12 +12,15 @@ import schema
 import toolchain
 from inspect_tools import needs_machine_code
 
+import kvq
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 
 from gpu import cases  # noqa: E402
 
 pytestmark = [needs_machine_code, toolchain.needs_toolkit]
+BUILD = Path(kvq.__file__).absolute().parents[2]
 STAND_IN = Path(__file__).resolve().parent / "attend_stand_in.ptx"
 
 
@@ -33,28 +36,35 @@ def run(tmp_path, compiler, *arguments):
 
 
 def test_records(tmp_path):
-    done, found = run(tmp_path, f"cat {STAND_IN}", "--target", "sm_80", "--target", "sm_86")
+    real = f'case "$*" in *.mlir*) exec {BUILD}/bin/kvqc "$@" ;; esac'  # the tile program beside our kernels
+    done, found = run(tmp_path, f"{real}\ncat {STAND_IN}", "--target", "sm_80", "--target", "sm_86")
     assert done.returncode == 0, done.stdout + done.stderr
     reports = found["nvidia"]["reports"]
     assert [schema.wrong(report) for report in reports] == [""] * len(reports) and not found["nvidia"]["not_inspected"]
     assert [(r["source"], r["target"]) for r in reports] == [
         (source, f"nvptx:{target}")
-        for source in (*(case.request for case in cases.CASES), "decode_f16")
+        for source in (*(case.request for case in cases.CASES), "plain_f16", "decode_f16")
         for target in ("sm_80", "sm_86")
     ]
     records = {record["name"]: record for record in found["records"]}
-    for name, size in (("k2c128-v2t128", 72), ("k4c128-v4t128", 136), ("k8c32-v8t32", 288), ("f16", 512)):
+    sources = {case.format: case.request for case in cases.CASES} | {"f16": "plain_f16", "f16-cuda": "decode_f16"}
+    for name, size in (("k2c128-v2t128", 72), ("k4c128-v4t128", 136), ("k8c32-v8t32", 288), ("f16", 512), ("f16-cuda", 512)):
         figure = records[f"{name}/sm_80/bytes"]
         assert figure["value"] == pytest.approx(size / 256, rel=0.02) and figure["unit"] == "bytes/element"
         # There is no GPU of sm_86 in the table.
         predicted = [n for n in records if n.startswith(f"{name}/") and "/predicted/" in n]
         assert predicted == [f"{name}/sm_80/predicted/A100"] and records[predicted[0]]["unit"] == "us predicted"
+        # By class, together what the loop has in all.
+        kinds = [r["value"] for n, r in records.items() if n.startswith(f"{name}/sm_80/instructions/")]
+        report = next(r for r in reports if (r["source"], r["target"]) == (sources[name], "nvptx:sm_80"))
+        assert sum(kinds) == pytest.approx(report["loop"]["thread_instructions_per_element"]) and len(kinds) > 3
+    assert "by class" in done.stdout
     assert all("predicted" in line for line in done.stdout.split("PREDICTED")[1].splitlines()[1:] if line)
 
 
 def test_what_cannot_be_compiled_is_named(tmp_path):
     complaint = "echo 'kvqc: error: no such profile' >&2; echo 'module {' >&2; exit 1"
-    done, found = run(tmp_path, complaint, "--target", "sm_80", "--format", "k4c128-v4t128", "--format", "f16")
+    done, found = run(tmp_path, complaint, "--target", "sm_80", "--format", "k4c128-v4t128", "--format", "f16-cuda")
     assert done.returncode == 1
     message = "k4c128-v4t128 for sm_80: kvqc ended with 1 and said: kvqc: error: no such profile"
     assert f"not inspected: {message}\n" in done.stdout and found["nvidia"]["not_inspected"] == [message]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel that stands beside ours in ./dev bench nvidia is attention, and every line of it is executed."""
+"""The kernels that stand beside ours in ./dev bench nvidia are attention, and every line of them is executed."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,8 @@ import numpy as np
 import ptx_run
 import tolerances
 import toolchain
-from kvq.inspect import workload
+from kvq import lowlevel
+from kvq.inspect import tools, workload
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
@@ -55,4 +56,30 @@ def test_workload(tmp_path):
     counts = workload.count(work, toolchain.ptx(plain.KERNEL, folder=plain.FOLDER), plain.KERNEL)
     assert (counts.status, counts.findings) == ("ok", 0)
     # Every half of K and V once, and q.
+    assert counts.counters["unique_global_bytes_read"] == 2 * work.elements + 2 * 4 * 128 * 2
+
+
+def test_the_tile_program_is_attention():
+    context = lowlevel.Context("ptxsim", threads=1, store_dir="")
+    kernel = lowlevel.compile(context, plain.TILE_PROGRAM.read_text(encoding="utf-8"))
+    for tokens, heads, group, splits in ((256, 2, 4, 2), (64, 1, 8, 1), (320, 3, 1, 5)):
+        given = plain.arrays(tokens, heads, group, seed=tokens)
+        parts = np.zeros((heads, splits, plain.ROWS, plain.CHANNELS), np.float32)
+        statistics = np.zeros((heads, splits, plain.ROWS, 2), np.float32)
+        buffers = [context.buffer(array.nbytes) for array in (*given.values(), parts, statistics)]
+        for buffer, array in zip(buffers, given.values()):
+            buffer.upload(array)
+        kernel.launch([*buffers, *plain.tile_arguments(tokens, group, splits)], grid=[splits, heads, 1])
+        buffers[3].download(parts)
+        buffers[4].download(statistics)
+        found = merged(*(array[:, :, :group].astype(np.float64) for array in (parts, statistics)))
+        assert tolerances.relative_rms(found, attention(**given)) <= tolerances.HALF_WEIGHTS_RMS
+
+
+def test_workload_of_the_tile_program(tmp_path):
+    work = workload.read(plain.write_tile_workload(tmp_path, 256, 2, 4, 2))
+    ptx = tools.run("kvqc", [str(plain.TILE_PROGRAM), "--target=nvptx:sm_80", "--no-bundle"]).stdout
+    counts = workload.count(work, ptx, "kvq_entry")
+    assert (counts.status, counts.findings) == ("ok", 0)
+    assert counts.lines_executed == counts.lines_of_kernel
     assert counts.counters["unique_global_bytes_read"] == 2 * work.elements + 2 * 4 * 128 * 2

@@ -530,11 +530,16 @@ TEST(ReferenceMerge, merge_c1_parts_give_the_whole) {
     // attention_c12: half of the heads have a sink logit.
     std::vector<float> sinks(heads, -std::numeric_limits<float>::infinity());
     sinks[1] = 1.5f, sinks[3] = -2.0f, sinks[4] = 30.0f;
-    const std::vector<uint64_t> args = {
-        word(test.o.data()), word(test.lse.data()), word(int64_t{4}), word(int64_t{heads}), word(splits.data()),
-        word(out.data()),    word(offsets.data()),  word(stride),     word(lse.data()),     word(sinks.data())};
-    const int64_t program[3] = {1, 0, 0};
-    EXPECT_EQ(runReference(test.layer.req, args.data(), program), 0);
+    const std::vector<uint64_t> args = {word(test.o.data()),  word(test.lse.data()), word(int64_t{4}),
+                                        word(int64_t{heads}), word(splits.data()),   word(out.data()),
+                                        word(offsets.data()), word(stride),          word(lse.data()),
+                                        word(sinks.data()),   word(int64_t{4})};
+    // Of six heads four, then the two that are left.
+    for (const int64_t part : {0, 1}) {
+      const int64_t program[3] = {1, part, 0};
+      EXPECT_EQ(runReference(test.layer.req, args.data(), program), 0);
+      EXPECT_EQ(std::count(lse.begin(), lse.end(), -99.0f), 3 * heads + (part == 0 ? 2 : 0));
+    }
     const std::vector<float> values = decoded(out, test.layer.req.type);
     const double tolerance = test.layer.req.type == ElementType::F32 ? 2e-6 : 0x1p-8;
     for (int head = 0; head < heads; ++head) {
@@ -561,7 +566,7 @@ TEST(ReferenceMerge, merge_c1_no_key_at_all) {
     std::fill(out.begin(), out.end(), 1.0f);
     const std::vector<uint64_t> args = {word(o.data()),      word(lse.data()), word(int64_t{1}), word(int64_t{1}),
                                         word(&splits),       word(out.data()), word(&offset),    word(int64_t{64}),
-                                        word(outLse.data()), word(&sink)};
+                                        word(outLse.data()), word(&sink),      word(int64_t{1})};
     const int64_t program[3] = {0, 0, 0};
     EXPECT_EQ(runReference(req, args.data(), program), 0);
     EXPECT_EQ(out, std::vector<float>(64, 0.0f));

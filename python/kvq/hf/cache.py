@@ -157,9 +157,11 @@ class KVQCache(Cache):
         dtype: torch.dtype | None = None,
         rows: int = 1,
         progress: Callable[[dict[str, Any]], None] | None = None,
+        targets: Sequence[str] | None = None,
     ) -> None:
         """Compiles or loads all kernels that a model of this config and dtype needs; progress is called for each.
-        dtype None is the config's, or float32 where that has none."""
+        dtype None is the config's, or float32 where that has none. targets: those of other machines, such as
+        ["nvptx:sm_90", "x86-64-v4"], for which kernels go into the kernel store and are not loaded."""
         layout = self._layout()
         dtype = dtype or layout.dtype
         if self.packed is not None and self.padded_length and dtype != self.packed.dtype:
@@ -167,7 +169,7 @@ class KVQCache(Cache):
         k, v = _empty(layout, dtype, rows)
         check_tensors(k, v)
         for part in self._maker.partition(len(self.layers), k, v):
-            self._maker.make(part, part[0], layout.q_heads, k, v).cache.prepare(progress)
+            self._maker.make(part, part[0], layout.q_heads, k, v).cache.prepare(progress, targets)
 
     def load(self, states: list[tuple[torch.Tensor, torch.Tensor]], mask: torch.Tensor | None = None) -> None:
         """Appends K and V [rows, kv_heads, tokens, d] of every layer, which another cache of this model computed.

@@ -30,9 +30,15 @@ public:
       levels_ += (levels_.empty() ? "" : " ") + name;
   }
 
-  Result<KernelRef> open(const KernelRequest &request) override { return source_->obtain(toText(request), false); }
-  Result<KernelRef> compile(const std::string &source, const std::string &entry) override;
-  Status available(const KernelRequest &request) const override { return source_->available(toText(request)); }
+  Result<KernelRef> open(const KernelRequest &request, const ScoreFunction *score) override {
+    return source_->obtain({toText(request), false, score});
+  }
+  Result<KernelRef> compile(const std::string &source, const std::string &entry) override {
+    return source_->obtainSource(source, entry);
+  }
+  Status available(const KernelRequest &request, const ScoreFunction *score) const override {
+    return source_->available({toText(request), false, score});
+  }
   std::vector<KernelRef> kernels() const override { return source_->kernels(); }
   const std::string &level() const override { return level_; }
   const std::string &levels() const override { return levels_; }
@@ -41,14 +47,6 @@ private:
   std::unique_ptr<KernelSource> source_;
   std::string level_, levels_;
 };
-
-Result<KernelRef> CpuDevice::compile(const std::string &source, const std::string &entry) {
-  auto kernel = source_->obtain(source, true);
-  if (kernel.isOk() && !entry.empty() && kernel.value()->info().name != entry)
-    return Status(Code::InvalidArgument,
-                  "the module has no kernel '" + entry + "': its one kernel is " + kernel.value()->info().name);
-  return kernel;
-}
 
 Result<KernelRef> load(const CompiledKernel &compiled, KernelInfo info) {
   auto code = LoadedObject::load(compiled.object, compiled.entry);

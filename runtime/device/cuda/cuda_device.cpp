@@ -25,7 +25,7 @@ Result<std::unique_ptr<Device>> makeCudaDevice(const DeviceOptions &options, std
   if (auto store = KernelStore::open(options.storeDir,
                                      options.frozen ? KernelStore::Access::ReadOnly : KernelStore::Access::ReadWrite);
       store.isOk())
-    wanted.cubins = cubinFunction(std::move(store.value()));
+    wanted.cubins = cubinFunction(std::move(store.value()), options.frozen);
   auto gpu = cuda::openGpu(wanted);
   if (!gpu.isOk())
     return gpu.status();

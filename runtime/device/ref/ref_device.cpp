@@ -27,7 +27,8 @@ private:
 class RefDevice : public Device {
 public:
   using Device::Device;
-  Result<KernelRef> open(const KernelRequest &request) override {
+  Result<KernelRef> open(const KernelRequest &request, const ScoreFunction *score) override {
+    KVQ_RETURN_IF_ERROR(available(request, score));
     std::lock_guard<std::mutex> lock(mutex_);
     KernelRef &kernel = kernels_[toText(request)];
     if (!kernel)
@@ -37,7 +38,11 @@ public:
   Result<KernelRef> compile(const std::string &, const std::string &) override {
     return Status(Code::Unsupported, "device \"ref\" runs built-in kernels only: create a context on device \"cpu\"");
   }
-  Status available(const KernelRequest &) const override { return Status::ok(); }
+  Status available(const KernelRequest &, const ScoreFunction *score) const override {
+    return score
+               ? Status(Code::Unsupported, "device \"ref\" has no score functions: create a context on device \"cpu\"")
+               : Status::ok();
+  }
   std::vector<KernelRef> kernels() const override {
     std::lock_guard<std::mutex> lock(mutex_);
     std::vector<KernelRef> all;

@@ -10,7 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define KVQ_COMPILER_PLUGIN_VERSION 1
+#define KVQ_COMPILER_PLUGIN_VERSION 2
+/* extern "C" __device__ float kvq_score_mod(float score, int batch, int head, int q, int k) */
+#define KVQ_SCORE_HOOK "kvq_score_mod"
 
 #ifdef __cplusplus
 extern "C" {
@@ -20,6 +22,9 @@ typedef struct kvq_compile_input {
   const char *request;    /* canonical text of a KernelRequest (runtime/format/problem.h), or NULL */
   const char *source;     /* an IR module with one kernel, if request is NULL */
   const char *level;      /* CPU level, see kvq_compiler_host_levels, or another target: "nvptx:sm_80" */
+  const char *score;      /* of a request for attend: an IR module with one func.func (f32, index, index, index, index,
+                             captures...) -> f32 of score, batch, head, query and key, its score region; or NULL.
+                             kvq_tile.score_hook in it is a call of KVQ_SCORE_HOOK, which PTX then has undefined */
   const char *bundle_dir; /* where a failed compile leaves what repeats it; NULL: the system's temporary folder */
 } kvq_compile_input;
 
@@ -38,11 +43,13 @@ typedef const char *(*kvq_compiler_hash_fn)(void);         /* identifies the cod
 typedef const char *(*kvq_compiler_llvm_version_fn)(void); /* "22.1.0", for reports; the runtime does not ask for it */
 typedef const char *(*kvq_compiler_host_levels_fn)(
     void); /* CPU levels that this host can run, space-separated, best last */
+typedef const char *(*kvq_compiler_targets_fn)(
+    void); /* all that it makes code for, space-separated: CPU levels, then others (since version 2) */
 typedef kvq_compile_output *(*kvq_compiler_compile_fn)(const kvq_compile_input *input); /* thread-safe, never NULL */
 typedef void (*kvq_compiler_free_fn)(kvq_compile_output *output);
 
 /* Exported names: kvq_compiler_plugin_version, kvq_compiler_llvm_version, kvq_compiler_hash, kvq_compiler_host_levels,
- * kvq_compiler_compile, kvq_compiler_free. */
+ * kvq_compiler_targets, kvq_compiler_compile, kvq_compiler_free. */
 
 #ifdef __cplusplus
 } /* extern "C" */

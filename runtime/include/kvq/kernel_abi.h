@@ -36,7 +36,7 @@
 
 #include <stdint.h>
 
-#define KVQ_KERNEL_ABI_VERSION 3
+#define KVQ_KERNEL_ABI_VERSION 4
 
 #ifdef __cplusplus
 extern "C" {
@@ -137,7 +137,8 @@ typedef struct kvq_attend_item {
   int32_t reserved;  /* 0 */
 } kvq_attend_item;   /* 64 bytes; masks come from the frontier and position tables, so ranges may be generous */
 
-/* merge: one program combines the partial results of one query, all heads. */
+/* merge: one program combines the partial results of one query, program_id[0], for some of its heads: those from
+ * program_id[1] * PROGRAM_HEADS on. */
 enum kvq_merge_arg {
   KVQ_MERGE_PARTIAL_O = 0,
   KVQ_MERGE_PARTIAL_LSE = 1,
@@ -147,9 +148,10 @@ enum kvq_merge_arg {
   KVQ_MERGE_OUT = 5,
   KVQ_MERGE_OUT_OFFSETS = 6, /* const int64_t[queries] */
   KVQ_MERGE_OUT_HEAD_STRIDE = 7,
-  KVQ_MERGE_LSE = 8,   /* float[queries][Hq] */
-  KVQ_MERGE_SINKS = 9, /* const float[Hq]: sink logits (format-spec attention_c12); -inf: none */
-  KVQ_MERGE_ARGS = 10
+  KVQ_MERGE_LSE = 8,            /* float[queries][Hq] */
+  KVQ_MERGE_SINKS = 9,          /* const float[Hq]: sink logits (format-spec attention_c12); -inf: none */
+  KVQ_MERGE_PROGRAM_HEADS = 10, /* at least 1 */
+  KVQ_MERGE_ARGS = 11
 };
 
 /* dequantize_k, dequantize_v: one program writes tokens [first, first + count) of one page and KV head as rows. */

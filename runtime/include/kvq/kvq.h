@@ -136,7 +136,7 @@ KVQ_API const char *kvq_context_description(const kvq_context *context);
 KVQ_API kvq_device kvq_context_memory(const kvq_context *context);
 /* One call per kernel that the context holds. source: "compiled", "store" or "ref". */
 typedef struct kvq_kernel_info {
-  const char *name; /* canonical request text, or the name of a user kernel */
+  const char *name; /* canonical request text, and its score function by name if it has one; or a user kernel's name */
   const char *source;
   const char *key;   /* hexadecimal */
   double compile_ms; /* what compiling it took, also when it now came from the store */
@@ -144,6 +144,26 @@ typedef struct kvq_kernel_info {
 } kvq_kernel_info;
 typedef void (*kvq_kernel_visitor)(void *user_data, const kvq_kernel_info *info);
 KVQ_API void kvq_context_kernels(kvq_context *context, kvq_kernel_visitor visitor, void *user_data);
+
+/* ---- score functions (since 0.2) ---------------------------------------------------------------------------------
+ * A change of attention's scores that is compiled into the kernel: what it gives for the scaled, and capped, score of a
+ * query and a key takes the score's place before the softmax (score in natural units; -infinity hides the key). It has
+ * no side effects, and is called for keys that the query does not see as well, whose scores may be anything.
+ *   KVQ_SCORE_IR: an IR module with one function, on every device with generated kernels:
+ *     func.func @alibi(%score: f32, %batch: index, %head: index, %query: index, %key: index) -> f32 { ... }
+ *     of elementwise ops of arith and math (the score region of docs/generated/dialect.md, kvq.attention).
+ *   KVQ_SCORE_CUDA: CUDA C++, on devices "cuda" and "ptxsim", compiled by NVRTC:
+ *     extern "C" __device__ float kvq_score_mod(float score, int batch, int head, int q, int k)
+ *     What it calls it must define; stdint.h and math.h may be included.
+ * batch is the number of the sequence in the cache, head that of the query head; query and key are positions, counted
+ * from the first token that is not kept in full precision (format-spec commit_c7; kept ones are negative). */
+typedef enum kvq_score_language { KVQ_SCORE_IR = 0, KVQ_SCORE_CUDA = 1 } kvq_score_language;
+typedef struct kvq_score_function {
+  size_t struct_size;
+  kvq_score_language language;
+  const char *text;
+  const char *name; /* what messages call it; NULL: "score" */
+} kvq_score_function;
 
 /* ---- cache (since 0.1) ------------------------------------------------------------------------------------------- */
 typedef struct kvq_cache kvq_cache;
@@ -161,6 +181,9 @@ typedef struct kvq_cache_config {
                                are dropped (window_c2) */
   float score_cap;          /* c of c * tanh(score / c) (attention_c11); 0: none */
   kvq_accuracy accuracy;    /* accuracy class of attention; 0: the default one. kvq_report says which it is */
+  const kvq_score_function *score; /* of attention; NULL: none. Copied. kvq_cache_create compiles it, and refuses what
+                                      is wrong with it: KVQ_INVALID_ARGUMENT with line and column, KVQ_UNSUPPORTED for
+                                      a language that the device does not have */
 } kvq_cache_config;
 /* KVQ_OK with NULL reason, or KVQ_UNSUPPORTED / KVQ_INVALID_ARGUMENT: what would run and why not. Never compiles. */
 KVQ_API kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *config);
@@ -177,6 +200,15 @@ KVQ_API void kvq_cache_destroy(kvq_cache *cache);
 KVQ_API kvq_error *kvq_cache_grow(kvq_cache *cache, int64_t blocks, int32_t sequences, void *memory, size_t bytes);
 /* Compiles or loads all kernels that the cache can need, in parallel; progress (may be NULL) is called per kernel. */
 KVQ_API kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void *user_data);
+
+/* The same for machines that need not be here: compiles all that a cache of `config` can need on each of the targets
+ * into the context's kernel store, where contexts on such machines look for it, frozen ones too. targets: names
+ * separated by spaces or commas: CPU levels ("x86-64-v4") and GPUs ("nvptx:sm_90"); an unknown one is refused with all
+ * that there are. Of GPUs the store gets PTX and, where NVRTC is installed, machine code for that very architecture;
+ * without it the driver there compiles the PTX. Nothing is run; names that progress is told end in "for TARGET". Not
+ * on device "ref", which has no kernels. Since 0.2. */
+KVQ_API kvq_error *kvq_prepare_targets(kvq_context *context, const kvq_cache_config *config, const char *targets,
+                                       kvq_kernel_visitor progress, void *user_data);
 
 KVQ_API kvq_error *kvq_sequence_add(kvq_cache *cache, int32_t *sequence);
 KVQ_API kvq_error *kvq_sequence_remove(kvq_cache *cache,
@@ -324,12 +356,16 @@ typedef struct kvq_kernel kvq_kernel;
 /* Compiles the one kernel of an IR module. On a mistake in the text the message begins with line:column. */
 KVQ_API kvq_error *kvq_kernel_compile(kvq_context *context, const char *text, kvq_kernel **kernel);
 /* The same of a module with several kernels, which has the one named `entry`. On devices "cuda" and "ptxsim" the text
- * is PTX; a line that the device cannot run is an error. Since 0.2. */
+ * may be PTX; a line that the device cannot run is an error. Since 0.2. */
 KVQ_API kvq_error *kvq_kernel_compile_entry(kvq_context *context, const char *text, const char *entry,
                                             kvq_kernel **kernel);
 /* A built-in kernel by its canonical request text (runtime/format/problem.h), for tests, tools and engines that plan
  * their own launches: its arguments are those of kernel_abi.h. On device "ref" it is the scalar reference. */
 KVQ_API kvq_error *kvq_kernel_open(kvq_context *context, const char *request, kvq_kernel **kernel);
+/* An attend kernel with a score function. Arguments of one in IR behind the key become arguments of the kernel, behind
+ * its own. Since 0.2. */
+KVQ_API kvq_error *kvq_kernel_open_scored(kvq_context *context, const char *request, const kvq_score_function *score,
+                                          kvq_kernel **kernel);
 KVQ_API void kvq_kernel_destroy(kvq_kernel *kernel);
 /* Its arguments, one word each: "ptr<f32>", "i64", "i32", "f32"; separated by spaces, owned by the kernel. Of a kernel
  * given as PTX, which says no more, their bits: "b64", "b32". */

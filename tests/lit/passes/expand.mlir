@@ -70,7 +70,10 @@
 // DEQUANTIZE: arith.truncf %[[X]] : tensor<16x128xf32> to tensor<16x128xbf16>
 // DEQUANTIZE: kvq_tile.store %{{.*}} mask
 
-// MERGE: func.func @merge(%{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %{{.*}}: i64{{[^,)]*}}, %{{.*}}: i64{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<i32>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<bf16>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<i64>{{[^,)]*}}, %{{.*}}: i64{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}})
+// MERGE: func.func @merge(%{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %{{.*}}: i64{{[^,)]*}}, %{{.*}}: i64{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<i32>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<bf16>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<i64>{{[^,)]*}}, %{{.*}}: i64{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %[[TOGETHER:.*]]: i64{{[^,)]*}})
+// The heads of the program, from its place in dimension 1 on.
+// MERGE: %[[N:.*]] = arith.index_cast %[[TOGETHER]]
+// MERGE: kvq_tile.program_id 1
 // MERGE: scf.for
 // MERGE: scf.for
 // MERGE: arith.truncf %{{.*}} : tensor<128xf32> to tensor<128xbf16>

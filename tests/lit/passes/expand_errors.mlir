@@ -97,23 +97,6 @@ func.func @quantize_k(%cache: !cache) attributes {kvq.kernel = "quantize_k:k4c32
 
 !cache = !kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = vnni>
 
-// expand_c6: the batch index.
-func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
-  // expected-error @+1 {{has a score region that uses the batch index, which a kernel does not know; pass what depends on the sequence as a capture}}
-  %o, %lse = kvq.attention %q, %cache scale %scale bounds <causal = true> : tensor<?x?x64xf32>, !cache -> tensor<?x?x64xf32>, tensor<?x?xf32> score {
-  ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index):
-    %b = arith.index_cast %batch : index to i32
-    %f = arith.sitofp %b : i32 to f32
-    %t = arith.addf %s, %f : f32
-    kvq.yield %t : f32
-  }
-  return %o : tensor<?x?x64xf32>
-}
-
-// -----
-
-!cache = !kvq.cache<format = <k = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, v = <bits = 4, axis = token, group = 32, map = asymmetric, scale = f16>>, problem = <page_tokens = 64, dk = 64, dv = 64, ratio = 3, type = f32, rows = 3, lag = false, accuracy = exact>, profile = vnni>
-
 // expand_c6: control flow.
 func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
   %o, %lse = kvq.attention %q, %cache scale %scale bounds <causal = true> : tensor<?x?x64xf32>, !cache -> tensor<?x?x64xf32>, tensor<?x?xf32> score {

@@ -36,3 +36,24 @@ func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32, %cap: f32
   }
   return %o : tensor<?x?x64xf32>
 }
+
+// The batch index is the number of the sequence, which is that of its tail slot: the member at byte 40 of the item.
+// CHECK-LABEL: func.func @by_sequence
+// CHECK: %[[C40:.*]] = arith.constant 40 : index
+// CHECK: %[[AT:.*]] = kvq_tile.advance %{{.*}}, %[[C40]] : !kvq_tile.ptr<i8> -> !kvq_tile.ptr<i32>
+// CHECK: %[[SLOT:.*]] = kvq_tile.load %[[AT]][%{{.*}}] : !kvq_tile.ptr<i32>, index -> i32
+// CHECK: %[[INDEX:.*]] = arith.index_cast %[[SLOT]] : i32 to index
+// CHECK: scf.for
+// CHECK: kvq_tile.dot
+// CHECK: %[[BATCH:.*]] = tensor.splat %[[INDEX]] : tensor<3x64xindex>
+// CHECK: arith.index_cast %[[BATCH]] : tensor<3x64xindex> to tensor<3x64xi32>
+func.func @by_sequence(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32) -> tensor<?x?x64xf32> attributes {kvq.kernel = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
+  %o, %lse = kvq.attention %q, %cache scale %scale bounds <causal = true> : tensor<?x?x64xf32>, !cache -> tensor<?x?x64xf32>, tensor<?x?xf32> score {
+  ^bb0(%s: f32, %batch: index, %head: index, %query: index, %key: index):
+    %b = arith.index_cast %batch : index to i32
+    %f = arith.sitofp %b : i32 to f32
+    %t = arith.addf %s, %f : f32
+    kvq.yield %t : f32
+  }
+  return %o : tensor<?x?x64xf32>
+}

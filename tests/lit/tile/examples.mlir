@@ -124,3 +124,13 @@ func.func @lanes(%x:
       -> tensor<8x64xf16, #kvq_tile.lanes<"lane=[d1.1 d1.2 d0.0 d0.1 d0.2] pair=d1.0">>
   return
 }
+
+// CHECK-LABEL: func.func @score_hook
+// CHECK: kvq_tile.score_hook %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}} : tensor<8x64xf32>, tensor<8x64xi32>
+// CHECK: kvq_tile.score_hook %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}} : f32, i32
+func.func @score_hook(%score: tensor<8x64xf32>, %batch: tensor<8x64xi32>, %head: tensor<8x64xi32>,
+                      %query: tensor<8x64xi32>, %key: tensor<8x64xi32>, %one: f32, %i: i32) -> (tensor<8x64xf32>, f32) {
+  %s = kvq_tile.score_hook %score, %batch, %head, %query, %key : tensor<8x64xf32>, tensor<8x64xi32>
+  %t = kvq_tile.score_hook %one, %i, %i, %i, %i : f32, i32
+  return %s, %t : tensor<8x64xf32>, f32
+}

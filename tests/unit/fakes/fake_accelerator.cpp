@@ -122,11 +122,13 @@ public:
                                              ", which is no address of the device, or not aligned"};
     return Status::ok();
   }
-  void run(const std::vector<uint64_t> &args) const {
+  // Along dimension 0 as many programs as the last argument says.
+  void run(const std::vector<uint64_t> &args, int64_t rows) const {
+    const auto programs = static_cast<int64_t>(args.back());
     if (request_.op == KernelOp::Merge)
-      control.merges = static_cast<int64_t>(args.back());
-    for (int64_t program = 0; program < static_cast<int64_t>(args.back()); ++program) {
-      const int64_t id[3] = {program, 0, 0};
+      control.merges = programs * rows;
+    for (int64_t program = 0; program < programs * rows; ++program) {
+      const int64_t id[3] = {program % programs, program / programs, 0};
       runReference(request_, args.data(), id);
     }
   }
@@ -234,17 +236,16 @@ Status FakeStream::launch(const DeviceFunction &function, const LaunchShape &sha
   std::vector<uint64_t> args(parameters.size() / 8);
   std::memcpy(args.data(), parameters.data(), parameters.size());
   const int64_t blocks = (static_cast<int64_t>(args.back()) + kWarpsOfABlock - 1) / kWarpsOfABlock;
-  if (shape.grid[0] != blocks || shape.grid[1] != 1 || shape.grid[2] != 1 ||
-      !std::equal(shape.block, shape.block + 3, fake->info().block))
+  if (shape.grid[0] != blocks || shape.grid[2] != 1 || !std::equal(shape.block, shape.block + 3, fake->info().block))
     return {Code::InvalidArgument, std::to_string(args.back()) + " programs do not fit the grid"};
   return locked(core_, [&]() -> Status {
     if (Status status = fake->check(core_->memory, args); !status.isOk())
       return status;
-    return core_->push(id_, [core = core_.get(), fake, args]() -> Status {
+    return core_->push(id_, [core = core_.get(), fake, args, rows = int64_t(shape.grid[1])]() -> Status {
       if (countsDown(control.launchesLeft))
         return {Code::InvalidArgument, "a kernel failed while it ran; the device answers nothing else"};
       const FakeMemory::Open open(core->memory);
-      fake->run(args);
+      fake->run(args, rows);
       return Status::ok();
     });
   });
@@ -293,7 +294,7 @@ private:
 class FakeDevice : public Device {
 public:
   explicit FakeDevice(std::unique_ptr<ParallelFor> parallel) : Device(std::move(parallel)) {}
-  Result<KernelRef> open(const KernelRequest &request) override {
+  Result<KernelRef> open(const KernelRequest &request, const ScoreFunction *) override {
     std::lock_guard<std::mutex> lock(mutex_);
     KernelRef &kernel = kernels_[toText(request)];
     if (!kernel)
@@ -305,7 +306,7 @@ public:
   Result<KernelRef> compile(const std::string &, const std::string &) override {
     return Status(Code::Unsupported, "a fake runs built-in kernels only");
   }
-  Status available(const KernelRequest &) const override { return Status::ok(); }
+  Status available(const KernelRequest &, const ScoreFunction *) const override { return Status::ok(); }
   std::vector<KernelRef> kernels() const override {
     std::lock_guard<std::mutex> lock(mutex_);
     std::vector<KernelRef> all;

@@ -17,6 +17,7 @@
 EXPORT int32_t kvq_compiler_plugin_version(void) { return FAKE_VERSION; }
 EXPORT const char *kvq_compiler_hash(void) { return "fake-1"; }
 EXPORT const char *kvq_compiler_host_levels(void) { return "low high"; }
+EXPORT const char *kvq_compiler_targets(void) { return "low high other"; }
 
 EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *input) {
   const char *text = input->request ? input->request : input->source;

@@ -18,6 +18,7 @@
 EXPORT int32_t kvq_compiler_plugin_version(void) { return KVQ_COMPILER_PLUGIN_VERSION; }
 EXPORT const char *kvq_compiler_hash(void) { return "fake-ptx-1"; }
 EXPORT const char *kvq_compiler_host_levels(void) { return "none"; }
+EXPORT const char *kvq_compiler_targets(void) { return "none nvptx:sm_80"; }
 
 static const char kText[] = ".version 7.0\n"
                             ".target sm_80\n"

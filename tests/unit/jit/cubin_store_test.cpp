@@ -77,10 +77,10 @@ TEST_F(CubinStore, ACorruptCubinIsAMissAndReplaced) {
 }
 
 TEST_F(CubinStore, ADeviceGetsCubinsOnceThereIsANvrtc) {
-  const CubinFunction none = cubinFunction(store_, {path("absent.so"), {}});
+  const CubinFunction none = cubinFunction(store_, false, {path("absent.so"), {}});
   for (int i = 0; i < 2; ++i)
     EXPECT_NE(none(kKernel, "k", "sm_80").status().message().find("NVRTC cannot be loaded"), std::string::npos);
-  const CubinFunction late = cubinFunction(store_, {path("own/libnvrtc.so.13"), {}});
+  const CubinFunction late = cubinFunction(store_, false, {path("own/libnvrtc.so.13"), {}});
   (void)load(); // puts it there
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i)
@@ -96,6 +96,22 @@ TEST_F(CubinStore, ADeviceGetsCubinsOnceThereIsANvrtc) {
   named.insert(named.find(".visible"), ".visible .global .b32 shown;\n");
   EXPECT_NE(late(named, "k", "sm_80").status().message().find("would hide the variable shown"), std::string::npos);
   EXPECT_TRUE(obtain(*load(), named));
+}
+
+TEST_F(CubinStore, APreparedCubinServesDevicesWithoutAnNvrtc) {
+  bool compiled = false;
+  auto prepared = prepareCubin(store_, *load(), kKernel, "k", "sm_80", compiled);
+  ASSERT_TRUE(prepared.isOk() && compiled) << prepared.status().message();
+  EXPECT_EQ(compiles(), 1);
+  const CudaLibrarySearch absent{path("absent.so"), {}}, present{path("own/libnvrtc.so.13"), {}};
+  for (const CubinFunction &device : {cubinFunction(store_, false, absent), cubinFunction(store_, true, absent),
+                                      cubinFunction(store_, false, present)})
+    EXPECT_EQ(device(kKernel, "k", "sm_80").value(), prepared.value().object);
+  EXPECT_EQ(cubinFunction(store_, true, present)(kKernel, "k", "sm_90").status().code(), Code::FailedPrecondition);
+  EXPECT_EQ(compiles(), 1) << "a frozen device compiled";
+  EXPECT_TRUE(cubinFunction(store_, false, present)(kKernel, "k", "sm_90").isOk());
+  EXPECT_TRUE(prepareCubin(store_, *load(), kKernel, "k", "sm_80", compiled).isOk() && !compiled);
+  EXPECT_EQ(compiles(), 2);
 }
 
 TEST_F(CubinStore, AnErrorIsNotKept) {

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model's kernels for targets that are not here, from its config alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from kvq import lowlevel
+from kvq.evaluate.source import Source
+from kvq.hf import KVQCache
+
+
+def prepare_model(
+    source: Source,
+    cache: str,
+    targets: Sequence[str],
+    context: lowlevel.Context,
+    dtype: str | None,
+    accuracy: str,
+    progress: Callable[[dict[str, Any]], None],
+) -> None:
+    """dtype: name of K's and V's type; None: the config's."""
+    config = AutoConfig.from_pretrained(source.folder, **({"gguf_file": source.gguf} if source.gguf else {}))
+    kind = getattr(torch, dtype) if dtype else None
+    KVQCache(config, cache, accuracy=accuracy, context=context).prepare(kind, progress=progress, targets=targets)
