@@ -99,21 +99,29 @@ def test_corner_values_are_bit_equal(pair, rows):
     check_pages(of(pair, dk=size, dv=size, dtype=dtype), LEVEL, getattr(kernels, f"{rows}_rows"))
 
 
-SUBNORMAL = "subnormal scales"
-"""Not within budgets here: products with scales are halves, q's largest magnitude is 1 in them, and below 2^-14 halves
-have the spacing of subnormal numbers. Values of 2^-18 came out up to 0.6 off."""
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-def test_small_values(pair):
-    """A hundredth of what models have still keeps the budgets."""
-
+def rows_of_size(exponent):
     def rows_of(rng, shape, which, tokens):
-        x = rng.standard_normal((kernels.KV_HEADS, tokens, shape.head_dim[which]))
-        return kernels.round_to(x * 2.0**-6, shape.dtype)
+        x = rng.standard_normal((kernels.KV_HEADS, tokens, shape.head_dim[which])) * 2.0**exponent
+        return kernels.round_to(np.clip(x, -65280, 65280), shape.dtype)
 
-    shape = of(pair, dk=128, dv=128, lag=PAIRS[pair])
-    check_attend(AttendCase(shape, ragged_sequences(shape), rows_of=rows_of, q_size=2.0**6), LEVEL)
+    return rows_of
+
+
+SIZES = [("f16", -10), ("f16", 14), ("bf16", -12), ("bf16", 16), ("f32", -18), ("f32", 16)]
+"""Exponents of K and V, the opposite of q: as small as a dtype's classes hold, and so large that scales are at the end
+of f16's range."""
+
+
+@pytest.mark.parametrize("accuracy", ["exact", "full"])
+@pytest.mark.parametrize("dtype, exponent", SIZES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_values_of_any_size(pair, dtype, exponent, accuracy):
+    """Coefficients are halves: neither do they overflow, nor lose bits below 2^-14."""
+    shape = of(pair, dk=128, dv=128, dtype=dtype, lag=PAIRS[pair], accuracy=accuracy)
+    case = AttendCase(shape, ragged_sequences(shape), rows_of=rows_of_size(exponent), q_size=2.0**-exponent)
+    launch, reference = (prepare_attend(np.random.default_rng(seed_of(shape)), case) for _ in range(2))
+    ref = reference.run(kernel("ref", None, case.shape.request("attend")))
+    compare_attend(case, LEVEL, launch, launch.run(kernel_of(LEVEL, "attend", case.shape)), ref)
 
 
 def classes_of(index, full):
@@ -125,7 +133,7 @@ def classes_of(index, full):
 def pytest_generate_tests(metafunc):
     if "corner" in metafunc.fixturenames:
         full = metafunc.config.getoption("--full")
-        cases = [(corner, pair) for corner in CORNERS for pair in PAIRS if corner != SUBNORMAL]
+        cases = [(corner, pair) for corner in CORNERS for pair in PAIRS]
         cases = [(*case, name) for index, case in enumerate(cases) for name in classes_of(index, full)]
         metafunc.parametrize("corner, pair, accuracy", cases, ids=["-".join(case) for case in cases])
 
