@@ -32,7 +32,7 @@ struct LowerTiles : mlir::kvq::nvptx::impl::LowerTilesPassBase<LowerTiles> {
       kernels[0].emitError("a kernel has one block; write loops and branches with scf");
       return signalPassFailure();
     }
-    if (failed(mlir::kvq::nvptx::LaneEmitter(kernels[0]).emit()))
+    if (failed(mlir::kvq::nvptx::LaneEmitter(kernels[0], unpack).emit()))
       return signalPassFailure();
     kernels[0].erase();
   }

@@ -41,8 +41,9 @@ class AttendEmitter : KernelBuilder {
 public:
   AttendEmitter(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule, Region *score,
                 Coefficients coefficients)
-      : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(coefficients == Coefficients::F16),
-        scalesTiles(halves && (request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full)),
+      : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(areHalves(coefficients)),
+        scalesTiles(halves && (coefficients == Coefficients::NormalF16 || request.type == ::kvq::ElementType::F32 ||
+                               request.accuracy == ::kvq::Accuracy::Full)),
         k(*this, ::kvq::Side::K), v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()) {}
 
   void emit() {

@@ -17,7 +17,7 @@ from checks import (
 )  # fmt: skip
 from class_corners import CORNERS, PAIRS
 from kernels import Shape
-from simulated import simulated_kernel
+from simulated import MAGIC, PtxKernel, ptx_of, simulated_kernel
 
 LEVEL = "nvptx:sm_80"
 MODES = {
@@ -199,13 +199,62 @@ def test_a_long_flat_context(mode, accuracy, bits):
     compare_partials(outputs, launch, mode, case.budget)
 
 
+# ---- halves below 2^-14 ---------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("bits", WIDTHS)
-def test_hardware_that_flushes_subnormal_halves_is_seen(bits):
+def test_hardware_that_flushes_subnormal_halves_needs_its_own_kernels(bits):
     """Codes are subnormal halves: where these are flushed, the result is plainly wrong."""
     shape = of(WIDTHS[bits], ratio=3)
-    launch, outputs = run_in(dict(subnormals="flush"), AttendCase(shape, ragged_sequences(shape)))
+    launch = prepare_attend(np.random.default_rng(bits), AttendCase(shape, ragged_sequences(shape)))
+    outputs = launch.run(PtxKernel(LEVEL, ptx_of(LEVEL, shape.request("attend")), dict(subnormals="flush")))
     with pytest.raises(AssertionError, match="relative rms|lse"):
         compare_partials(outputs, launch, "flush", 0.1)
+
+
+FLUSH = dict(subnormals="flush")
+MAGIC_MODES = {"flushed": FLUSH, "flushed, cut off": FLUSH | dict(mma="truncate"), "kept": {}}
+
+
+def run_magic(mode, case):
+    """On a GPU that flushes, a context takes this form by itself; on another it is asked for."""
+    level = LEVEL if "subnormals" in mode else LEVEL + MAGIC
+    launch, reference = (prepare_attend(np.random.default_rng(seed_of("magic", case.shape)), case) for _ in range(2))
+    opened = simulated_kernel(level, case.shape.request("attend"), **mode)
+    assert opened.opened()[0].level == LEVEL + MAGIC
+    return launch, launch.run(opened), reference
+
+
+@pytest.mark.parametrize("accuracy", tolerances.CLASSES)
+@pytest.mark.parametrize("pair", [*PAIRS, "k8t32-v8c32", "k2c32-v2t32"])
+@pytest.mark.parametrize("mode", MAGIC_MODES)
+def test_kernels_without_subnormal_halves(mode, pair, accuracy):
+    shape = of(pair, dk=128, dv=128, lag=PAIRS.get(pair, False), accuracy=accuracy, dtype="bf16")
+    case = AttendCase(shape, ragged_sequences(shape))
+    launch, outputs, reference = run_magic(MAGIC_MODES[mode], case)
+    ref = reference.run(kernel("ref", None, shape.request("attend")))
+    compare_partials(outputs, launch, mode, case.budget)
+    seen = np.isfinite(ref["lse"]) & np.isfinite(outputs["lse"])
+    error = tolerances.relative_rms(outputs["o"][seen], ref["o"][seen])
+    assert error <= tolerances.two_devices_rms(case.budget)
+
+
+@pytest.mark.parametrize("dtype, exponent", SIZES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_kernels_without_subnormal_halves_take_values_of_any_size(pair, dtype, exponent):
+    shape = of(pair, dk=128, dv=128, dtype=dtype, lag=PAIRS[pair])
+    case = AttendCase(shape, ragged_sequences(shape), rows_of=rows_of_size(exponent), q_size=2.0**-exponent)
+    launch, outputs, _ = run_magic(FLUSH, case)
+    compare_partials(outputs, launch, "flush", case.budget)
+
+
+@pytest.mark.parametrize("mma", ["exact", "truncate"])
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_a_long_flat_context_without_subnormal_halves(bits, mma):
+    shape = of(f"k{bits}c128-v{bits}t128", page=128, dk=128, dv=128)
+    case = AttendCase(shape, [Sequence(8192, 1)], rows_of=zero_mean_rows)
+    launch, outputs, _ = run_magic(FLUSH | dict(mma=mma), case)
+    compare_partials(outputs, launch, "flush", case.budget)
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
