@@ -21,11 +21,10 @@ llvm::SmallVector<const Target *> mlir::kvq::allTargets() {
 llvm::Expected<const Target *> mlir::kvq::findTarget(llvm::StringRef name) {
   if (const cpu::CpuLevel *level = cpu::findLevel(name))
     return cpu::targetOf(*level);
+  if (const Target *target = nvptx::findTarget(name))
+    return target;
   std::string names;
-  for (const Target *target : allTargets()) {
-    if (target->name() == name)
-      return target;
+  for (const Target *target : allTargets())
     names += (names.empty() ? "" : ", ") + target->name();
-  }
   return llvm::createStringError("unknown target \"" + name + "\"; use one of " + names);
 }

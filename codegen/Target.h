@@ -55,7 +55,7 @@ public:
   virtual void registerDialects(DialectRegistry &registry) const {}
 };
 
-// Every target, CPUs first; of CPU levels not the @host ones.
+// Every target, CPUs first; of CPU levels not the @host ones, of GPUs not the +magic ones.
 llvm::SmallVector<const Target *> allTargets();
 // The target of that name, or an error that lists them.
 llvm::Expected<const Target *> findTarget(llvm::StringRef name);

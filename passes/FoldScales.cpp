@@ -64,7 +64,7 @@ struct FoldScales : OpRewritePattern<tile::DotOp> {
 private:
   // What the coefficients of a product are rounded to; null: they are not.
   TypeAttr roundingOf(tile::DotOp op) const {
-    if (op.getRound() && coefficients == Coefficients::F16)
+    if (op.getRound() && areHalves(coefficients))
       return TypeAttr::get(Float16Type::get(op.getContext()));
     return op.getRoundAttr();
   }
@@ -85,7 +85,7 @@ private:
   Value biasOf(tile::DotOp op, tile::DequantizeOp dequantize, float center, int64_t groups, TileBuilder &b) const {
     int64_t rows = cast<RankedTensorType>(op.getCoeff().getType()).getDimSize(0);
     auto times = [&](Value values) { return b.dot(values, op.getCoeff(), b.constantTile({rows, groups}, 0), 1); };
-    if (center == 0 || coefficients != Coefficients::F16)
+    if (center == 0 || !areHalves(coefficients))
       return times(originOf(dequantize, center, b));
     return b.add(times(dequantize.getMin()), b.mul(times(dequantize.getScale()), b.f32(center)));
   }
@@ -116,7 +116,7 @@ private:
         coeff = b.coeff(op.getCoeff(), {}, roundingOf(op));
     }
     // In f16 these coefficients are the values themselves, which a target need not round.
-    float center = coefficients == Coefficients::F16 ? 0.0f : centerOf(op, dequantize);
+    float center = areHalves(coefficients) ? 0.0f : centerOf(op, dequantize);
     Value acc = b.dot(originOf(dequantize, center, b), sums, op.getAcc(), 0);
     rewriter.replaceOp(op,
                        b.dotScaled(dequantize.getCodes(), coeff, acc, op.getContract(), dequantize.getScale(), center));

@@ -161,7 +161,8 @@ def KvqExpand : Pass<"kvq-expand"> {
     - expand_c7: the schedule's tile_tokens divides the page into whole groups.
 
     With coefficients `f16` the program of attention brings rows of q into its range by a power of two, multiplies scores
-    instead of q by the softmax's scale, and rounds weights before it adds them up.
+    instead of q by the softmax's scale, and rounds weights before it adds them up. With `normal-f16`, and for f32 or
+    class `full`, it brings scales and minima of each tile into its range as well.
 
     Not this pass's job: folding scales (`kvq-tile-fold-scales`); anything about instructions (`codegen`).
   }];
@@ -169,7 +170,9 @@ def KvqExpand : Pass<"kvq-expand"> {
                         "::mlir::kvq::Coefficients::Integers", "what the target multiplies codes by",
                         [{::llvm::cl::values(
                           clEnumValN(::mlir::kvq::Coefficients::Integers, "integers", "integers, one scale for a row"),
-                          clEnumValN(::mlir::kvq::Coefficients::F16, "f16", "the nearest f16"))}]>];
+                          clEnumValN(::mlir::kvq::Coefficients::F16, "f16", "the nearest f16"),
+                          clEnumValN(::mlir::kvq::Coefficients::NormalF16, "normal-f16",
+                                     "the nearest f16, where halves below 2^-14 count as zero"))}]>];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect", "::mlir::arith::ArithDialect",
                            "::mlir::func::FuncDialect", "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
                            "::mlir::tensor::TensorDialect"];
@@ -246,7 +249,9 @@ def KvqTileFoldScales : Pass<"kvq-tile-fold-scales"> {
                         "::mlir::kvq::Coefficients::Integers", "what a coefficient that may be rounded becomes",
                         [{llvm::cl::values(
                           clEnumValN(::mlir::kvq::Coefficients::Integers, "integers", "integers, one scale for a row"),
-                          clEnumValN(::mlir::kvq::Coefficients::F16, "f16", "the nearest f16"))}]>];
+                          clEnumValN(::mlir::kvq::Coefficients::F16, "f16", "the nearest f16"),
+                          clEnumValN(::mlir::kvq::Coefficients::NormalF16, "normal-f16",
+                                     "the nearest f16, where halves below 2^-14 count as zero"))}]>];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect", "::mlir::arith::ArithDialect",
                            "::mlir::tensor::TensorDialect"];
 }

@@ -157,7 +157,7 @@ static llvm::Error makeCubin(const Target &target, CompileResult &result) {
   auto nvrtc = kvq::Nvrtc::load();
   if (!nvrtc.isOk())
     return llvm::createStringError(nvrtc.status().message());
-  std::string arch = llvm::StringRef(target.name()).split(':').second.str();
+  std::string arch = llvm::StringRef(target.name()).split(':').second.split('+').first.str();
   auto cubin = nvrtc.value()->compilePtx(result.output, kEntryName.str(), arch);
   if (!cubin.isOk())
     return llvm::createStringError(cubin.status().message());

@@ -4,10 +4,11 @@
 //
 // Codes become operands without a conversion. Bits 0 to 10 of an f16 are linear: a code in the low bits of a half is
 // the number code * 2^-24, and code * 2^(p-24) where it begins p bits higher. So a mask makes a register of operands,
-// and the power of two is undone in f32. Fields that share a byte are rows of m: each row has its own power. Where all
-// fields of a byte are rows that meet the same coefficients, a row's mask lets the rows above it through as well, and
-// their sum is taken away in f32 (telescoping): the lowest row of the second byte then needs no mask behind its byte
-// permutation.
+// and the power of two is undone in f32. (In the form `magic` the bits above are those of 1024, which is subtracted:
+// code * 2^p, no number of which is subnormal, for one more operation.) Fields that share a byte are rows of m: each
+// row has its own power. Where all fields of a byte are rows that meet the same coefficients, a row's mask lets the
+// rows above it through as well, and their sum is taken away in f32 (telescoping): the lowest row of the second byte
+// then needs no mask behind its byte permutation.
 //
 // Sums begin at zero in every product and are added in f32: tensor cores cut what they add to an accumulator that has
 // grown (ptxsim's mode `truncate`), always in one direction.
@@ -113,6 +114,16 @@ Value LaneEmitter::bRegister(Product &product, int64_t set, int64_t row, int64_t
   return halves(low, product.coeff[file.find(index)], rest);
 }
 
+// word & mask | bits as one instruction, which ptxas does not make of two with constants.
+Value LaneEmitter::maskedOr(Value word, int64_t mask, int64_t bits) {
+  auto dialect = LLVM::AsmDialectAttr::get(b.getContext(), LLVM::AsmDialect::AD_ATT);
+  SmallVector<Value> operands{word, constant32(mask), constant32(bits)};
+  return LLVM::InlineAsmOp::create(b, b.getI32Type(), operands, "lop3.b32 $0, $1, $2, $3, 0xea;", "=r,r,r,r",
+                                   /*has_side_effects=*/false, /*is_align_stack=*/false, LLVM::TailCallKind::None,
+                                   dialect, ArrayAttr())
+      .getResult(0);
+}
+
 // A field of both halves of a word, its code where the row's power of two has it.
 Value LaneEmitter::codesRegister(Product &product, int64_t m, int64_t k) {
   const WordMap &map = product.codes->map;
@@ -120,15 +131,28 @@ Value LaneEmitter::codesRegister(Product &product, int64_t m, int64_t k) {
   Value word = loadWord(*product.codes, product.xLanes, product.words, map.word(index), product.loaded);
   int64_t bits = map.bits, row = product.rowField(m), step = product.stepField(k);
   bool second = map.field(index) >= product.fieldsPerByte();
-  if (second) // bytes 1 and 3 to places 0 and 2, zeros elsewhere
-    word = intrinsic("llvm.nvvm.prmt", b.getI32Type(), {word, constant32(0), constant32(0x4341)});
-  if (step)
-    word = arith::ShRUIOp::create(b, word, constant32(step * bits));
   int64_t field = (int64_t(1) << bits) - 1;
   int64_t mask = product.telescopes ? (0xff << row * bits) & 0xff : field << row * bits;
-  if (!second || mask != 0xff)
+  bool isWhole = mask == 0xff && !step; // the byte as it is
+  bool isMagic = form == UnpackForm::Magic;
+  constexpr int64_t k1024 = 0x6400; // as an f16
+  if (second) {                     // bytes 1 and 3 to places 0 and 2, zeros elsewhere, or the upper byte of 1024
+    int64_t upper = isMagic && isWhole ? k1024 >> 8 : 0;
+    word = intrinsic("llvm.nvvm.prmt", b.getI32Type(), {word, constant32(upper), constant32(0x4341)});
+  }
+  if (step)
+    word = arith::ShRUIOp::create(b, word, constant32(step * bits));
+  bool isMasked = !second || !isWhole;
+  if (isMasked && isMagic)
+    word = maskedOr(word, mask << 16 | mask, k1024 << 16 | k1024);
+  else if (isMasked)
     word = arith::AndIOp::create(b, word, constant32(mask << 16 | mask));
-  return LLVM::BitcastOp::create(b, VectorType::get({2}, b.getF16Type()), word);
+  Type pairs = VectorType::get({2}, b.getF16Type());
+  Value operands = LLVM::BitcastOp::create(b, pairs, word);
+  if (!isMagic)
+    return operands;
+  Value bias = arith::ConstantOp::create(b, DenseElementsAttr::get(cast<ShapedType>(pairs), b.getF16FloatAttr(1024)));
+  return arith::SubFOp::create(b, operands, bias);
 }
 
 Value LaneEmitter::aRegister(Product &product, int64_t m, int64_t k, bool rest) {
@@ -273,7 +297,7 @@ std::pair<Value, double> LaneEmitter::withoutRowsAbove(const Product &product, c
         sum = arith::SubFOp::create(b, sum, other);
         break;
       }
-  return {sum, std::ldexp(1.0, static_cast<int>(24 - field * product.codes->map.bits))};
+  return {sum, std::ldexp(1.0, static_cast<int>(codePower() - field * product.codes->map.bits))};
 }
 
 // The index whose bits select another field of its byte.
@@ -290,7 +314,7 @@ double LaneEmitter::middleOf(const Product &product, int64_t m) {
   int64_t bits = product.codes->map.bits, field = product.rowField(m), most = product.telescopes ? 8 / bits : field + 1;
   double sum = 0;
   for (int64_t above = field; above < most; ++above)
-    sum += std::ldexp(product.middle(), static_cast<int>(above * bits - 24));
+    sum += std::ldexp(product.middle(), static_cast<int>(above * bits) - codePower());
   return sum;
 }
 

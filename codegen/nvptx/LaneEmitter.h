@@ -9,6 +9,7 @@
 
 #include "codegen/nvptx/Accumulation.h"
 #include "codegen/nvptx/Fragment.h"
+#include "codegen/nvptx/NvptxTarget.h"
 #include "codegen/nvptx/Words.h"
 #include "dialect/tile/Tile.h"
 
@@ -26,8 +27,9 @@ inline constexpr int64_t kBlockThreads = 128;
 
 class LaneEmitter {
 public:
-  explicit LaneEmitter(func::FuncOp kernel)
-      : kernel(kernel), accumulation(kernel), written(writtenArguments(kernel)), b(kernel.getLoc(), kernel) {}
+  LaneEmitter(func::FuncOp kernel, UnpackForm form)
+      : kernel(kernel), form(form), accumulation(kernel), written(writtenArguments(kernel)),
+        b(kernel.getLoc(), kernel) {}
   // Emits kvq_entry before the kernel: one i64 for each argument, then the number of programs (kernel_abi.h). The
   // caller erases the kernel. Fails with a diagnostic at the op that has no lowering.
   LogicalResult emit();
@@ -127,13 +129,16 @@ private:
   Value bRegister(Product &product, int64_t set, int64_t row, int64_t k, bool rest);
   Value aRegister(Product &product, int64_t m, int64_t k, bool rest);
   Value codesRegister(Product &product, int64_t m, int64_t k);
+  Value maskedOr(Value word, int64_t mask, int64_t bits);
   Value halves(Value low, Value high, bool rest);
   void addProducts(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> ks, bool restOfA,
                    function_ref<SmallVector<Value>(int64_t k, bool rest)> operands, MutableArrayRef<Value> sums);
   ArrayRef<Value> onesOperand();
   std::array<Value, 2> sumsOfCoefficients(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> steps);
   Value sumOfCoefficients(Product &product, int64_t set, int64_t row, int64_t group = 0);
-  static double middleOf(const Product &product, int64_t m);
+  // A code is an operand times two to the minus that.
+  int codePower() const { return form == UnpackForm::Magic ? 0 : 24; }
+  double middleOf(const Product &product, int64_t m);
   Value centred(Product &product, int64_t set, int64_t row, Value total, int64_t group = 0);
   void emitConstantRow(tile::DotOp op, double factor);
   void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
@@ -181,6 +186,7 @@ private:
   Value laneBit(int bit); // of the lane's number, as i1
 
   func::FuncOp kernel;
+  const UnpackForm form;
   const Accumulation accumulation;
   const DenseSet<Value> written; // arguments, through pointers
   ImplicitLocOpBuilder b;

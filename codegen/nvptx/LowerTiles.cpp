@@ -23,7 +23,7 @@ struct LowerTiles : mlir::kvq::nvptx::impl::LowerTilesPassBase<LowerTiles> {
     FailureOr<func::FuncOp> kernel = findTileKernel(getOperation());
     if (failed(kernel))
       return signalPassFailure();
-    if (failed(mlir::kvq::nvptx::LaneEmitter(*kernel).emit()))
+    if (failed(mlir::kvq::nvptx::LaneEmitter(*kernel, unpack).emit()))
       return signalPassFailure();
     kernel->erase();
   }

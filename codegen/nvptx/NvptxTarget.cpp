@@ -42,18 +42,22 @@ namespace {
 
 class NvptxTarget final : public mlir::kvq::Target {
 public:
-  explicit NvptxTarget(const nvptx::Processor &processor) : processor(processor) {}
-  std::string name() const override { return "nvptx:" + processor.name(); }
+  NvptxTarget(const nvptx::Processor &processor, nvptx::UnpackForm form) : processor(processor), form(form) {}
+  std::string name() const override {
+    return "nvptx:" + processor.name() + (form == nvptx::UnpackForm::Magic ? "+magic" : "");
+  }
   llvm::ArrayRef<PhaseInfo> passPhases() const override { return kPassPhases; }
   llvm::ArrayRef<PhaseInfo> emitPhases() const override { return kEmitPhases; }
-  Coefficients coefficients() const override { return Coefficients::F16; }
+  Coefficients coefficients() const override {
+    return form == nvptx::UnpackForm::Magic ? Coefficients::NormalF16 : Coefficients::F16;
+  }
   void registerDialects(DialectRegistry &registry) const override { nvptx::registerDialects(registry); }
 
   void buildPhase(OpPassManager &manager, StringRef phase) const override {
     if (phase == "layouts")
       nvptx::buildLayoutsPipeline(manager);
     else if (phase == "lanes")
-      nvptx::buildLanesPipeline(manager, processor.sm);
+      nvptx::buildLanesPipeline(manager, processor.sm, form);
     else
       nvptx::buildLLVMPipeline(manager);
   }
@@ -74,11 +78,32 @@ public:
 
 private:
   const nvptx::Processor &processor;
+  const nvptx::UnpackForm form;
 };
 
 } // namespace
 
-const mlir::kvq::Target *nvptx::targetOf(const Processor &processor) {
-  static const std::vector<NvptxTarget> targets(std::begin(kProcessors), std::end(kProcessors));
-  return &targets[&processor - kProcessors];
+// Those of a form, in the order of the processors.
+static const std::vector<NvptxTarget> &targetsOf(nvptx::UnpackForm form) {
+  auto make = [](nvptx::UnpackForm form) {
+    std::vector<NvptxTarget> targets;
+    for (const nvptx::Processor &processor : kProcessors)
+      targets.emplace_back(processor, form);
+    return targets;
+  };
+  static const std::vector<NvptxTarget> subnormal = make(nvptx::UnpackForm::Subnormal);
+  static const std::vector<NvptxTarget> magic = make(nvptx::UnpackForm::Magic);
+  return form == nvptx::UnpackForm::Magic ? magic : subnormal;
+}
+
+const mlir::kvq::Target *nvptx::targetOf(const Processor &processor, UnpackForm form) {
+  return &targetsOf(form)[static_cast<size_t>(&processor - kProcessors)];
+}
+
+const mlir::kvq::Target *nvptx::findTarget(StringRef name) {
+  for (UnpackForm form : {UnpackForm::Subnormal, UnpackForm::Magic})
+    for (const NvptxTarget &target : targetsOf(form))
+      if (target.name() == name)
+        return &target;
+  return nullptr;
 }

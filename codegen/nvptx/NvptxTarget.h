@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // NVIDIA GPUs as targets, "nvptx:sm_80": tile programs to PTX text. A target is a compute capability, which is chosen
-// by name; a driver compiles its PTX for that processor or a later one.
+// by name; a driver compiles its PTX for that processor or a later one. "nvptx:sm_80+magic" is the same for a GPU whose
+// tensor cores take subnormal halves as zero.
 #pragma once
 
 #include "llvm/ADT/ArrayRef.h"
@@ -28,7 +29,13 @@ struct Processor {
 llvm::ArrayRef<Processor> allProcessors();
 // The processor of that number, or null.
 const Processor *findProcessor(int64_t sm);
+// How codes become halves: as subnormal numbers, which a mask makes of them, or as the low bits of 1024 + code, of
+// which 1024 is taken away.
+enum class UnpackForm { Subnormal, Magic };
+
 // A processor of the table as a target of the compiler.
-const Target *targetOf(const Processor &processor);
+const Target *targetOf(const Processor &processor, UnpackForm form = UnpackForm::Subnormal);
+// By the target's name; null where there is none.
+const Target *findTarget(llvm::StringRef name);
 
 } // namespace mlir::kvq::nvptx

@@ -3,6 +3,8 @@
 // Passes and the pipeline of the NVIDIA target: tile programs to the llvm and nvvm dialects.
 #pragma once
 
+#include "codegen/nvptx/NvptxTarget.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -24,10 +26,10 @@ namespace mlir::kvq::nvptx {
 // Halves as operands, then a lane layout for every tile: the phase "layouts".
 void buildLayoutsPipeline(OpPassManager &pm);
 // kvq-nvptx-lower-tiles for a processor and clean-up: the phase "lanes".
-void buildLanesPipeline(OpPassManager &pm, int64_t sm);
+void buildLanesPipeline(OpPassManager &pm, int64_t sm, UnpackForm form);
 // From there to the llvm and nvvm dialects, verified: the phase "llvm".
 void buildLLVMPipeline(OpPassManager &pm);
-// The two as named pipelines for the command line: kvq-nvptx-lanes (option sm) and kvq-nvptx-to-llvm.
+// The two as named pipelines for the command line: kvq-nvptx-lanes (options sm, unpack) and kvq-nvptx-to-llvm.
 void registerPipelines();
 // The nvvm dialect, with what its conversion needs.
 void registerDialects(DialectRegistry &registry);

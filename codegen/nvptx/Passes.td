@@ -80,7 +80,12 @@ def LowerTilesPass : Pass<"kvq-nvptx-lower-tiles", "::mlir::ModuleOp"> {
 
     Precondition: kvq-verify-tiles. Not this pass's job: conversion to the llvm dialect (kvq-nvptx-to-llvm).
   }];
-  let options = [Option<"sm", "sm", "int64_t", "80", "processor to lower for: 80, 86, 89, 90, 100 or 120">];
+  let options = [Option<"sm", "sm", "int64_t", "80", "processor to lower for: 80, 86, 89, 90, 100 or 120">,
+                 Option<"unpack", "unpack", "::mlir::kvq::nvptx::UnpackForm",
+                        "::mlir::kvq::nvptx::UnpackForm::Subnormal", "how codes become halves",
+                        [{::llvm::cl::values(
+                          clEnumValN(::mlir::kvq::nvptx::UnpackForm::Subnormal, "subnormal", "as subnormal numbers"),
+                          clEnumValN(::mlir::kvq::nvptx::UnpackForm::Magic, "magic", "as the low bits of 1024 + code"))}]>];
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
                            "::mlir::LLVM::LLVMDialect", "::mlir::NVVM::NVVMDialect", "::mlir::func::FuncDialect",
                            "::mlir::math::MathDialect"];

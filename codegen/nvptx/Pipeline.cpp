@@ -24,9 +24,10 @@ void mlir::kvq::nvptx::buildLayoutsPipeline(OpPassManager &pm) {
   pm.addPass(createSinkConversionsPass());
 }
 
-void mlir::kvq::nvptx::buildLanesPipeline(OpPassManager &pm, int64_t sm) {
+void mlir::kvq::nvptx::buildLanesPipeline(OpPassManager &pm, int64_t sm, UnpackForm form) {
   LowerTilesPassOptions options;
   options.sm = sm;
+  options.unpack = form;
   pm.addPass(createLowerTilesPass(options));
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
@@ -55,10 +56,14 @@ void mlir::kvq::nvptx::buildLLVMPipeline(OpPassManager &pm) {
 void mlir::kvq::nvptx::registerPipelines() {
   struct ProcessorOption : PassPipelineOptions<ProcessorOption> {
     Option<int64_t> sm{*this, "sm", llvm::cl::desc("processor"), llvm::cl::init(80)};
+    Option<UnpackForm> unpack{
+        *this, "unpack", llvm::cl::desc("how codes become halves"), llvm::cl::init(UnpackForm::Subnormal),
+        llvm::cl::values(clEnumValN(UnpackForm::Subnormal, "subnormal", "as subnormal numbers"),
+                         clEnumValN(UnpackForm::Magic, "magic", "as the low bits of 1024 + code"))};
   };
   PassPipelineRegistration<ProcessorOption>(
       "kvq-nvptx-lanes", "Tile programs to registers of lanes",
-      [](OpPassManager &pm, const ProcessorOption &options) { buildLanesPipeline(pm, options.sm); });
+      [](OpPassManager &pm, const ProcessorOption &options) { buildLanesPipeline(pm, options.sm, options.unpack); });
   PassPipelineRegistration<>("kvq-nvptx-to-llvm", "Registers of lanes to the llvm and nvvm dialects",
                              [](OpPassManager &pm) { buildLLVMPipeline(pm); });
 }

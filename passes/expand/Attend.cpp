@@ -6,6 +6,7 @@
 // row that looks at it.
 
 #include "passes/expand/CacheTiles.h"
+#include "passes/expand/HalfRange.h"
 #include "passes/expand/Kernels.h"
 #include "passes/expand/ScoreRegion.h"
 #include <kvq/kernel_abi.h>
@@ -26,25 +27,31 @@ constexpr int32_t kNowhere = std::numeric_limits<int32_t>::min();
 // No window is longer: position - window stays an i32.
 constexpr int64_t kLongestWindow = int64_t(1) << 30;
 
-// The online softmax of all rows: maximum [R], sum [R] ([R, 1] with halves) and unnormalised output [R, Dv].
+// The online softmax of all rows: maximum [R], sum [R] ([R, 1] with halves) and unnormalised output [R, Dv]. unit: the
+// power of two that the output is to be multiplied by, where tiles are scaled; else null.
 struct Softmax {
-  Value max, sum, out;
-  SmallVector<Value> values() const { return {max, sum, out}; }
-  static Softmax from(ValueRange v) { return {v[0], v[1], v[2]}; }
+  Value max, sum, out, unit;
+  SmallVector<Value> values() const {
+    return unit ? SmallVector<Value>{max, sum, out, unit} : SmallVector<Value>{max, sum, out};
+  }
+  static Softmax from(ValueRange v) { return {v[0], v[1], v[2], v.size() > 3 ? v[3] : Value()}; }
 };
 
 class AttendEmitter : KernelBuilder {
 public:
   AttendEmitter(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule, Region *score,
                 Coefficients coefficients)
-      : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(coefficients == Coefficients::F16),
+      : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(areHalves(coefficients)),
+        scalesTiles(halves && (coefficients == Coefficients::NormalF16 || request.type == ::kvq::ElementType::F32 ||
+                               request.accuracy == ::kvq::Accuracy::Full)),
         k(*this, ::kvq::Side::K), v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()) {}
 
   void emit() {
     loadItem();
     loadRows();
     Value sum = halves ? constantTile({rows, 1}, 0) : constantTile({rows}, 0);
-    Softmax state = {constantTile({rows}, kFirstMax), sum, constantTile({rows, v.dim}, 0)};
+    Softmax state = {constantTile({rows}, kFirstMax), sum, constantTile({rows, v.dim}, 0),
+                     scalesTiles ? f32(1) : Value()};
     state = visitPages(state);
     state = visitTail(state);
     storeResults(state);
@@ -58,18 +65,32 @@ private:
   Softmax visitPages(Softmax state);
   Softmax visitPackedTiles(Value begin, Value end, bool whole, Softmax state);
   Softmax visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state);
-  Value addLaggingV(Value token, Value weights, Value out);
+  Value laggingV(Value token);
+  void addRawV(Value raw, Value weights, Value shrink, Softmax &state);
   Softmax visitTail(Softmax state);
   Softmax visitRawTile(Value step, Softmax state);
   void prefetchPart(Value entry, Value page, Value inPage);
   Value pageAt(Value entry, Value head);
-  std::pair<Value, Value> committedParams(Value page, Value inPage, Value token, bool whole);
+  struct Params { // of a tile
+    Value scale, min;
+    HalfRange range; // what they were brought to, where tiles are scaled; else null
+  };
+  Params committedParams(Section &side, Value committed, Value page, Value inPage, Value token, bool whole);
+  Params paramsOfK(Value page, Value inPage, Value token, bool whole);
+  Value largestOf(Value tile);
+  HalfRange scaledTile(Value &raw);
+  Value inRange(Value scores, const HalfRange &range) { return scalesTiles ? mul(scores, range.up) : scores; }
+  int headroom(const Section &side) const;
   Value withinWindow(Value visible, Value number, int64_t count);
   Value maskedScores(Value scores, Value visible, Value token);
   TypeAttr queryRounding();
   TypeAttr weightRounding();
-  Value advanceSoftmax(Value scores, Softmax &state);
-  Value advanceHalves(Value scores, Softmax &state);
+  struct Weights {
+    Value ofKeys, shrink; // [R, tokens]; what the output is to be multiplied by, [R]
+  };
+  Weights advanceSoftmax(Value scores, Softmax &state);
+  Weights advanceHalves(Value scores, Softmax &state);
+  void shrinkOutput(Softmax &state, Value shrink, const HalfRange &range);
   // Otherwise a score cap or a region asks for scores in natural units.
   bool scalesInSoftmax() const { return !request.scoreCap && !region; }
   void storeResults(const Softmax &state);
@@ -90,7 +111,7 @@ private:
 
   tile::ScheduleAttr schedule;
   Region *region;
-  bool halves;
+  bool halves, scalesTiles; // HalfRange.h
   Section k, v;
   int64_t rows, tokens;
 
@@ -165,18 +186,21 @@ void AttendEmitter::loadQuery(Value offset) {
   q = halves ? normalized(loaded, scale) : mul(loaded, scale);
 }
 
-// Rows times a power of two and a sign, which make their largest magnitude 1/2 .. 1 and what is left of the scale
+// The power of two of what a side's scales meet: q, weights.
+int AttendEmitter::headroom(const Section &side) const {
+  bool meetsScales = side.format.perChannel() == (&side == &k);
+  return meetsScales && !scalesTiles ? storedHeadroom(side.format.bits) : kHeadroom;
+}
+
+// Rows times a power of two and a sign, which bring them to the range of halves and make what is left of the scale
 // positive: a maximum of scores is one before and after it. Sets rowScale.
 Value AttendEmitter::normalized(Value values, Value scale) {
-  constexpr int32_t kExponent = 0x7f800000, kOne = 1 << 23;
   Value largest = reduce(tile::ReduceKind::Max, math::AbsFOp::create(*this, values), 1);
-  Value exponent = bitAnd(bitsOf(largest), i32(kExponent));
-  exponent = min(max(exponent, i32(27 * kOne)), i32(227 * kOne)); // 2^-100 .. 2^100: a row of zeros has no power
-  Value power = floatOf(add(exponent, i32(kOne))), inverse = floatOf(sub(i32(253 * kOne), exponent));
+  HalfRange range = HalfRange::of(*this, largest, headroom(k));
   Value negative = compare(arith::CmpFPredicate::OLT, scale, f32(0));
-  rowScale = mul(power, select(negative, sub(f32(0), scale), scale));
-  inverse = mul(inverse, select(negative, f32(-1), f32(1)));
-  Value result = mul(values, perRow(inverse, k.dim));
+  rowScale = mul(range.up, select(negative, sub(f32(0), scale), scale));
+  Value down = mul(range.down, select(negative, f32(-1), f32(1)));
+  Value result = mul(values, perRow(down, k.dim));
   bool exact = request.type != ::kvq::ElementType::F32 && request.accuracy != ::kvq::Accuracy::Full;
   return exact ? toF32(fromF32(result, getF16Type())) : result;
 }
@@ -246,19 +270,46 @@ Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool whole, Soft
   }));
 }
 
-// Scale and minimum of V for a tile. A probability of 0 must meet no NaN: parameters of groups that no commit has
-// written yet are read as 0. K needs no such care, its scores are chosen by the mask.
-std::pair<Value, Value> AttendEmitter::committedParams(Value page, Value inPage, Value token, bool whole) {
-  Value scale = v.scales(page, inPage, tokens), min = v.minima(page, inPage, tokens);
-  if (whole)
-    return {scale, min};
-  auto type = cast<RankedTensorType>(scale.getType());
-  int64_t groups = type.getDimSize(0), step = tokens / groups;
-  Value first =
-      v.format.perChannel() ? add(mul(iota(groups, getI32Type()), i32(step)), toI32(token)) : tokenTile(token, tokens);
-  Value written = less(first, toI32(committedV));
-  written = broadcast(written, type.getShape(), {v.format.perChannel() ? 0 : 1});
-  return {select(written, scale, f32(0)), select(written, min, f32(0))};
+// Scale and minimum for a tile. A probability of 0 must meet no NaN: parameters of groups that no commit has written
+// yet are read as 0.
+AttendEmitter::Params AttendEmitter::committedParams(Section &side, Value committed, Value page, Value inPage,
+                                                     Value token, bool whole) {
+  Value scale = side.scales(page, inPage, tokens), min = side.minima(page, inPage, tokens);
+  if (!whole) {
+    auto type = cast<RankedTensorType>(scale.getType());
+    int64_t groups = type.getDimSize(0), step = tokens / groups;
+    bool perChannel = side.format.perChannel();
+    Value first = perChannel ? add(mul(iota(groups, getI32Type()), i32(step)), toI32(token)) : tokenTile(token, tokens);
+    Value written = less(first, toI32(committed));
+    written = broadcast(written, type.getShape(), {perChannel ? 0 : 1});
+    scale = select(written, scale, f32(0));
+    min = select(written, min, f32(0));
+  }
+  if (!scalesTiles)
+    return {scale, min, {}};
+  float most = static_cast<float>((1 << side.format.bits) - 1);
+  Value size = max(mul(scale, f32(most)), math::AbsFOp::create(*this, min));
+  HalfRange range = HalfRange::of(*this, largestOf(size), paramHeadroom(side.format.bits));
+  auto scaled = [&](Value tile) { return toF32(fromF32(mul(tile, range.down), getF16Type())); };
+  return {scaled(scale), scaled(min), range};
+}
+
+Value AttendEmitter::largestOf(Value tile) {
+  return reduce(tile::ReduceKind::Max, reduce(tile::ReduceKind::Max, tile, 1), 0);
+}
+
+// K's need no such care unless all of a tile are looked at: its scores are chosen by the mask.
+AttendEmitter::Params AttendEmitter::paramsOfK(Value page, Value inPage, Value token, bool whole) {
+  return committedParams(k, packedEnd, page, inPage, token, whole || !scalesTiles);
+}
+
+// A tile that is not packed, brought to the range of halves where tiles are scaled.
+HalfRange AttendEmitter::scaledTile(Value &raw) {
+  if (!scalesTiles)
+    return {};
+  HalfRange range = HalfRange::of(*this, largestOf(math::AbsFOp::create(*this, raw)), 0);
+  raw = mul(raw, range.down);
+  return range;
 }
 
 // accuracy_c1: of q times K's scale; null for f32.
@@ -299,25 +350,34 @@ Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
 }
 
 // The same with halves. Scores are multiplied where they become weights, in the same operation. Weights are rounded
-// before they are added up: a rounded weight then counts as much in the sum as in the output.
-Value AttendEmitter::advanceHalves(Value scores, Softmax &state) {
+// before they are added up: a rounded weight then counts as much in the sum as in the output. Both are times the power
+// of two that headroom() says.
+AttendEmitter::Weights AttendEmitter::advanceHalves(Value scores, Softmax &state) {
   int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
   Value max = this->max(state.max, reduce(tile::ReduceKind::Max, scores, 1));
   Value scale = scalesInSoftmax() ? rowScale : splat(f32(1), {rows});
   Value shrink = exp2(mul(sub(state.max, max), scale), /*approximate=*/true);
-  Value offset = sub(f32(0), mul(max, scale));
+  Value offset = sub(f32(static_cast<float>(headroom(v))), mul(max, scale));
   Value weights =
       exp2(math::FmaOp::create(*this, scores, perRow(scale, count), perRow(offset, count)), /*approximate=*/true);
   if (request.accuracy != ::kvq::Accuracy::Full)
     weights = toF32(fromF32(weights, getF16Type()));
   state.max = max;
   state.sum = dot(constantTile({1, count}, 1), weights, mul(state.sum, broadcast(shrink, {rows, 1}, {0})), 1);
-  state.out = mul(state.out, perRow(shrink, v.dim));
-  return weights;
+  return {weights, shrink};
 }
 
-// Takes a tile of scores into maximum and sum, rescales the output; gives the weights of the tile's keys.
-Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
+// The output as the new maximum wants it, and in the range of the tile of V that comes next.
+void AttendEmitter::shrinkOutput(Softmax &state, Value shrink, const HalfRange &range) {
+  if (scalesTiles) {
+    shrink = mul(shrink, mul(state.unit, range.down));
+    state.unit = range.up;
+  }
+  state.out = mul(state.out, perRow(shrink, v.dim));
+}
+
+// Takes a tile of scores into maximum and sum; gives the weights of the tile's keys.
+AttendEmitter::Weights AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
   if (halves)
     return advanceHalves(scores, state);
   int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
@@ -327,36 +387,42 @@ Value AttendEmitter::advanceSoftmax(Value scores, Softmax &state) {
   Value weights = exp2(sub(scores, perRow(max, count)), request.accuracy != ::kvq::Accuracy::Full);
   state.max = max;
   state.sum = add(mul(state.sum, shrink), reduce(tile::ReduceKind::Add, weights, 1));
-  state.out = mul(state.out, perRow(shrink, v.dim));
-  return weights;
+  return {weights, shrink};
 }
 
 Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state) {
-  Value kTile =
-      k.dequantize(k.codes(page, inPage, tokens), k.scales(page, inPage, tokens), k.minima(page, inPage, tokens));
-  Value scores = dot(kTile, q, constantTile({rows, tokens}, 0), 1, queryRounding());
+  Params ofK = paramsOfK(page, inPage, token, whole);
+  Value kTile = k.dequantize(k.codes(page, inPage, tokens), ofK.scale, ofK.min);
+  Value scores = inRange(dot(kTile, q, constantTile({rows, tokens}, 0), 1, queryRounding()), ofK.range);
   Value number = perToken(tokenTile(token, tokens), tokens), visible;
   if (!whole)
     visible = withinWindow(less(number, perRow(packedLimit, tokens)), number, tokens);
-  Value weights = advanceSoftmax(maskedScores(scores, visible, token), state);
+  auto [weights, shrink] = advanceSoftmax(maskedScores(scores, visible, token), state);
 
-  auto [scale, min] = committedParams(page, inPage, token, whole);
-  Value vTile = v.dequantize(v.codes(page, inPage, tokens), scale, min);
+  Params ofV = committedParams(v, committedV, page, inPage, token, whole);
+  Value vTile = v.dequantize(v.codes(page, inPage, tokens), ofV.scale, ofV.min);
+  shrinkOutput(state, shrink, ofV.range);
   bool lagging = !whole && request.lag;
   Value packed = lagging ? select(less(number, perRow(vFrontier, tokens)), weights, f32(0)) : weights;
   state.out = dot(vTile, packed, state.out, 0, weightRounding());
   if (lagging)
-    state.out = addLaggingV(token, sub(weights, packed), state.out);
+    addRawV(laggingV(token), sub(weights, packed), splat(f32(1), {rows}), state);
   return state;
 }
 
-// `weights` are those of keys whose K is packed and whose V is still in the tail.
-Value AttendEmitter::addLaggingV(Value token, Value weights, Value out) {
+// A tile of V that is not packed.
+void AttendEmitter::addRawV(Value raw, Value weights, Value shrink, Softmax &state) {
+  HalfRange range = scaledTile(raw);
+  shrinkOutput(state, shrink, range);
+  state.out = dot(raw, weights, state.out, 0);
+}
+
+// V of keys whose K is packed and that is itself still in the tail.
+Value AttendEmitter::laggingV(Value token) {
   Value number = tokenTile(token, tokens);
   Value inTail = bitAnd(less(sub(toI32(vRawBegin), i32(1)), number), less(number, toI32(packedEnd)));
   Value offsets = tailOffsets(*this, tail(KVQ_ATTEND_TAIL_V, v.dim), token, tokens);
-  Value raw = toF32(load(arg(KVQ_ATTEND_TAIL_V), offsets, {tokens, v.dim}, inTail));
-  return dot(raw, weights, out, 0);
+  return toF32(load(arg(KVQ_ATTEND_TAIL_V), offsets, {tokens, v.dim}, inTail));
 }
 
 // A step of visitTail: kept tokens before rawBegin, tokens of the ring from there on. Either may reach past its end.
@@ -369,13 +435,16 @@ Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
     Value offsets = tailOffsets(*this, tail(argument, dim), token, kRawTokens, isKept);
     return toF32(TileBuilder::load(arg(argument), offsets, {kRawTokens, dim}, present));
   };
-  Value scores = dot(load(KVQ_ATTEND_TAIL_K, k.dim), q, constantTile({rows, kRawTokens}, 0), 1);
+  Value kTile = load(KVQ_ATTEND_TAIL_K, k.dim);
+  HalfRange ofK = scaledTile(kTile);
+  Value scores = inRange(dot(kTile, q, constantTile({rows, kRawTokens}, 0), 1), ofK);
   number = perToken(number, kRawTokens);
   // A row's frontier hides tokens of the ring only.
   Value first = select(isKept, i32(kNowhere), kFrontier), last = min(position, sub(end, i32(1)));
   Value visible = bitAnd(lessEqual(perRow(first, kRawTokens), number), lessEqual(number, perRow(last, kRawTokens)));
-  Value weights = advanceSoftmax(maskedScores(scores, withinWindow(visible, number, kRawTokens), token), state);
-  state.out = dot(load(KVQ_ATTEND_TAIL_V, v.dim), weights, state.out, 0);
+  scores = maskedScores(scores, withinWindow(visible, number, kRawTokens), token);
+  auto [weights, shrink] = advanceSoftmax(scores, state);
+  addRawV(load(KVQ_ATTEND_TAIL_V, v.dim), weights, shrink, state);
   return state;
 }
 
@@ -392,8 +461,9 @@ void AttendEmitter::storeResults(const Softmax &state) {
   Value max = halves && scalesInSoftmax() ? mul(state.max, rowScale) : state.max;
   Value some = compare(arith::CmpFPredicate::OGT, sum, f32(0));
   Value inverse = select(some, div(f32(1), sum), f32(0));
-  Value out = mul(state.out, perRow(inverse, v.dim));
-  Value lse = mul(add(max, log2(sum)), f32(kLn2));
+  Value out = mul(state.out, perRow(scalesTiles ? mul(inverse, state.unit) : inverse, v.dim));
+  float power = halves ? static_cast<float>(headroom(v)) : 0; // that sum and output have
+  Value lse = mul(add(max, power != 0 ? sub(log2(sum), f32(power)) : log2(sum)), f32(kLn2));
   lse = select(some, lse, f32(-std::numeric_limits<float>::infinity()));
   Value heads = mul(indexArg(KVQ_ATTEND_KV_HEADS), index(request.ratio));
   Value line = add(query, mul(split, indexArg(KVQ_ATTEND_QUERIES)));

@@ -64,8 +64,7 @@ kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **
     auto device = makeDevice(copy.value());
     if (!device.isOk())
       return device.status();
-    const Accelerator *accelerator = device.value()->accelerator();
-    std::string description = accelerator ? accelerator->description() : device.value()->level();
+    std::string description = device.value()->description();
     const kvq_context_options &given = copy.value();
     const auto kept = [](const char *text) { return text ? std::optional<std::string>(text) : std::nullopt; };
     *context = new kvq_context{std::move(device.value()), std::move(description), kept(given.store_dir),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/device/accelerator_device.h"
 
+#include "runtime/device/half_test.h"
+
 #include <algorithm>
 #include <iterator>
 #include <sstream>
@@ -41,7 +43,14 @@ std::optional<std::string> copyOf(const char *text) { return text ? std::optiona
 
 const char *pointer(const std::optional<std::string> &text) { return text ? text->c_str() : nullptr; }
 
+constexpr const char *kFlushes =
+    "; its matrix instructions take halves below 2^-14 as zero, so that kernels are slower here";
+
 } // namespace
+
+std::string withoutForm(std::string_view level) {
+  return std::string(level.substr(0, level.size() - (level.ends_with(kMagicForm) ? kMagicForm.size() : 0)));
+}
 
 std::string acceleratorLevels(int major, int minor) {
   std::string levels;
@@ -62,19 +71,35 @@ Result<std::string> acceleratorLevel(int major, int minor, const char *asked) {
   const std::string level =
       std::string_view(asked).starts_with(kAcceleratorTargets) ? asked : std::string(kAcceleratorTargets) + asked;
   std::istringstream words(all);
-  if (std::find(std::istream_iterator<std::string>(words), {}, level) == std::istream_iterator<std::string>())
+  if (std::find(std::istream_iterator<std::string>(words), {}, withoutForm(level)) ==
+      std::istream_iterator<std::string>())
     return Status(Code::InvalidArgument, "level '" + std::string(asked) +
                                              "' is none that a GPU of compute capability " + capability +
                                              " runs: use one of " + all);
   return level;
 }
 
+Result<std::unique_ptr<Device>> AcceleratorDevice::create(std::string name, std::unique_ptr<Accelerator> accelerator,
+                                                          std::string level, std::string levels,
+                                                          const DeviceOptions &options,
+                                                          std::unique_ptr<ParallelFor> parallel) {
+  auto halves = testHalves(*accelerator);
+  if (!halves.isOk())
+    return Status(halves.status().code(), "device \"" + name + "\": " + halves.status().message());
+  const bool flushes = halves.value() == SubnormalHalves::Flushed;
+  if (flushes)
+    level = withoutForm(level) + std::string(kMagicForm);
+  return std::unique_ptr<Device>(new AcceleratorDevice(std::move(name), std::move(accelerator), std::move(level),
+                                                       std::move(levels), flushes ? kFlushes : "", options,
+                                                       std::move(parallel)));
+}
+
 AcceleratorDevice::AcceleratorDevice(std::string name, std::unique_ptr<Accelerator> accelerator, std::string level,
-                                     std::string levels, const DeviceOptions &options,
+                                     std::string levels, std::string warning, const DeviceOptions &options,
                                      std::unique_ptr<ParallelFor> parallel)
     : Device(std::move(parallel)), name_(std::move(name)), level_(std::move(level)), levels_(std::move(levels)),
-      storeDir_(copyOf(options.storeDir)), compiler_(copyOf(options.compiler)), frozen_(options.frozen),
-      accelerator_(std::move(accelerator)) {}
+      warning_(std::move(warning)), storeDir_(copyOf(options.storeDir)), compiler_(copyOf(options.compiler)),
+      frozen_(options.frozen), accelerator_(std::move(accelerator)) {}
 
 Profile AcceleratorDevice::profile() const { return kAcceleratorProfile; }
 

@@ -102,6 +102,8 @@ public:
   virtual std::vector<KernelRef> kernels() const = 0;
   virtual const std::string &level() const = 0;
   virtual const std::string &levels() const = 0; // separated by spaces, best last
+  // One line for people, with what they should know of it.
+  virtual std::string description() const { return level(); }
 
   // Memory and queues, of a device that has its own. NULL: the host's memory, and launches that are done on return.
   virtual Accelerator *accelerator() const { return nullptr; }

@@ -19,6 +19,7 @@ from kvq import lowlevel
 from sim_env import BUILD
 
 PREFIX = "nvptx:"
+MAGIC = "+magic"  # behind a level: kernels without subnormal halves
 
 
 def is_simulated(level):
@@ -98,7 +99,8 @@ def environment(**variables):
 
 @lru_cache(maxsize=4)
 def context_of(level, modes):
-    with environment(arch=level.removeprefix(PREFIX), **dict(modes)):
+    arch = level.removeprefix(PREFIX).removesuffix(MAGIC)
+    with environment(arch=arch, **dict(modes)):
         return lowlevel.Context("ptxsim", level=level, threads=1, store_dir="")
 
 

@@ -17,7 +17,7 @@ from checks import (
 )  # fmt: skip
 from class_corners import CORNERS, PAIRS
 from kernels import Shape
-from simulated import simulated_kernel
+from simulated import MAGIC, PtxKernel, ptx_of, simulated_kernel
 
 LEVEL = "nvptx:sm_80"
 MODES = {
@@ -99,21 +99,29 @@ def test_corner_values_are_bit_equal(pair, rows):
     check_pages(of(pair, dk=size, dv=size, dtype=dtype), LEVEL, getattr(kernels, f"{rows}_rows"))
 
 
-SUBNORMAL = "subnormal scales"
-"""Not within budgets here: products with scales are halves, q's largest magnitude is 1 in them, and below 2^-14 halves
-have the spacing of subnormal numbers. Values of 2^-18 came out up to 0.6 off."""
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-def test_small_values(pair):
-    """A hundredth of what models have still keeps the budgets."""
-
+def rows_of_size(exponent):
     def rows_of(rng, shape, which, tokens):
-        x = rng.standard_normal((kernels.KV_HEADS, tokens, shape.head_dim[which]))
-        return kernels.round_to(x * 2.0**-6, shape.dtype)
+        x = rng.standard_normal((kernels.KV_HEADS, tokens, shape.head_dim[which])) * 2.0**exponent
+        return kernels.round_to(np.clip(x, -65280, 65280), shape.dtype)
 
-    shape = of(pair, dk=128, dv=128, lag=PAIRS[pair])
-    check_attend(AttendCase(shape, ragged_sequences(shape), rows_of=rows_of, q_size=2.0**6), LEVEL)
+    return rows_of
+
+
+SIZES = [("f16", -10), ("f16", 14), ("bf16", -12), ("bf16", 16), ("f32", -18), ("f32", 16)]
+"""Exponents of K and V, the opposite of q: as small as a dtype's classes hold, and so large that scales are at the end
+of f16's range."""
+
+
+@pytest.mark.parametrize("accuracy", ["exact", "full"])
+@pytest.mark.parametrize("dtype, exponent", SIZES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_values_of_any_size(pair, dtype, exponent, accuracy):
+    """Coefficients are halves: neither do they overflow, nor lose bits below 2^-14."""
+    shape = of(pair, dk=128, dv=128, dtype=dtype, lag=PAIRS[pair], accuracy=accuracy)
+    case = AttendCase(shape, ragged_sequences(shape), rows_of=rows_of_size(exponent), q_size=2.0**-exponent)
+    launch, reference = (prepare_attend(np.random.default_rng(seed_of(shape)), case) for _ in range(2))
+    ref = reference.run(kernel("ref", None, case.shape.request("attend")))
+    compare_attend(case, LEVEL, launch, launch.run(kernel_of(LEVEL, "attend", case.shape)), ref)
 
 
 def classes_of(index, full):
@@ -125,7 +133,7 @@ def classes_of(index, full):
 def pytest_generate_tests(metafunc):
     if "corner" in metafunc.fixturenames:
         full = metafunc.config.getoption("--full")
-        cases = [(corner, pair) for corner in CORNERS for pair in PAIRS if corner != SUBNORMAL]
+        cases = [(corner, pair) for corner in CORNERS for pair in PAIRS]
         cases = [(*case, name) for index, case in enumerate(cases) for name in classes_of(index, full)]
         metafunc.parametrize("corner, pair, accuracy", cases, ids=["-".join(case) for case in cases])
 
@@ -191,13 +199,62 @@ def test_a_long_flat_context(mode, accuracy, bits):
     compare_partials(outputs, launch, mode, case.budget)
 
 
+# ---- halves below 2^-14 ---------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("bits", WIDTHS)
-def test_hardware_that_flushes_subnormal_halves_is_seen(bits):
+def test_hardware_that_flushes_subnormal_halves_needs_its_own_kernels(bits):
     """Codes are subnormal halves: where these are flushed, the result is plainly wrong."""
     shape = of(WIDTHS[bits], ratio=3)
-    launch, outputs = run_in(dict(subnormals="flush"), AttendCase(shape, ragged_sequences(shape)))
+    launch = prepare_attend(np.random.default_rng(bits), AttendCase(shape, ragged_sequences(shape)))
+    outputs = launch.run(PtxKernel(LEVEL, ptx_of(LEVEL, shape.request("attend")), dict(subnormals="flush")))
     with pytest.raises(AssertionError, match="relative rms|lse"):
         compare_partials(outputs, launch, "flush", 0.1)
+
+
+FLUSH = dict(subnormals="flush")
+MAGIC_MODES = {"flushed": FLUSH, "flushed, cut off": FLUSH | dict(mma="truncate"), "kept": {}}
+
+
+def run_magic(mode, case):
+    """On a GPU that flushes, a context takes this form by itself; on another it is asked for."""
+    level = LEVEL if "subnormals" in mode else LEVEL + MAGIC
+    launch, reference = (prepare_attend(np.random.default_rng(seed_of("magic", case.shape)), case) for _ in range(2))
+    opened = simulated_kernel(level, case.shape.request("attend"), **mode)
+    assert opened.opened()[0].level == LEVEL + MAGIC
+    return launch, launch.run(opened), reference
+
+
+@pytest.mark.parametrize("accuracy", tolerances.CLASSES)
+@pytest.mark.parametrize("pair", [*PAIRS, "k8t32-v8c32", "k2c32-v2t32"])
+@pytest.mark.parametrize("mode", MAGIC_MODES)
+def test_kernels_without_subnormal_halves(mode, pair, accuracy):
+    shape = of(pair, dk=128, dv=128, lag=PAIRS.get(pair, False), accuracy=accuracy, dtype="bf16")
+    case = AttendCase(shape, ragged_sequences(shape))
+    launch, outputs, reference = run_magic(MAGIC_MODES[mode], case)
+    ref = reference.run(kernel("ref", None, shape.request("attend")))
+    compare_partials(outputs, launch, mode, case.budget)
+    seen = np.isfinite(ref["lse"]) & np.isfinite(outputs["lse"])
+    error = tolerances.relative_rms(outputs["o"][seen], ref["o"][seen])
+    assert error <= tolerances.two_devices_rms(case.budget)
+
+
+@pytest.mark.parametrize("dtype, exponent", SIZES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_kernels_without_subnormal_halves_take_values_of_any_size(pair, dtype, exponent):
+    shape = of(pair, dk=128, dv=128, dtype=dtype, lag=PAIRS[pair])
+    case = AttendCase(shape, ragged_sequences(shape), rows_of=rows_of_size(exponent), q_size=2.0**-exponent)
+    launch, outputs, _ = run_magic(FLUSH, case)
+    compare_partials(outputs, launch, "flush", case.budget)
+
+
+@pytest.mark.parametrize("mma", ["exact", "truncate"])
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_a_long_flat_context_without_subnormal_halves(bits, mma):
+    shape = of(f"k{bits}c128-v{bits}t128", page=128, dk=128, dv=128)
+    case = AttendCase(shape, [Sequence(8192, 1)], rows_of=zero_mean_rows)
+    launch, outputs, _ = run_magic(FLUSH | dict(mma=mma), case)
+    compare_partials(outputs, launch, "flush", case.budget)
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------

@@ -104,10 +104,22 @@ def test_a_stream_of_the_callers(contexts):
     assert all(map(np.array_equal, *found))
 
 
-def test_device_cuda_over_the_look_alike():
+@pytest.mark.parametrize("case", SHORT_CASES, ids=str)
+def test_a_gpu_that_flushes_subnormal_halves(contexts, case, monkeypatch):
+    """The context sees it and takes kernels that need none."""
+    monkeypatch.setenv("KVQ_PTXSIM_SUBNORMALS", "flush")
+    context = lowlevel.Context("ptxsim", threads=1, store_dir="")
+    assert context.level == "nvptx:sm_80+magic"
+    assert "take halves below 2^-14 as zero" in context.description
+    compare(Life(context, case).run(), life(contexts, "ref", case))
+
+
+@pytest.mark.parametrize("subnormals", ["keep", "flush"])
+def test_device_cuda_over_the_look_alike(subnormals):
     """In a process of its own, as whoever loads libcuda.so.1 first decides which it is."""
     environment = {**{k: v for k, v in os.environ.items() if not k.startswith(("KVQ_PTXSIM_", "KVQ_CUDA_"))},
-                   "LD_LIBRARY_PATH": str(DRIVER), "PYTHONPATH": os.pathsep.join(sys.path)}  # fmt: skip
+                   "LD_LIBRARY_PATH": str(DRIVER), "PYTHONPATH": os.pathsep.join(sys.path),
+                   "KVQ_PTXSIM_SUBNORMALS": subnormals}  # fmt: skip
     ran = subprocess.run([sys.executable, str(HERE / "three_devices.py"), "cuda", "ref"], env=environment,
                          capture_output=True, text=True, timeout=300)  # fmt: skip
     assert ran.returncode == 0, ran.stderr

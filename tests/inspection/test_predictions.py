@@ -112,6 +112,7 @@ def test_documented_table_is_this_one():
 
 def test_targets():
     assert architecture_of("nvptx:sm_120").name == "sm_120"
+    assert architecture_of("nvptx:sm_80+magic").name == "sm_80"
     for wrong in ("sm_80", "nvptx:sm_81", "nvptx:", "x86-64-v3"):
         with pytest.raises(InvalidArgument, match=f"there is no target '{wrong}': use one of nvptx:sm_80, nvptx:sm_86"):
             architecture_of(wrong)

@@ -126,8 +126,8 @@ GPUS = {gpu.name: gpu for gpu in _GPUS}
 
 
 def architecture_of(target: str) -> Architecture:
-    """By `nvptx:sm_80`."""
-    name = target.removeprefix("nvptx:")
+    """By `nvptx:sm_80`, whatever the form of its kernels (`+magic`)."""
+    name = target.removeprefix("nvptx:").removesuffix("+magic")
     if not target.startswith("nvptx:") or name not in ARCHITECTURES:
         known = ", ".join(f"nvptx:{known}" for known in ARCHITECTURES)
         raise InvalidArgument(f"there is no target '{target}': use one of {known}")

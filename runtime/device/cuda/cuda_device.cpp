@@ -33,8 +33,8 @@ Result<std::unique_ptr<Device>> makeCudaDevice(const DeviceOptions &options, std
   if (!level.isOk())
     return level.status();
   std::string levels = acceleratorLevels(gpu.value().major, gpu.value().minor);
-  return std::unique_ptr<Device>(std::make_unique<AcceleratorDevice>(
-      "cuda", std::move(gpu.value().accelerator), level.value(), std::move(levels), options, std::move(parallel)));
+  return AcceleratorDevice::create("cuda", std::move(gpu.value().accelerator), level.value(), std::move(levels),
+                                   options, std::move(parallel));
 }
 
 } // namespace kvq

@@ -24,14 +24,17 @@ Result<std::unique_ptr<Device>> loadPtxsimDevice(const DeviceOptions &options, s
     return Status(Code::Unsupported, file + " is of another version: take both libraries from one build");
   PtxsimGpu gpu;
   Status status;
-  make(options.level, &gpu, &status);
+  const std::string asked = options.level ? options.level : "", processor = withoutForm(asked);
+  make(options.level ? processor.c_str() : nullptr, &gpu, &status);
   if (!status.isOk())
     return status;
   auto level = acceleratorLevel(gpu.major, gpu.minor, nullptr);
   if (!level.isOk())
     return level.status();
-  return std::unique_ptr<Device>(std::make_unique<AcceleratorDevice>(
-      "ptxsim", std::move(gpu.accelerator), level.value(), std::move(gpu.levels), options, std::move(parallel)));
+  if (asked != processor)
+    level.value() += kMagicForm;
+  return AcceleratorDevice::create("ptxsim", std::move(gpu.accelerator), level.value(), std::move(gpu.levels), options,
+                                   std::move(parallel));
 }
 
 } // namespace kvq

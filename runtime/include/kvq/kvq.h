@@ -114,7 +114,9 @@ typedef struct kvq_context_options {
                             "cuda" (since 0.2): an NVIDIA GPU, $KVQ_CUDA_DEVICE of several. "ptxsim" (since 0.2): a
                             simulated one that checks every access, for development */
   const char *level;     /* level to compile for; NULL: the best that the host has. kvq_context_levels lists them. Of a
-                            GPU "nvptx:sm_80" or "sm_80"; on "ptxsim" it says which GPU is simulated */
+                            GPU "nvptx:sm_80" or "sm_80", with "+magic" behind it for kernels without subnormal halves,
+                            which it takes by itself where the GPU flushes them; on "ptxsim" it says which GPU is
+                            simulated */
   int32_t threads;       /* of the context's own pool, the caller's thread included; 0: all that the process may use */
   const char *store_dir; /* folder of compiled kernels; NULL: $KVQ_STORE or the user's cache folder; "": none */
   const char *compiler;  /* path of the compiler plug-in; NULL: $KVQ_COMPILER or next to this library; "": none */
@@ -128,8 +130,8 @@ KVQ_API void kvq_context_destroy(kvq_context *context);
  */
 KVQ_API const char *kvq_context_levels(const kvq_context *context);
 KVQ_API const char *kvq_context_level(const kvq_context *context); /* the one in use; "ref" on that device */
-/* One line for people: of a GPU its name, compute capability, memory and driver; of a host its level. Owned by the
- * context. Since 0.2. */
+/* One line for people: of a GPU its name, compute capability, memory and driver, and what makes kernels slower there;
+ * of a host its level. Owned by the context. Since 0.2. */
 KVQ_API const char *kvq_context_description(const kvq_context *context);
 /* Where kernels of the context see memory: KVQ_CPU, or KVQ_CUDA for a device with memory of its own. There all tensors,
  * and the memory and workspace of caches, are device addresses in place of pointers. Since 0.2. */

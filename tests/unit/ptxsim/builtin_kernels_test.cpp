@@ -49,8 +49,10 @@ protected:
   }
   std::unique_ptr<Device> device(bool frozen = false, const char *compiler = FAKE_PTX_COMPILER) const {
     const DeviceOptions options = {nullptr, store_.c_str(), compiler, frozen};
-    return std::make_unique<AcceleratorDevice>(GetParam(), make(GetParam()), "nvptx:sm_80", "nvptx:sm_80", options,
-                                               std::make_unique<NoThreads>());
+    auto made = AcceleratorDevice::create(GetParam(), make(GetParam()), "nvptx:sm_80", "nvptx:sm_80", options,
+                                          std::make_unique<NoThreads>());
+    EXPECT_TRUE(made.isOk()) << made.status().message();
+    return std::move(made.value());
   }
   int compiles() const {
     std::error_code missing;
