@@ -135,6 +135,12 @@ class Database:
             )
         return trials, entries
 
+    def forget(self, key: Key) -> None:
+        """Removes all that is known of a key."""
+        with self._transaction() as connection:
+            for table in ("trial", "entry"):
+                connection.execute(f"DELETE FROM {table} WHERE {_SAME_KEY}", _key_values(key))
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         if self.readonly or self._connection is None:
