@@ -15,6 +15,7 @@ from kvq.cli.chat import chat
 from kvq.cli.environment import env
 from kvq.cli.evaluation import evaluate
 from kvq.cli.inspection import inspect
+from kvq.cli.tuning import tune
 from kvq.errors import Error, InternalError
 
 INTERRUPTED = 130
@@ -36,11 +37,11 @@ def commands() -> None:
     """
 
 
-for command in (evaluate, chat, env, *inspect.commands.values()):
+for command in (evaluate, chat, env, *inspect.commands.values(), *tune.commands.values()):
     command.params.append(
         click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
     )
-for command in (evaluate, chat, env, inspect):
+for command in (evaluate, chat, env, inspect, tune):
     commands.add_command(command)
 
 

@@ -121,10 +121,11 @@ class Database:
         request_begins: str = "",
     ) -> tuple[int, int]:  # fmt: skip
         """Removes rows that meet all that is given, and machines that nothing names any more; returns how many trials and
-        entries went. `before`: of a date, 2026-05-31."""
+        entries went. `compiler_other_than`: how the hash begins that stays; `before`: a date, 2026-05-31."""
         where, values = "WHERE substr(request, 1, ?) = ?", [len(request_begins), request_begins]
         if compiler_other_than is not None:
-            where, values = f"{where} AND compiler <> ?", [*values, compiler_other_than]
+            where = f"{where} AND substr(compiler, 1, ?) <> ?"
+            values += [len(compiler_other_than), compiler_other_than]
         if before is not None:
             where, values = f"{where} AND at < ?", [*values, before]
         with self._transaction() as connection:
