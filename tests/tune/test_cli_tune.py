@@ -37,7 +37,7 @@ def run(capsys, *arguments):
 def test_show_has_the_schedule_its_time_and_its_source(filled, capsys):
     code, out, _ = run(capsys, "show")
     assert code == 0
-    for words in (REQUEST, "cold:tokens4096:batch1:heads8:threads1, A Processor (x86-64-v4), compiler c0ffeec0ffee", FAST,
+    for words in (REQUEST, "cold:tokens4096:batch1:heads8:threads1:window0, A Processor (x86-64-v4), compiler c0ffeec0ffee", FAST,
                   "1 ms", "1.0 %", "measured", "Another (x86-64-v4)", "25 us", "predicted"):
         assert words in out
     assert "off by 3" not in out

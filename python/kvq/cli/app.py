@@ -15,7 +15,7 @@ from kvq.cli.chat import chat
 from kvq.cli.environment import env
 from kvq.cli.evaluation import evaluate
 from kvq.cli.inspection import inspect
-from kvq.cli.tuning import tune
+from kvq.cli.sweeping import tune
 from kvq.errors import Error, InternalError
 
 INTERRUPTED = 130

@@ -16,7 +16,7 @@ from typing import Any
 
 from kvq.tune.capability import Machine
 from kvq.tune.database import Database
-from kvq.tune.problem import Problem, parse_conditions
+from kvq.tune.problem import NUMBERS, Problem, parse_conditions
 from kvq.tune.rows import OK, Entry, key_of
 
 EXACT, NEAREST, DEFAULT = "exact", "nearest", "default"
@@ -26,6 +26,7 @@ FARTHEST = 6.0  # steps; beyond them nothing is said to be near
 _FIELDS = ("operation", "format", "profile", "p", "dk", "dv", "g", "type", "rows", "lag", "win", "cap", "accuracy")
 _NAMED = {"profile": 4.0, "type": 1.0, "lag": 0.25, "win": 0.25, "cap": 0.25, "accuracy": 1.0}
 _TARGET, _COMPILER, _CACHE, _DEVICE, _FEATURE, _FORM = 4.0, 1.0, 1.0, 0.5, 0.25, 1.0
+_NONE = 1.0  # a number that the other has not: a window
 _SIDE = re.compile(r"([kv])(\d+)([a-z]+)(\d*)")
 
 Difference = tuple[str, float]  # in words, and its steps
@@ -82,7 +83,7 @@ def differences(
     theirs, ours = parse_conditions(entry.key.conditions), problem.conditions
     if theirs.cache != ours.cache:
         yield f"cache {theirs.cache}, not {ours.cache}", _CACHE
-    for name in ("tokens", "batch", "heads", "threads"):
+    for name in NUMBERS:
         yield from _numbers(name, getattr(theirs, name), getattr(ours, name))
 
 
@@ -139,5 +140,5 @@ def _machines(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[Di
 
 def _numbers(name: str, theirs: int, ours: int) -> Iterator[Difference]:
     if theirs != ours:
-        steps = abs(math.log2(theirs / ours)) if min(theirs, ours) > 0 else math.inf
+        steps = abs(math.log2(theirs / ours)) if min(theirs, ours) > 0 else _NONE
         yield f"{name} {theirs}, not {ours}", steps

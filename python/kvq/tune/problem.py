@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kvq.errors import Error, InvalidArgument
 from kvq.tune.capability import Machine
@@ -27,18 +27,21 @@ class Conditions:
     batch: int = 1
     heads: int = 8  # KV heads
     threads: int = 1
+    window: int = 0  # tokens that a query sees; 0: all
 
     def __str__(self) -> str:
-        return f"{self.cache}:tokens{self.tokens}:batch{self.batch}:heads{self.heads}:threads{self.threads}"
+        return ":".join([self.cache, *(f"{name}{getattr(self, name)}" for name in NUMBERS)])
+
+
+NUMBERS = ("tokens", "batch", "heads", "threads", "window")  # of conditions, in their order
 
 
 def parse_conditions(text: str) -> Conditions:
     fields = text.split(":")
-    names = ("tokens", "batch", "heads", "threads")
-    numbers = [part.removeprefix(name) for part, name in zip(fields[1:], names, strict=False)]
-    right = len(fields) == 5 and fields[0] in CACHES and all(number.isdecimal() for number in numbers)
+    numbers = [part.removeprefix(name) for part, name in zip(fields[1:], NUMBERS, strict=False)]
+    right = len(fields) == 1 + len(NUMBERS) and fields[0] in CACHES and all(number.isdecimal() for number in numbers)
     conditions = Conditions(fields[0], *map(int, numbers)) if right else None
-    if conditions is None or str(conditions) != text or 0 in map(int, numbers):
+    if conditions is None or str(conditions) != text or 0 in map(int, numbers[:-1]):
         raise InvalidArgument(f"the conditions '{text}' are not legal: write them as in {Conditions()}")
     return conditions
 
@@ -173,6 +176,7 @@ class Runner(Protocol):
         """So many copies of the inputs, in memory of their own."""
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """A cost model of a machine that is not there."""
 
