@@ -38,7 +38,7 @@ def test_show_has_the_schedule_its_time_and_its_source(filled, capsys):
     code, out, _ = run(capsys, "show")
     assert code == 0
     for words in (REQUEST, "cold:tokens4096:batch1:heads8:threads1:window0, A Processor (x86-64-v4), compiler c0ffeec0ffee", FAST,
-                  "1 ms", "1.0 %", "measured", "Another (x86-64-v4)", "25 us", "predicted"):
+                  "1 ms", "1.0 %", "measured", "Another (x86-64-v4)", "25 µs", "predicted"):
         assert words in out
     assert "off by 3" not in out
     assert "wrong: off by 3" in run(capsys, "show", "--trials")[1]

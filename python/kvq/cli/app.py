@@ -15,7 +15,9 @@ from kvq.cli.chat import chat
 from kvq.cli.environment import env
 from kvq.cli.evaluation import evaluate
 from kvq.cli.inspection import inspect
-from kvq.cli.sweeping import tune
+from kvq.cli.sweeping import sweep
+from kvq.cli.tune_report import report
+from kvq.cli.tuning import tune
 from kvq.errors import Error, InternalError
 
 INTERRUPTED = 130
@@ -37,6 +39,8 @@ def commands() -> None:
     """
 
 
+for command in (sweep, report):
+    tune.add_command(command)
 for command in (evaluate, chat, env, *inspect.commands.values(), *tune.commands.values()):
     command.params.append(
         click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")

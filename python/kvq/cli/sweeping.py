@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 
 from kvq.cli.progress import ProgressReporter
-from kvq.cli.tuning import database_option, tune
+from kvq.cli.tuning import database_option
 from kvq.tune import ray_backend, sweep_run
 from kvq.tune.database import Database
 from kvq.tune.sweep import Sweep, read
 from kvq.tune.sweep_run import FAILED, Done, Worker
 
 
-@tune.command("sweep", short_help="Tune what a file asks for: models x formats x targets x contexts x batches.")
+@click.command("sweep", short_help="Tune what a file asks for: models x formats x targets x contexts x batches.")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.toml")
 @database_option
 @click.option("--dry-run", is_flag=True, help="Show the problems, tune nothing.")

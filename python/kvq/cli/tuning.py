@@ -18,6 +18,7 @@ from rich.table import Table
 from kvq.errors import Corrupt, InvalidArgument, PermissionDenied
 from kvq.tune import transfer
 from kvq.tune.capability import Machine
+from kvq.tune.charts import duration
 from kvq.tune.database import Database
 from kvq.tune.rows import OK, Entry, Trial, to_json
 
@@ -176,10 +177,3 @@ def cells(row: Entry | Trial) -> tuple[str, str, str, str]:
         return "", "", "", f"{row.status}: {row.message}"
     noise = "" if row.noise is None else f"{100 * row.noise:.1f} %"
     return duration(row.seconds or 0.0), noise, str(samples or ""), "predicted" if row.predicted else "measured"
-
-
-def duration(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us"
