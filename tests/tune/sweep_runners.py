@@ -3,7 +3,7 @@
 
 import synthetic
 from kvq.errors import Unsupported
-from kvq.tune.capability import accelerator
+from kvq.tune.capability import accelerator, this_cpu
 from made_rows import other_machine
 
 TIMES = {"rows=1": 2e-3, "rows=2": 1e-3, "rows=3": 0.4e-3}
@@ -16,6 +16,13 @@ def make(target):
     runner = synthetic.SyntheticRunner(TIMES, fails={"rows=3": "wrong"})
     runner.machine = other_machine(target=target)
     made.append(runner)
+    return runner
+
+
+def make_here(target):
+    """The synthetic CPU says that it is this one."""
+    runner = make(target)
+    runner.machine = this_cpu(target)
     return runner
 
 

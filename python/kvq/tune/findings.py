@@ -15,6 +15,7 @@ from kvq.errors import Error, InvalidArgument
 from kvq.inspect import gpus
 from kvq.tune.capability import Machine
 from kvq.tune.database import Database
+from kvq.tune.estimator import LEAST_ROUNDS
 from kvq.tune.kernel_requests import bytes_read, elements_read
 from kvq.tune.problem import parse_conditions
 from kvq.tune.rows import OK, Entry, Key, Trial
@@ -67,7 +68,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Pair:
-    """A candidate that was predicted and measured."""
+    """A candidate that was predicted, and measured with at least LEAST_ROUNDS samples."""
 
     machine: str
     schedule: str
@@ -131,9 +132,10 @@ def _known_bandwidth(machine: Machine) -> float | None:
 
 
 def _pairs(trials: Mapping[tuple[Key, str, bool], Trial], machines: Mapping[str, Machine]) -> Iterable[Pair]:
-    for (key, schedule, predicted), trial in trials.items():
+    for (key, schedule, _), trial in trials.items():
         other = trials.get((key, schedule, True))
-        if not predicted and trial.seconds and other is not None and other.seconds:
+        # Candidates that dropped out early have few samples: what is left of them is mostly noise.
+        if len(trial.samples) >= LEAST_ROUNDS and trial.seconds and other is not None and other.seconds:
             yield Pair(str(machines[key.machine]), schedule, other.seconds, trial.seconds)
 
 

@@ -10,6 +10,7 @@ from html import escape
 
 from kvq.tune import charts
 from kvq.tune.charts import BLUE, GREEN, GREY, ORANGE, Bar, Point
+from kvq.tune.estimator import LEAST_ROUNDS
 from kvq.tune.findings import Configuration, Failure, Findings, Front, Pair, spread_of
 from kvq.tune.rows import Trial
 
@@ -132,7 +133,7 @@ def _pairs(pairs: Sequence[Pair]) -> str:
         middle, factor = spread_of(own)
         points = [Point(pair.predicted * 1e3, pair.measured * 1e3) for pair in own]
         picture = charts.scatter(points, "predicted, ms", "measured, ms", f"predictions of {machine}", log=True, diagonal=True)
-        words = (f"{machine}: {len(own)} candidates. Measured times are {middle:.2f} times the predicted ones in the middle; "
+        words = (f"{machine}: {len(own)} candidates with at least {LEAST_ROUNDS} samples. Measured times are {middle:.2f} times the predicted ones in the middle; "
                  f"half of them are within a factor of {factor:.2f} of that.")  # fmt: skip
         cards.append(f'<div class="card"><p class="text">{escape(words)}</p>{picture}</div>')
     return f'<div class="cards">{"".join(cards)}</div>'
