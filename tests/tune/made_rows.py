@@ -24,7 +24,8 @@ def other_machine(**changes):
 
 def trial(schedule=FAST, key=KEY, seconds=1e-3, **fields):
     samples = fields.pop("samples", (seconds,) * 3)
-    return Trial(key, schedule, seconds=seconds, noise=0.01, samples=samples, **{"at": "2026-05-01T00:00:00Z", **fields})
+    fields = {"at": "2026-05-01T00:00:00Z", **fields}
+    return Trial(key, schedule, seconds=seconds, noise=0.01, samples=samples, **fields)
 
 
 def failed(schedule, status, message="because", key=KEY, **fields):

@@ -12,9 +12,9 @@ LUCKY, SPIKES = 0.05, 0.30  # shares of samples
 class Disturbances:
     """Called with the moment of a sample, in rounds, it says by what factor the machine stretches it.
 
-    lucky: 5 % are 1.2 to 1.6 times too short. spikes: 30 % are too long, by 20 % up to any factor. drift: 30 % slower at
-    the end than at the beginning, and a wave of 10 %. busy: three times a neighbour slows everything 1.2 to 2 times for
-    5 to 20 % of the rounds.
+    lucky: 5 % are 1.2 to 1.6 times too short. spikes: 30 % are too long, by 20 % up to any factor. drift: 30 % slower
+    at the end than at the beginning, and a wave of 10 %. busy: three times a neighbour slows everything 1.2 to 2 times
+    for 5 to 20 % of the rounds.
     """
 
     def __init__(self, kind, seed, rounds):

@@ -23,8 +23,8 @@ def schedules(knobs=None):
 
 
 def landscape(seed, names=None, knobs=None):
-    """{schedule: seconds}: each knob has its own effect, each pair of knobs a smaller one, each schedule a still smaller
-    one of its own; the slowest are some four times as slow as the fastest."""
+    """{schedule: seconds}: each knob has its own effect, each pair of knobs a smaller one, each schedule a still
+    smaller one of its own; the slowest are some four times as slow as the fastest."""
     knobs = KNOBS if knobs is None else knobs
     rng = random.Random(seed)
     names = schedules(knobs) if names is None else names

@@ -43,14 +43,17 @@ def test_accelerators_have_target_and_name():
         capability.accelerator("x86-64", "A")
 
 
-@pytest.mark.parametrize("vector", [{}, {"target": 3}, {"target": "x", "cores": float("nan")}, {"target": "x", "a": {1}}])
+@pytest.mark.parametrize(
+    "vector", [{}, {"target": 3}, {"target": "x", "cores": float("nan")}, {"target": "x", "a": {1}}]
+)
 def test_what_is_no_vector_is_refused(vector):
     with pytest.raises(InvalidArgument, match="the capability vector"):
         capability.machine_of(vector)
 
 
 def test_sizes_of_data_caches_are_read(tmp_path):
-    rows = [("Data", 1, "48K"), ("Instruction", 1, "64K"), ("Unified", 2, "1024K"), ("Unified", 3, "32M"), ("Unified", 4, "x")]
+    rows = [("Data", 1, "48K"), ("Instruction", 1, "64K"), ("Unified", 2, "1024K"), ("Unified", 3, "32M"),
+            ("Unified", 4, "x")]
     for number, row in enumerate(rows):
         folder = tmp_path / f"index{number}"
         folder.mkdir()
@@ -66,9 +69,12 @@ def test_conditions_are_a_text_and_back(conditions):
     assert parse_conditions(str(conditions)) == conditions
 
 
-@pytest.mark.parametrize("text", ["", "hot", "cold:tokens0:batch1:heads8:threads1:window0", "cold:tokens1:batch1:heads8:threads1",
-                                  "cold:tokens01:batch1:heads8:threads1:window0", "cold:batch1:tokens1:heads8:threads1:window0",
-                                  "lukewarm:tokens1:batch1:heads8:threads1:window0"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "hot", "cold:tokens0:batch1:heads8:threads1:window0", "cold:tokens1:batch1:heads8:threads1",
+     "cold:tokens01:batch1:heads8:threads1:window0", "cold:batch1:tokens1:heads8:threads1:window0",
+     "lukewarm:tokens1:batch1:heads8:threads1:window0"],
+)
 def test_other_texts_are_no_conditions(text):
     with pytest.raises(InvalidArgument, match="are not legal: write them as in cold:tokens4096"):
         parse_conditions(text)

@@ -37,8 +37,8 @@ def run(capsys, *arguments):
 def test_show_has_the_schedule_its_time_and_its_source(filled, capsys):
     code, out, _ = run(capsys, "show")
     assert code == 0
-    for words in (REQUEST, "cold:tokens4096:batch1:heads8:threads1:window0, A Processor (x86-64-v4), compiler c0ffeec0ffee", FAST,
-                  "1 ms", "1.0 %", "measured", "Another (x86-64-v4)", "25 µs", "predicted"):
+    where = "cold:tokens4096:batch1:heads8:threads1:window0, A Processor (x86-64-v4), compiler c0ffeec0ffee"
+    for words in (REQUEST, where, FAST, "1 ms", "1.0 %", "measured", "Another (x86-64-v4)", "25 µs", "predicted"):
         assert words in out
     assert "off by 3" not in out
     assert "wrong: off by 3" in run(capsys, "show", "--trials")[1]
@@ -70,7 +70,8 @@ def test_export_and_import_move_a_database(filled, capsys, tmp_path, monkeypatch
     (tmp_path / "bad.jsonl").write_text(text + "nonsense\n")
     before = copy.read_bytes()
     code, _, err = run(capsys, "import", tmp_path / "bad.jsonl", "--db", copy)
-    assert code == 2 and err.startswith(f"kvq: {tmp_path / 'bad.jsonl'}:8: the line is none of") and copy.read_bytes() == before
+    assert code == 2 and err.startswith(f"kvq: {tmp_path / 'bad.jsonl'}:8: the line is none of")
+    assert copy.read_bytes() == before
     code, _, err = run(capsys, "import", tmp_path / "absent.jsonl")
     assert code == 2 and "absent.jsonl cannot be read" in err
     code, _, err = run(capsys, "export", tmp_path / "no" / "out.jsonl")

@@ -159,7 +159,7 @@ def test_prune_removes_what_meets_all_conditions(filled):
         assert database.prune(before="2027-01-01") == (0, 1) and database.machines() == {}
 
 
-# -- what is no database of ours ----------------------------------------------------------------------------------------
+# -- what is no database of ours ---------------------------------------------------------------------------------------
 
 
 def refused(path, error, words):
@@ -368,7 +368,8 @@ from made_rows import *
 with Database(sys.argv[1]) as database:
     number = int(sys.argv[2])
     while True:
-        database.record([MACHINE], [trial(f"rows={number}", samples=(1e-3,) * 200)], [entry(f"rows={number}")], replace=True)
+        row = trial(f"rows={number}", samples=(1e-3,) * 200)
+        database.record([MACHINE], [row], [entry(row.schedule)], replace=True)
         print(number, flush=True)
         number += 1
 """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The estimator on synthetic samples whose truth is known: lucky shots, spikes, drift, a busy neighbour, all at once."""
+"""The estimator on synthetic samples whose truth is known: lucky shots, spikes, drift, a busy neighbour, all at
+once."""
 
 import math
 import random
@@ -63,7 +64,8 @@ def test_of_a_plain_machine_the_noise_is_small_and_the_seconds_are_right():
 
 
 def test_drift_of_the_machine_is_not_an_advantage_of_the_first():
-    samples = {"first": [1.0 + 0.05 * turn for turn in range(20)], "second": [0.97 * (1.0 + 0.05 * turn) for turn in range(20)]}
+    drift = [1.0 + 0.05 * turn for turn in range(20)]
+    samples = {"first": drift, "second": [0.97 * each for each in drift]}
     found = estimator.estimate_all(samples)
     assert found["second"].seconds / found["first"].seconds == pytest.approx(0.97, rel=1e-6)
 

@@ -27,8 +27,8 @@ def put(database, *entries, machines=(MACHINE,)):
 
 
 def request(**changes):
-    fields = dict(zip(("op", "format", "profile", "p", "dk", "dv", "g", "type", "rows", "lag", "win", "cap", "accuracy"),
-                      REQUEST.split(":"), strict=True))
+    names = ("op", "format", "profile", "p", "dk", "dv", "g", "type", "rows", "lag", "win", "cap", "accuracy")
+    fields = dict(zip(names, REQUEST.split(":"), strict=True))
     return ":".join((fields | changes).values())
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of work for one problem: checked before timed, failures counted and kept, cold and warm inputs, children."""
+"""The order of work for one problem: checked before timed, failures counted and kept, cold and warm inputs,
+children."""
 
 from dataclasses import replace
 

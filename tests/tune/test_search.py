@@ -57,7 +57,8 @@ def test_exhaustive_search_finds_the_fastest_and_drops_the_late(database):
 
 
 def test_a_small_space_is_tried_as_a_whole_and_a_large_one_is_halved():
-    small, large = (Space("rows=0", tuple(f"rows={i}" for i in range(count))) for count in (search.SMALL, search.SMALL + 1))
+    sizes = (search.SMALL, search.SMALL + 1)
+    small, large = (Space("rows=0", tuple(f"rows={i}" for i in range(count))) for count in sizes)
     assert isinstance(search.choose(small), Exhaustive)
     assert search.choose(large, first=["rows=3"]) == Halving(first=("rows=3",))
     assert search.choose(small, most=3) == Halving(most=3)

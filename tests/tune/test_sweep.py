@@ -89,9 +89,9 @@ def test_requests_of_other_shapes(format, shape, target, text):
 
 def test_bytes_are_those_of_the_pages():
     text = request("attend", "kvq-4", Shape(32, 8, 128, 128, "bf16"), "x86-64")
-    assert bytes_read(text, Conditions(tokens=4096, batch=2, heads=8)) == 2 * 8 * 64 * lowlevel.format_page_bytes(
-        "kvq-4", 128, 128)
-    assert bytes_read(text, Conditions(tokens=4096, heads=1, window=640)) == 10 * lowlevel.format_page_bytes("kvq-4", 128, 128)
+    page = lowlevel.format_page_bytes("kvq-4", 128, 128)
+    assert bytes_read(text, Conditions(tokens=4096, batch=2, heads=8)) == 2 * 8 * 64 * page
+    assert bytes_read(text, Conditions(tokens=4096, heads=1, window=640)) == 10 * page
     assert elements_read(text, Conditions(tokens=100, batch=2, heads=3)) == 2 * 3 * 100 * 256
     assert bytes_read(request("append", "kvq-4", Shape(1, 1, 64, 64), "x86-64"), Conditions()) is None
 
@@ -138,7 +138,8 @@ def test_models_of_one_shape_share_problems(file, tmp_path):
     (tmp_path / "llama").mkdir()
     config = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "torch_dtype": "float32"}
     (tmp_path / "llama" / "config.json").write_text(json.dumps(config))
-    plan = sweep.read(file(HEAD + HAND + '[[model]]\nconfig = "llama"\n[[model]]\nconfig = "llama/config.json"\nname = "b"\n'))
+    models = '[[model]]\nconfig = "llama"\n[[model]]\nconfig = "llama/config.json"\nname = "b"\n'
+    plan = sweep.read(file(HEAD + HAND + models))
     assert len(plan.problems) == 4 and set(plan.models.values()) == {("small", "llama", "b")}
 
 
@@ -146,8 +147,8 @@ def test_what_has_no_kernel_is_left_out_with_its_reason(file):
     plan = sweep.read(file(HEAD.replace('"kvq-2"', '"k4c32-v4t128"') + HAND))
     assert len(plan.problems) == 2
     assert plan.left_out == (("attend of small, k4c32-v4t128, x86-64-v3",
-                              "V's head size 64 is not a multiple of its per-token group of 128 channels: use a group that "
-                              "divides it"),)
+                              "V's head size 64 is not a multiple of its per-token group of 128 channels: use a group "
+                              "that divides it"),)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_what_has_no_kernel_is_left_out_with_its_reason(file):
         (HEAD + HAND + "[search]\nseconds = 0\n", 12, "seconds is 0: it must be a number above 0"),
         (HEAD + HAND + "[search]\nstrategy = 'best'\n", 12, "strategy is 'best': it must be one of auto, exhaustive"),
         (HEAD + HAND + "[search]\nisolate = 1\n", 12, "isolate is 1: it must be true or false"),
-        ("\ncontexts = []\nformats = ['kvq-2']\n" + HAND, 2, "contexts is []: give a list with at least one, such as [\"4k\""),
+        ("\ncontexts = []\nformats = ['kvq-2']\n" + HAND, 2, "contexts is []: give a list with at least one, such as"),
         ("formats = 'kvq-2'\ncontexts = [1]\n" + HAND, 1, "formats is 'kvq-2': give a list"),
         ("formats = ['kvq-2']\n" + HAND, 1, "contexts is missing: add a list, such as [\"4k\", 32768]"),
         ("contexts = [1]\nformats = ['kivi-9']\n" + HAND, 2, "cache format 'kivi-9' is neither a preset"),
@@ -169,7 +170,7 @@ def test_what_has_no_kernel_is_left_out_with_its_reason(file):
         (HEAD + "batches = [0]\n" + HAND, 4, "0 is no number from 1"),
         (HEAD + "caches = ['hot']\n" + HAND, 4, "'hot' is no state of the caches: use cold or warm"),
         (HEAD.replace("v3", "v9") + HAND, 3, "there is no target 'x86-64-v9': use host, one of x86-64, "),
-        (HEAD.replace("x86-64-v3", "nvptx:sm_70") + HAND, 3, "there is no target 'nvptx:sm_70': use one of nvptx:sm_80"),
+        (HEAD.replace("x86-64-v3", "nvptx:sm_70") + HAND, 3, "there is no target 'nvptx:sm_70': use one of nvptx"),
         (HEAD.replace("4k", "4q") + HAND, 2, "'4q' is no number of tokens: write 4096 or \"4k\""),
         (HEAD, 1, "there is no model: add a [[model]]"),
         (HEAD + HAND.replace("kv_heads = 2\n", ""), 5, "kv_heads is missing: add it, or name a config"),
@@ -177,7 +178,7 @@ def test_what_has_no_kernel_is_left_out_with_its_reason(file):
         (HEAD + HAND.replace("= 64", "= true"), 9, "head_dim is True: it must be a number from 0"),
         (HEAD + HAND.replace("float32", "int8"), 10, "dtype is 'int8': use one of float32"),
         (HEAD + "[[model]]\nconfig = 'absent'\n", 5, "absent cannot be read"),
-        (HEAD + HAND.replace("= 64", "= 17"), 1, "nothing is left of the product: attend of small, kivi-4, x86-64-v3: "),
+        (HEAD + HAND.replace("= 64", "= 17"), 1, "nothing is left of the product: attend of small, kivi-4, x86-64-v3"),
         (HEAD + HAND.replace("= 6\n", "= 5\n"), 1, "5 query heads over 2 KV heads are not supported"),
         (HEAD + "x = = 3\n", 4, "write TOML, as in docs/tuning.md"),
         (HEAD + "x = [", 4, "write TOML"),
@@ -239,13 +240,13 @@ def test_problems_that_fail_are_named_and_the_others_done(file, path, capsys):
 def test_a_dry_run_shows_the_problems_and_touches_nothing(file, path, capsys):
     code, out, _ = run(capsys, file(TWO.replace('"kvq-2"', '"k4c32-v4t128"')), "--dry-run")
     assert code == 0 and not path.exists()
-    assert "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag1:win0:cap0:exact on x86-64-v3, cold:tokens4096" in out
+    made = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag1:win0:cap0:exact"
+    assert f"{made} on x86-64-v3, cold:tokens4096" in out
     assert "(small)" in out and "left out: attend of small, k4c32-v4t128" in out
     assert out.endswith("4 problems, 2 left out\n")
 
 
-def test_candidates_are_isolated_on_request(file, path, capsys, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
+def test_candidates_are_isolated_on_request(file, path, capsys):
     text = HEAD.replace(', "kvq-2"', "").replace(", 32768", "") + HAND + "[search]\nisolate = true\n"
     assert run(capsys, file(text), "--runner", MAKE)[1] == f"{path}: 1 tuned\n"
     with Database(path, readonly=True) as database:

@@ -12,7 +12,8 @@ from made_rows import DEFAULT, KEY, MACHINE, entry, failed, key, other_machine, 
 OTHER = other_machine(cores=2)
 ROWS = transfer.Rows(
     [MACHINE, OTHER],
-    [trial(), trial(DEFAULT, seconds=2e-3), failed("rows=9", "timed out", "10 s"), trial("rows=2", predicted=True, samples=())],
+    [trial(), trial(DEFAULT, seconds=2e-3), failed("rows=9", "timed out", "10 s"),
+     trial("rows=2", predicted=True, samples=())],
     [entry(), entry("rows=2", key=key(machine=OTHER.hash), predicted=True)],
 )
 
@@ -62,8 +63,8 @@ HEADER, MACHINE_LINE = json.dumps({"kvq-tune": 1}), json.dumps({"machine": MACHI
         ([HEADER, "{\"key\": {}}"], "text:2: the line is none of"),
         ([HEADER, "{\"machine\": {\"cores\": 3}}"], "text:2: the capability vector {'cores': 3} names no target"),
         ([HEADER, line_of("entry", entry())], f"text:2: its machine {MACHINE.hash} is in no line before"),
-        ([HEADER, MACHINE_LINE, line_of("entry", entry(), seconds=0)], "text:3: its seconds are 0: they must be positive"),
-        ([HEADER, MACHINE_LINE, line_of("entry", entry(), status="fine")], "text:3: its status is 'fine': use one of ok, "),
+        ([HEADER, MACHINE_LINE, line_of("entry", entry(), seconds=0)], "text:3: its seconds are 0: they must be"),
+        ([HEADER, MACHINE_LINE, line_of("entry", entry(), status="fine")], "text:3: its status is 'fine': use one of "),
         ([HEADER, MACHINE_LINE, line_of("entry", entry(), noise="x")], "text:3: its noise is 'x'"),
         ([HEADER, MACHINE_LINE, line_of("entry", entry(), speed=1)], "text:3: its field 'speed' is unknown"),
         ([HEADER, MACHINE_LINE, line_of("entry", entry(), request="gone")], "text:3: its field 'request' is missing"),

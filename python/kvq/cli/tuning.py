@@ -47,7 +47,8 @@ def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def show(path: Path | None, request: str, trials: bool, as_json: bool) -> None:
     """Show the schedule of each key, how fast it is, how sure that is and where it comes from."""
     with Database(path, readonly=True) as database:
-        rows = [row for row in (database.trials() if trials else database.entries()) if row.key.request.startswith(request)]
+        found = database.trials() if trials else database.entries()
+        rows = [row for row in found if row.key.request.startswith(request)]
         machines = database.machines()
         where = database.path
     if as_json:
@@ -70,8 +71,8 @@ def verify(path: Path | None) -> None:
         click.echo(line)
     if broken:
         raise Corrupt(
-            f"the tuning database {where} has {len(broken)} mistakes: export what is right (kvq tune export), move the file "
-            "away and import it"
+            f"the tuning database {where} has {len(broken)} mistakes: export what is right (kvq tune export), move the "
+            "file away and import it"
         )
     click.echo(f"{where}: {counts[0]} entries, {counts[1]} trials, {counts[2]} machines, no mistake")
 

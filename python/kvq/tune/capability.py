@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a time depends on of a machine, as plain data: the capability vector, and its hash.
 
-Memory bandwidth is left out: it is measured, and a measurement is not the same twice. What identifies a machine must be.
+Memory bandwidth is left out: it is measured, and a measurement is not the same twice. What identifies a machine must
+be.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def cache_sizes(folder: Path = CACHES) -> dict[str, int]:
     sizes = {}
     for index in sorted(folder.glob("index*")):
         try:
-            kind, level, size = ((index / name).read_text(encoding="ascii").strip() for name in ("type", "level", "size"))
+            words = ((index / name).read_text(encoding="ascii").strip() for name in ("type", "level", "size"))
+            kind, level, size = words
         except OSError:
             continue
         found = re.fullmatch(r"(\d+)([KMG]?)", size)

@@ -73,11 +73,11 @@ def distributions(rows: Sequence[tuple[str, Sequence[float], str]], about: str) 
         y = at * ROW + 14
         parts.append(_text(LABEL - 6, y + 4, name, "end"))
         left, middle, right = (place(quantile(values, share)) for share in (0.25, 0.5, 0.75))
-        parts.append(f'<rect x="{left:.1f}" y="{y - 8}" width="{max(1.0, right - left):.1f}" height="16" fill="{color}" '
-                     'fill-opacity="0.2"/>')  # fmt: skip
+        box = f'x="{left:.1f}" y="{y - 8}" width="{max(1.0, right - left):.1f}" height="16"'
+        parts.append(f'<rect {box} fill="{color}" fill-opacity="0.2"/>')
         parts.append(_line(middle, y - 8, middle, y + 8, color))
         inside = [value for value in values if value <= high]
-        parts += [f'<circle cx="{place(value):.1f}" cy="{y + _jitter(i)}" r="1.6" fill="{color}"/>' for i, value in enumerate(inside)]
+        parts += [_dot(place(value), y + _jitter(index), 1.6, color) for index, value in enumerate(inside)]
         if len(inside) < len(values):
             parts.append(_text(LABEL + width + 4, y + 4, f"+{len(values) - len(inside)}"))
     y = len(rows) * ROW + 14
@@ -97,7 +97,8 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str, about: str, *, lo
         x, y = _share(point.x, xs, log), _share(point.y, ys, log)
         return left + x * (WIDTH - left - right), HEIGHT - bottom - y * (HEIGHT - top - bottom)
 
-    parts = [_line(left, HEIGHT - bottom, WIDTH - right, HEIGHT - bottom, GREY), _line(left, top, left, HEIGHT - bottom, GREY)]
+    floor = HEIGHT - bottom
+    parts = [_line(left, floor, WIDTH - right, floor, GREY), _line(left, top, left, floor, GREY)]
     for value in _ticks(xs, log):
         x, _ = place(Point(value, ys[0]))
         parts.append(_text(x, HEIGHT - bottom + 14, f"{value:.3g}", "middle"))
@@ -111,10 +112,10 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str, about: str, *, lo
         parts.append(f'<polyline points="{line}" fill="none" stroke="{ORANGE}" stroke-width="1.5"/>')
     for point in points:
         x, y = place(point)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{point.color}"/>')
+        parts.append(_dot(x, y, 3, point.color))
         anchor = "end" if x > WIDTH * 0.6 else "start"
         parts.append(_text(x + (-6 if anchor == "end" else 6), y - 4, point.name, anchor))
-    parts += [_text((left + WIDTH - right) / 2, HEIGHT - 8, x_name, "middle"), _turned(12, (HEIGHT - bottom) / 2, y_name)]
+    parts += [_text((left + WIDTH - right) / 2, HEIGHT - 8, x_name, "middle"), _turned(12, floor / 2, y_name)]
     return _svg(HEIGHT, about, parts)
 
 
@@ -153,6 +154,10 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 def _turned(x: float, y: float, text: str) -> str:
     return f'<text transform="translate({x:.1f} {y:.1f}) rotate(-90)" text-anchor="middle">{escape(text)}</text>'
+
+
+def _dot(x: float, y: float, radius: float, color: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{color}"/>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:

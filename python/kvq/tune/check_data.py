@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of the data that candidates are checked on. Errors that random normal values forgive show on it: a channel that
-is large and off zero takes all the bits that a coefficient has, and one key that takes all attention leaves no average
-for errors to vanish in. NumPy is imported by the first call."""
+"""Arrays of the data that candidates are checked on. Errors that random normal values forgive show on it: a channel
+that is large and off zero takes all the bits that a coefficient has, and one key that takes all attention leaves no
+average for errors to vanish in. NumPy is imported by the first call."""
 
 from __future__ import annotations
 

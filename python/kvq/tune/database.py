@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tuning database: trials of candidates and, for each key, the schedule that won.
 
-Every change is one transaction that either is there as a whole or not at all, and any number of processes may change one
-database at once. Reading changes nothing.
+Every change is one transaction that either is there as a whole or not at all, and any number of processes may change
+one database at once. Reading changes nothing.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Database:
     def entries(self, request_begins: str = "") -> list[Entry]:
         """All entries whose request begins so, in the order of their keys."""
         where = "WHERE substr(request, 1, ?) = ?"
-        rows = self._rows(f"SELECT {_ENTRY} FROM entry {where} ORDER BY {_TRIAL}", (len(request_begins), request_begins))
-        return [_entry(row) for row in rows]
+        values = (len(request_begins), request_begins)
+        return [_entry(row) for row in self._rows(f"SELECT {_ENTRY} FROM entry {where} ORDER BY {_TRIAL}", values)]
 
     def trials(self, key: Key | None = None) -> list[Trial]:
         """Those of a key, or all."""
@@ -104,8 +104,8 @@ class Database:
         *,
         replace: bool = False,
     ) -> int:
-        """Adds rows, all of them or none, and returns how many changed something. Of two trials of one candidate the one
-        stays of which more is known, of two entries the better one (kvq.tune.rows); replace=True: the new one."""
+        """Adds rows, all of them or none, and returns how many changed something. Of two trials of one candidate the
+        one stays of which more is known, of two entries the better one (kvq.tune.rows); replace=True: the new one."""
         changed = 0
         with self._transaction() as connection:
             for machine in machines:
@@ -120,8 +120,8 @@ class Database:
         self, *, compiler_other_than: str | None = None, before: str | None = None, trials_only: bool = False,
         request_begins: str = "",
     ) -> tuple[int, int]:  # fmt: skip
-        """Removes rows that meet all that is given, and machines that nothing names any more; returns how many trials and
-        entries went. `compiler_other_than`: how the hash begins that stays; `before`: a date, 2026-05-31."""
+        """Removes rows that meet all that is given, and machines that nothing names any more; returns how many trials
+        and entries went. `compiler_other_than`: how the hash begins that stays; `before`: a date, 2026-05-31."""
         where, values = "WHERE substr(request, 1, ?) = ?", [len(request_begins), request_begins]
         if compiler_other_than is not None:
             where = f"{where} AND substr(compiler, 1, ?) <> ?"

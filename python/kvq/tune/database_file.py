@@ -25,9 +25,11 @@ SCHEMA = 1
 MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 30.0
 
-_KEY = "request TEXT NOT NULL, machine TEXT NOT NULL REFERENCES machine(hash), compiler TEXT NOT NULL, conditions TEXT NOT NULL"
+_KEY = """request TEXT NOT NULL, machine TEXT NOT NULL REFERENCES machine(hash), compiler TEXT NOT NULL,
+    conditions TEXT NOT NULL"""
 _RESULT = f"""schedule TEXT NOT NULL, status TEXT NOT NULL CHECK (status IN {STATUSES}), message TEXT NOT NULL,
-    seconds REAL CHECK (ifnull(seconds > 0, 0) = (status = 'ok')), noise REAL, predicted INTEGER NOT NULL, at TEXT NOT NULL"""
+    seconds REAL CHECK (ifnull(seconds > 0, 0) = (status = 'ok')), noise REAL, predicted INTEGER NOT NULL,
+    at TEXT NOT NULL"""
 _TABLES = f"""
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {SCHEMA};
@@ -45,7 +47,9 @@ def default_path() -> Path:
         return Path(named)
     folder = store_folder()
     if folder is None:
-        raise PermissionDenied(f"there is no place for the tuning database because HOME is not set: set {VARIABLE} to a file")
+        raise PermissionDenied(
+            f"there is no place for the tuning database because HOME is not set: set {VARIABLE} to a file"
+        )
     return folder / NAME
 
 
@@ -156,8 +160,8 @@ def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
             )
         if version != SCHEMA:
             raise FailedPrecondition(
-                f"the tuning database {path} has schema {version} and this kvq knows {SCHEMA}: use the kvq that wrote it, "
-                f"or set {VARIABLE} to another file"
+                f"the tuning database {path} has schema {version} and this kvq knows {SCHEMA}: use the kvq that wrote "
+                f"it, or set {VARIABLE} to another file"
             )
         connection.execute("SELECT count(*) FROM machine").fetchone()  # opens what lies beside the file
         return connection
@@ -180,8 +184,8 @@ def _explanation(path: Path, error: sqlite3.Error) -> Error:
     primary = None if code is None else code & 0xFF
     if primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return ResourceExhausted(
-            f"the tuning database {path} cannot be written ({error}): nothing that was in it is lost; free disk space, or "
-            f"set {VARIABLE} to a file on another disk"
+            f"the tuning database {path} cannot be written ({error}): nothing that was in it is lost; free disk space, "
+            f"or set {VARIABLE} to a file on another disk"
         )
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return PermissionDenied(
@@ -192,6 +196,6 @@ def _explanation(path: Path, error: sqlite3.Error) -> Error:
             f"another process has kept the tuning database {path} for {BUSY_SECONDS:.0f} s: end it, or try again"
         )
     return Corrupt(
-        f"the tuning database {path} is damaged ({error}): it was left as it is; move it and the files {path.name}-* away, "
-        "and import what was exported from it (kvq tune import)"
+        f"the tuning database {path} is damaged ({error}): it was left as it is; move it and the files {path.name}-* "
+        "away, and import what was exported from it (kvq tune import)"
     )

@@ -146,7 +146,8 @@ def _fronts(configurations: Sequence[Configuration]) -> Iterable[Front]:
         if fields[0] != "attend":
             continue
         # Formats may differ in page and commit rule: what a user compares is the same model in the same conditions.
-        same = (*fields[4:9], *fields[10:], each.entry.key.machine, each.entry.key.conditions, str(each.entry.predicted))
+        key = each.entry.key
+        same = (*fields[4:9], *fields[10:], key.machine, key.conditions, str(each.entry.predicted))
         group = groups.setdefault(same, {})
         if each.format not in group or each.seconds < group[each.format].seconds:
             group[each.format] = each

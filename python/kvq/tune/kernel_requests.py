@@ -37,7 +37,8 @@ def request(operation: str, format: str, shape: Shape, target: str, accuracy: st
     ratio, left = divmod(shape.q_heads, shape.kv_heads)
     if left or ratio > MOST_RATIO:
         raise Unsupported(
-            f"{shape.q_heads} query heads over {shape.kv_heads} KV heads are not supported: a multiple, up to {MOST_RATIO}"
+            f"{shape.q_heads} query heads over {shape.kv_heads} KV heads are not supported: a multiple, up to "
+            f"{MOST_RATIO}"
         )
     canonical = lowlevel.format_canonical(format)
     pair, _, policy = canonical.partition("/")

@@ -34,8 +34,8 @@ Difference = tuple[str, float]  # in words, and its steps
 
 @dataclass(frozen=True)
 class Answer:
-    """`how`: exact, nearest or default. `schedule` is None for the default one, which the caller knows. `entry` is where
-    the schedule comes from, `distance` and `differences` how it differs from what was asked."""
+    """`how`: exact, nearest or default. `schedule` is None for the default one, which the caller knows. `entry` is
+    where the schedule comes from, `distance` and `differences` how it differs from what was asked."""
 
     how: str
     schedule: str | None = None

@@ -2,8 +2,8 @@
 """The order of work for one problem: compile candidates in parallel, check each against the reference, then time those
 that are right, in rounds. A candidate that was not checked is never timed.
 
-Nothing is compiled while anything is timed. Only CandidateFailed is a candidate's failure: it is counted by its kind and
-kept with its message. Any other exception is a mistake, and goes through.
+Nothing is compiled while anything is timed. Only CandidateFailed is a candidate's failure: it is counted by its kind
+and kept with its message. Any other exception is a mistake, and goes through.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Bench(AbstractContextManager["Bench"]):
         return failed + out + self.trials({name: values for name, values in had.items() if name in taken and values})
 
     def prepare(self, wanted: Sequence[str], bounded: bool = True) -> tuple[list[str], list[Trial]]:
-        """Compiles and checks candidates, those that are not ready yet as far as the budget goes: which may be timed, and
-        the trials of those that failed. bounded=False: whatever the budget says."""
+        """Compiles and checks candidates, those that are not ready yet as far as the budget goes: which may be timed,
+        and the trials of those that failed. bounded=False: whatever the budget says."""
         new = [name for name in wanted if name not in self._kernels]
         failed = []
         for name, kernel in self._compiled(new, bounded):
@@ -175,7 +175,9 @@ def check(runner: Runner, problem: Problem, kernel: Any, cases: Sequence[CheckCa
     for case in cases:
         found = runner.check(problem, kernel, case)
         if not found.error <= found.allowed:  # so that a NaN is wrong
-            raise Wrong(f"on the data '{case.name}' it deviates by {found.error:.3g}, where {found.allowed:.3g} is allowed")
+            raise Wrong(
+                f"on the data '{case.name}' it deviates by {found.error:.3g}, where {found.allowed:.3g} is allowed"
+            )
 
 
 def copies_for(runner: Runner, problem: Problem) -> int:

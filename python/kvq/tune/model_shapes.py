@@ -34,10 +34,13 @@ def from_config_file(path: Path) -> list[Shape]:
 def from_config(config: Mapping[str, Any]) -> list[Shape]:
     text = config.get("text_config") or config
     if text.get("kv_lora_rank") is not None:
-        raise Unsupported("the model has latent attention (kv_lora_rank), whose cache is not attended in place: leave it out")
+        raise Unsupported(
+            "the model has latent attention (kv_lora_rank), whose cache is not attended in place: leave it out"
+        )
     q_heads = int(text["num_attention_heads"])
     size = int(text.get("head_dim") or text["hidden_size"] // q_heads)
-    dtype = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype") or "float32"
+    said = (each.get(name) for each in (text, config) for name in ("dtype", "torch_dtype"))
+    dtype = next(filter(None, said), "float32")
     if dtype not in DTYPES:
         raise Unsupported(f"the model's dtype is {dtype}: kvq has kernels for {', '.join(DTYPES)}")
     common = {

@@ -68,11 +68,13 @@ class Space:
     def __post_init__(self) -> None:
         if self.default not in self.schedules:
             raise InvalidArgument(
-                f"the default schedule '{self.default}' is not among the {len(self.schedules)} legal ones: the compiler "
-                "must list it (kvqc --list-schedules)"
+                f"the default schedule '{self.default}' is not among the {len(self.schedules)} legal ones: the "
+                "compiler must list it (kvqc --list-schedules)"
             )
         if len(set(self.schedules)) != len(self.schedules):
-            raise InvalidArgument("a schedule is listed twice: the compiler must list each once (kvqc --list-schedules)")
+            raise InvalidArgument(
+                "a schedule is listed twice: the compiler must list each once (kvqc --list-schedules)"
+            )
 
 
 def knobs(schedule: str) -> dict[str, str]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A sweep on the machines of a Ray cluster. Ray is imported by the first call.
 
-Each machine has one worker, which takes the whole machine: two searches on one would disturb each other's times. A worker
-records into a database of its own and sends its rows; the one who started the sweep alone writes its database. A problem
-is tuned once, on whichever machine is free first, and its rows carry that machine's capability vector.
+Each machine has one worker, which takes the whole machine: two searches on one would disturb each other's times. A
+worker records into a database of its own and sends its rows; the one who started the sweep alone writes its database. A
+problem is tuned once, on whichever machine is free first, and its rows carry that machine's capability vector.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def _ray(address: str) -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise Unsupported("Ray is not installed: pip install ray, or leave --ray out to use this machine alone") from error
+        raise Unsupported(
+            "Ray is not installed: pip install ray, or leave --ray out to use this machine alone"
+        ) from error
     try:
         ray.init(address=address, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -120,7 +122,8 @@ def _distributed(ray: ModuleType, workers: list[Any], waiting: deque, database: 
             if tries < TRIES:
                 waiting.append((problem, tries + 1))
             else:
-                yield Done(problem, FAILED, f"{tries} machines were lost while they worked on it ({type(error).__name__})")
+                words = f"{tries} machines were lost while they worked on it ({type(error).__name__})"
+                yield Done(problem, FAILED, words)
             continue
         idle.append(worker)
         transfer.from_lines(lines, "a worker's rows").add_to(database)

@@ -21,7 +21,8 @@ h1 { font-size: 24px } h2 { font-size: 19px; margin: 32px 0 8px } h3 { font-size
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); gap: 14px }
 .card { border: 1px solid #ccc; border-radius: 6px; padding: 10px; min-width: 0 }
 .text, h3, td, code { overflow-wrap: anywhere } .text { font-size: 12px; color: #444; margin: 0 0 6px }
-svg { width: 100%; max-width: 480px; height: auto; display: block } svg text { font: 11px system-ui, sans-serif; fill: #111 }
+svg { width: 100%; max-width: 480px; height: auto; display: block }
+svg text { font: 11px system-ui, sans-serif; fill: #111 }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: 13px }
 td, th { text-align: left; vertical-align: top; padding: 3px 10px 3px 0; border-bottom: 1px solid #ddd }
 summary { cursor: pointer }
@@ -51,8 +52,9 @@ def _summary(findings: Findings) -> str:
     changed = sum(each.entry.schedule != each.entry.default for each in measured)
     words = [f"{len(measured)} configurations are measured, {len(findings.configurations) - len(measured)} predicted."]
     if speedups:
-        words.append(f"The default schedule is not the one that won in {changed} of them. Against it the tuned ones are "
-                     f"{statistics.median(speedups):.2f} times as fast in the middle, {max(speedups):.2f} at most.")  # fmt: skip
+        words += [f"The default schedule is not the one that won in {changed} of them.",
+                  f"Against it the tuned ones are {statistics.median(speedups):.2f} times as fast in the middle,",
+                  f"{max(speedups):.2f} at most."]  # fmt: skip
     shares = [each.roofline / each.seconds for each in measured if each.roofline]
     if shares:
         words.append(f"Of what the memory allows they reach {100 * statistics.median(shares):.0f} % in the middle.")
@@ -60,10 +62,12 @@ def _summary(findings: Findings) -> str:
 
 
 def _legend() -> str:
-    return ("<p class=text>Times of one run: the default schedule, the tuned one, and the roofline, what reading the packed "
-            "pages takes at the memory's rate, where that is known. A black line is one deviation of noise to either side. "
-            "Below are all samples; the box holds the half in the middle, and what lies far off is counted at the right. "
-            "Predicted times are a cost model's.</p>")  # fmt: skip
+    return (
+        "<p class=text>Times of one run: the default schedule, the tuned one, and the roofline, what reading the "
+        "packed pages takes at the memory's rate, where that is known. A black line is one deviation of noise to either side. "
+        "Below are all samples; the box holds the half in the middle, and what lies far off is counted at the right. "
+        "Predicted times are a cost model's.</p>"
+    )
 
 
 def _card(each: Configuration) -> str:
@@ -98,8 +102,10 @@ def _samples(each: Configuration) -> str:
 
 
 def _front_words() -> str:
-    return ("<p class=text>Formats of one shape: bits of the packed pages, an element of K and V, against elements of K and V "
-            "attended in a second. The line joins those that no other beats in both.</p>")  # fmt: skip
+    return (
+        "<p class=text>Formats of one shape: bits of the packed pages, an element of K and V, against elements of K "
+        "and V attended in a second. The line joins those that no other beats in both.</p>"
+    )
 
 
 def _front(front: Front, findings: Findings) -> str:
@@ -110,7 +116,9 @@ def _front(front: Front, findings: Findings) -> str:
     picture = charts.scatter(points, "bits an element", "10⁹ elements/s", f"bits and speed, {front.title}", front=line)
     known = [each for each in front.formats if each.format in findings.perplexity]
     if len(known) > 1:
-        points = [Point(each.bits or 0.0, findings.perplexity[each.format], letters[each.format], BLUE) for each in known]
+        points = [
+            Point(each.bits or 0.0, findings.perplexity[each.format], letters[each.format], BLUE) for each in known
+        ]
         picture += charts.scatter(points, "bits an element", "perplexity", f"bits and perplexity, {front.title}")
     rows = [
         (letters[each.format], each.format, f"{each.bits:.2f}", f"{each.elements_per_second / 1e9:.3g}",
@@ -132,9 +140,13 @@ def _pairs(pairs: Sequence[Pair]) -> str:
         own = [pair for pair in pairs if pair.machine == machine]
         middle, factor = spread_of(own)
         points = [Point(pair.predicted * 1e3, pair.measured * 1e3) for pair in own]
-        picture = charts.scatter(points, "predicted, ms", "measured, ms", f"predictions of {machine}", log=True, diagonal=True)
-        words = (f"{machine}: {len(own)} candidates with at least {LEAST_ROUNDS} samples. Measured times are {middle:.2f} times the predicted ones in the middle; "
-                 f"half of them are within a factor of {factor:.2f} of that.")  # fmt: skip
+        picture = charts.scatter(
+            points, "predicted, ms", "measured, ms", f"predictions of {machine}", log=True, diagonal=True
+        )
+        words = (
+            f"{machine}: {len(own)} candidates with at least {LEAST_ROUNDS} samples. Measured times are {middle:.2f} "
+            f"times the predicted ones in the middle; half of them are within a factor of {factor:.2f} of that."
+        )
         cards.append(f'<div class="card"><p class="text">{escape(words)}</p>{picture}</div>')
     return f'<div class="cards">{"".join(cards)}</div>'
 
@@ -151,7 +163,7 @@ def _failures(findings: Findings) -> str:
     parts.append(f"<p>Candidates: {escape(words)}.</p>")
     for status in sorted(counts):
         own = [failure for failure in findings.failures if failure.status == status]
-        rows = [(failure.schedule, failure.message, failure.key.request, failure.key.conditions) for failure in _ordered(own)]
+        rows = [(each.schedule, each.message, each.key.request, each.key.conditions) for each in _ordered(own)]
         table = _table(("schedule", "why", "kernel", "conditions"), rows)
         parts.append(f"<details><summary>{escape(f'{status}: {len(own)}')}</summary>{table}</details>")
     return "".join(parts)

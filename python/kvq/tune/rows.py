@@ -54,7 +54,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Entry:
-    """The schedule of a key. Where no candidate works `status` says how the default one failed, and there is no time."""
+    """The schedule of a key. Where no candidate works `status` says how the default one failed, and there is no
+    time."""
 
     key: Key
     schedule: str
@@ -84,7 +85,7 @@ def more_is_known(new: Trial, old: Trial) -> bool:
     return (len(new.samples), new.at) >= (len(old.samples), old.at)
 
 
-# -- as JSON, and whether a row is one ------------------------------------------------------------------------------------
+# -- as JSON, and whether a row is one ---------------------------------------------------------------------------------
 
 
 def to_json(row: Trial | Entry) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 """Strategies: which candidates are sampled next, and how often.
 
 A strategy has no memory. It is asked with what is known, which is what the database holds, and the same knowledge and
-seed give the same answer: a search that was cut off goes on where it stopped. It answers with a rung, candidates and the
-number of samples that each shall have; all of a rung are sampled in the same rounds, or they could not be compared.
+seed give the same answer: a search that was cut off goes on where it stopped. It answers with a rung, candidates and
+the number of samples that each shall have; all of a rung are sampled in the same rounds, or they could not be compared.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Exhaustive:
 
 @dataclass(frozen=True)
 class Halving:
-    """Successive halving: all candidates get few samples, the best part of them more, and so on. `most`: at most so many
-    candidates, drawn at random; `first`: schedules that are among them, such as those of a neighbour."""
+    """Successive halving: all candidates get few samples, the best part of them more, and so on. `most`: at most so
+    many candidates, drawn at random; `first`: schedules that are among them, such as those of a neighbour."""
 
     begin: int = 2  # samples of the first rung: of a single one nothing tells a spike
     keep: int = 3  # one of so many stays, and gets so many times the samples; with 4 the best is cut twice as often
@@ -125,7 +125,7 @@ def ranked(names: Sequence[str], trials: Trials, samples: int = ROUNDS) -> list[
     return sorted(names, key=lambda name: (found[name].seconds, name))
 
 
-# -- what a search may cost ----------------------------------------------------------------------------------------------
+# -- what a search may cost --------------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -17,8 +17,8 @@ COUNT = 64  # candidates of the strategies that need a number
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """`seconds` and `trials` bound one problem. `workers` compile at once. `isolate`: a candidate is tried in a process of
-    its own first, which may crash or hang."""
+    """`seconds` and `trials` bound one problem. `workers` compile at once. `isolate`: a candidate is tried in a process
+    of its own first, which may crash or hang."""
 
     seconds: float | None = None
     trials: int | None = None

@@ -135,7 +135,7 @@ class _File:
             if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
                 raise self.error(f"{key} is {value!r}: it must be {_KIND[kind]}", key, "model", number)
         if "config" in data:
-            if both := [key for key in (*_BY_HAND, "value_dim", "dtype", "attention_window", "score_cap") if key in data]:
+            if both := [key for key in _MODEL if key in data and key not in ("name", "config")]:
                 raise self.error(f"{both[0]} stands beside config, which says it: remove one", both[0], "model", number)
             file = self.path.parent / Path(data["config"]).expanduser()
             file = file / "config.json" if file.is_dir() else file
@@ -149,8 +149,8 @@ class _File:
         if dtype not in DTYPES:
             raise self.error(f"dtype is '{dtype}': use one of {', '.join(DTYPES)}", "dtype", "model", number)
         shape = Shape(
-            data["q_heads"], data["kv_heads"], data["head_dim"], data.get("value_dim") or data["head_dim"], DTYPES[dtype],
-            data.get("attention_window", 0), data.get("score_cap", False),
+            data["q_heads"], data["kv_heads"], data["head_dim"], data.get("value_dim") or data["head_dim"],
+            DTYPES[dtype], data.get("attention_window", 0), data.get("score_cap", False),
         )  # fmt: skip
         return data.get("name", f"model {number + 1}"), [shape]
 
@@ -205,7 +205,8 @@ def _target(value: Any) -> str:
         return value
     levels = lowlevel.shared_context().levels
     if value not in levels:
-        raise InvalidArgument(f"there is no target {value!r}: use {HOST}, one of {', '.join(levels)}, or nvptx:sm_80 and later")
+        known = f"{HOST}, one of {', '.join(levels)}, or nvptx:sm_80 and later"
+        raise InvalidArgument(f"there is no target {value!r}: use {known}")
     return str(value)
 
 
@@ -240,6 +241,6 @@ def _example(name: str) -> str:
 
 
 _VALUES = {"formats": _format, "contexts": _tokens, "targets": _target, "batches": _count, "threads": _count,
-           "classes": lambda value: lowlevel.check_accuracy(str(value)), "kernels": lambda value: check_operation(str(value)),
-           "caches": _cache}  # fmt: skip
+           "classes": lambda value: lowlevel.check_accuracy(str(value)),
+           "kernels": lambda value: check_operation(str(value)), "caches": _cache}  # fmt: skip
 _KIND = {str: "a text", int: "a number from 0", bool: "true or false"}

@@ -74,9 +74,8 @@ class Worker:
                 factory = functools.partial(make_runner, self.place, problem.target)
                 vetter = stack.enter_context(ChildProcess(factory))
             settings = Settings(workers=self.options.workers, vetter=vetter, seed=self.options.seed)
-            return tune(
-                problem, runner, database, strategy=self.strategy, budget=self.options.budget(), settings=settings, say=say
-            )
+            budget = self.options.budget()
+            return tune(problem, runner, database, strategy=self.strategy, budget=budget, settings=settings, say=say)
 
 
 def described(problem: Problem, outcome: Outcome) -> Done:
@@ -84,8 +83,8 @@ def described(problem: Problem, outcome: Outcome) -> Done:
     if entry is None:
         return Done(problem, FAILED, "the budget ended before one candidate was timed: give more", outcome.failures)
     if entry.seconds is None:
-        return Done(problem, THERE if outcome.was_there else FAILED, f"no schedule works: {entry.status}: {entry.message}",
-                    outcome.failures)  # fmt: skip
+        text = f"no schedule works: {entry.status}: {entry.message}"
+        return Done(problem, THERE if outcome.was_there else FAILED, text, outcome.failures)
     text = f"{entry.schedule or 'the one schedule'}: {entry.seconds * 1e3:.4g} ms"
     text += "" if outcome.finished else " (the budget ended the search)"
     how = THERE if outcome.was_there else PREDICTED if entry.predicted else TUNED

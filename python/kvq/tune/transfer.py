@@ -67,7 +67,9 @@ def from_lines(lines: Iterable[str], source: str) -> Rows:
         if isinstance(machine, Machine):
             known.add(machine.hash)
         elif machine not in known:
-            raise InvalidArgument(f"{source}:{number}: its machine {machine} is in no line before; nothing was imported")
+            raise InvalidArgument(
+                f"{source}:{number}: its machine {machine} is in no line before; nothing was imported"
+            )
     return rows
 
 

@@ -43,9 +43,9 @@ def tune(
     say: Say = lambda text: None,
 ) -> Outcome:
     """Searches the schedule of a problem and records it, with every candidate that was tried, as it goes: after an
-    interruption the same call goes on. A key that has a measured entry is done; `further` goes on all the same, from what
-    was measured before, with another budget or strategy; `again` forgets it all first. `strategy`: None for one that
-    suits the size of the space, begun with the schedule of the nearest key."""
+    interruption the same call goes on. A key that has a measured entry is done; `further` goes on all the same, from
+    what was measured before, with another budget or strategy; `again` forgets it all first. `strategy`: None for one
+    that suits the size of the space, begun with the schedule of the nearest key."""
     key = key_of(problem, runner.machine.hash, runner.compiler)
     before = database.entry(key)
     if before is not None and not before.predicted and not (further or again):
@@ -84,8 +84,8 @@ class _Search:
         return True
 
     def decide(self, replace: bool) -> Entry | None:
-        """The entry: of the best candidates and the default, which are sampled once more in common rounds. A search picks
-        the one that was luckiest, too; here luck is drawn anew, and the default stays where nothing beats it."""
+        """The entry: of the best candidates and the default, which are sampled once more in common rounds. A search
+        picks the one that was luckiest, too; here luck is drawn anew, and the default stays where nothing beats it."""
         good = [name for name in working(list(self.trials), self.trials) if name in self.space.schedules]
         best = [name for name in ranked(good, self.trials) if name != self.space.default][:FINALISTS]
         names, failed = self.bench.prepare([self.space.default, *best], bounded=False)
