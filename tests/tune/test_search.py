@@ -14,7 +14,7 @@ from kvq.tune.estimator import ROUNDS
 from kvq.tune.problem import Space
 from kvq.tune.search import Budget, Exhaustive, Halving, Random
 from kvq.tune.tuner import tune
-from made_rows import KEY, PROBLEM
+from made_rows import KEY, PROBLEM, trial
 
 SEEDS = range(12)
 
@@ -70,6 +70,16 @@ def test_the_default_and_the_neighbours_schedule_are_among_the_first():
     assert rung.schedules[:2] == ("rows=50", "rows=7") and len(set(rung.schedules)) == 5 and rung.samples == 2
     assert rung == Halving(most=5, first=("rows=7", "rows=1000")).next(space, {}, seed=0)
     assert rung != Halving(most=5, first=("rows=7",)).next(space, {}, seed=1)
+
+
+def test_what_was_decided_stays_whatever_comes_later():
+    """Of the first samples `rows=1` was the best; all that it got afterwards are slow, and the third stays out."""
+    space = Space("rows=1", tuple(f"rows={i}" for i in range(1, 7)))
+    first = {"rows=1": 1.0, "rows=2": 1.1} | {f"rows={i}": float(i) for i in range(3, 7)}
+    trials = {name: trial(name, samples=(seconds,) * 2) for name, seconds in first.items()}
+    assert Halving().next(space, trials, 0) == search.Rung(("rows=1", "rows=2"), 6)
+    trials |= {"rows=1": trial("rows=1", samples=(1.0, 1.0, *[9.0] * 4)), "rows=2": trial("rows=2", samples=(1.1,) * 6)}
+    assert Halving().next(space, trials, 0) == search.Rung(("rows=2",), 18)
 
 
 class CutOff(Exception):
