@@ -9,6 +9,10 @@ class RayActorError(Exception):
     pass
 
 
+class GetTimeoutError(Exception):
+    pass
+
+
 class Reference:
     def __init__(self, actor, call):
         self.actor, self.call = actor, call
@@ -35,15 +39,15 @@ class Cluster:
     """Installed as `ray` by monkeypatch; `nodes`: {id: processors}."""
 
     def __init__(self, monkeypatch, nodes):
-        self.lost, self.calls, self.options, self.shut, self.addresses = set(), [], [], 0, []
+        self.lost, self.busy, self.calls, self.options, self.shut, self.addresses = set(), set(), [], [], 0, []
         ray = types.ModuleType("ray")
-        ray.exceptions = types.SimpleNamespace(RayActorError=RayActorError)
+        ray.exceptions = types.SimpleNamespace(RayActorError=RayActorError, GetTimeoutError=GetTimeoutError)
         ray.init = lambda address, log_to_driver: self.addresses.append(address)
         ray.shutdown = lambda: setattr(self, "shut", self.shut + 1)
         ray.nodes = lambda: [{"NodeID": name, "Alive": cores is not None, "Resources": {"CPU": float(cores or 0)}}
                              for name, cores in nodes.items()]
         ray.remote = self.remote
-        ray.get = lambda given: [each.value() for each in given] if isinstance(given, list) else given.value()
+        ray.get = self.get
         ray.wait = lambda given, num_returns: (given[:num_returns], given[num_returns:])
         strategies = types.ModuleType("ray.util.scheduling_strategies")
         strategies.NodeAffinitySchedulingStrategy = lambda node_id, soft: (node_id, soft)
@@ -51,6 +55,11 @@ class Cluster:
                              ("ray.util.scheduling_strategies", strategies)):
             monkeypatch.setitem(sys.modules, name, module)
         self.module = ray
+
+    def get(self, given, timeout=None):
+        if timeout is not None and given.actor.node in self.busy:
+            raise GetTimeoutError
+        return given.value()
 
     def remote(self, cls):
         def options(**given):

@@ -332,6 +332,14 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
 # -- other processes ---------------------------------------------------------------------------------------------------
 
 
+def start_at_once(processes):
+    """What each says, of processes that wait for a line: all have imported by then, and none has opened anything."""
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [process.communicate(timeout=120)[0] for process in processes]
+
+
 TUNER = """
 import random, sys
 from kvq.tune.database import Database
@@ -353,16 +361,35 @@ with Database(sys.argv[1]) as database:
 
 def test_eight_processes_tune_one_key(path):
     processes = [run_python(TUNER, path, number, stdin=subprocess.PIPE) for number in range(8)]
-    for process in processes:  # all have imported, none has opened
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    outs = [process.communicate(timeout=120)[0] for process in processes]
+    outs = start_at_once(processes)
     assert [process.returncode for process in processes] == [0] * 8, outs
     best = min(random.Random(number).uniform(1, 2) for number in range(8))  # of their first ones
     with Database(path, readonly=True) as database:
         assert len(database.entries()) == 1 and database.entry(KEY).seconds <= best
         assert database.verify() == [] and len(database.trials()) <= 40
     assert beside(path) == ["tuning.db"]
+
+
+SEARCHER = """
+import sys
+import synthetic
+from kvq.tune.database import Database
+from kvq.tune.tuner import tune
+from made_rows import PROBLEM
+times = synthetic.landscape(0)
+sys.stdin.readline()
+with Database(sys.argv[1]) as database:
+    outcome = tune(PROBLEM, synthetic.SyntheticRunner(times, seed=int(sys.argv[2])), database, further=True)
+assert outcome.finished and times[outcome.entry.schedule] <= 1.03 * min(times.values())
+"""
+
+
+def test_eight_processes_search_one_space(path):
+    processes = [run_python(SEARCHER, path, number, stdin=subprocess.PIPE) for number in range(8)]
+    outs = start_at_once(processes)
+    assert [process.returncode for process in processes] == [0] * 8, outs
+    with Database(path, readonly=True) as database:
+        assert len(database.entries()) == 1 and len(database.trials()) == 192 and database.verify() == []
 
 
 KILLED = """

@@ -280,20 +280,28 @@ def test_a_cluster_does_what_this_machine_does(file, path, capsys, monkeypatch):
 
 def test_a_lost_machine_leaves_its_problem_to_another(file, path, capsys, monkeypatch):
     cluster = fake_ray.Cluster(monkeypatch, {"a": 4, "b": 8})
-    get, lost = cluster.module.get, cluster.lost
+    get = cluster.get
 
-    def get_and_lose(given):
-        if not isinstance(given, list):
-            lost.add("b")  # once it has work
-        return get(given)
+    def get_and_lose(given, timeout=None):
+        if timeout is None:
+            cluster.lost.add("b")  # once it has work
+        return get(given, timeout)
 
     cluster.module.get = get_and_lose
     assert run(capsys, file(HEAD + HAND), "--runner", MAKE, "--ray", "x", "-q")[:2] == (0, f"{path}: 4 tuned\n")
+    works = [(node, problem) for node, name, problem in cluster.calls if name == "work"]
+    assert len(works) == 5 and [node for node, _ in works].count("b") == 1
     cluster.lost.update({"a", "b"})
-    cluster.module.get = lambda given: [None, None] if isinstance(given, list) else get(given)
     code, _, err = run(capsys, file(HEAD + HAND.replace("64", "128")), "--runner", MAKE, "--ray", "x", "-q")
     assert code == 2 and "all machines of the Ray cluster are lost, 4 problems are left: start them" in err
     assert cluster.shut == 2
+
+
+def test_a_busy_machine_is_said(file, path, capsys, monkeypatch):
+    cluster = fake_ray.Cluster(monkeypatch, {"a": 4})
+    cluster.busy.add("a")
+    code, _, err = run(capsys, file(HEAD + HAND), "--runner", MAKE, "--ray", "x", "-q")
+    assert code == 2 and "gave no worker within 300 s: end what keeps its processors" in err and cluster.shut == 1
 
 
 def test_a_cluster_without_machines_is_said(file, path, capsys, monkeypatch):

@@ -7,6 +7,7 @@ Like every strategy it has no memory: each time it tells Optuna all that the dat
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -59,10 +60,11 @@ class OptunaSearch:
     def _asked(self, space: Space, trials: Trials, seed: int, known: list[str], wanted: int) -> list[str]:
         optuna = _optuna()
         study = optuna.create_study(sampler=getattr(optuna.samplers, SAMPLERS[self.sampler])(seed=seed + len(known)))
-        distributions = _distributions(optuna, space)
+        values = _values(space)
+        distributions = {knob: optuna.distributions.IntDistribution(0, len(each) - 1) for knob, each in values.items()}
         for name in known:
-            study.add_trial(_told(optuna, distributions, name, trials[name].seconds))
-        legal = {tuple(sorted(knobs(name).items())): name for name in space.schedules}
+            study.add_trial(_told(optuna, distributions, values, name, trials[name].seconds))
+        legal = {tuple(sorted(_params(name, values).items())): name for name in space.schedules}
         found: list[str] = []
         vain = 0
         while len(found) < wanted and vain < ASKED_IN_VAIN:
@@ -78,18 +80,30 @@ class OptunaSearch:
         return found + rest[: wanted - len(found)]
 
 
-def _distributions(optuna: ModuleType, space: Space) -> dict[str, Any]:
-    """One categorical parameter for each knob: what is between two of its values is no schedule."""
+def _values(space: Space) -> dict[str, list[str]]:
+    """The values of each knob, numbers in their order: a parameter is the place in that list, so that neighbours of a
+    good value are thought to be good and nothing between two values is proposed. A knob that some schedules do not have
+    has the value of its absence."""
     values: dict[str, set[str]] = {}
     for name in space.schedules:
         for knob, value in knobs(name).items():
             values.setdefault(knob, set()).add(value)
-    return {knob: optuna.distributions.CategoricalDistribution(sorted(each)) for knob, each in sorted(values.items())}
+    for name in space.schedules:
+        for knob in values.keys() - knobs(name).keys():
+            values[knob].add("")
+    return {knob: sorted(each, key=lambda value: (len(value), value)) for knob, each in sorted(values.items())}
 
 
-def _told(optuna: ModuleType, distributions: dict[str, Any], name: str, seconds: float | None) -> Any:
-    params = knobs(name)
-    own = {knob: distributions[knob] for knob in params}
+def _params(name: str, values: Mapping[str, list[str]]) -> dict[str, int]:
+    given = knobs(name)
+    return {knob: each.index(given.get(knob, "")) for knob, each in values.items()}
+
+
+def _told(
+    optuna: ModuleType, distributions: dict[str, Any], values: Mapping[str, list[str]], name: str, seconds: float | None
+) -> Any:
+    params = _params(name, values)
     if seconds is None:
-        return optuna.trial.create_trial(params=params, distributions=own, state=optuna.trial.TrialState.FAIL)
-    return optuna.trial.create_trial(params=params, distributions=own, value=math.log(seconds))
+        state = optuna.trial.TrialState.FAIL
+        return optuna.trial.create_trial(params=params, distributions=distributions, state=state)
+    return optuna.trial.create_trial(params=params, distributions=distributions, value=math.log(seconds))

@@ -24,6 +24,7 @@ from kvq.tune.search_options import SearchOptions
 from kvq.tune.sweep_run import FAILED, THERE, Done, Worker
 
 TRIES = 2  # of a problem whose machine was lost
+START_SECONDS = 300  # for a worker to start: it waits for all processors of its machine
 
 
 def _ray(address: str) -> ModuleType:
@@ -69,9 +70,10 @@ def run(
     ray = _ray(address)
     try:
         workers = _workers(ray, place, options)
+        identities = {target: _identities(ray, workers, target) for target in {each.target for each in problems}}
         waiting = deque()
         for problem in problems:
-            if (done := _there(ray, workers, problem, database)) is not None:
+            if (done := _there(identities[problem.target], problem, database)) is not None:
                 yield done
             else:
                 waiting.append((problem, 1))
@@ -96,10 +98,25 @@ def _workers(ray: ModuleType, place: str, options: SearchOptions) -> list[Any]:
     return workers
 
 
-def _there(ray: ModuleType, workers: list[Any], problem: Problem, database: Database) -> Done | None:
+def _identities(ray: ModuleType, workers: list[Any], target: str) -> set[tuple[str, str]]:
+    """Of the machines that have a runner for the target. A machine that is lost meanwhile has none."""
+    found = set()
+    for asked in [worker.identity.remote(target) for worker in workers]:
+        try:
+            found.add(ray.get(asked, timeout=START_SECONDS))
+        except ray.exceptions.GetTimeoutError as error:
+            raise FailedPrecondition(
+                f"a machine of the Ray cluster gave no worker within {START_SECONDS} s: end what keeps its processors"
+            ) from error
+        except ray.exceptions.RayActorError:
+            continue
+    return found - {None}
+
+
+def _there(identities: set[tuple[str, str]], problem: Problem, database: Database) -> Done | None:
     """The problem as done, where one of the machines has a measured entry of it."""
-    for identity in ray.get([worker.identity.remote(problem.target) for worker in workers]):
-        entry = database.entry(key_of(problem, *identity)) if identity else None
+    for identity in sorted(identities):
+        entry = database.entry(key_of(problem, *identity))
         if entry is not None and not entry.predicted:
             return Done(problem, THERE, entry.schedule)
     return None
