@@ -166,6 +166,14 @@ def test_one_sample_and_equal_values_can_be_drawn(database):
     assert "nan" not in charts.scatter([charts.Point(1, 1), charts.Point(1, 1)], "x", "y", "equal")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(2.5e-5, "25 µs"), (9.994e-4, "999 µs"), (9.996e-4, "1 ms"), (0.0123, "12.3 ms"), (1.0, "1 s"), (75.2, "75.2 s")],
+)
+def test_durations_have_a_unit_that_fits(seconds, text):
+    assert charts.duration(seconds) == text
+
+
 def test_spikes_do_not_stretch_a_distribution():
     values = [1.0, 1.01, 1.02, 1.03] * 8 + [1e5]
     drawn = charts.distributions([("a", values, "#000")], "samples")

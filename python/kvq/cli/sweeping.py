@@ -34,12 +34,13 @@ def sweep(file: Path, path: Path | None, dry_run: bool, address: str | None, pla
     if dry_run:
         show_plan(plan)
         return 0
+    sweep_run.runner_factory(place)  # complains before there is a database
     counts: Counter[str] = Counter()
     with Database(path) as database, ProgressReporter(quiet) as reporter:
         reporter.begin(len(plan.problems), 0)
         for done in _done(plan, database, place, address, reporter):
             counts[done.how] += 1
-            if done.how == FAILED:
+            if quiet and done.how == FAILED:
                 click.echo(f"{done.problem}: {done.text}", err=True)
         where = database.path
     for what, why in plan.left_out:

@@ -64,9 +64,9 @@ def _summary(findings: Findings) -> str:
 def _legend() -> str:
     return (
         "<p class=text>Times of one run: the default schedule, the tuned one, and the roofline, what reading the "
-        "packed pages takes at the memory's rate, where that is known. A black line is one deviation of noise to either "
-        "side. Below are all samples; the box holds the half in the middle, and what lies far off is counted at the right. "
-        "Predicted times are a cost model's.</p>"
+        "packed pages takes at the memory's rate, where that is known. A black line is one deviation of noise to "
+        "either side. Below are all samples; the box holds the half in the middle, and what lies far off is counted "
+        "at the right. Predicted times are a cost model's.</p>"
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from kvq.tune.search_options import SearchOptions
 from kvq.tune.tuner import Outcome, Say, predict, tune
 
 RUNNER = "kvq.tune.kernels:make_runner"  # of a place: a function of a target that returns a Runner or a Predictor
+
+Factory = Callable[[str], Runner | Predictor]  # of a target
 
 TUNED, PREDICTED, THERE, FAILED = "tuned", "predicted", "there already", "failed"
 
@@ -32,16 +35,20 @@ class Done:
     failures: Counter[str] = field(default_factory=Counter)
 
 
-def make_runner(place: str, target: str) -> Runner | Predictor:
-    """The runner of a place, `module:function`."""
+def runner_factory(place: str) -> Factory:
+    """The function that a place, `module:function`, names."""
     module, _, function = place.partition(":")
     if not module or not function:
         raise InvalidArgument(f"the runner '{place}' is no place: write module:function, as in {RUNNER}")
     try:
-        factory = getattr(importlib.import_module(module), function)
+        return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise Unsupported(f"the runner {place} cannot be loaded ({error}): name another with --runner") from error
-    return factory(target)
+
+
+def make_runner(place: str, target: str) -> Runner | Predictor:
+    """What a child process makes its runner with: a function that it can import."""
+    return runner_factory(place)(target)
 
 
 class Worker:
@@ -49,12 +56,13 @@ class Worker:
 
     def __init__(self, place: str, options: SearchOptions) -> None:
         self.place, self.options = place, options
+        self._factory = runner_factory(place)
         self.strategy = options.make_strategy()
         self._runners: dict[str, Runner | Predictor] = {}
 
     def runner(self, target: str) -> Runner | Predictor:
         if target not in self._runners:
-            self._runners[target] = make_runner(self.place, target)
+            self._runners[target] = self._factory(target)
         return self._runners[target]
 
     def work(self, problem: Problem, database: Database, say: Say = lambda text: None) -> Done:
