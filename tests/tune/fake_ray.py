@@ -9,6 +9,10 @@ class RayActorError(Exception):
     pass
 
 
+class ActorUnschedulableError(Exception):
+    pass
+
+
 class GetTimeoutError(Exception):
     pass
 
@@ -39,9 +43,11 @@ class Cluster:
     """Installed as `ray` by monkeypatch; `nodes`: {id: processors}."""
 
     def __init__(self, monkeypatch, nodes):
-        self.lost, self.busy, self.calls, self.options, self.shut, self.addresses = set(), set(), [], [], 0, []
+        self.lost, self.busy, self.never = set(), set(), set()
+        self.calls, self.options, self.shut, self.addresses = [], [], 0, []
         ray = types.ModuleType("ray")
-        ray.exceptions = types.SimpleNamespace(RayActorError=RayActorError, GetTimeoutError=GetTimeoutError)
+        ray.exceptions = types.SimpleNamespace(
+            RayActorError=RayActorError, ActorUnschedulableError=ActorUnschedulableError, GetTimeoutError=GetTimeoutError)
         ray.init = lambda address, log_to_driver: self.addresses.append(address)
         ray.shutdown = lambda: setattr(self, "shut", self.shut + 1)
         ray.nodes = lambda: [{"NodeID": name, "Alive": cores is not None, "Resources": {"CPU": float(cores or 0)}}
@@ -59,6 +65,8 @@ class Cluster:
     def get(self, given, timeout=None):
         if timeout is not None and given.actor.node in self.busy:
             raise GetTimeoutError
+        if given.actor.node in self.never:
+            raise ActorUnschedulableError
         return given.value()
 
     def remote(self, cls):

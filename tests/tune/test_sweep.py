@@ -311,6 +311,13 @@ def test_a_lost_machine_leaves_its_problem_to_another(file, path, capsys, monkey
     assert cluster.shut == 2
 
 
+def test_a_machine_that_goes_before_it_has_a_worker_is_passed_over(file, path, capsys, monkeypatch):
+    cluster = fake_ray.Cluster(monkeypatch, {"a": 4, "b": 8})
+    cluster.never.add("b")
+    assert run(capsys, file(HEAD + HAND), "--runner", MAKE, "--ray", "x", "-q")[:2] == (0, f"{path}: 4 tuned\n")
+    assert [node for node, name, *_ in cluster.calls if name == "work"].count("b") == 1
+
+
 def test_a_busy_machine_is_said(file, path, capsys, monkeypatch):
     cluster = fake_ray.Cluster(monkeypatch, {"a": 4})
     cluster.busy.add("a")

@@ -18,7 +18,7 @@ from kvq.tune.problem import Space, knobs
 from kvq.tune.rows import OK
 from kvq.tune.search import Rung, Trials, drawn, lacking
 
-SAMPLERS = {"tpe": "TPESampler", "gp": "GPSampler", "random": "RandomSampler", "qmc": "QMCSampler"}
+SAMPLERS = {"tpe": "TPESampler", "gp": "GPSampler", "random": "RandomSampler"}
 ASKED_IN_VAIN = 50  # times in a row that what it proposes is not legal, or known
 
 
@@ -55,7 +55,10 @@ class OptunaSearch:
             return None
         if not known:  # the default, and as many at random
             return Rung(tuple(drawn(space, seed)[:wanted]), self.rounds)
-        return Rung(tuple(self._asked(space, trials, seed, known, wanted)), self.rounds)
+        try:
+            return Rung(tuple(self._asked(space, trials, seed, known, wanted)), self.rounds)
+        except ImportError as error:  # GPSampler imports torch and SciPy when it is asked
+            raise Unsupported(f"Optuna's sampler '{self.sampler}' needs a package ({error}): take 'tpe'") from error
 
     def _asked(self, space: Space, trials: Trials, seed: int, known: list[str], wanted: int) -> list[str]:
         optuna = _optuna()

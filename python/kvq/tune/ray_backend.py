@@ -108,9 +108,14 @@ def _identities(ray: ModuleType, workers: list[Any], target: str) -> set[tuple[s
             raise FailedPrecondition(
                 f"a machine of the Ray cluster gave no worker within {START_SECONDS} s: end what keeps its processors"
             ) from error
-        except ray.exceptions.RayActorError:
+        except _lost(ray):
             continue
     return found - {None}
+
+
+def _lost(ray: ModuleType) -> tuple[type[Exception], ...]:
+    """What Ray raises where a worker's machine or process is gone, or went before the worker came to be."""
+    return ray.exceptions.RayActorError, ray.exceptions.ActorUnschedulableError
 
 
 def _there(identities: set[tuple[str, str]], problem: Problem, database: Database) -> Done | None:
@@ -135,7 +140,7 @@ def _distributed(ray: ModuleType, workers: list[Any], waiting: deque, database: 
         worker, problem, tries = running.pop(ready)
         try:
             done, lines = ray.get(ready)
-        except ray.exceptions.RayActorError as error:  # the machine is gone, or its process
+        except _lost(ray) as error:
             if tries < TRIES:
                 waiting.append((problem, tries + 1))
             else:

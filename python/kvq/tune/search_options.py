@@ -11,7 +11,7 @@ from kvq.tune.estimator import ROUNDS
 from kvq.tune.search import Budget, Exhaustive, Halving, Random, Strategy
 
 AUTO = "auto"  # exhaustive where the space is small, else halving
-STRATEGIES = (AUTO, "exhaustive", "halving", "random", "optuna-tpe", "optuna-gp", "optuna-random", "optuna-qmc")
+STRATEGIES = (AUTO, "exhaustive", "halving", "random", "optuna-tpe", "optuna-gp", "optuna-random")
 COUNT = 64  # candidates of the strategies that need a number
 
 
