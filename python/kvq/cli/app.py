@@ -16,6 +16,9 @@ from kvq.cli.environment import env
 from kvq.cli.evaluation import evaluate
 from kvq.cli.inspection import inspect
 from kvq.cli.preparation import prepare
+from kvq.cli.sweeping import sweep
+from kvq.cli.tune_report import report
+from kvq.cli.tuning import tune
 from kvq.errors import Error, InternalError
 
 INTERRUPTED = 130
@@ -37,11 +40,13 @@ def commands() -> None:
     """
 
 
-for command in (evaluate, chat, env, prepare, *inspect.commands.values()):
+for command in (sweep, report):
+    tune.add_command(command)
+for command in (evaluate, chat, env, prepare, *inspect.commands.values(), *tune.commands.values()):
     command.params.append(
         click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
     )
-for command in (evaluate, chat, env, prepare, inspect):
+for command in (evaluate, chat, env, prepare, inspect, tune):
     commands.add_command(command)
 
 

@@ -18,6 +18,7 @@ import click
 
 import kvq
 from kvq import _native
+from kvq._folders import store_folder
 from kvq.errors import Error
 from kvq.evaluate import machine
 
@@ -143,15 +144,6 @@ def _memory() -> dict[str, Any]:
         "bytes available": values.get("MemAvailable"),
         "bytes allowed by the control group": None if limit == "max" else int(limit),
     }
-
-
-def store_folder() -> Path | None:
-    """The folder of compiled kernels that a context takes by default: runtime/jit/kernel_store.cpp."""
-    for name, below in (("KVQ_STORE", ""), ("XDG_CACHE_HOME", "kvq"), ("HOME", ".cache/kvq")):
-        value = os.environ.get(name)
-        if value and (name != "XDG_CACHE_HOME" or value.startswith("/")):
-            return Path(value) / below
-    return None
 
 
 def _store() -> dict[str, Any]:

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strategies: which candidates are sampled next, and how often.
+
+A strategy has no memory. It is asked with what is known, which is what the database holds, and the same knowledge and
+seed give the same answer: a search that was cut off goes on where it stopped. It answers with a rung, candidates and
+the number of samples that each shall have; all of a rung are sampled in the same rounds, or they could not be compared.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kvq.errors import InvalidArgument
+from kvq.tune.estimator import LEAST_ROUNDS, ROUNDS, estimate_all, late
+from kvq.tune.problem import Space
+from kvq.tune.rows import OK, Trial
+
+SMALL = 16  # candidates: a space that is no larger is tried as a whole
+
+
+@dataclass(frozen=True)
+class Rung:
+    schedules: tuple[str, ...]
+    samples: int  # that each of them shall have, those counted that it has
+
+
+Trials = Mapping[str, Trial]  # by schedule
+
+
+class Strategy(Protocol):
+    def next(self, space: Space, trials: Trials, seed: int) -> Rung | None:
+        """What to sample now; None: nothing more."""
+
+
+def drawn(space: Space, seed: int, first: Sequence[str] = ()) -> list[str]:
+    """The candidates in a random order behind the default schedule and those that are said to be good."""
+    ahead = list(dict.fromkeys(name for name in (space.default, *first) if name in space.schedules))
+    rest = sorted(set(space.schedules) - set(ahead))
+    random.Random(seed).shuffle(rest)
+    return ahead + rest
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """Every candidate; those that are late are left out of the later rounds."""
+
+    rounds: int = ROUNDS
+
+    def next(self, space: Space, trials: Trials, seed: int) -> Rung | None:
+        alive = drawn(space, seed)
+        for samples in [n for n in (LEAST_ROUNDS, 2 * LEAST_ROUNDS) if n < self.rounds] + [self.rounds]:
+            alive = working(alive, trials)
+            if short := lacking(alive, trials, samples):
+                return Rung(tuple(short), samples)
+            dropped = late(samples_of(alive, trials, samples))
+            alive = [name for name in alive if name not in dropped]
+        return None
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Successive halving: all candidates get few samples, the best part of them more, and so on. `most`: at most so
+    many candidates, drawn at random; `first`: schedules that are among them, such as those of a neighbour."""
+
+    begin: int = 2  # samples of the first rung: of a single one nothing tells a spike
+    keep: int = 3  # one of so many stays, and gets so many times the samples; with 4 the best is cut twice as often
+    rounds: int = ROUNDS
+    most: int | None = None
+    first: tuple[str, ...] = ()
+
+    def next(self, space: Space, trials: Trials, seed: int) -> Rung | None:
+        alive, samples = drawn(space, seed, self.first)[: self.most], self.begin
+        while True:
+            alive = working(alive, trials)
+            if short := lacking(alive, trials, samples):
+                return Rung(tuple(short), samples)
+            if samples >= self.rounds or len(alive) <= 1:
+                return None
+            ranking = ranked(alive, trials, samples)
+            alive = ranking[: max(1, -(-len(alive) // self.keep))]
+            samples = min(samples * self.keep, self.rounds)
+
+
+@dataclass(frozen=True)
+class Random:
+    """So many candidates, drawn at random, each with all samples: what another strategy must be better than."""
+
+    count: int
+    rounds: int = ROUNDS
+
+    def next(self, space: Space, trials: Trials, seed: int) -> Rung | None:
+        alive = working(drawn(space, seed)[: self.count], trials)
+        short = lacking(alive, trials, self.rounds)
+        return Rung(tuple(short), self.rounds) if short else None
+
+
+def choose(space: Space, most: int | None = None, first: Sequence[str] = ()) -> Strategy:
+    """The strategy for a space of that size, of which at most so many candidates may be compiled."""
+    if len(space.schedules) <= min(SMALL, most or SMALL):
+        return Exhaustive()
+    return Halving(most=most, first=tuple(first))
+
+
+def working(names: Sequence[str], trials: Trials) -> list[str]:
+    """Those of which it is not known that they fail."""
+    return [name for name in names if name not in trials or trials[name].status == OK]
+
+
+def lacking(names: Sequence[str], trials: Trials, samples: int) -> list[str]:
+    return [name for name in names if name not in trials or len(trials[name].samples) < samples]
+
+
+def samples_of(names: Sequence[str], trials: Trials, samples: int) -> dict[str, tuple[float, ...]]:
+    """The first so many samples: what came later must not change what was decided then."""
+    return {name: trials[name].samples[:samples] for name in names}
+
+
+def ranked(names: Sequence[str], trials: Trials, samples: int = ROUNDS) -> list[str]:
+    """The fastest first."""
+    found = estimate_all(samples_of(names, trials, samples)) if names else {}
+    return sorted(names, key=lambda name: (found[name].seconds, name))
+
+
+# -- what a search may cost --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Budget:
+    """Seconds, or candidates that are compiled, or both; None is no limit. The clock is read between rounds and between
+    candidates: a search ends a little later than its seconds, and always with an answer where one candidate works."""
+
+    seconds: float | None = None
+    trials: int | None = None
+    clock: Callable[[], float] = time.monotonic
+    taken: int = 0
+    _begin: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "trials"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidArgument(f"the budget of {name} is {value}: give more than 0, or nothing for no limit")
+        self._begin = self.clock()
+
+    def take(self, count: int) -> int:
+        """How many of so many candidates may be compiled; they count as taken."""
+        allowed = count if self.trials is None else max(0, min(count, self.trials - self.taken))
+        allowed = 0 if self.is_over() else allowed
+        self.taken += allowed
+        return allowed
+
+    def is_over(self) -> bool:
+        return self.seconds is not None and self.clock() - self._begin >= self.seconds

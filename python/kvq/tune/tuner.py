@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One problem from its space to its entry in the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from kvq.tune.database import Database
+from kvq.tune.estimator import ROUNDS, Estimate, fastest
+from kvq.tune.lookup import NEAREST, lookup
+from kvq.tune.measure import Bench, Settings
+from kvq.tune.problem import CandidateFailed, Predictor, Problem, Runner, Space
+from kvq.tune.rows import OK, Entry, Key, Trial, key_of, now
+from kvq.tune.search import Budget, Strategy, choose, ranked, working
+
+FINALISTS = 3  # besides the default
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`entry` is None where the budget did not suffice for a single candidate. `failures` are of this run, by kind."""
+
+    entry: Entry | None
+    was_there: bool = False  # found in the database, nothing was measured
+    finished: bool = True  # the strategy had nothing more to ask, or the budget ended it
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+def tune(
+    problem: Problem,
+    runner: Runner,
+    database: Database,
+    *,
+    strategy: Strategy | None = None,
+    budget: Budget | None = None,
+    settings: Settings | None = None,
+    further: bool = False,
+    again: bool = False,
+    say: Say = lambda text: None,
+) -> Outcome:
+    """Searches the schedule of a problem and records it, with every candidate that was tried, as it goes: after an
+    interruption the same call goes on. A key that has a measured entry is done; `further` goes on all the same, from
+    what was measured before, with another budget or strategy; `again` forgets it all first. `strategy`: None for one
+    that suits the size of the space, begun with the schedule of the nearest key."""
+    key = key_of(problem, runner.machine.hash, runner.compiler)
+    before = database.entry(key)
+    if before is not None and not before.predicted and not (further or again):
+        return Outcome(before, was_there=True)
+    if again:
+        database.forget(key)
+    settings, budget = settings or Settings(), budget or Budget()
+    space = runner.space(problem)
+    strategy = strategy or choose(space, budget.trials, _seeds(database, problem, runner, space))
+    with Bench(runner, problem, settings, budget) as bench:
+        search = _Search(bench, database, space, say)
+        finished = search.run(strategy, settings.seed)
+        entry = search.decide(replace=further)
+        return Outcome(entry, finished=finished, failures=bench.failures)
+
+
+def _seeds(database: Database, problem: Problem, runner: Runner, space: Space) -> list[str]:
+    answer = lookup(database, problem, runner.machine, runner.compiler, space.schedules.__contains__)
+    return [answer.schedule] if answer.how == NEAREST and answer.schedule else []
+
+
+class _Search:
+    def __init__(self, bench: Bench, database: Database, space: Space, say: Say) -> None:
+        self.bench, self.database, self.space, self.say = bench, database, space, say
+        found = database.trials(bench.key)
+        self.trials = {trial.schedule: trial for trial in found if not trial.predicted}
+
+    def run(self, strategy: Strategy, seed: int) -> bool:
+        """Rung after rung; whether the strategy came to its end."""
+        while (rung := strategy.next(self.space, self.trials, seed)) is not None:
+            self.say(f"{len(rung.schedules)} candidates, {rung.samples} samples each")
+            done = self.bench.measure(rung.schedules, self.trials, rung.samples)
+            self._keep(done)
+            if self.bench.budget.is_over() or not done:
+                return False
+        return True
+
+    def decide(self, replace: bool) -> Entry | None:
+        """The entry: of the best candidates and the default, which are sampled once more in common rounds. A search
+        picks the one that was luckiest, too; here luck is drawn anew, and the default stays where nothing beats it."""
+        good = [name for name in working(list(self.trials), self.trials) if name in self.space.schedules]
+        best = [name for name in ranked(good, self.trials) if name != self.space.default][:FINALISTS]
+        names, failed = self.bench.prepare([self.space.default, *best], bounded=False)
+        samples, out = self.bench.sample(names, ROUNDS, bounded=False)
+        trials = self.bench.trials({name: values for name, values in samples.items() if values})
+        self._keep(failed + out)
+        self._keep(trials, replace=True)
+        entry = self._entry({trial.schedule: trial for trial in trials})
+        if entry is not None:
+            self.database.record([self.bench.runner.machine], (), [entry], replace=replace)
+        return entry
+
+    def _entry(self, finalists: dict[str, Trial]) -> Entry | None:
+        default, key = self.space.default, self.bench.key
+        if finalists:
+            found = {name: Estimate(each.seconds, each.noise, len(each.samples)) for name, each in finalists.items()}
+            best = finalists[fastest(found, default)]
+            return Entry(key, best.schedule, default, OK, "", best.seconds, best.noise, len(best.samples), at=now())
+        failed = self.trials.get(default)
+        if failed is None or working([default], self.trials):
+            return None
+        return Entry(key, default, default, failed.status, failed.message, at=now())
+
+    def _keep(self, trials: Sequence[Trial], replace: bool = False) -> None:
+        self.database.record([self.bench.runner.machine], trials, replace=replace)
+        self.trials.update({trial.schedule: trial for trial in trials})
+
+
+def predict(problem: Problem, predictor: Predictor, database: Database) -> Outcome:
+    """Ranks all schedules of a problem by a cost model and records them as predicted: for a machine that is not there.
+    A measured entry of the same key stays, as does a predicted one."""
+    key = key_of(problem, predictor.machine.hash, predictor.compiler)
+    before = database.entry(key)
+    if before is not None:
+        return Outcome(before, was_there=True)
+    space = predictor.space(problem)
+    trials = [_predicted(key, predictor, problem, schedule) for schedule in space.schedules]
+    able = [trial for trial in trials if trial.status == OK]
+    failures = Counter(trial.status for trial in trials if trial.status != OK)
+    entry = None
+    if able:
+        best = min(able, key=lambda trial: (trial.seconds, trial.schedule != space.default, trial.schedule))
+        entry = Entry(key, best.schedule, space.default, seconds=best.seconds, predicted=True, at=now())
+    database.record([predictor.machine], trials, [entry] if entry else [])
+    return Outcome(entry, failures=failures)
+
+
+def _predicted(key: Key, predictor: Predictor, problem: Problem, schedule: str) -> Trial:
+    try:
+        seconds = predictor.predict(problem, schedule)
+    except CandidateFailed as error:
+        return Trial(key, schedule, error.status, " ".join(str(error).split()), predicted=True, at=now())
+    return Trial(key, schedule, seconds=seconds, predicted=True, at=now())
