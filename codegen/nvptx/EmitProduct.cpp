@@ -5,13 +5,13 @@
 // Codes become operands without a conversion. Bits 0 to 10 of an f16 are linear: a code in the low bits of a half is
 // the number code * 2^-24, and code * 2^(p-24) where it begins p bits higher. So a mask makes a register of operands,
 // and the power of two is undone in f32. (In the form `magic` the bits above are those of 1024, which is subtracted:
-// code * 2^p, no number of which is subnormal, for one more operation.) Fields that share a byte are rows of m: each
-// row has its own power. Where all fields of a byte are rows that meet the same coefficients, a row's mask lets the
-// rows above it through as well, and their sum is taken away in f32 (telescoping): the lowest row of the second byte
-// then needs no mask behind its byte permutation.
+// code * 2^p, no number of which is subnormal, for one more operation. So are codes unpacked for f32 coefficients.)
+// Fields that share a byte are rows of m: each row has its own power. Where all fields of a byte are rows that meet the
+// same coefficients, a row's mask lets the rows above it through as well, and their sum is taken away in f32
+// (telescoping): the lowest row of the second byte then needs no mask behind its byte permutation.
 //
 // Sums begin at zero in every product and are added in f32: tensor cores cut what they add to an accumulator that has
-// grown (ptxsim's mode `truncate`), always in one direction.
+// grown (ptxsim's mode `truncate`), always in one direction. Values of f32 are the sum of two halves (addProducts).
 
 #include "codegen/nvptx/LaneEmitter.h"
 #include "codegen/nvptx/Product.h"
@@ -44,7 +44,12 @@ LaneEmitter::Product LaneEmitter::fragmentsOf(tile::DotOp op) {
   product.xLanes.pair = {};
   if (auto found = packed.find(op.getX()); found != packed.end()) {
     product.codes = found->second;
-    product.telescopes = true;
+    // f32 coefficients want all bits of the sums. Rows that share a byte make them larger than what is left of them in
+    // the end. And tensor cores align products by exponents before they are normalized: of a code as a subnormal half,
+    // whose exponent is that of 2^-14, they keep no more than 14 bits and its own.
+    bool isWide = coeff.getElementType().isF32();
+    product.telescopes = !isWide;
+    product.form = isWide ? UnpackForm::Magic : form;
     for (int64_t k = 0; k < product.c; ++k)
       product.telescopes &= product.stepField(k) == 0;
     // Rows that share a byte must have the same coefficients.
@@ -75,7 +80,11 @@ LaneEmitter::Product LaneEmitter::productOf(tile::DotOp op) {
   return product;
 }
 
-// Two values as a register of halves, or what is left of them then: a value of f32 is the sum of the two.
+// What rounding to halves leaves is multiplied by that, which makes it as large as what was rounded: it stays clear of
+// where halves lose bits.
+static constexpr double kRestPower = 2048;
+
+// Two values as a register of halves, or kRestPower times what is left of them then.
 Value LaneEmitter::halves(Value low, Value high, bool rest) {
   if (low.getType().isF16())
     return pair(low, high);
@@ -83,7 +92,8 @@ Value LaneEmitter::halves(Value low, Value high, bool rest) {
   if (rest) {
     auto left = [&](Value x) {
       Value near = arith::ExtFOp::create(b, b.getF32Type(), round(x));
-      return arith::SubFOp::create(b, x, near).getResult();
+      Value power = arith::ConstantOp::create(b, b.getF32FloatAttr(kRestPower));
+      return arith::MulFOp::create(b, arith::SubFOp::create(b, x, near), power).getResult();
     };
     low = left(low);
     high = left(high);
@@ -134,7 +144,7 @@ Value LaneEmitter::codesRegister(Product &product, int64_t m, int64_t k) {
   int64_t field = (int64_t(1) << bits) - 1;
   int64_t mask = product.telescopes ? (0xff << row * bits) & 0xff : field << row * bits;
   bool isWhole = mask == 0xff && !step; // the byte as it is
-  bool isMagic = form == UnpackForm::Magic;
+  bool isMagic = product.form == UnpackForm::Magic;
   constexpr int64_t k1024 = 0x6400; // as an f16
   if (second) {                     // bytes 1 and 3 to places 0 and 2, zeros elsewhere, or the upper byte of 1024
     int64_t upper = isMagic && isWhole ? k1024 >> 8 : 0;
@@ -172,32 +182,51 @@ Value LaneEmitter::aRegister(Product &product, int64_t m, int64_t k, bool rest) 
 
 // sums[0..3] += the products of 16 elements along m with 8 rows of coefficients, over the given blocks of k. `operands`
 // gives the four registers of a block of k, or what rounding has left of them.
+//
+// A sum that wants more than a half's bits wants more than tensor cores' sums as well: these cut every addend off 24
+// bits below the largest, always in one direction, and the largest is soon the accumulator. So each block of 16 is a
+// sum of its own there, added in f32. What rounding left is 2^-11 of the rest, and cutting it off does no harm.
 void LaneEmitter::addProducts(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> ks, bool restOfA,
                               function_ref<SmallVector<Value>(int64_t k, bool rest)> operands,
                               MutableArrayRef<Value> sums) {
   bool restOfB = !product.scaled ? product.coeff.front().getType().isF32()
                                  : getElementTypeOrSelf(product.scaled.getType()).isF32();
-  SmallVector<std::pair<bool, bool>> terms{{false, false}};
-  if (restOfA)
-    terms.push_back({true, false});
-  if (restOfB)
-    terms.push_back({false, true});
   Type f32 = b.getF32Type();
   Type result = LLVM::LLVMStructType::getLiteral(b.getContext(), {f32, f32, f32, f32});
-  for (int64_t k : ks)
-    for (auto [ofA, ofB] : terms) {
-      SmallVector<Value> all = operands(k, ofA);
-      for (int64_t at : {k, product.kHigh(k)}) {
-        Value &made = product.bMade[{set * product.rows + row, at, ofB}];
-        if (!made)
-          made = bRegister(product, set, row, at, ofB);
-        all.push_back(made);
-      }
-      llvm::append_range(all, sums);
-      Value out = intrinsic("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", result, all);
-      for (int64_t i = 0; i < 4; ++i)
-        sums[i] = LLVM::ExtractValueOp::create(b, out, i);
+  auto multiply = [&](int64_t k, bool ofA, bool ofB, ArrayRef<Value> begin) {
+    SmallVector<Value> all = operands(k, ofA);
+    for (int64_t at : {k, product.kHigh(k)}) {
+      Value &made = product.bMade[{set * product.rows + row, at, ofB}];
+      if (!made)
+        made = bRegister(product, set, row, at, ofB);
+      all.push_back(made);
     }
+    llvm::append_range(all, begin);
+    Value out = intrinsic("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", result, all);
+    SmallVector<Value> four;
+    for (int64_t i = 0; i < 4; ++i)
+      four.push_back(LLVM::ExtractValueOp::create(b, out, i));
+    return four;
+  };
+  auto add = [&](ArrayRef<Value> more, double power) {
+    for (auto [sum, value] : llvm::zip(sums, more))
+      sum = accumulated(sum, value, power, {});
+  };
+  if (!restOfA && !restOfB) {
+    for (int64_t k : ks)
+      llvm::copy(multiply(k, false, false, sums), sums.begin());
+    return;
+  }
+  const SmallVector<Value> zeros(4, zeroOf(f32));
+  SmallVector<Value> rest = zeros;
+  for (int64_t k : ks) {
+    add(multiply(k, false, false, zeros), 1);
+    if (restOfA)
+      rest = multiply(k, true, false, rest);
+    if (restOfB)
+      rest = multiply(k, false, true, rest);
+  }
+  add(rest, 1 / kRestPower);
 }
 
 // The same for a block of x. `upper`: whose elements the upper half along m are.
@@ -297,7 +326,7 @@ std::pair<Value, double> LaneEmitter::withoutRowsAbove(const Product &product, c
         sum = arith::SubFOp::create(b, sum, other);
         break;
       }
-  return {sum, std::ldexp(1.0, static_cast<int>(codePower() - field * product.codes->map.bits))};
+  return {sum, std::ldexp(1.0, static_cast<int>(product.codePower() - field * product.codes->map.bits))};
 }
 
 // The index whose bits select another field of its byte.
@@ -314,7 +343,7 @@ double LaneEmitter::middleOf(const Product &product, int64_t m) {
   int64_t bits = product.codes->map.bits, field = product.rowField(m), most = product.telescopes ? 8 / bits : field + 1;
   double sum = 0;
   for (int64_t above = field; above < most; ++above)
-    sum += std::ldexp(product.middle(), static_cast<int>(above * bits) - codePower());
+    sum += std::ldexp(product.middle(), static_cast<int>(above * bits) - product.codePower());
   return sum;
 }
 

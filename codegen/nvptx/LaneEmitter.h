@@ -136,9 +136,7 @@ private:
   ArrayRef<Value> onesOperand();
   std::array<Value, 2> sumsOfCoefficients(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> steps);
   Value sumOfCoefficients(Product &product, int64_t set, int64_t row, int64_t group = 0);
-  // A code is an operand times two to the minus that.
-  int codePower() const { return form == UnpackForm::Magic ? 0 : 24; }
-  double middleOf(const Product &product, int64_t m);
+  static double middleOf(const Product &product, int64_t m);
   Value centred(Product &product, int64_t set, int64_t row, Value total, int64_t group = 0);
   void emitConstantRow(tile::DotOp op, double factor);
   void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,

@@ -22,6 +22,7 @@ struct LaneEmitter::Product {
   tile::CoeffOp scaled; // coefficients that are multiplied where they are used; else:
   Registers coeff;
   bool telescopes = false;
+  UnpackForm form = UnpackForm::Subnormal;                          // of codes
   double center = 0;                                                // of codes
   DenseMap<std::tuple<int64_t, int64_t, int64_t>, Value> coeffSums; // by set, row and group
   DenseMap<std::pair<int64_t, int64_t>, Value> aMade;               // by m, k
@@ -60,6 +61,8 @@ struct LaneEmitter::Product {
   int64_t mHigh(int64_t m) const { return fragment.mReg < 0 ? m : m | int64_t(1) << fragment.mReg; }
   int64_t kHigh(int64_t k) const { return k | int64_t(1) << fragment.kReg; }
 
+  // A code is an operand times two to the power of that.
+  int codePower() const { return form == UnpackForm::Magic ? 0 : 24; }
   // Of the range of codes.
   double middle() const { return ((int64_t(1) << codes->map.bits) - 1) / 2.0; }
   // Fields of a byte: the part of a field's number that m decides, and the part that k does.

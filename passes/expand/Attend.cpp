@@ -391,8 +391,9 @@ AttendEmitter::Weights AttendEmitter::advanceSoftmax(Value scores, Softmax &stat
 }
 
 Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state) {
+  Value kCodes = k.codes(page, inPage, tokens);
   Params ofK = paramsOfK(page, inPage, token, whole);
-  Value kTile = k.dequantize(k.codes(page, inPage, tokens), ofK.scale, ofK.min);
+  Value kTile = k.dequantize(kCodes, ofK.scale, ofK.min);
   Value scores = inRange(dot(kTile, q, constantTile({rows, tokens}, 0), 1, queryRounding()), ofK.range);
   Value number = perToken(tokenTile(token, tokens), tokens), visible;
   if (!whole)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from families import TRIALS, mma, trials
-from simulated import PtxKernel, context_of, ptx_of
+from simulated import MAGIC, PtxKernel, context_of, ptx_of
 
 LEVEL = "nvptx:sm_80"
 SHAPES = {
@@ -15,6 +15,7 @@ SHAPES = {
     "8-bits-per-token-v-channel": mma("k8t32-v8c32", dtype="f32"),
     "any-frontier-window-cap": mma("k4t16-v4t16", window=True, cap=True),
     "16-rows-full": mma("k4c64-v4t64", rows=16, accuracy="full", ratio=5),
+    "2-bits-magic": mma("k2c32-v2t32", lag=True, dtype="bf16"),
 }
 MOST_EXCEPTIONS = 2  # lines of a kernel
 
@@ -40,8 +41,9 @@ def reports(path):
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_line_is_executed(name, op, tmp_path):
     shape, path = SHAPES[name], tmp_path / "reports"
-    ptx = ptx_of(LEVEL, shape.request(op))
-    kernel = PtxKernel(LEVEL, ptx, dict(report=path))
+    level = LEVEL + MAGIC if name.endswith("magic") else LEVEL
+    ptx = ptx_of(level, shape.request(op))
+    kernel = PtxKernel(level, ptx, dict(report=path))
     for trial in trials(op, shape):
         trial.run(kernel)
     context_of.cache_clear()
