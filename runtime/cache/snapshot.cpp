@@ -24,8 +24,15 @@ std::string Cache::snapshotText() const {
   CacheFormat format = config_.format;
   format.pair = resolve(format.pair, config_.dk, config_.dv); // text_c9
   // snapshot_c3: texts of `vnni` are as they were before there were others.
-  const std::string profile =
-      config_.profile == Profile::Vnni ? "" : " profile=" + std::string(toText(config_.profile));
+  std::string profile;
+  if (config_.profile != Profile::Vnni) {
+    const auto layout = [&](Side side, int bits, int headDim) {
+      return makeSectionLayout(config_.profile, side, bits, config_.pageTokens, headDim).toText();
+    };
+    profile = " profile=" + std::string(toText(config_.profile)) +
+              " k=" + layout(Side::K, format.pair.k.bits, config_.dk) +
+              " v=" + layout(Side::V, format.pair.v.bits, config_.dv);
+  }
   return toText(format) + " layers=" + std::to_string(config_.layers) + " kv_heads=" + std::to_string(config_.kvHeads) +
          " dk=" + std::to_string(config_.dk) + " dv=" + std::to_string(config_.dv) +
          " type=" + std::string(toText(config_.type)) + " page_tokens=" + std::to_string(config_.pageTokens) +

@@ -106,7 +106,9 @@ TEST(CacheProfile, snapshot_c3_restores_into_the_same_profile_only) {
   EXPECT_EQ(refused.code(), Code::InvalidArgument);
   EXPECT_EQ(refused.message(),
             "the snapshot is for a cache \"k4c32-v2t16/w32,block layers=1 kv_heads=1 dk=48 dv=48 type=f32 "
-            "page_tokens=32 attention_window=0 profile=mma\" and not for \"k4c32-v2t16/w32,block layers=1 kv_heads=1 "
+            "page_tokens=32 attention_window=0 profile=mma k=[tok.1 ch.1 ch.0 tok.2 ch.2 ch.3 tok.0 tok.3 tok.4] ch:3 "
+            "tok:1 v=[ch.3 tok.1 tok.2 tok.0 tok.3 tok.4 ch.0 ch.1 ch.2] ch:3 tok:1\" and not for "
+            "\"k4c32-v2t16/w32,block layers=1 kv_heads=1 "
             "dk=48 dv=48 type=f32 page_tokens=32 attention_window=0\": restore it into a cache like the one it was "
             "taken from");
   Result<int> restored = other.cache->restore(data);
