@@ -49,6 +49,8 @@ void Accumulation::findSums(scf::ForOp loop) {
         continue; // lanes would choose among columns
       scaled = sum.getLhs();
       parts.push_back(sum);
+      if (spread->hasOneUse())
+        parts.push_back(spread);
     }
     auto product = scaled.getDefiningOp<arith::MulFOp>();
     BlockArgument carried = loop.getRegionIterArg(place);
@@ -59,8 +61,17 @@ void Accumulation::findSums(scf::ForOp loop) {
     if (!shrink || typeOf(shrink).getRank() != 1 || (centred && !bias))
       continue;
     parts.push_back(product);
+    Type taken = bias ? bias.getType() : Type();
+    // Spread over more lanes once, behind the loop; but what is added to it is known where it is taken.
+    auto convert = bias ? bias.getDefiningOp<tile::ConvertOp>() : tile::ConvertOp();
+    if (convert && convert->hasOneUse() && (*convert->getUsers().begin())->hasOneUse() &&
+        convert->getBlock() == loop.getBody() &&
+        dot.getCenter().convertToDouble() == middleOfCodes(typeOf(dot.getX()).getElementTypeBitWidth())) {
+      bias = convert.getSource();
+      parts.push_back(convert);
+    }
     absorbed.insert(parts.begin(), parts.end());
-    sums[loop].push_back({static_cast<unsigned>(place), dot, shrink, bias});
+    sums[loop].push_back({static_cast<unsigned>(place), dot, shrink, bias, taken});
   }
 }
 
@@ -75,6 +86,44 @@ std::optional<double> mlir::kvq::nvptx::constantRow(tile::DotOp dot) {
   APFloat value = constant.getSplatValue<APFloat>();
   value.convert(APFloat::IEEEdouble(), APFloat::rmNearestTiesToEven, &loses);
   return value.convertToDouble();
+}
+
+// The constant by which all elements are multiplied, and what is multiplied.
+static std::pair<Value, std::optional<double>> multipleOf(Value value) {
+  auto product = value.getDefiningOp<arith::MulFOp>();
+  DenseElementsAttr factor;
+  if (!product || !matchPattern(product.getRhs(), m_Constant(&factor)) || !factor.isSplat())
+    return {value, std::nullopt};
+  return {product.getLhs(), factor.getSplatValue<APFloat>().convertToFloat()};
+}
+
+// The sum is emitted with the products: each of its terms is for it alone, and products begin at zero.
+ProductPair Accumulation::pairOf(tile::DotOp own, tile::DotOp first) {
+  ProductPair pair{first, {}, 1, 1};
+  auto isAlone = [](tile::DotOp dot) { return dot->hasOneUse() && matchPattern(dot.getAcc(), m_AnyZeroFloat()); };
+  if (!isAlone(own) || !isAlone(first))
+    return pair;
+  Operation *user = *own->getUsers().begin();
+  auto sum = isa<arith::MulFOp>(user) && user->hasOneUse() ? dyn_cast<arith::AddFOp>(*user->getUsers().begin())
+                                                           : dyn_cast<arith::AddFOp>(user);
+  if (!sum || sum->getBlock() != own->getBlock())
+    return pair;
+  auto [left, ofLeft] = multipleOf(sum.getLhs());
+  auto [right, ofRight] = multipleOf(sum.getRhs());
+  bool isSwapped = left == first.getResult() && right == own.getResult();
+  if (!isSwapped && !(left == own.getResult() && right == first.getResult()))
+    return pair;
+  for (Value term : {sum.getLhs(), sum.getRhs()})
+    if (auto product = term.getDefiningOp<arith::MulFOp>()) {
+      if (!product->hasOneUse())
+        return pair;
+      absorbed.insert(product);
+    }
+  absorbed.insert(sum);
+  pair.sum = sum;
+  pair.ofOwn = (isSwapped ? ofRight : ofLeft).value_or(1);
+  pair.ofFirst = (isSwapped ? ofLeft : ofRight).value_or(1);
+  return pair;
 }
 
 void Accumulation::findPairs(Block &block) {
@@ -100,7 +149,7 @@ void Accumulation::findPairs(Block &block) {
       waiting.push_back(dot);
       continue;
     }
-    pairs[dot] = *partner;
+    pairs[dot] = pairOf(dot, *partner);
     absorbed.insert(*partner);
     waiting.erase(partner);
   }

@@ -84,6 +84,9 @@ LaneEmitter::Registers LaneEmitter::endCarried(const Carried &parts, ArrayRef<Va
   Product product = fragmentsOf(dot);
   RegisterFile file = fileOf(dot.getResult()), rows = fileOf(parts.sum.shrink);
   Registers result(parts.products.size());
+  Registers biases = parts.bias;
+  if (parts.sum.bias)
+    biases = converted(parts.bias, fileOf(parts.sum.bias), fileOf(parts.sum.taken));
   Sums sums;
   for (int64_t number = 0; number < file.count(); ++number) {
     SmallVector<int64_t> index = file.base(number);
@@ -97,7 +100,7 @@ LaneEmitter::Registers LaneEmitter::endCarried(const Carried &parts, ArrayRef<Va
       total = arith::MulFOp::create(b, total, element(parts.factor, rows, {index[0]}));
     if (Value bias = parts.sum.bias) {
       int64_t columns = cast<RankedTensorType>(bias.getType()).getDimSize(1);
-      Value added = element(parts.bias, fileOf(bias), {index[0], index[1] * columns / file.shape()[1]});
+      Value added = element(biases, fileOf(parts.sum.taken), {index[0], index[1] * columns / file.shape()[1]});
       total = matchPattern(total, m_PosZeroFloat()) ? added : arith::AddFOp::create(b, total, added).getResult();
     }
     result[number] = accumulated(total, value, power, {});

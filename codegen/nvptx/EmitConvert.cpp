@@ -127,28 +127,28 @@ LaneEmitter::Registers LaneEmitter::shuffled(ArrayRef<Value> from, const Registe
   return values;
 }
 
-void LaneEmitter::emitConvert(tile::ConvertOp op) {
-  RegisterFile source = fileOf(op.getSource()), target = fileOf(op.getResult());
-  const Registers from = registersOf(op.getSource());
-  if (source.layout().sameLanes(target.layout())) {
-    registers[op.getResult()] = repaired(from, source, target);
-    return;
-  }
+// A tile's registers in another layout.
+LaneEmitter::Registers LaneEmitter::converted(ArrayRef<Value> from, const RegisterFile &source,
+                                              const RegisterFile &target) {
+  if (source.layout().sameLanes(target.layout()))
+    return repaired(from, source, target);
   auto withPair = [](RegisterFile file, TileBit pair) {
     LaneLayout layout = file.layout();
     layout.pair = pair;
     return RegisterFile(file.shape(), layout);
   };
   // Halves that are not in pairs yet are put into those that a transposition takes, if the lane has both.
-  bool isHalf = getElementTypeOrSelf(op.getType()).isF16();
+  bool isHalf = getElementTypeOrSelf(from.front().getType()).isF16();
   TileBit wish = target.layout().lane[2];
   if (isHalf && !wish.isNone() && source.layout().laneOf(wish) < 0) {
     RegisterFile pairs = withPair(source, wish);
-    if (isTransposition(pairs.layout(), target.layout())) {
-      registers[op.getResult()] = transposed(repaired(from, source, pairs), pairs, target);
-      return;
-    }
+    if (isTransposition(pairs.layout(), target.layout()))
+      return transposed(repaired(from, source, pairs), pairs, target);
   }
   RegisterFile single = withPair(target, TileBit());
-  registers[op.getResult()] = repaired(shuffled(from, source, single), single, target);
+  return repaired(shuffled(from, source, single), single, target);
+}
+
+void LaneEmitter::emitConvert(tile::ConvertOp op) {
+  registers[op.getResult()] = converted(registersOf(op.getSource()), fileOf(op.getSource()), fileOf(op.getResult()));
 }

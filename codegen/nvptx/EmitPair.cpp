@@ -11,9 +11,10 @@ using namespace mlir::kvq::nvptx;
 using tile::RegisterFile;
 
 // One has the lower half of the rows of m, one the upper.
-void LaneEmitter::emitPair(tile::DotOp op, tile::DotOp first) {
+void LaneEmitter::emitPair(tile::DotOp op, const ProductPair &pair) {
+  tile::DotOp first = pair.first;
   if (isReadWhole(op) && isReadWhole(first))
-    return emitReadPair(op, first);
+    return emitReadPair(op, pair);
   Product product = productOf(op), upper = productOf(first);
   Registers results[2];
   RegisterFile file = fileOf(op.getResult());
@@ -29,6 +30,12 @@ void LaneEmitter::emitPair(tile::DotOp op, tile::DotOp first) {
         results[i / 2][number] = accumulated(total, four[i], 1.0, {});
       }
     }
+  if (arith::AddFOp sum = pair.sum) {
+    Registers &sums = registers[sum.getResult()];
+    for (auto [own, other] : llvm::zip(results[0], results[1]))
+      sums.push_back(accumulated(accumulated(zeroOf(b.getF32Type()), own, pair.ofOwn, {}), other, pair.ofFirst, {}));
+    return;
+  }
   registers[op.getResult()] = std::move(results[0]);
   registers[first.getResult()] = std::move(results[1]);
 }
@@ -58,51 +65,68 @@ bool LaneEmitter::isReadWhole(tile::DotOp op) {
 // Lanes of m below 4 read the values of one product, those above it the values of the other. A vector has the rows of
 // one multiplication in registers 0 and 2, which are the lower half of m, and those of the next in registers 1 and 3,
 // the upper half; what a multiplication says of the other half is nobody's. So no register is moved.
-void LaneEmitter::emitReadPair(tile::DotOp op, tile::DotOp first) {
+void LaneEmitter::emitReadPair(tile::DotOp op, const ProductPair &pair) {
+  tile::DotOp first = pair.first;
   Product product = productOf(op);
-  auto begin = [&](tile::LoadOp load) {
-    Access access = accessOf(load.getPtr(), load.getOffset(), {}, load.getType());
-    return address(access, 0, access.elements.base(0));
-  };
-  Value isFirst = laneBit(4), from = begin(loadOf(op));
-  auto number = [&](Value address) { return LLVM::PtrToIntOp::create(b, b.getI64Type(), address).getResult(); };
-  Value between = arith::SubIOp::create(b, number(begin(loadOf(first))), number(from)); // of one page: a constant
-  Value none = zeroOf(b.getI64Type()), further = arith::SelectOp::create(b, isFirst, between, none);
-  from = LLVM::GEPOp::create(b, from.getType(), b.getI8Type(), from, ArrayRef<LLVM::GEPArg>{further});
+  Value isFirst = laneBit(4), row = rowOfPair(op, first, isFirst);
   DenseMap<int64_t, SmallVector<Value>> vectors; // by the first of their steps
   auto vectorOf = [&](int64_t k, bool) {
     SmallVector<Value> &vector = vectors[k & ~int64_t(7)];
     if (vector.empty())
-      vector = loadPairs(from, k & ~int64_t(7));
+      vector = loadPairs(row, k & ~int64_t(7));
     return vector;
   };
   SmallVector<int64_t> steps[2]; // of the lower half of m, of the upper
   for (int64_t k : product.kBlocks())
     steps[k >> 1 & 1].push_back(k);
   RegisterFile file = fileOf(op.getResult());
-  Registers results[2];
-  for (Registers &result : results)
-    result.resize(static_cast<size_t>(file.count()));
-  for (int64_t row = 0; row < product.rows; row += 8) {
+  Registers results(static_cast<size_t>(file.count())), ofFirst = results;
+  auto constantOf = [&](double value) {
+    return arith::ConstantOp::create(b, b.getF32FloatAttr(static_cast<float>(value)));
+  };
+  Value factor = arith::SelectOp::create(b, isFirst, constantOf(pair.ofFirst), constantOf(pair.ofOwn));
+  for (int64_t block = 0; block < product.rows; block += 8) {
     SmallVector<Value> sums[2];
     for (int64_t half = 0; half < 2; ++half) {
       sums[half].assign(4, zeroOf(b.getF32Type()));
-      addProducts(product, 0, row, steps[half], /*restOfA=*/false, vectorOf, sums[half]);
+      addProducts(product, 0, block, steps[half], /*restOfA=*/false, vectorOf, sums[half]);
     }
     for (int64_t i = 0; i < 2; ++i) {
       Value own = arith::AddFOp::create(b, sums[0][i], sums[1][2 + i]);
+      if (pair.sum)
+        own = arith::MulFOp::create(b, own, factor);
       Value other = shuffle("bfly", own, constant32(16));
-      int64_t number = file.find({row + i, 0});
-      auto put = [&](int64_t which, tile::DotOp dot, Value low, Value high) {
-        Value value = arith::SelectOp::create(b, isFirst, high, low);
-        results[which][number] = accumulated(registersOf(dot.getAcc()) [number], value, 1.0, {});
-      };
-      put(0, op, own, other);
-      put(1, first, other, own);
+      int64_t number = file.find({block + i, 0});
+      if (pair.sum) {
+        results[number] = arith::AddFOp::create(b, own, other);
+        continue;
+      }
+      Value low = arith::SelectOp::create(b, isFirst, other, own),
+            high = arith::SelectOp::create(b, isFirst, own, other);
+      results[number] = accumulated(registersOf(op.getAcc()) [number], low, 1.0, {});
+      ofFirst[number] = accumulated(registersOf(first.getAcc()) [number], high, 1.0, {});
     }
   }
-  registers[op.getResult()] = std::move(results[0]);
-  registers[first.getResult()] = std::move(results[1]);
+  if (arith::AddFOp sum = pair.sum) {
+    registers[sum.getResult()] = std::move(results);
+    return;
+  }
+  registers[op.getResult()] = std::move(results);
+  registers[first.getResult()] = std::move(ofFirst);
+}
+
+// Where the values of this lane's product begin.
+Value LaneEmitter::rowOfPair(tile::DotOp op, tile::DotOp first, Value isFirst) {
+  auto begin = [&](tile::DotOp dot) {
+    tile::LoadOp load = loadOf(dot);
+    Access access = accessOf(load.getPtr(), load.getOffset(), {}, load.getType());
+    return address(access, 0, access.elements.base(0));
+  };
+  Value own = begin(op);
+  auto number = [&](Value address) { return LLVM::PtrToIntOp::create(b, b.getI64Type(), address).getResult(); };
+  Value between = arith::SubIOp::create(b, number(begin(first)), number(own)); // of one page: a constant
+  Value further = arith::SelectOp::create(b, isFirst, between, zeroOf(b.getI64Type()));
+  return LLVM::GEPOp::create(b, own.getType(), b.getI8Type(), own, ArrayRef<LLVM::GEPArg>{further});
 }
 
 // Eight halves of a row from `step` on, as four registers.

@@ -70,6 +70,7 @@ private:
 
   // EmitConvert.cpp
   void emitConvert(tile::ConvertOp op);
+  Registers converted(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
   Registers repaired(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
   Registers transposed(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
   Registers shuffled(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
@@ -148,9 +149,10 @@ private:
   Value accumulated(Value total, Value value, double power, Value scale);
 
   // EmitPair.cpp
-  void emitPair(tile::DotOp op, tile::DotOp first);
+  void emitPair(tile::DotOp op, const ProductPair &pair);
   bool isReadWhole(tile::DotOp op);
-  void emitReadPair(tile::DotOp op, tile::DotOp first);
+  void emitReadPair(tile::DotOp op, const ProductPair &pair);
+  Value rowOfPair(tile::DotOp op, tile::DotOp first, Value isFirst);
   SmallVector<Value> loadPairs(Value row, int64_t step);
 
   // EmitCarried.cpp

@@ -64,7 +64,7 @@ struct LaneEmitter::Product {
   // A code is an operand times two to the power of that.
   int codePower() const { return form == UnpackForm::Magic ? 0 : 24; }
   // Of the range of codes.
-  double middle() const { return ((int64_t(1) << codes->map.bits) - 1) / 2.0; }
+  double middle() const { return middleOfCodes(codes->map.bits); }
   // Fields of a byte: the part of a field's number that m decides, and the part that k does.
   int64_t fieldsPerByte() const { return 8 / codes->map.bits; }
   int64_t rowField(int64_t m) const { return codes->map.field(xIndex(m, 0)) % fieldsPerByte(); }
