@@ -3,13 +3,11 @@
 // Passes from kvq ops to tile programs; what each does is in Passes.td.
 #pragma once
 
+#include "passes/TargetModel.h"
+
 #include "mlir/Pass/Pass.h"
 
 namespace mlir::kvq {
-
-// What a coefficient that may be rounded becomes (format-spec accuracy_c1): an integer with one scale for a row, or the
-// nearest f16.
-enum class Coefficients { Integers, F16 };
 
 #define GEN_PASS_DECL
 #include "passes/Passes.h.inc"

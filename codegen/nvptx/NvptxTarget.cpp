@@ -45,7 +45,12 @@ public:
   std::string name() const override { return "nvptx:" + processor.name(); }
   llvm::ArrayRef<PhaseInfo> passPhases() const override { return kPassPhases; }
   llvm::ArrayRef<PhaseInfo> emitPhases() const override { return kEmitPhases; }
-  Coefficients coefficients() const override { return Coefficients::F16; }
+  TargetModel model() const override {
+    TargetModel model;
+    model.coefficients = Coefficients::F16;
+    model.laneRegisters = 255;
+    return model;
+  }
   void registerDialects(DialectRegistry &registry) const override { nvptx::registerDialects(registry); }
 
   void buildPhase(OpPassManager &manager, StringRef phase) const override {
