@@ -187,11 +187,11 @@ private:
 
   void buildPhase(PassManager &pm, StringRef phase) {
     if (phase == "fused")
-      buildFusedPipeline(pm);
+      buildFusedPipeline(pm, input.target->model());
     else if (phase == "tile")
-      buildTilePipeline(pm, input.target->coefficients());
+      buildTilePipeline(pm, input.target->model());
     else if (phase == "folded")
-      buildFoldedPipeline(pm, input.target->coefficients());
+      buildFoldedPipeline(pm, input.target->model());
     else
       input.target->buildPhase(pm, phase);
   }

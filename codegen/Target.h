@@ -49,8 +49,8 @@ public:
   virtual void buildPhase(OpPassManager &manager, llvm::StringRef phase) const = 0;
   // From a module of the last of passPhases() through emitPhases(), until the sink wants no more.
   virtual llvm::Error emit(ModuleOp module, PhaseSink &sink) const = 0;
-  // How products round their coefficients where a request allows it.
-  virtual Coefficients coefficients() const { return Coefficients::Integers; }
+  // What passes know of it.
+  virtual TargetModel model() const = 0;
   // Dialects of the target's own.
   virtual void registerDialects(DialectRegistry &registry) const {}
 };

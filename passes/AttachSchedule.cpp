@@ -17,11 +17,14 @@ using namespace mlir::kvq;
 namespace {
 
 struct AttachSchedule : mlir::kvq::impl::KvqAttachScheduleBase<AttachSchedule> {
+  using KvqAttachScheduleBase::KvqAttachScheduleBase;
   void runOnOperation() override {
+    TargetModel target;
+    target.laneRegisters = laneRegisters;
     getOperation()->walk([&](func::FuncOp func) {
       std::optional<::kvq::KernelRequest> request = getKernelRequest(func);
       if (request && !func->hasAttr(tile::kScheduleAttr))
-        func->setAttr(tile::kScheduleAttr, getDefaultSchedule(&getContext(), *request));
+        func->setAttr(tile::kScheduleAttr, getDefaultSchedule(&getContext(), *request, target));
     });
   }
 };

@@ -89,7 +89,7 @@ FailureOr<Operation *> findKernelOp(func::FuncOp func, const ::kvq::KernelReques
   return found;
 }
 
-LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request, Coefficients coefficients) {
+LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request, const TargetModel &target) {
   FailureOr<Operation *> op = findKernelOp(func, request);
   if (failed(op))
     return failure();
@@ -102,7 +102,7 @@ LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request, Coe
   }
   auto schedule = func->getAttrOfType<tile::ScheduleAttr>(tile::kScheduleAttr);
   if (!schedule)
-    schedule = getDefaultSchedule(context, request);
+    schedule = getDefaultSchedule(context, request, target);
   OpBuilder builder(func);
   auto kernel = func::FuncOp::create(builder, (*op)->getLoc(), func.getName(), builder.getFunctionType(types, {}));
   kernel->setAttr(tile::kKernelAttr, builder.getUnitAttr());
@@ -111,7 +111,7 @@ LogicalResult expand(func::FuncOp func, const ::kvq::KernelRequest &request, Coe
     if (int64_t multiple = getArgumentMultiple(request.op, i); multiple > 1)
       kernel.setArgAttr(i, tile::kMultipleAttr, builder.getI64IntegerAttr(multiple));
   kernel.addEntryBlock();
-  LogicalResult built = buildKernelBody(kernel, request, schedule, score, coefficients);
+  LogicalResult built = buildKernelBody(kernel, request, schedule, score, target);
   if (failed(built))
     kernel.erase();
   else
@@ -127,8 +127,11 @@ struct Expand : mlir::kvq::impl::KvqExpandBase<Expand> {
       if (std::optional<::kvq::KernelRequest> request = getKernelRequest(func))
         kernels.push_back({func, *request});
     });
+    TargetModel target;
+    target.coefficients = coefficients;
+    target.laneRegisters = laneRegisters;
     for (auto &[func, request] : kernels)
-      if (failed(expand(func, request, coefficients)))
+      if (failed(expand(func, request, target)))
         return signalPassFailure();
   }
 };

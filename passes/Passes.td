@@ -116,11 +116,14 @@ def KvqAttachSchedule : Pass<"kvq-attach-schedule"> {
 
     The default: a tile is as much of a page as fits 128 tokens and whole groups; up to 8 rows by 8 vectors in registers,
     of which a target takes what it can hold; one page is fetched ahead.
+    Where tiles lie in registers of lanes (`lane-registers`), the tile is shorter if they would be too few.
 
     Precondition: none.
 
     Not this pass's job: finding the best schedule, or whether a target can hold the register tile.
   }];
+  let options = [Option<"laneRegisters", "lane-registers", "int64_t", "0",
+                        "registers of a lane in which the target has a program's tiles; 0: they lie in memory">];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect"];
 }
 
@@ -172,7 +175,9 @@ def KvqExpand : Pass<"kvq-expand"> {
                           clEnumValN(::mlir::kvq::Coefficients::Integers, "integers", "integers, one scale for a row"),
                           clEnumValN(::mlir::kvq::Coefficients::F16, "f16", "the nearest f16"),
                           clEnumValN(::mlir::kvq::Coefficients::NormalF16, "normal-f16",
-                                     "the nearest f16, where halves below 2^-14 count as zero"))}]>];
+                                     "the nearest f16, where halves below 2^-14 count as zero"))}]>,
+                 Option<"laneRegisters", "lane-registers", "int64_t", "0",
+                        "registers of a lane in which the target has a program's tiles; 0: they lie in memory">];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect", "::mlir::arith::ArithDialect",
                            "::mlir::func::FuncDialect", "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
                            "::mlir::tensor::TensorDialect"];

@@ -8,23 +8,26 @@
 
 using namespace mlir;
 
-void mlir::kvq::buildFusedPipeline(OpPassManager &manager) {
+void mlir::kvq::buildFusedPipeline(OpPassManager &manager, const TargetModel &target) {
   manager.addPass(createKvqFusePacked());
   manager.addPass(createKvqFoldPack());
-  manager.addPass(createKvqAttachSchedule());
+  KvqAttachScheduleOptions options;
+  options.laneRegisters = target.laneRegisters;
+  manager.addPass(createKvqAttachSchedule(options));
 }
 
-void mlir::kvq::buildTilePipeline(OpPassManager &manager, Coefficients coefficients) {
+void mlir::kvq::buildTilePipeline(OpPassManager &manager, const TargetModel &target) {
   KvqExpandOptions options;
-  options.coefficients = coefficients;
+  options.coefficients = target.coefficients;
+  options.laneRegisters = target.laneRegisters;
   manager.addPass(createKvqExpand(options));
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());
 }
 
-void mlir::kvq::buildFoldedPipeline(OpPassManager &manager, Coefficients coefficients) {
+void mlir::kvq::buildFoldedPipeline(OpPassManager &manager, const TargetModel &target) {
   KvqTileFoldScalesOptions options;
-  options.coefficients = coefficients;
+  options.coefficients = target.coefficients;
   manager.addPass(createKvqTileFoldScales(options));
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());

@@ -10,12 +10,12 @@
 
 namespace mlir::kvq {
 
-// kvq ops on packed data, with a schedule.
-void buildFusedPipeline(OpPassManager &manager);
+// kvq ops on packed data, with a schedule that suits the target.
+void buildFusedPipeline(OpPassManager &manager, const TargetModel &target);
 // The tile program: dequantizes, then multiplies. Its scaling suits the coefficients that the target has.
-void buildTilePipeline(OpPassManager &manager, Coefficients coefficients);
+void buildTilePipeline(OpPassManager &manager, const TargetModel &target);
 // The tile program that multiplies codes, by coefficients rounded as the target likes; verified. Tile programs of users
 // enter before this.
-void buildFoldedPipeline(OpPassManager &manager, Coefficients coefficients);
+void buildFoldedPipeline(OpPassManager &manager, const TargetModel &target);
 
 } // namespace mlir::kvq

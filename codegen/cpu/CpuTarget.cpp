@@ -35,6 +35,11 @@ public:
   llvm::ArrayRef<PhaseInfo> passPhases() const override { return kPassPhases; }
   llvm::ArrayRef<PhaseInfo> emitPhases() const override { return kEmitPhases; }
 
+  TargetModel model() const override {
+    TargetModel model;
+    model.accumulators = level.accumulators;
+    return model;
+  }
   void buildPhase(OpPassManager &manager, StringRef phase) const override {
     if (phase == "vector")
       cpu::buildVectorPipeline(manager, level.name);

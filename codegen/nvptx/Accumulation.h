@@ -11,8 +11,8 @@
 namespace mlir::kvq::nvptx {
 
 // A loop that carries sum = sum * shrink + bias + products of codes, `shrink` and `bias` one value a row, or a row and
-// group: the three parts are carried each for itself, in the units that they come in. What products of codes are to be
-// multiplied by, and the bias's broadcast, then stand once behind the loop.
+// group: products and bias are carried each for itself, in the units that they come in. What products of codes are to
+// be multiplied by, and the bias's broadcast, then stand once behind the loop.
 struct CarriedSum {
   unsigned place; // among the loop's carried values
   tile::DotOp dot;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sums that a loop carries in parts (Accumulation.h): products of codes in their own units, biases, and what was
-// carried into the loop as the product of all factors that shrank it.
+// Sums that a loop carries in parts (Accumulation.h): products of codes in their own units, among which is what was
+// carried into the loop, and biases.
 
 #include "codegen/nvptx/LaneEmitter.h"
 #include "codegen/nvptx/Product.h"
@@ -14,15 +14,35 @@ using namespace mlir::kvq;
 using namespace mlir::kvq::nvptx;
 using tile::RegisterFile;
 
-// What the loop carries for a sum, as it begins.
+// What the loop carries for a sum, as it begins, but for beginProducts.
 void LaneEmitter::beginCarried(const CarriedSum &sum, SmallVectorImpl<Value> &inits) {
-  Type f32 = b.getF32Type();
+  Value zero = zeroOf(b.getF32Type());
   tile::DotOp dot = sum.dot;
-  Value zero = zeroOf(f32), one = arith::ConstantOp::create(b, b.getF32FloatAttr(1));
   inits.append(static_cast<size_t>(fileOf(dot.getResult()).count()), zero);
   if (sum.bias)
     inits.append(static_cast<size_t>(fileOf(sum.bias).count()), zero);
-  inits.append(static_cast<size_t>(fileOf(sum.shrink).count()), one);
+}
+
+// What the products begin with: `init` in their units, so that it needs no registers of its own while the loop runs.
+LaneEmitter::Registers LaneEmitter::beginProducts(const Carried &parts, ArrayRef<Value> init) {
+  if (llvm::all_of(init, [](Value value) { return matchPattern(value, m_PosZeroFloat()); }))
+    return Registers(init);
+  tile::DotOp dot = parts.sum.dot;
+  Product product = fragmentsOf(dot);
+  RegisterFile file = fileOf(dot.getResult());
+  Registers result(init.size());
+  // Rows above first: theirs are in the sums of those below.
+  for (int64_t field = product.fieldsPerByte() - 1; field >= 0; --field)
+    for (int64_t number = 0; number < file.count(); ++number) {
+      SmallVector<int64_t> index = file.base(number);
+      if (product.rowField(index[1]) != field)
+        continue;
+      Value above = zeroOf(b.getF32Type());
+      if (product.telescopes && field + 1 < product.fieldsPerByte())
+        above = result[file.find({index[0], withRowField(product, index[1], field + 1)})];
+      result[number] = accumulated(above, init[number], 1 / powerOf(product, index[1]), {});
+    }
+  return result;
 }
 
 // The parts, out of a list that begins with them and is shortened by them.
@@ -37,16 +57,15 @@ LaneEmitter::Carried LaneEmitter::takeCarried(const CarriedSum &sum, ValueRange 
   parts.products = take(fileOf(parts.sum.dot.getResult()).count());
   if (sum.bias)
     parts.bias = take(fileOf(sum.bias).count());
-  parts.factor = take(fileOf(sum.shrink).count());
   return parts;
 }
 
 // A tile's products, added to what is carried. Codes count from their middle, so that a long sum stays as small as what
 // comes of it: from 0 on, the products and the bias grow with the context and take each other away at the end (8,192
 // flat tokens of 2 bits: 1.5e-3 of the result).
-void LaneEmitter::carryCluster(Carried &parts, Product &product, ArrayRef<int64_t> blocks, int64_t row) {
+void LaneEmitter::carryCluster(Carried &parts, Product &product, ArrayRef<int64_t> blocks) {
   RegisterFile file = fileOf(parts.sum.dot.getResult()), rows = fileOf(parts.sum.shrink);
-  for (auto &[place, sum] : clusterSums(product, blocks, row, product.kBlocks(), parts.sum.bias != nullptr)) {
+  for (auto &[place, sum] : clusterSums(product, blocks, product.kBlocks(), parts.sum.bias != nullptr)) {
     auto [m, r] = place;
     Value &total = parts.products[file.find({r, m})];
     total = math::FmaOp::create(b, total, element(registersOf(parts.sum.shrink), rows, {r}), sum);
@@ -73,16 +92,13 @@ void LaneEmitter::carryBias(Carried &parts, Product &product) {
 void LaneEmitter::yieldCarried(const Carried &parts, SmallVectorImpl<Value> &yielded) {
   llvm::append_range(yielded, parts.products);
   llvm::append_range(yielded, parts.bias);
-  const Registers shrink = registersOf(parts.sum.shrink);
-  for (auto [value, factor] : llvm::zip(parts.factor, shrink))
-    yielded.push_back(arith::MulFOp::create(b, value, factor));
 }
 
-// The sum itself, behind the loop: init * factors + bias + what products of codes stand for.
-LaneEmitter::Registers LaneEmitter::endCarried(const Carried &parts, ArrayRef<Value> init) {
+// The sum itself, behind the loop: bias + what products of codes stand for.
+LaneEmitter::Registers LaneEmitter::endCarried(const Carried &parts) {
   tile::DotOp dot = parts.sum.dot;
   Product product = fragmentsOf(dot);
-  RegisterFile file = fileOf(dot.getResult()), rows = fileOf(parts.sum.shrink);
+  RegisterFile file = fileOf(dot.getResult());
   Registers result(parts.products.size());
   Registers biases = parts.bias;
   if (parts.sum.bias)
@@ -95,13 +111,10 @@ LaneEmitter::Registers LaneEmitter::endCarried(const Carried &parts, ArrayRef<Va
   for (int64_t number = 0; number < file.count(); ++number) {
     SmallVector<int64_t> index = file.base(number);
     auto [value, power] = withoutRowsAbove(product, sums, index[1], index[0]);
-    Value total = init[number];
-    if (!matchPattern(total, m_PosZeroFloat()))
-      total = arith::MulFOp::create(b, total, element(parts.factor, rows, {index[0]}));
+    Value total = zeroOf(b.getF32Type());
     if (Value bias = parts.sum.bias) {
       int64_t columns = cast<RankedTensorType>(bias.getType()).getDimSize(1);
-      Value added = element(biases, fileOf(parts.sum.taken), {index[0], index[1] * columns / file.shape()[1]});
-      total = matchPattern(total, m_PosZeroFloat()) ? added : arith::AddFOp::create(b, total, added).getResult();
+      total = element(biases, fileOf(parts.sum.taken), {index[0], index[1] * columns / file.shape()[1]});
     }
     result[number] = accumulated(total, value, power, {});
   }

@@ -74,7 +74,7 @@ LaneEmitter::Product LaneEmitter::productOf(tile::DotOp op) {
     llvm::sort(product.words);
     product.words.erase(llvm::unique(product.words), product.words.end());
   } else {
-    product.x = registersOf(op.getX());
+    product.x = op.getX();
     product.xFile = fileOf(op.getX());
   }
   return product;
@@ -173,11 +173,11 @@ Value LaneEmitter::aRegister(Product &product, int64_t m, int64_t k, bool rest) 
     return made;
   }
   SmallVector<int64_t> index = product.xIndex(m, k);
-  Value low = product.x[product.xFile->find(index)];
+  Value low = registerOf(product.x, product.xFile->find(index));
   if (isa<VectorType>(low.getType()))
     return low;
   index[product.contract] |= int64_t(1) << product.fragment.kPair;
-  return halves(low, product.x[product.xFile->find(index)], rest);
+  return halves(low, registerOf(product.x, product.xFile->find(index)), rest);
 }
 
 // sums[0..3] += the products of 16 elements along m with 8 rows of coefficients, over the given blocks of k. `operands`
@@ -239,7 +239,8 @@ void LaneEmitter::addProducts(Product &product, Product &upper, int64_t set, int
         four.push_back(aRegister(isUpper ? upper : product, isUpper ? product.mHigh(m) : m, at, rest));
     return four;
   };
-  addProducts(product, set, row, ks, product.xFile && product.x.front().getType().isF32(), operands, sums);
+  bool restOfA = product.x && getElementTypeOrSelf(product.x.getType()).isF32();
+  addProducts(product, set, row, ks, restOfA, operands, sums);
 }
 
 LogicalResult LaneEmitter::emitCoeff(tile::CoeffOp op) {
@@ -280,13 +281,12 @@ LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
     return emitPair(op, found->second), success();
   bool isCarried = carried.contains(op);
   Registers result(isCarried ? 0 : registersOf(op.getAcc()).size());
-  for (ArrayRef<int64_t> blocks : clustersOf(product))
-    for (int64_t row = 0; row < product.rows; row += 8) {
-      if (isCarried)
-        carryCluster(carried[op], product, blocks, row);
-      else
-        multiplyCluster(op, product, blocks, row, result);
-    }
+  for (ArrayRef<int64_t> blocks : clustersOf(product)) {
+    if (isCarried)
+      carryCluster(carried[op], product, blocks);
+    else
+      multiplyCluster(op, product, blocks, result);
+  }
   if (isCarried)
     carryBias(carried[op], product);
   registers[op.getResult()] = std::move(result);
@@ -326,7 +326,12 @@ std::pair<Value, double> LaneEmitter::withoutRowsAbove(const Product &product, c
         sum = arith::SubFOp::create(b, sum, other);
         break;
       }
-  return {sum, std::ldexp(1.0, static_cast<int>(product.codePower() - field * product.codes->map.bits))};
+  return {sum, powerOf(product, m)};
+}
+
+// What sums of codes of a row are to be multiplied by.
+double LaneEmitter::powerOf(const Product &product, int64_t m) {
+  return std::ldexp(1.0, static_cast<int>(product.codePower() - product.rowField(m) * product.codes->map.bits));
 }
 
 // The index whose bits select another field of its byte.
@@ -347,22 +352,30 @@ double LaneEmitter::middleOf(const Product &product, int64_t m) {
   return sum;
 }
 
-// Sums over the given blocks of k of a few blocks of m, 8 rows; measured from the middle of codes, if asked.
-LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> blocks, int64_t row,
-                                           ArrayRef<int64_t> steps, bool fromMiddle) {
-  Sums sums;
-  for (int64_t m : blocks) {
-    SmallVector<Value> four(4, zeroOf(b.getF32Type()));
-    for (int64_t i = 0; fromMiddle && i < 4; ++i) {
-      Value coefficients = sumOfCoefficients(product, m * product.sets / product.n, row + i % 2);
-      bool isAbsent = i >= 2 && product.fragment.mReg < 0;
-      four[i] = accumulated(four[i], coefficients, isAbsent ? 0 : -middleOf(product, i < 2 ? m : product.mHigh(m)), {});
+// Sums over the given blocks of k of a few blocks of m, all rows; measured from the middle of codes, if asked. What a
+// block of k needs is used up before the next: operands of all of them would not fit the registers.
+LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> blocks, ArrayRef<int64_t> steps,
+                                           bool fromMiddle) {
+  llvm::MapVector<std::pair<int64_t, int64_t>, SmallVector<Value>> fours;
+  auto setOf = [&](int64_t m) { return m * product.sets / product.n; };
+  for (int64_t row = 0; row < product.rows; row += 8)
+    for (int64_t m : blocks) {
+      SmallVector<Value> &four = fours[{m, row}];
+      four.assign(4, zeroOf(b.getF32Type()));
+      for (int64_t i = 0; fromMiddle && i < 4; ++i) {
+        bool isAbsent = i >= 2 && product.fragment.mReg < 0;
+        double middle = isAbsent ? 0 : -middleOf(product, i < 2 ? m : product.mHigh(m));
+        four[i] = accumulated(four[i], sumOfCoefficients(product, setOf(m), row + i % 2), middle, {});
+      }
     }
-    addProducts(product, product, m * product.sets / product.n, m, row, steps, four);
+  for (int64_t k : steps)
+    for (auto &[place, four] : fours)
+      addProducts(product, product, setOf(place.first), place.first, place.second, k, four);
+  Sums sums;
+  for (auto &[place, four] : fours)
     for (int64_t i = 0; i < 4; ++i)
-      if (i < 2 || product.fragment.mReg >= 0)
+      if (auto [m, row] = place; i < 2 || product.fragment.mReg >= 0)
         sums[{i < 2 ? m : product.mHigh(m), row + i % 2}] = four[i];
-  }
   return sums;
 }
 
@@ -420,12 +433,11 @@ void LaneEmitter::emitConstantRow(tile::DotOp op, double factor) {
 }
 
 // Each group of k, what its sums stand for, and their place in the result.
-void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, int64_t row,
-                                  Registers &result) {
+void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, Registers &result) {
   RegisterFile file = fileOf(op.getResult());
   const Registers acc = registersOf(op.getAcc());
   for (int64_t group = 0; group < product.groups; ++group) {
-    Sums sums = clusterSums(product, blocks, row, product.kBlocksOf(group));
+    Sums sums = clusterSums(product, blocks, product.kBlocksOf(group));
     for (auto &[place, sum] : sums) {
       auto [m, r] = place;
       int64_t number = file.find({r, m});

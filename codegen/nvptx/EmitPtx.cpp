@@ -6,6 +6,7 @@
 
 #include "codegen/EmitLLVM.h"
 #include "codegen/Target.h"
+#include "codegen/nvptx/ParkValues.h"
 
 #include <kvq/compiler_plugin.h>
 
@@ -91,6 +92,17 @@ static std::string checkKernel(const llvm::Module &module) {
   return "";
 }
 
+// Threads of a kernel's blocks where they are known and in a row; else 0.
+static int64_t threadsOf(const llvm::Function &kernel) {
+  llvm::SmallVector<llvm::StringRef> extents;
+  kernel.getFnAttribute("nvvm.reqntid").getValueAsString().split(extents, ',');
+  int64_t threads = 0;
+  bool isRow = !extents[0].getAsInteger(10, threads);
+  for (llvm::StringRef extent : llvm::ArrayRef(extents).drop_front())
+    isRow &= extent == "1";
+  return isRow ? threads : 0;
+}
+
 llvm::Expected<std::unique_ptr<llvm::Module>>
 mlir::kvq::nvptx::translateToLLVM(ModuleOp source, const Processor &processor, llvm::LLVMContext &context) {
   mlir::registerNVVMDialectTranslation(*source->getContext());
@@ -103,6 +115,9 @@ mlir::kvq::nvptx::translateToLLVM(ModuleOp source, const Processor &processor, l
   optimizeModule(**module, **machine, kPasses);
   if (std::string why = checkKernel(**module); !why.empty())
     return llvm::createStringError(why);
+  llvm::Function &kernel = *(*module)->getFunction(kEntryName);
+  if (int64_t threads = threadsOf(kernel))
+    parkValues(kernel, threads);
   return module;
 }
 

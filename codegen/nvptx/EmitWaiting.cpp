@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tiles that wait: registers of scales are made where coefficients need them, one by one. Those of all groups at once
-// would not fit the registers, and what is made early stays there: neither LLVM nor ptxas moves a load down.
+// Tiles that wait: registers of scales are made where coefficients need them, and those of loads under a mask where
+// products do, one by one. Those of all groups or of a whole tile at once would not fit the registers, and what is made
+// early stays there: neither LLVM nor ptxas moves a load down.
 
 #include "codegen/nvptx/Access.h"
 
@@ -13,20 +14,24 @@ using tile::RegisterFile;
 // Whether each register of the op's tile can be made by itself, at any place behind the op in its block.
 static bool isMadeByRegister(Operation *op, function_ref<bool(Value)> isReadOnly) {
   if (auto load = dyn_cast<tile::LoadOp>(op))
-    return !load.getMask() && isReadOnly(load.getPtr());
+    return isReadOnly(load.getPtr());
   if (auto convert = dyn_cast<tile::ConvertOp>(op))
     return tile::getLanes(convert.getSource().getType())->sameLanes(*tile::getLanes(convert.getType()));
   return isa<arith::SelectOp>(op);
 }
 
-// Whether coefficients of the op's block are all that its tile is for.
+// Whether coefficients of the op's block, or under a mask also products, are all that its tile is for.
 bool LaneEmitter::canWait(Operation *op) {
+  auto load = dyn_cast<tile::LoadOp>(op);
+  bool isMasked = load && load.getMask();
   if (op->getNumResults() != 1 || !isa<RankedTensorType>(op->getResult(0).getType()) ||
       !isMadeByRegister(op, [&](Value ptr) { return isReadOnly(ptr); }))
     return false;
   return llvm::all_of(op->getUsers(), [&](Operation *user) {
     if (user->getBlock() != op->getBlock())
       return false;
+    if (auto dot = dyn_cast<tile::DotOp>(user); dot && isMasked)
+      return dot.getX() == op->getResult(0) && usesTensorCores(dot);
     auto coeff = dyn_cast<tile::CoeffOp>(user);
     return coeff ? coeff.getScale() == op->getResult(0) : canWait(user);
   });
@@ -76,6 +81,24 @@ Value LaneEmitter::makePaired(tile::ConvertOp op, int64_t number) {
   return pair(low, single());
 }
 
+// A run that contains an index; zeros where its mask is not set.
+LaneEmitter::Registers LaneEmitter::loadRunIf(const Access &access, SmallVector<int64_t> index,
+                                              ArrayRef<int64_t> numbers) {
+  if (access.masks.empty())
+    return loadRun(access, numbers);
+  if (access.runs)
+    index.pop_back();
+  Value mask = access.masks[access.offsetFile ? access.offsetFile->find(index) : 0];
+  SmallVector<Type> types(numbers.size(), access.element);
+  auto branch = scf::IfOp::create(b, types, mask, /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(branch.thenBlock());
+  scf::YieldOp::create(b, loadRun(access, numbers));
+  b.setInsertionPointToStart(branch.elseBlock());
+  scf::YieldOp::create(b, SmallVector<Value>(numbers.size(), zeroOf(access.element)));
+  return Registers(branch.getResults());
+}
+
 // Everything that comes with a register in one access.
 void LaneEmitter::makeLoaded(tile::LoadOp op, int64_t number) {
   Value tile = op.getResult();
@@ -89,7 +112,7 @@ void LaneEmitter::makeLoaded(tile::LoadOp op, int64_t number) {
       index.back() = begin + i;
       numbers.push_back(access.elements.find(index));
     }
-    return std::pair(numbers, loadRun(access, numbers));
+    return std::pair(numbers, loadRunIf(access, index, numbers));
   };
   DenseMap<int64_t, Value> loaded;
   auto add = [&](SmallVector<int64_t> index) {

@@ -104,6 +104,21 @@ static Value fromWord(ImplicitLocOpBuilder &b, Value word, Type type) {
   return type.isF32() ? arith::BitcastOp::create(b, type, low).getResult() : low;
 }
 
+// The most registers of tiles that a loop of the kernel carries.
+int64_t LaneEmitter::carriedRegisters() const {
+  int64_t most = 0;
+  func::FuncOp(kernel).walk([&](scf::ForOp loop) {
+    int64_t registers = 0;
+    for (Value carried : loop.getRegionIterArgs())
+      registers += isTile(carried) ? fileOf(carried).count() : 0;
+    most = std::max(most, registers);
+  });
+  return most;
+}
+
+// A block of one warp where loops carry so much that the lanes need all the shared memory for it (ParkValues.h).
+int64_t LaneEmitter::blockThreads() const { return carriedRegisters() > 128 ? 32 : kBlockThreads; }
+
 void LaneEmitter::emitPrologue(LLVM::LLVMFuncOp entry) {
   auto read = [&](auto *op) {
     using Op = std::remove_pointer_t<decltype(op)>;
@@ -113,7 +128,7 @@ void LaneEmitter::emitPrologue(LLVM::LLVMFuncOp entry) {
         block = read(static_cast<NVVM::BlockIdXOp *>(nullptr));
   lane = arith::AndIOp::create(b, thread, constant32(31));
   Value warp = uniform(arith::ShRUIOp::create(b, thread, constant32(5)));
-  Value first = arith::MulIOp::create(b, block, constant32(kBlockThreads / 32));
+  Value first = arith::MulIOp::create(b, block, constant32(blockThreads() / 32));
   program = arith::IndexCastUIOp::create(b, b.getIndexType(), arith::AddIOp::create(b, first, warp));
   for (BlockArgument argument : kernel.getArguments())
     scalars.map(argument, fromWord(b, entry.getArgument(argument.getArgNumber()), argument.getType()));
@@ -124,7 +139,12 @@ LogicalResult LaneEmitter::emit() {
   auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(b.getContext()), types);
   auto entry = LLVM::LLVMFuncOp::create(b, kEntryName, type);
   entry->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), b.getUnitAttr());
-  entry->setAttr(NVVM::NVVMDialect::getReqntidAttrName(), b.getDenseI32ArrayAttr({kBlockThreads, 1, 1}));
+  entry->setAttr(NVVM::NVVMDialect::getReqntidAttrName(),
+                 b.getDenseI32ArrayAttr({static_cast<int32_t>(blockThreads()), 1, 1}));
+  // Unasked, ptxas spills a few registers to fit one more block on a multiprocessor. Where loops carry more it needs
+  // all of them and spills more if it is asked (measured).
+  if (carriedRegisters() <= 48)
+    entry->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), b.getI32IntegerAttr(2));
   b.setInsertionPointToStart(entry.addEntryBlock(b));
   emitPrologue(entry);
   programs = entry.getArguments().back();
@@ -312,8 +332,14 @@ LogicalResult LaneEmitter::emitFor(scf::ForOp op) {
   if (failed(emitRegion(op.getRegion(), *loop.getBody(), yield)))
     return failure();
   bindAll(op.getResults(), loop.getResults(), [&](size_t place, Carried parts) {
-    const Registers init = registersOf(op.getInitArgs()[place]);
-    registers[op.getResult(place)] = endCarried(parts, init);
+    registers[op.getResult(place)] = endCarried(parts);
+    // Only now, since units are known with the loop's codes.
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPoint(loop);
+    Registers begin = beginProducts(parts, registersOf(op.getInitArgs()[place]));
+    unsigned at = cast<OpResult>(parts.products.front()).getResultNumber();
+    for (auto [i, value] : llvm::enumerate(begin))
+      loop.getInitArgsMutable()[at + i].assign(value);
     carried.erase(parts.sum.dot);
   });
   return success();

@@ -22,7 +22,7 @@
 
 namespace mlir::kvq::nvptx {
 
-// Threads of a block, each warp of which runs a program of its own.
+// Threads of most blocks, each warp of which runs a program of its own.
 inline constexpr int64_t kBlockThreads = 128;
 
 class LaneEmitter {
@@ -47,6 +47,8 @@ private:
   using LoadedWords = DenseMap<int64_t, Value>;
 
   // LaneEmitter.cpp: the walk over the program.
+  int64_t carriedRegisters() const;
+  int64_t blockThreads() const;
   void emitPrologue(LLVM::LLVMFuncOp entry);
   LogicalResult emitBlock(Block &block);
   LogicalResult emitOp(Operation &op);
@@ -96,6 +98,7 @@ private:
   Value registerOf(Value tile, int64_t number);
   Value makePaired(tile::ConvertOp op, int64_t number);
   void makeLoaded(tile::LoadOp op, int64_t number);
+  Registers loadRunIf(const Access &access, SmallVector<int64_t> index, ArrayRef<int64_t> numbers);
   static int64_t partner(const Access &access, SmallVector<int64_t> index);
 
   // EmitCodes.cpp
@@ -125,8 +128,7 @@ private:
   Product fragmentsOf(tile::DotOp op);
   Product productOf(tile::DotOp op);
   static SmallVector<SmallVector<int64_t>> clustersOf(const Product &product);
-  Sums clusterSums(Product &product, ArrayRef<int64_t> blocks, int64_t row, ArrayRef<int64_t> steps,
-                   bool fromMiddle = false);
+  Sums clusterSums(Product &product, ArrayRef<int64_t> blocks, ArrayRef<int64_t> steps, bool fromMiddle = false);
   Value bRegister(Product &product, int64_t set, int64_t row, int64_t k, bool rest);
   Value aRegister(Product &product, int64_t m, int64_t k, bool rest);
   Value codesRegister(Product &product, int64_t m, int64_t k);
@@ -142,8 +144,9 @@ private:
   void emitConstantRow(tile::DotOp op, double factor);
   void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
                    MutableArrayRef<Value> sums);
-  void multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, int64_t row, Registers &result);
+  void multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, Registers &result);
   std::pair<Value, double> withoutRowsAbove(const Product &product, const Sums &sums, int64_t m, int64_t row);
+  static double powerOf(const Product &product, int64_t m);
   static int64_t withoutRowFields(const Product &product, int64_t m);
   static int64_t withRowField(const Product &product, int64_t m, int64_t field);
   Value accumulated(Value total, Value value, double power, Value scale);
@@ -158,14 +161,15 @@ private:
   // EmitCarried.cpp
   struct Carried {
     CarriedSum sum;
-    Registers products, bias, factor;
+    Registers products, bias;
   };
   void beginCarried(const CarriedSum &sum, SmallVectorImpl<Value> &inits);
+  Registers beginProducts(const Carried &parts, ArrayRef<Value> init);
   Carried takeCarried(const CarriedSum &sum, ValueRange &flat);
-  void carryCluster(Carried &parts, Product &product, ArrayRef<int64_t> blocks, int64_t row);
+  void carryCluster(Carried &parts, Product &product, ArrayRef<int64_t> blocks);
   void carryBias(Carried &parts, Product &product);
   void yieldCarried(const Carried &parts, SmallVectorImpl<Value> &yielded);
-  Registers endCarried(const Carried &parts, ArrayRef<Value> init);
+  Registers endCarried(const Carried &parts);
 
   // Shared helpers.
   static tile::RegisterFile fileOf(Type tile);

@@ -48,8 +48,11 @@ public:
   }
   llvm::ArrayRef<PhaseInfo> passPhases() const override { return kPassPhases; }
   llvm::ArrayRef<PhaseInfo> emitPhases() const override { return kEmitPhases; }
-  Coefficients coefficients() const override {
-    return form == nvptx::UnpackForm::Magic ? Coefficients::NormalF16 : Coefficients::F16;
+  TargetModel model() const override {
+    TargetModel model;
+    model.coefficients = form == nvptx::UnpackForm::Magic ? Coefficients::NormalF16 : Coefficients::F16;
+    model.laneRegisters = 255;
+    return model;
   }
   void registerDialects(DialectRegistry &registry) const override { nvptx::registerDialects(registry); }
 

@@ -13,7 +13,7 @@ struct LaneEmitter::Product {
   int contract;
   int64_t rows, n, c, sets, groups;
   std::optional<Packed> codes; // else values:
-  Registers x;
+  Value x;
   std::optional<tile::RegisterFile> xFile;
   tile::LaneLayout xLanes;
   SmallVector<int64_t> words; // that the lane needs

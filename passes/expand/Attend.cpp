@@ -21,7 +21,8 @@ namespace {
 constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 // The running maximum starts above the score of a masked key, so that such a key gets exp2(-3e38 + 1e30) = 0.
 constexpr float kFirstMax = -1e30f, kMasked = -3e38f;
-constexpr int64_t kRawTokens = 32; // of one step over the tail; every ring is longer (tail_c1)
+// Of one step over the tail, in memory and in registers; every ring is longer (tail_c1).
+constexpr int64_t kRawTokens = 32, kRawTokensOfLanes = 16;
 // A row that does not exist stands before every token, and sees none.
 constexpr int32_t kNowhere = std::numeric_limits<int32_t>::min();
 // No window is longer: position - window stays an i32.
@@ -40,11 +41,12 @@ struct Softmax {
 class AttendEmitter : KernelBuilder {
 public:
   AttendEmitter(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule, Region *score,
-                Coefficients coefficients)
-      : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(areHalves(coefficients)),
-        scalesTiles(halves && (coefficients == Coefficients::NormalF16 || request.type == ::kvq::ElementType::F32 ||
-                               request.accuracy == ::kvq::Accuracy::Full)),
-        k(*this, ::kvq::Side::K), v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()) {}
+                const TargetModel &target)
+      : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(areHalves(target.coefficients)),
+        scalesTiles(halves && (target.coefficients == Coefficients::NormalF16 ||
+                               request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full)),
+        k(*this, ::kvq::Side::K), v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()),
+        rawTokens(target.laneRegisters > 0 ? kRawTokensOfLanes : kRawTokens) {}
 
   void emit() {
     loadItem();
@@ -59,6 +61,7 @@ public:
 
 private:
   void loadItem();
+  void loadTail();
   void loadRows();
   void loadQuery(Value offset);
   Value normalized(Value values, Value scale);
@@ -113,13 +116,13 @@ private:
   Region *region;
   bool halves, scalesTiles; // HalfRange.h
   Section k, v;
-  int64_t rows, tokens;
+  int64_t rows, tokens, rawTokens;
 
   // The item.
   Value kvHead, queryBase, rowBegin, rowCount, packedBegin, packedEnd, rawBegin, rawEnd, vRawBegin, tableBase, tailSlot,
-      split, kept, nextEntry, nextHead;
-  // Per row: does it exist, index of its query and head, its coefficients, its bounds (i32).
-  Value valid, query, head, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
+      kept, nextEntry, nextHead;
+  // Per row: does it exist, its head and place among a split's results (i32), its coefficients, its bounds (i32).
+  Value valid, head, place, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
   Value rowScale;   // [R], with halves: what scores are multiplied by
   Value keptEnd;    // kept tokens below this body index exist for some row
   Value tailBegin;  // where the loop over kept tokens and the ring begins
@@ -135,25 +138,33 @@ void AttendEmitter::loadItem() {
   // A multiple of the page, which addresses may then be known to be.
   packedBegin = alignDown(member(at, offsetof(kvq_attend_item, packed_begin)), request.pageTokens);
   packedEnd = member(at, offsetof(kvq_attend_item, packed_end));
+  tableBase = member(at, offsetof(kvq_attend_item, table_base));
+  nextEntry = member(at, offsetof(kvq_attend_item, next_entry));
+  nextHead = member(at, offsetof(kvq_attend_item, next_head));
+  if (request.lag)
+    loadTail();
+}
+
+// What is needed only behind the pages is read there: registers are scarce in their loops.
+void AttendEmitter::loadTail() {
+  Value at = item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item));
   rawBegin = member(at, offsetof(kvq_attend_item, raw_begin));
   rawEnd = member(at, offsetof(kvq_attend_item, raw_end));
   vRawBegin = member(at, offsetof(kvq_attend_item, v_raw_begin));
-  tableBase = member(at, offsetof(kvq_attend_item, table_base));
   tailSlot = member(at, offsetof(kvq_attend_item, tail_slot));
-  split = member(at, offsetof(kvq_attend_item, split));
   kept = member(at, offsetof(kvq_attend_item, kept));
-  nextEntry = member(at, offsetof(kvq_attend_item, next_entry));
-  nextHead = member(at, offsetof(kvq_attend_item, next_head));
 }
 
 void AttendEmitter::loadRows() {
-  Value r = iota(rows, getIndexType());
-  valid = less(r, rowCount);
-  Value row = add(r, rowBegin), ratio = index(request.ratio);
-  query = add(div(row, ratio), queryBase);
-  head = add(rem(row, ratio), mul(kvHead, ratio));
+  // Numbers of rows are i32: what lives as long as the kernel takes half of the registers.
+  Value r = iota(rows, getI32Type()), ratio = i32(static_cast<int32_t>(request.ratio));
+  valid = less(r, toI32(rowCount));
+  Value row = add(r, toI32(rowBegin)), number = add(div(row, ratio), toI32(queryBase)), query = toIndex(number);
+  head = add(rem(row, ratio), toI32(mul(kvHead, index(request.ratio))));
+  Value heads = toI32(mul(indexArg(KVQ_ATTEND_KV_HEADS), index(request.ratio)));
+  place = add(mul(number, heads), head);
   Value offset = toIndex(load(arg(KVQ_ATTEND_Q_OFFSETS), query, {}, valid));
-  offset = add(offset, mul(head, indexArg(KVQ_ATTEND_Q_HEAD_STRIDE)));
+  offset = add(offset, mul(toIndex(head), indexArg(KVQ_ATTEND_Q_HEAD_STRIDE)));
   loadQuery(offset);
 
   // Rows that do not exist load frontier 0.
@@ -163,9 +174,6 @@ void AttendEmitter::loadRows() {
   // What lies past every row's frontier or position may hold anything, also NaN: it is never visited.
   packedEnd = min(packedEnd, toIndex(reduce(tile::ReduceKind::Max, kFrontier, 0)));
   committedV = request.lag ? toIndex(reduce(tile::ReduceKind::Max, vFrontier, 0)) : packedEnd;
-  Value positionEnd = add(toIndex(reduce(tile::ReduceKind::Max, position, 0)), index(1));
-  rawEnd = max(min(rawEnd, positionEnd), rawBegin); // the loop over the tail reaches the kept tokens in any case
-  keptEnd = min(positionEnd, index(0));
   packedLimit = min(min(kFrontier, add(position, i32(1))), toI32(packedEnd));
   if (request.window) {
     Value window = toI32(min(indexArg(KVQ_ATTEND_WINDOW), index(kLongestWindow)));
@@ -338,10 +346,11 @@ Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
   if (region) {
     int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
     ScoreIndices indices;
-    indices.batch = splat(tailSlot, {rows, count}); // the number of a sequence is that of its slot
-    indices.head = perRow(head, count);
+    Value slot = member(item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item)), offsetof(kvq_attend_item, tail_slot));
+    indices.batch = splat(toIndex(slot), {rows, count}); // the number of a sequence is that of its slot
+    indices.head = perRow(toIndex(head), count);
     indices.query = perRow(toIndex(position), count);
-    indices.key = perToken(add(iota(count, getIndexType()), token), count);
+    indices.key = perToken(add(iota(count, getIndexType()), toIndex(token)), count);
     scores = mul(inlineScoreRegion(*this, *region, scores, indices, kernel.getArguments().drop_front(KVQ_ATTEND_ARGS)),
                  f32(kLog2e));
     scores = max(scores, f32(kMasked)); // a region masks with -inf
@@ -428,22 +437,24 @@ Value AttendEmitter::laggingV(Value token) {
 
 // A step of visitTail: kept tokens before rawBegin, tokens of the ring from there on. Either may reach past its end.
 Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
-  Value isKept = less(step, rawBegin), token = select(isKept, sub(sub(step, tailBegin), kept), step);
-  Value end = toI32(select(isKept, keptEnd, rawEnd));
-  Value number = tokenTile(token, kRawTokens);
+  step = toI32(step);
+  Value isKept = less(step, toI32(rawBegin));
+  Value token = select(isKept, sub(step, toI32(add(tailBegin, kept))), step);
+  Value end = select(isKept, toI32(keptEnd), toI32(rawEnd));
+  Value number = tokenTile(token, rawTokens);
   Value present = less(number, end);
   auto load = [&](unsigned argument, int64_t dim) {
-    Value offsets = tailOffsets(*this, tail(argument, dim), token, kRawTokens, isKept);
-    return toF32(TileBuilder::load(arg(argument), offsets, {kRawTokens, dim}, present));
+    Value offsets = tailOffsets(*this, tail(argument, dim), token, rawTokens, isKept);
+    return toF32(TileBuilder::load(arg(argument), offsets, {rawTokens, dim}, present));
   };
   Value kTile = load(KVQ_ATTEND_TAIL_K, k.dim);
   HalfRange ofK = scaledTile(kTile);
-  Value scores = inRange(dot(kTile, q, constantTile({rows, kRawTokens}, 0), 1), ofK);
-  number = perToken(number, kRawTokens);
+  Value scores = inRange(dot(kTile, q, constantTile({rows, rawTokens}, 0), 1), ofK);
+  number = perToken(number, rawTokens);
   // A row's frontier hides tokens of the ring only.
   Value first = select(isKept, i32(kNowhere), kFrontier), last = min(position, sub(end, i32(1)));
-  Value visible = bitAnd(lessEqual(perRow(first, kRawTokens), number), lessEqual(number, perRow(last, kRawTokens)));
-  scores = maskedScores(scores, withinWindow(visible, number, kRawTokens), token);
+  Value visible = bitAnd(lessEqual(perRow(first, rawTokens), number), lessEqual(number, perRow(last, rawTokens)));
+  scores = maskedScores(scores, withinWindow(visible, number, rawTokens), token);
   auto [weights, shrink] = advanceSoftmax(scores, state);
   addRawV(load(KVQ_ATTEND_TAIL_V, v.dim), weights, shrink, state);
   return state;
@@ -451,8 +462,13 @@ Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
 
 // One loop over kept tokens and ring: the steps over kept tokens stand before rawBegin.
 Softmax AttendEmitter::visitTail(Softmax state) {
-  tailBegin = sub(rawBegin, alignDown(add(kept, index(kRawTokens - 1)), kRawTokens));
-  return Softmax::from(loop(tailBegin, rawEnd, kRawTokens, state.values(), [&](Value step, ValueRange carried) {
+  if (!request.lag)
+    loadTail();
+  Value positionEnd = add(toIndex(reduce(tile::ReduceKind::Max, position, 0)), index(1));
+  rawEnd = max(min(rawEnd, positionEnd), rawBegin); // the loop reaches the kept tokens in any case
+  keptEnd = min(positionEnd, index(0));
+  tailBegin = sub(rawBegin, alignDown(add(kept, index(rawTokens - 1)), rawTokens));
+  return Softmax::from(loop(tailBegin, rawEnd, rawTokens, state.values(), [&](Value step, ValueRange carried) {
     return visitRawTile(step, Softmax::from(carried)).values();
   }));
 }
@@ -466,27 +482,24 @@ void AttendEmitter::storeResults(const Softmax &state) {
   float power = halves ? static_cast<float>(headroom(v)) : 0; // that sum and output have
   Value lse = mul(add(max, power != 0 ? sub(log2(sum), f32(power)) : log2(sum)), f32(kLn2));
   lse = select(some, lse, f32(-std::numeric_limits<float>::infinity()));
+  Value split = member(item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item)), offsetof(kvq_attend_item, split));
   Value heads = mul(indexArg(KVQ_ATTEND_KV_HEADS), index(request.ratio));
-  Value line = add(query, mul(split, indexArg(KVQ_ATTEND_QUERIES)));
-  Value place = add(mul(line, heads), head);
-  store(out, arg(KVQ_ATTEND_PARTIAL_O), mul(place, index(v.dim)), valid);
-  store(lse, arg(KVQ_ATTEND_PARTIAL_LSE), place, valid);
+  Value to = add(toIndex(place), mul(mul(split, indexArg(KVQ_ATTEND_QUERIES)), heads));
+  store(out, arg(KVQ_ATTEND_PARTIAL_O), mul(to, index(v.dim)), valid);
+  store(lse, arg(KVQ_ATTEND_PARTIAL_LSE), to, valid);
 }
 
 } // namespace
 
 LogicalResult mlir::kvq::buildAttend(func::FuncOp kernel, const ::kvq::KernelRequest &request,
-                                     tile::ScheduleAttr schedule, Region *score, Coefficients coefficients) {
+                                     tile::ScheduleAttr schedule, Region *score, const TargetModel &target) {
   int64_t tokens = schedule.getTileTokens();
-  auto fits = [tokens](const ::kvq::SideFormat &side) {
-    return !side.perChannel() || side.group % tokens == 0 || tokens % side.group == 0;
-  };
-  if (request.pageTokens % tokens != 0 || !fits(request.pair.k) || !fits(request.pair.v)) // expand_c7
+  if (!dividesPage(tokens, request)) // expand_c7
     return kernel.emitError("tile_tokens is ")
            << tokens << ", which does not divide a page of " << request.pageTokens << " tokens into whole groups; use "
-           << getDefaultSchedule(kernel.getContext(), request).getTileTokens();
+           << defaultSchedule(request, target).tileTokens;
   if (score && failed(verifyScoreRegion(*score)))
     return failure();
-  AttendEmitter(kernel, request, schedule, score, coefficients).emit();
+  AttendEmitter(kernel, request, schedule, score, target).emit();
   return success();
 }

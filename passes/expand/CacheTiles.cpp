@@ -57,22 +57,23 @@ static Value tailBase(TileBuilder &b, const Tail &tail) {
   return b.mul(b.add(b.mul(tail.slot, tail.heads), tail.head), tail.rows);
 }
 
-// tail_c1: the row of a token. A remainder of a negative number is not used.
+// tail_c1: the row of a token, as i32. A remainder of a negative number is not used.
 static Value tailRow(TileBuilder &b, const Tail &tail, Value token, Value kept) {
-  Value inRing = b.rem(token, tail.cap);
-  return kept ? b.select(kept, b.add(tail.rows, token), inRing) : inRing;
+  token = b.toI32(token);
+  Value inRing = b.rem(token, b.toI32(tail.cap));
+  return kept ? b.select(kept, b.add(b.toI32(tail.rows), token), inRing) : inRing;
 }
 
 Value mlir::kvq::tailOffset(TileBuilder &b, const Tail &tail, Value token) {
-  Value row = tailRow(b, tail, token, b.less(token, b.index(0)));
+  Value row = b.toIndex(tailRow(b, tail, token, b.less(token, b.index(0))));
   return b.mul(b.add(tailBase(b, tail), row), b.index(tail.dim));
 }
 
 Value mlir::kvq::tailOffsets(TileBuilder &b, const Tail &tail, Value first, int64_t count, Value kept) {
-  Value rows = b.add(b.iota(count, b.getIndexType()), tailRow(b, tail, first, kept));
+  Value rows = b.add(b.iota(count, b.getI32Type()), tailRow(b, tail, first, kept)), cap = b.toI32(tail.cap);
   // A remainder per row would be a scalar division per row; the ring is at least as long as the tile. Kept rows end
   // where the tail does and never wrap.
-  Value end = kept ? b.select(kept, tail.rows, tail.cap) : tail.cap;
-  Value wrapped = b.select(b.less(rows, end), rows, b.sub(rows, tail.cap));
+  Value end = kept ? b.select(kept, b.toI32(tail.rows), cap) : cap;
+  Value wrapped = b.toIndex(b.select(b.less(rows, end), rows, b.sub(rows, cap)));
   return b.mul(b.add(wrapped, tailBase(b, tail)), b.index(tail.dim));
 }

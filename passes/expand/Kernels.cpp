@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Signatures, default schedules and the choice of a builder.
+// Signatures and the choice of a builder.
 
 #include "passes/expand/Kernels.h"
 
@@ -100,24 +100,17 @@ int64_t mlir::kvq::getArgumentMultiple(KernelOp op, unsigned argument) {
   return aligned ? kLine : 1;
 }
 
-// A tile is as much of a page as fits 128 tokens and whole groups: what is done once a tile (coefficients, the output's
-// rescaling) costs less the longer it is. With many rows their scores ask for a shorter one, or leave the cache.
-static int64_t defaultTileTokens(const ::kvq::KernelRequest &request) {
-  auto fits = [&](int64_t tokens, const ::kvq::SideFormat &side) {
-    return !side.perChannel() || side.group % tokens == 0 || tokens % side.group == 0;
-  };
-  for (int64_t tokens = std::min(request.pageTokens, request.rows > 32 ? 64 : 128); tokens > 16; tokens -= 16)
-    if (request.pageTokens % tokens == 0 && fits(tokens, request.pair.k) && fits(tokens, request.pair.v))
-      return tokens;
-  return 16;
+tile::ScheduleAttr mlir::kvq::getDefaultSchedule(MLIRContext *context, const ::kvq::KernelRequest &request,
+                                                 const TargetModel &target) {
+  return toAttr(context, defaultSchedule(request, target));
 }
 
-tile::ScheduleAttr mlir::kvq::getDefaultSchedule(MLIRContext *context, const ::kvq::KernelRequest &request) {
-  return tile::ScheduleAttr::get(context, defaultTileTokens(request), /*rows=*/8, /*vectors=*/8, /*prefetch=*/1);
+tile::ScheduleAttr mlir::kvq::toAttr(MLIRContext *context, const ::kvq::Schedule &schedule) {
+  return tile::ScheduleAttr::get(context, schedule.tileTokens, schedule.rows, schedule.vectors, schedule.prefetch);
 }
 
 LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request,
-                                         tile::ScheduleAttr schedule, Region *score, Coefficients coefficients) {
+                                         tile::ScheduleAttr schedule, Region *score, const TargetModel &target) {
   switch (request.op) {
   case KernelOp::Append:
     buildAppend(kernel, request);
@@ -127,7 +120,7 @@ LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::Kerne
     buildQuantize(kernel, request);
     break;
   case KernelOp::Attend:
-    if (failed(buildAttend(kernel, request, schedule, score, coefficients)))
+    if (failed(buildAttend(kernel, request, schedule, score, target)))
       return failure();
     break;
   case KernelOp::Merge:

@@ -6,6 +6,7 @@
 
 #include "dialect/tile/Tile.h"
 #include "passes/Passes.h"
+#include "passes/ScheduleSpace.h"
 #include "runtime/format/problem.h"
 
 namespace mlir::kvq {
@@ -17,13 +18,15 @@ SmallVector<Type> getKernelArgumentTypes(MLIRContext *context, const ::kvq::Kern
 int64_t getArgumentMultiple(::kvq::KernelOp op, unsigned argument);
 
 // The schedule that a kernel gets where nobody chose one.
-tile::ScheduleAttr getDefaultSchedule(MLIRContext *context, const ::kvq::KernelRequest &request);
+tile::ScheduleAttr getDefaultSchedule(MLIRContext *context, const ::kvq::KernelRequest &request,
+                                      const TargetModel &target);
+tile::ScheduleAttr toAttr(MLIRContext *context, const ::kvq::Schedule &schedule);
 
 // Fills the body of `kernel`, which has one empty block with the arguments above. `score` is the score region of an
 // attend kernel or null: arguments score, batch, head, query, key and captures, terminated by one yielded value. Fails
 // with a diagnostic at the kernel where a schedule or a region cannot be had.
 LogicalResult buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule,
-                              Region *score, Coefficients coefficients);
+                              Region *score, const TargetModel &target);
 
 // The bodies behind buildKernelBody.
 void buildAppend(func::FuncOp kernel, const ::kvq::KernelRequest &request);
@@ -31,6 +34,6 @@ void buildQuantize(func::FuncOp kernel, const ::kvq::KernelRequest &request);
 void buildDequantize(func::FuncOp kernel, const ::kvq::KernelRequest &request);
 void buildMerge(func::FuncOp kernel, const ::kvq::KernelRequest &request);
 LogicalResult buildAttend(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule,
-                          Region *score, Coefficients coefficients);
+                          Region *score, const TargetModel &target);
 
 } // namespace mlir::kvq

@@ -4,7 +4,7 @@
 
 // Every kernel: programs beyond the last return, one word an argument.
 // CHECK-LABEL: llvm.func @kvq_entry
-// CHECK-SAME: (%{{.*}}: i64, %{{.*}}: i64, %{{.*}}: i64) attributes {nvvm.kernel, nvvm.reqntid = array<i32: 128, 1, 1>}
+// CHECK-SAME: (%{{.*}}: i64, %{{.*}}: i64, %{{.*}}: i64) attributes {nvvm.kernel, nvvm.minctasm = 2 : i32, nvvm.reqntid = array<i32: 128, 1, 1>}
 // CHECK: %[[LANE:.*]] = arith.andi %{{.*}}, %c31_i32
 // CHECK: %[[EXISTS:.*]] = arith.cmpi slt
 // CHECK: scf.if %[[EXISTS]]

@@ -116,7 +116,7 @@
 // MASKED: kvq_tile.dequantize %{{.*}}, %[[SCALES]], %[[MINIMA]]
 // MASKED: kvq_tile.dot {{.*}} contract 0
 // MASKED: scf.for
-// MASKED: arith.select {{.*}} : index
+// MASKED: arith.select {{.*}} : i32
 // MASKED: arith.andi
 // MASKED: math.tanh
 // MASKED: kvq_tile.dot {{.*}} contract 0

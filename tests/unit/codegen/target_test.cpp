@@ -48,7 +48,7 @@ TEST(Target, phases_have_names_of_their_own_and_the_last_is_given_out) {
       EXPECT_TRUE(names.insert(info.name.str()).second) << target->name() << " " << info.name.str();
     bool isCpu = cpu::findLevel(target->name());
     EXPECT_EQ(allPhases(*target).back().name, isCpu ? "object" : "ptx");
-    EXPECT_EQ(target->coefficients(), isCpu ? Coefficients::Integers : Coefficients::F16);
+    EXPECT_EQ(target->model().coefficients, isCpu ? Coefficients::Integers : Coefficients::F16);
   }
 }
 

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which values wait in shared memory, and their stores and loads.
+
+#include "codegen/nvptx/ParkValues.h"
+
+#include "llvm/ADT/SetVector.h"
+#include "llvm/Analysis/LoopInfo.h"
+#include "llvm/IR/Dominators.h"
+#include "llvm/IR/IRBuilder.h"
+#include "llvm/IR/IntrinsicsNVPTX.h"
+#include "llvm/IR/Module.h"
+#include "llvm/IR/PatternMatch.h"
+
+using namespace llvm;
+
+// Registers that a loop may hold from turn to turn, of 255; what a turn needs for itself are the others. By
+// measurement: where a loop carries much, loads from shared memory would take as many again.
+static unsigned mostHeld(unsigned carried) { return carried > 128 ? 96 : 80; }
+// Static shared memory of a block.
+static constexpr int64_t kSharedBytes = 48 << 10;
+
+static unsigned wordsOf(Type *type) {
+  if (type->isPointerTy())
+    return 2;
+  return static_cast<unsigned>(divideCeil(type->getPrimitiveSizeInBits().getFixedValue(), 32));
+}
+
+static bool isData(Type *type) { return !type->isIntOrPtrTy(); }
+
+// What a few operations make of arguments and of the lane's number: ptxas makes it again where it is needed.
+static bool isMadeAgain(const Instruction &value, int operations = 6) {
+  if (operations == 0 || isa<PHINode>(value) || value.mayReadOrWriteMemory())
+    return false;
+  return all_of(value.operands(), [&](const Use &operand) {
+    auto *made = dyn_cast<Instruction>(operand.get());
+    return !made || isMadeAgain(*made, operations - 1);
+  });
+}
+
+// Zero, in a way that ptxas does not see: an address with it is not known before the loop has ended, or before a turn.
+// It would move loads, volatile ones as well, to before the loop.
+static Value *nothing(Loop &loop, Instruction *before) {
+  for (PHINode &phi : loop.getHeader()->phis())
+    if (phi.getType()->isIntegerTy(64)) {
+      IRBuilder<> builder(before);
+      Value *number = builder.CreateTrunc(&phi, builder.getInt32Ty());
+      Value *even = builder.CreateMul(number, builder.CreateAdd(number, builder.getInt32(1)));
+      return builder.CreateZExt(builder.CreateAnd(even, builder.getInt32(1)), builder.getInt64Ty());
+    }
+  return nullptr;
+}
+
+namespace {
+
+class Parking {
+public:
+  Parking(Function &function, int64_t threads)
+      : function(function), threads(threads), dominators(function), loops(dominators) {}
+
+  void run() {
+    SmallVector<Loop *> outermost(loops.begin(), loops.end());
+    llvm::sort(outermost, [&](Loop *a, Loop *b) { return dominators.dominates(a->getHeader(), b->getHeader()); });
+    for (Loop *loop : outermost)
+      if (loop->getLoopPreheader() && loop->getExitBlock() && loop->getLoopLatch()) {
+        parkOver(*loop);
+        keepBehind(*loop);
+      }
+    finish();
+  }
+
+private:
+  // Values that leave the registers while a loop runs, and words that it then still holds from turn to turn.
+  struct Choice {
+    SetVector<Instruction *> values;
+    SmallVector<PHINode *> carried;
+    unsigned held = 0;
+  };
+
+  Choice choose(Loop &loop);
+  SetVector<Instruction *> readOnly(Loop &loop);
+  bool isUniform(Value *value);
+  bool canPark(Instruction &value);
+  bool isBehind(Loop &loop, const Use &use);
+  void parkOver(Loop &loop);
+  void parkValue(Loop &loop, Instruction &value, Value *within, Value *behind);
+  void parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind);
+  void keepBehind(Loop &loop);
+  Value *moved(Loop &loop, Instruction *before);
+  Value *address(IRBuilder<> &builder, Value *at, unsigned word);
+  bool makeRoom(Loop &loop, Value *value);
+  void store(Value *value, unsigned slot, Instruction *before);
+  Instruction *load(Type *type, unsigned slot, Value *at, Instruction *before);
+  void finish();
+
+  Function &function;
+  const int64_t threads;
+  DominatorTree dominators;
+  LoopInfo loops;
+  DenseMap<Value *, unsigned> slots; // first word
+  SmallVector<Instruction *> loads;
+  DenseMap<Value *, bool> uniform;
+  unsigned words = 0;
+  Value *lane = nullptr; // the lane's place in the first word
+  GlobalVariable *memory = nullptr;
+};
+
+} // namespace
+
+// Whether all lanes of a warp have it, as far as ptxas knows: such values it has in registers of the warp, and where
+// one comes back from memory it would no longer know.
+bool Parking::isUniform(Value *value) {
+  auto *made = dyn_cast<Instruction>(value);
+  if (!made)
+    return true;
+  if (auto found = uniform.find(value); found != uniform.end())
+    return found->second;
+  uniform[value] = false; // around loops
+  auto *call = dyn_cast<IntrinsicInst>(made);
+  bool result = all_of(made->operands(), [&](Use &operand) { return isUniform(operand.get()); });
+  if (call && call->getIntrinsicID() == Intrinsic::nvvm_shfl_sync_idx_i32)
+    result = match(call->getArgOperand(2), PatternMatch::m_Zero());
+  else if (call && call->getIntrinsicID() == Intrinsic::nvvm_read_ptx_sreg_tid_x)
+    result = false;
+  return uniform[value] = result;
+}
+
+bool Parking::canPark(Instruction &value) {
+  Type *type = value.getType();
+  if (type->isPointerTy() && type->getPointerAddressSpace() == 3)
+    return false;
+  bool isValue = type->isIntOrPtrTy() || type->isFloatingPointTy() || type->isVectorTy();
+  return isValue && !isMadeAgain(value) && !isUniform(&value);
+}
+
+// Values that the loop reads and does not change.
+SetVector<Instruction *> Parking::readOnly(Loop &loop) {
+  SetVector<Instruction *> values;
+  for (BasicBlock *block : loop.blocks())
+    for (Instruction &user : *block)
+      for (Use &operand : user.operands()) {
+        auto *value = dyn_cast<Instruction>(operand.get());
+        auto *phi = dyn_cast<PHINode>(&user);
+        if (value && !loop.contains(value) && canPark(*value) &&
+            (!phi || loop.contains(phi->getIncomingBlock(operand))))
+          values.insert(value);
+      }
+  return values;
+}
+
+bool Parking::isBehind(Loop &loop, const Use &use) {
+  auto *user = cast<Instruction>(use.getUser());
+  auto *phi = dyn_cast<PHINode>(user);
+  return dominators.dominates(loop.getExitBlock(), phi ? phi->getIncomingBlock(use) : user->getParent());
+}
+
+// What passes through the loop goes in any case; then, until the rest fits, data that the loop reads, then data that it
+// carries and uses once a turn.
+Parking::Choice Parking::choose(Loop &loop) {
+  Choice choice;
+  SetVector<Instruction *> read = readOnly(loop);
+  for (BasicBlock &block : function)
+    for (Instruction &value : block)
+      if (!loop.contains(&value) && !read.contains(&value) && canPark(value) &&
+          dominators.dominates(&value, loop.getLoopPreheader()->getTerminator()) &&
+          any_of(value.uses(), [&](const Use &use) { return isBehind(loop, use); }))
+        choice.values.insert(&value);
+  for (PHINode &phi : loop.getHeader()->phis())
+    choice.held += wordsOf(phi.getType());
+  const unsigned most = mostHeld(choice.held);
+  for (Instruction *value : read)
+    choice.held += wordsOf(value->getType());
+  auto usesIn = [&](Instruction *value) {
+    return count_if(value->users(), [&](User *user) { return loop.contains(cast<Instruction>(user)); });
+  };
+  for (Instruction *value : read)
+    if (choice.held > most && isData(value->getType()) && usesIn(value) <= 2) {
+      choice.values.insert(value);
+      choice.held -= wordsOf(value->getType());
+    }
+  for (PHINode &phi : loop.getHeader()->phis()) {
+    auto *next = dyn_cast<Instruction>(phi.getIncomingValueForBlock(loop.getLoopLatch()));
+    if (choice.held <= most || !isData(phi.getType()) || usesIn(&phi) != 1 || !next || isa<PHINode>(next) ||
+        !next->hasOneUse())
+      continue;
+    choice.carried.push_back(&phi);
+    choice.held -= wordsOf(phi.getType());
+  }
+  return choice;
+}
+
+// The lane's place, at a time that ptxas does not move loads from.
+Value *Parking::moved(Loop &loop, Instruction *before) {
+  Value *zero = nothing(loop, before);
+  return zero ? IRBuilder<>(before).CreateGEP(Type::getInt8Ty(function.getContext()), lane, zero) : lane;
+}
+
+void Parking::parkOver(Loop &loop) {
+  Choice choice = choose(loop);
+  if (choice.values.empty() && choice.carried.empty())
+    return;
+  Value *within = nullptr, *behind = nullptr;
+  auto ready = [&](Value *value) {
+    if (!makeRoom(loop, value))
+      return false;
+    if (!within) {
+      within = moved(loop, &*loop.getHeader()->getFirstInsertionPt());
+      behind = moved(loop, &*loop.getExitBlock()->getFirstInsertionPt());
+    }
+    return true;
+  };
+  for (Instruction *value : choice.values)
+    if (ready(value))
+      parkValue(loop, *value, within, behind);
+  for (PHINode *value : choice.carried)
+    if (ready(value))
+      parkCarried(loop, *value, within, behind);
+}
+
+static Instruction *behindOf(Value *place, Loop &loop) {
+  auto *made = cast<Instruction>(place);
+  return made->getParent() == loop.getExitBlock() ? made->getNextNode() : &*loop.getExitBlock()->getFirstInsertionPt();
+}
+
+void Parking::parkValue(Loop &loop, Instruction &value, Value *within, Value *behind) {
+  unsigned slot = slots.lookup(&value);
+  SmallVector<Use *> usesBehind, usesWithin;
+  for (Use &use : value.uses()) {
+    if (isBehind(loop, use))
+      usesBehind.push_back(&use);
+    else if (loop.contains(cast<Instruction>(use.getUser())))
+      usesWithin.push_back(&use);
+  }
+  for (Use *use : usesWithin)
+    use->set(load(value.getType(), slot, within, cast<Instruction>(use->getUser())));
+  if (usesBehind.empty())
+    return;
+  Instruction *again = load(value.getType(), slot, behind, behindOf(behind, loop));
+  slots[again] = slot;
+  uniform[again] = false;
+  for (Use *use : usesBehind)
+    use->set(again);
+}
+
+// Each turn loads the value where it uses it and stores the next one where it is made.
+void Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind) {
+  unsigned slot = slots.lookup(&value);
+  auto *next = cast<Instruction>(value.getIncomingValueForBlock(loop.getLoopLatch()));
+  store(value.getIncomingValueForBlock(loop.getLoopPreheader()), slot, loop.getLoopPreheader()->getTerminator());
+  SmallVector<Use *> uses(make_pointer_range(value.uses()));
+  Instruction *last = nullptr;
+  for (Use *use : uses) {
+    auto *user = cast<Instruction>(use->getUser());
+    if (loop.contains(user))
+      use->set(load(value.getType(), slot, within, user));
+    else
+      use->set(last = last ? last : load(value.getType(), slot, behind, behindOf(behind, loop)));
+  }
+  store(next, slot, next->getNextNode());
+  slots.erase(&value);
+  value.eraseFromParent();
+}
+
+// Loads of the warp in the block behind the loop.
+void Parking::keepBehind(Loop &loop) {
+  Value *zero = nullptr;
+  for (Instruction &value : *loop.getExitBlock()) {
+    auto *load = dyn_cast<LoadInst>(&value);
+    if (!load || load->isVolatile() || !isUniform(load->getPointerOperand()))
+      continue;
+    zero = zero ? zero : nothing(loop, load);
+    if (!zero)
+      return;
+    IRBuilder<> builder(load);
+    load->setOperand(0, builder.CreateGEP(builder.getInt8Ty(), load->getPointerOperand(), zero));
+  }
+}
+
+Value *Parking::address(IRBuilder<> &builder, Value *at, unsigned word) {
+  return builder.CreateConstInBoundsGEP1_64(builder.getInt8Ty(), at, word * static_cast<uint64_t>(threads) * 4);
+}
+
+// Words for the value, in which it is, if no loop carries it; false where none are left.
+bool Parking::makeRoom(Loop &loop, Value *value) {
+  if (slots.contains(value))
+    return true;
+  unsigned count = wordsOf(value->getType());
+  if ((words + count) * threads * 4 > kSharedBytes)
+    return false;
+  if (!lane) {
+    Module &module = *function.getParent();
+    auto *type = ArrayType::get(Type::getInt32Ty(module.getContext()), 1); // grows in finish()
+    memory = new GlobalVariable(module, type, false, GlobalValue::InternalLinkage, PoisonValue::get(type), "parked",
+                                nullptr, GlobalValue::NotThreadLocal, 3);
+    IRBuilder<> builder(&*function.getEntryBlock().getFirstInsertionPt());
+    Value *thread = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_x, {});
+    lane = builder.CreateInBoundsGEP(builder.getInt32Ty(), memory, builder.CreateZExt(thread, builder.getInt64Ty()));
+  }
+  slots[value] = words;
+  words += count;
+  if (!loop.contains(cast<Instruction>(value)))
+    store(value, slots[value], loop.getLoopPreheader()->getTerminator());
+  return true;
+}
+
+void Parking::store(Value *value, unsigned slot, Instruction *before) {
+  IRBuilder<> builder(before);
+  Type *type = value->getType(), *whole = builder.getIntNTy(wordsOf(type) * 32);
+  if (type->isPointerTy())
+    value = builder.CreatePtrToInt(value, whole);
+  else if (isData(type))
+    value = builder.CreateBitCast(value, builder.getIntNTy(static_cast<unsigned>(type->getPrimitiveSizeInBits())));
+  value = builder.CreateZExt(value, whole);
+  for (unsigned word = 0; word < wordsOf(type); ++word) {
+    Value *part = builder.CreateTrunc(word ? builder.CreateLShr(value, 32 * word) : value, builder.getInt32Ty());
+    builder.CreateAlignedStore(part, address(builder, lane, slot + word), Align(4), /*isVolatile=*/true);
+  }
+}
+
+Instruction *Parking::load(Type *type, unsigned slot, Value *at, Instruction *before) {
+  IRBuilder<> builder(before);
+  Type *whole = builder.getIntNTy(wordsOf(type) * 32);
+  Value *value = nullptr;
+  for (unsigned word = 0; word < wordsOf(type); ++word) {
+    auto *part = builder.CreateAlignedLoad(builder.getInt32Ty(), address(builder, at, slot + word), Align(4),
+                                           /*isVolatile=*/true);
+    loads.push_back(part);
+    Value *wide = builder.CreateZExt(part, whole);
+    value = value ? builder.CreateOr(value, builder.CreateShl(wide, 32 * word)) : wide;
+  }
+  if (type->isPointerTy())
+    return cast<Instruction>(builder.CreateIntToPtr(value, type));
+  value = builder.CreateTrunc(value, builder.getIntNTy(static_cast<unsigned>(type->getPrimitiveSizeInBits())));
+  return cast<Instruction>(builder.CreateBitCast(value, type));
+}
+
+// The memory gets its size; loads that nobody needs, as a later loop has its own, go.
+void Parking::finish() {
+  if (!memory)
+    return;
+  auto *type = ArrayType::get(Type::getInt32Ty(memory->getContext()), words * static_cast<uint64_t>(threads));
+  auto *whole = new GlobalVariable(*function.getParent(), type, false, GlobalValue::InternalLinkage,
+                                   PoisonValue::get(type), "", nullptr, GlobalValue::NotThreadLocal, 3);
+  whole->takeName(memory);
+  whole->setAlignment(Align(16));
+  memory->replaceAllUsesWith(whole);
+  memory->eraseFromParent();
+  for (Instruction *load : loads) {
+    SmallVector<Instruction *> chain = {load}; // what is made of it ends unused, or in a use
+    while (chain.back()->hasOneUse() && !isa<StoreInst>(chain.back()->user_back()) &&
+           (chain.back()->user_back()->isCast() || chain.back()->user_back()->isBinaryOp()))
+      chain.push_back(chain.back()->user_back());
+    while (!chain.empty() && chain.back()->use_empty())
+      chain.pop_back_val()->eraseFromParent();
+  }
+}
+
+void mlir::kvq::nvptx::parkValues(Function &function, int64_t threads) { Parking(function, threads).run(); }

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Values that leave the registers of a lane while a loop runs. ptxas would spill them to local memory, and it loads
+// early what only the code behind a loop needs.
+#pragma once
+
+#include "llvm/IR/Function.h"
+
+namespace mlir::kvq::nvptx {
+
+// Parks values over each outermost loop of the function, in shared memory at an address of the lane's own, so without a
+// barrier: those that pass through it, and of those that it only reads as many as its registers do not hold. `threads`:
+// of a block.
+void parkValues(llvm::Function &function, int64_t threads);
+
+} // namespace mlir::kvq::nvptx

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What passes know of a target: enough to choose among the programs of a request, nothing of instructions.
+#pragma once
+
+#include <cstdint>
+
+namespace mlir::kvq {
+
+// What a coefficient that may be rounded becomes (format-spec accuracy_c1): an integer with one scale for a row, the
+// nearest f16, or the same where halves below 2^-14 count as zero.
+enum class Coefficients { Integers, F16, NormalF16 };
+inline bool areHalves(Coefficients coefficients) { return coefficients != Coefficients::Integers; }
+
+struct TargetModel {
+  // How products round their coefficients where a request allows it.
+  Coefficients coefficients = Coefficients::Integers;
+  // Vector registers that a register tile of a product may use for its results.
+  int64_t accumulators = 8;
+  // Registers of 32 bits of a lane, where a program's tiles lie in those; 0: tiles lie in memory.
+  int64_t laneRegisters = 0;
+};
+
+} // namespace mlir::kvq
