@@ -120,7 +120,7 @@ private:
 
   // The item.
   Value kvHead, queryBase, rowBegin, rowCount, packedBegin, packedEnd, rawBegin, rawEnd, vRawBegin, tableBase, tailSlot,
-      kept, nextEntry, nextHead;
+      kept, nextEntry, nextHead, sequence;
   // Per row: does it exist, its head and place among a split's results (i32), its coefficients, its bounds (i32).
   Value valid, head, place, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
   Value rowScale;   // [R], with halves: what scores are multiplied by
@@ -141,6 +141,8 @@ void AttendEmitter::loadItem() {
   tableBase = member(at, offsetof(kvq_attend_item, table_base));
   nextEntry = member(at, offsetof(kvq_attend_item, next_entry));
   nextHead = member(at, offsetof(kvq_attend_item, next_head));
+  if (region) // the number of a sequence is that of its slot
+    sequence = member(at, offsetof(kvq_attend_item, tail_slot));
   if (request.lag)
     loadTail();
 }
@@ -346,8 +348,7 @@ Value AttendEmitter::maskedScores(Value scores, Value visible, Value token) {
   if (region) {
     int64_t count = cast<RankedTensorType>(scores.getType()).getDimSize(1);
     ScoreIndices indices;
-    Value slot = member(item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item)), offsetof(kvq_attend_item, tail_slot));
-    indices.batch = splat(toIndex(slot), {rows, count}); // the number of a sequence is that of its slot
+    indices.batch = splat(sequence, {rows, count});
     indices.head = perRow(toIndex(head), count);
     indices.query = perRow(toIndex(position), count);
     indices.key = perToken(add(iota(count, getIndexType()), toIndex(token)), count);
