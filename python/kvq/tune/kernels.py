@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvq import errors, lowlevel
-from kvq.evaluate import machine
 from kvq.tune import budgets, cache_launches, launch_data
 from kvq.tune.attend_launch import AttendShared, Part, Plan, attend_launch
 from kvq.tune.capability import this_cpu
+from kvq.tune.compiler import compiler_hash
 from kvq.tune.kernel_requests import is_accelerator
 from kvq.tune.launch_memory import Launch, LaunchMemory
 from kvq.tune.problem import CheckCase, Deviation, Infeasible, Predictor, Problem, Runner, Space
@@ -28,18 +28,10 @@ REFUSED = (errors.InvalidArgument, errors.Unsupported, errors.ResourceExhausted)
 def make_runner(target: str) -> Runner | Predictor:
     """Of a level of this processor; for nvptx targets what predicts by the static model."""
     if is_accelerator(target):
-        from kvq.tune.prediction import make_predictor
+        from kvq.tune.prediction import GpuPredictor
 
-        return make_predictor(target)
+        return GpuPredictor(target)
     return CpuRunner(target)
-
-
-def compiler_hash() -> str:
-    facts = machine.compiler_facts()
-    if facts["hash"] is None:
-        why = facts.get("error", "there is none beside libkvq.so")
-        raise errors.Unsupported(f"the compiler is needed for tuning ({why}): install it, or name it in KVQ_COMPILER")
-    return facts["hash"]
 
 
 class CpuRunner:
