@@ -475,13 +475,17 @@ void AttendEmitter::storeResults(const Softmax &state) {
 
 } // namespace
 
+bool mlir::kvq::dividesIntoGroups(const ::kvq::KernelRequest &request, int64_t tileTokens) {
+  auto fits = [tileTokens](const ::kvq::SideFormat &side) {
+    return !side.perChannel() || side.group % tileTokens == 0 || tileTokens % side.group == 0;
+  };
+  return request.pageTokens % tileTokens == 0 && fits(request.pair.k) && fits(request.pair.v);
+}
+
 LogicalResult mlir::kvq::buildAttend(func::FuncOp kernel, const ::kvq::KernelRequest &request,
                                      tile::ScheduleAttr schedule, Region *score, Coefficients coefficients) {
   int64_t tokens = schedule.getTileTokens();
-  auto fits = [tokens](const ::kvq::SideFormat &side) {
-    return !side.perChannel() || side.group % tokens == 0 || tokens % side.group == 0;
-  };
-  if (request.pageTokens % tokens != 0 || !fits(request.pair.k) || !fits(request.pair.v)) // expand_c7
+  if (!dividesIntoGroups(request, tokens)) // expand_c7
     return kernel.emitError("tile_tokens is ")
            << tokens << ", which does not divide a page of " << request.pageTokens << " tokens into whole groups; use "
            << getDefaultSchedule(kernel.getContext(), request).getTileTokens();

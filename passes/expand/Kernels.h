@@ -19,6 +19,9 @@ int64_t getArgumentMultiple(::kvq::KernelOp op, unsigned argument);
 // The schedule that a kernel gets where nobody chose one.
 tile::ScheduleAttr getDefaultSchedule(MLIRContext *context, const ::kvq::KernelRequest &request);
 
+// Whether tiles of so many tokens divide a page into whole groups (expand_c7).
+bool dividesIntoGroups(const ::kvq::KernelRequest &request, int64_t tileTokens);
+
 // Fills the body of `kernel`, which has one empty block with the arguments above. `score` is the score region of an
 // attend kernel or null: arguments score, batch, head, query, key and captures, terminated by one yielded value. Fails
 // with a diagnostic at the kernel where a schedule or a region cannot be had.

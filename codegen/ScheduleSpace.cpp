@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "codegen/ScheduleSpace.h"
+
+#include "dialect/tile/Tile.h"
+#include "passes/expand/Kernels.h"
+
+#include <tuple>
+
+using namespace mlir;
+using namespace mlir::kvq;
+using ::kvq::Schedule;
+
+static constexpr int kMostTokens = 256; // schedule_c1
+
+static Schedule standardSchedule(const ::kvq::KernelRequest &request) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  context.loadDialect<tile::KvqTileDialect>();
+  tile::ScheduleAttr attr = getDefaultSchedule(&context, request);
+  return {static_cast<int>(attr.getTileTokens()), static_cast<int>(attr.getRows()), static_cast<int>(attr.getVectors()),
+          static_cast<int>(attr.getPrefetch())};
+}
+
+::kvq::ScheduleSpace mlir::kvq::getScheduleSpace(const ::kvq::KernelRequest &request, const Target &target) {
+  ::kvq::ScheduleSpace space;
+  space.standard = standardSchedule(request);
+  if (request.op != ::kvq::KernelOp::Attend) {
+    space.schedules = {space.standard};
+    return space;
+  }
+  for (int tokens = 16; tokens <= kMostTokens; tokens += 16) {
+    if (tokens != space.standard.tileTokens && !dividesIntoGroups(request, tokens))
+      continue;
+    Schedule schedule = space.standard;
+    schedule.tileTokens = tokens;
+    llvm::append_range(space.schedules, target.scheduleVariants(request, schedule));
+  }
+  auto knobs = [](const Schedule &s) { return std::tuple(s.tileTokens, s.rows, s.vectors, s.prefetch); };
+  llvm::sort(space.schedules, [&](const Schedule &a, const Schedule &b) { return knobs(a) < knobs(b); });
+  return space;
+}
