@@ -106,9 +106,9 @@ def _shapes(subject: str, dtype: str | None) -> list[Shape]:
     if source.gguf is None:
         config = source.config() or {}
     else:
-        from transformers import AutoConfig  # knows GGUF
+        from kvq.evaluate.prepare import config_of_gguf  # loads transformers
 
-        config = AutoConfig.from_pretrained(source.folder, gguf_file=source.gguf).to_dict()
+        config = config_of_gguf(source)
     if dtype is not None:
         config = {**config, "dtype": dtype}
     try:
