@@ -30,7 +30,11 @@ std::string mlir::kvq::writeBundle(const CompileInput &input, const std::string 
     llvm::sys::path::append(result, name);
     return result.str().str();
   };
-  std::string what = input.request.empty() || !input.score.empty() ? path("kernel.mlir") : "--request=" + input.request;
+  // A module carries its score region and its schedule.
+  std::string what =
+      input.request.empty() || !input.score.empty()
+          ? path("kernel.mlir")
+          : "--request=" + input.request + (input.schedule.empty() ? "" : " --schedule=" + input.schedule);
   std::string command = "kvqc " + what + " --target=" + input.target->name() +
                         (input.startAt.empty() ? "" : " --compile-from=" + input.startAt) + " --no-bundle";
   bool written = writeFile(path("kernel.mlir"), program) && writeFile(path("message.txt"), message + "\n") &&

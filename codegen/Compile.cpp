@@ -5,6 +5,7 @@
 #include "codegen/Compile.h"
 
 #include "codegen/Bundle.h"
+#include "codegen/ScheduleSpace.h"
 #include "dialect/kvq/Kvq.h"
 #include "dialect/tile/Tile.h"
 #include "passes/KernelModule.h"
@@ -170,6 +171,8 @@ private:
       if (!request.isOk())
         return fail(request.status().message());
       module = buildKernelModule(&context, request.value());
+      if (!input.schedule.empty() && !attachSchedule(request.value()))
+        return false;
       return input.score.empty() || addScore();
     } else {
       module = parseSourceString<ModuleOp>(input.source, &context, input.sourceName);
@@ -177,6 +180,21 @@ private:
         failure = checkOneKernel(*module);
     }
     return module && failure.empty();
+  }
+
+  bool attachSchedule(const ::kvq::KernelRequest &request) {
+    auto parsed = ::kvq::parseSchedule(input.schedule);
+    const ::kvq::Status legal = parsed.isOk()
+                                    ? ::kvq::checkSchedule(getScheduleSpace(request, *input.target), parsed.value())
+                                    : parsed.status();
+    if (!legal.isOk())
+      return fail(legal.message());
+    const ::kvq::Schedule &given = parsed.value();
+    auto schedule = tile::ScheduleAttr::get(&context, given.tileTokens, given.rows, given.vectors, given.prefetch);
+    for (auto func : module->getOps<func::FuncOp>())
+      if (func->hasAttr(kKernelAttr))
+        func->setAttr(tile::kScheduleAttr, schedule);
+    return true;
   }
 
   // False where the score function is wrong; a diagnostic says where.
@@ -244,6 +262,8 @@ llvm::Expected<CompileResult> mlir::kvq::compile(const CompileInput &input) {
     return llvm::createStringError("give either a kernel request or an IR module");
   if (input.request.empty() && !input.score.empty())
     return llvm::createStringError("a score function goes with a kernel request; a module has its score region");
+  if (input.request.empty() && !input.schedule.empty())
+    return llvm::createStringError("a schedule goes with a kernel request; a module has it as kvq_tile.schedule");
   if (!input.request.empty() && !input.startAt.empty())
     return llvm::createStringError("a kernel request begins at the phase \"kernel\", not at \"" + input.startAt + "\"");
   auto start = std::chrono::steady_clock::now();

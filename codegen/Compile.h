@@ -19,9 +19,10 @@ namespace mlir::kvq {
 llvm::SmallVector<PhaseInfo> allPhases(const Target &target);
 
 struct CompileInput {
-  std::string request; // canonical text of a KernelRequest, or empty:
-  std::string source;  // then an IR module with one kernel, upper or tile level
-  std::string score;   // of a request for attend: IR of its score function (passes/ScoreFunction.h), or empty
+  std::string request;  // canonical text of a KernelRequest, or empty:
+  std::string source;   // then an IR module with one kernel, upper or tile level
+  std::string score;    // of a request for attend: IR of its score function (passes/ScoreFunction.h), or empty
+  std::string schedule; // of a request: text of one of its schedules (ScheduleSpace.h); empty: the default
   std::string sourceName = "<text>";
   const Target *target = nullptr;
   std::string startAt;   // phase that `source` is a program of, an MLIR module; empty: the first

@@ -5,6 +5,8 @@
 #pragma once
 
 #include "passes/Pipelines.h"
+#include "runtime/format/problem.h"
+#include "runtime/format/schedule.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/DialectRegistry.h"
@@ -51,6 +53,12 @@ public:
   virtual llvm::Error emit(ModuleOp module, PhaseSink &sink) const = 0;
   // What passes know of it.
   virtual TargetModel model() const = 0;
+  // Schedules of an attend kernel with the tile of `standard` that make code of their own, `standard` among them; none
+  // where the target does not take that tile.
+  virtual llvm::SmallVector<::kvq::Schedule> scheduleVariants(const ::kvq::KernelRequest &request,
+                                                              const ::kvq::Schedule &standard) const {
+    return {standard};
+  }
   // Dialects of the target's own.
   virtual void registerDialects(DialectRegistry &registry) const {}
 };

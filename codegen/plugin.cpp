@@ -3,6 +3,7 @@
 // The compiler as a plug-in of the runtime: kvq/compiler_plugin.h over compile().
 
 #include "codegen/Compile.h"
+#include "codegen/ScheduleSpace.h"
 #include "codegen/cpu/Target.h"
 #include "kvq/compiler_plugin.h"
 
@@ -24,6 +25,18 @@ llvm::Expected<CompileResult> compileFor(llvm::StringRef target, CompileInput &i
     return found.takeError();
   input.target = *found;
   return compile(input);
+}
+
+std::unique_ptr<Output> emptyOutput() {
+  auto output = std::make_unique<Output>();
+  static_cast<kvq_compile_output &>(*output) = {nullptr, 0, kEntryName.data(), "", "", 0};
+  return output;
+}
+
+kvq_compile_output *refused(std::unique_ptr<Output> output, std::string message) {
+  output->text = std::move(message);
+  output->message = output->text.c_str();
+  return output.release();
 }
 } // namespace
 
@@ -58,20 +71,38 @@ KVQ_EXPORT const char *kvq_compiler_targets(void) {
   return names.c_str();
 }
 
+KVQ_EXPORT kvq_compile_output *kvq_compiler_schedules(const kvq_compile_input *input) {
+  auto output = emptyOutput();
+  auto target = findTarget(input->level ? input->level : "");
+  if (!target)
+    return refused(std::move(output), llvm::toString(target.takeError()));
+  auto request = ::kvq::parseKernelRequest(input->request ? input->request : "");
+  if (!request.isOk())
+    return refused(std::move(output), request.status().message());
+  const ::kvq::ScheduleSpace space = getScheduleSpace(request.value(), **target);
+  if (input->schedule) {
+    auto schedule = ::kvq::parseSchedule(input->schedule);
+    ::kvq::Status legal = schedule.isOk() ? ::kvq::checkSchedule(space, schedule.value()) : schedule.status();
+    if (!legal.isOk())
+      return refused(std::move(output), legal.message());
+  }
+  output->text = ::kvq::toText(space);
+  output->object = output->text.data();
+  output->object_bytes = output->text.size();
+  return output.release();
+}
+
 KVQ_EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *input) {
-  auto output = std::make_unique<Output>();
-  static_cast<kvq_compile_output &>(*output) = {nullptr, 0, kEntryName.data(), "", "", 0};
+  auto output = emptyOutput();
   CompileInput request;
   request.request = input->request ? input->request : "";
   request.source = input->source ? input->source : "";
   request.score = input->score ? input->score : "";
+  request.schedule = input->schedule ? input->schedule : "";
   request.bundleDir = input->bundle_dir ? input->bundle_dir : "";
   auto result = compileFor(input->level ? input->level : "", request);
-  if (!result) {
-    output->text = llvm::toString(result.takeError());
-    output->message = output->text.c_str();
-    return output.release();
-  }
+  if (!result)
+    return refused(std::move(output), llvm::toString(result.takeError()));
   output->result = std::move(*result);
   output->object = output->result.output.data();
   output->object_bytes = output->result.output.size();

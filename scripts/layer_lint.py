@@ -16,7 +16,7 @@ CUDA_HEADERS = ("cuda.h", "cuda_runtime.h", "cuda_fp16.h", "nvrtc.h", "nvJitLink
 PUBLIC = "kvq/"  # runtime/include/kvq, which every layer writes as <kvq/...>
 FLOOR = ("runtime/format/",)
 DEVICE = ("runtime/device/device.h", "runtime/device/accelerator.h", "runtime/device/accelerator_device.h",
-          "runtime/device/kernel_source.h", "runtime/device/score_function.h")
+          "runtime/device/kernel_source.h", "runtime/device/machine.h", "runtime/device/score_function.h")
 ABI = ("kvq/kernel_abi.h", "kvq/compiler_plugin.h")
 
 
@@ -36,6 +36,7 @@ LAYERS = (
     Layer("runtime/jit/", FLOOR + ABI, (), RUNTIME),
     Layer("runtime/device/", FLOOR + ABI[:1] + DEVICE + ("runtime/jit/compiler.h", "runtime/jit/kernel_store.h",
                                                           "runtime/jit/cubin_store.h",
+                                                          "runtime/jit/schedule_store.h",
                                                           "runtime/jit/score_hook.h"), (),
           RUNTIME),
     Layer("runtime/device/cuda/", FLOOR + DEVICE + ("runtime/jit/",), (), RUNTIME),

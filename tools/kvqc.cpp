@@ -4,6 +4,7 @@
 // or PTX out.
 
 #include "codegen/Compile.h"
+#include "codegen/ScheduleSpace.h"
 #include "codegen/cpu/Target.h"
 #include "runtime/jit/nvrtc.h"
 
@@ -29,6 +30,10 @@ static cl::opt<std::string> scoreFile("score",
                                       cl::desc("give the requested attend kernel the score function of this file: a "
                                                "func.func of score, batch, head, query, key"),
                                       cl::value_desc("module.mlir"), cl::cat(category));
+static cl::opt<std::string> scheduleText("schedule",
+                                         cl::desc("compile the requested kernel with this schedule, one of "
+                                                  "--list-schedules; default: the default one"),
+                                         cl::value_desc("text"), cl::cat(category));
 static cl::opt<std::string> targetName("target",
                                        cl::desc("a CPU level or nvptx:sm_NN; default: the best level of "
                                                 "this host"),
@@ -49,6 +54,9 @@ static cl::opt<std::string> dumpPhases("dump-phases-to",
 static cl::opt<std::string> output("o", cl::desc("output file; default: standard output"), cl::init("-"),
                                    cl::cat(category));
 static cl::opt<bool> listPhases("list-phases", cl::desc("print the phases of the target and exit"), cl::cat(category));
+static cl::opt<bool> listSchedules("list-schedules",
+                                   cl::desc("print the schedules that --request can have on the target and exit"),
+                                   cl::cat(category));
 static cl::opt<bool> listTargets("list-targets",
                                  cl::desc("print all targets, the CPU levels of this host with a *, and exit"),
                                  cl::cat(category));
@@ -99,6 +107,16 @@ static void printTargets() {
 static void printPhases(const Target &target) {
   for (const PhaseInfo &info : allPhases(target))
     llvm::outs() << llvm::left_justify(info.name, 10) << info.help << "\n";
+}
+
+static int printSchedules(const Target &target) {
+  if (request.empty())
+    return fail("--list-schedules lists those of a request: give --request");
+  auto parsed = kvq::parseKernelRequest(request.getValue());
+  if (!parsed.isOk())
+    return fail(parsed.status().message());
+  llvm::outs() << kvq::toText(getScheduleSpace(parsed.value(), target));
+  return 0;
 }
 
 // The target that the options name.
@@ -195,6 +213,8 @@ int main(int argc, char **argv) {
     return fail(llvm::toString(target.takeError()));
   if (listPhases)
     return printPhases(**target), 0;
+  if (listSchedules)
+    return printSchedules(**target);
   auto phase = chosenPhase(**target);
   if (!phase)
     return fail(llvm::toString(phase.takeError()));
@@ -203,6 +223,7 @@ int main(int argc, char **argv) {
   input.startAt = compileFrom;
   input.stopAfter = *phase;
   input.request = request;
+  input.schedule = scheduleText;
   input.writeBundle = !noBundle;
   if (llvm::Error error = readTexts(input))
     return fail(llvm::toString(std::move(error)));

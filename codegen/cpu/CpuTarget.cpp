@@ -6,12 +6,14 @@
 #include "codegen/Target.h"
 #include "codegen/cpu/EmitObject.h"
 #include "codegen/cpu/Passes.h"
+#include "codegen/cpu/RegisterTile.h"
 
 #include "llvm/IR/LLVMContext.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Transforms/Utils/Cloning.h"
 
 #include <map>
+#include <set>
 
 using namespace mlir;
 using namespace mlir::kvq;
@@ -40,6 +42,9 @@ public:
     model.accumulators = level.accumulators;
     return model;
   }
+  llvm::SmallVector<::kvq::Schedule> scheduleVariants(const ::kvq::KernelRequest &request,
+                                                      const ::kvq::Schedule &standard) const override;
+
   void buildPhase(OpPassManager &manager, StringRef phase) const override {
     if (phase == "vector")
       cpu::buildVectorPipeline(manager, level.name);
@@ -73,6 +78,30 @@ private:
 };
 
 } // namespace
+
+// Limits of register tiles are told apart by the tiles that they lead to: those of scores, one column a token, and of
+// the output, one a channel; packed operands may be cut once, those of the tail never are.
+llvm::SmallVector<::kvq::Schedule> CpuTarget::scheduleVariants(const ::kvq::KernelRequest &request,
+                                                               const ::kvq::Schedule &standard) const {
+  const bool mayCut = request.accuracy != ::kvq::Accuracy::Full && level.integers != cpu::IntegerDot::Bytes;
+  std::set<std::vector<std::pair<int64_t, int64_t>>> known;
+  llvm::SmallVector<::kvq::Schedule> result;
+  auto add = [&](int rows, int vectors) {
+    std::vector<std::pair<int64_t, int64_t>> tiles;
+    for (int64_t columns : {standard.tileTokens, request.dv})
+      for (bool cuts : {false, mayCut})
+        tiles.push_back(cpu::chooseRegisterTile(level, request.rows, columns / level.lanes, cuts, rows, vectors));
+    if (!known.insert(tiles).second)
+      return;
+    for (int prefetch : {0, 1, 2, 4})
+      result.push_back({standard.tileTokens, rows, vectors, prefetch});
+  };
+  add(standard.rows, standard.vectors);
+  for (int rows : {1, 2, 4, 8, 16})
+    for (int vectors : {1, 2, 4, 8, 16})
+      add(rows, vectors);
+  return result;
+}
 
 const mlir::kvq::Target *cpu::targetOf(const CpuLevel &level) {
   static const std::map<StringRef, CpuTarget> targets = [] {

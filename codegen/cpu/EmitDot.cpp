@@ -11,6 +11,7 @@
 // The same register tile serves f32 operands contracted along rows; f32 contracted along the contiguous dimension is a
 // horizontal sum per element. Any other layout is unpacked to f32 first.
 
+#include "codegen/cpu/RegisterTile.h"
 #include "codegen/cpu/TileEmitter.h"
 
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -191,12 +192,9 @@ bool TileEmitter::cutsOnce(tile::DotOp op) { return takesIntegers(op) && integer
 
 // Rows and vectors of a register tile: divisors, so that no tile is cut. Per step a tile broadcasts a coefficient for
 // each row and takes an operand out of each vector; the best shape has the least of that for one product.
-std::pair<int64_t, int64_t> TileEmitter::registerTile(tile::DotOp op) {
-  auto result = cast<RankedTensorType>(op.getType());
-  int64_t rows = result.getDimSize(0), columns = result.getDimSize(1) / dotLanes(op);
-  int64_t rowLimit = schedule ? schedule.getRows() : 8, vectorLimit = schedule ? schedule.getVectors() : 8;
+std::pair<int64_t, int64_t> mlir::kvq::cpu::chooseRegisterTile(const CpuLevel &level, int64_t rows, int64_t columns,
+                                                               bool cuts, int64_t rowLimit, int64_t vectorLimit) {
   std::pair<int64_t, int64_t> best = {1, 1};
-  bool cuts = cutsOnce(op);
   auto cost = [&](std::pair<int64_t, int64_t> shape) {
     auto [r, v] = shape;
     bool cut = cuts && r < rows;
@@ -209,6 +207,12 @@ std::pair<int64_t, int64_t> TileEmitter::registerTile(tile::DotOp op) {
       if (columns % v == 0 && cost({r, v}) < cost(best))
         best = {r, v};
   return best;
+}
+
+std::pair<int64_t, int64_t> TileEmitter::registerTile(tile::DotOp op) {
+  auto result = cast<RankedTensorType>(op.getType());
+  return chooseRegisterTile(level, result.getDimSize(0), result.getDimSize(1) / dotLanes(op), cutsOnce(op),
+                            schedule ? schedule.getRows() : 8, schedule ? schedule.getVectors() : 8);
 }
 
 void TileEmitter::emitPanels(tile::DotOp op, const Panel &panel, const Buffer &out) {

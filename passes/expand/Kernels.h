@@ -5,8 +5,8 @@
 #pragma once
 
 #include "dialect/tile/Tile.h"
+#include "passes/DefaultSchedule.h"
 #include "passes/Passes.h"
-#include "passes/ScheduleSpace.h"
 #include "runtime/format/problem.h"
 
 namespace mlir::kvq {

@@ -196,6 +196,8 @@ static void prepare(Cache &self, nb::object progress, const std::optional<std::v
   visitor.rethrow();
 }
 
+static void refreshKernels(Cache &self) { self.call(kvq_cache_refresh_kernels); }
+
 // The desc of a plan; it points into the vectors.
 static kvq_plan_desc makeDesc(const std::vector<int32_t> &sequences, const std::vector<int32_t> &newTokens,
                               const std::optional<std::vector<int32_t>> &firstTokens, bool pastOnly) {
@@ -355,6 +357,8 @@ void bindCache(nb::module_ &m) {
       .def("read", read, "sequence"_a, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(), "first"_a = 0,
            "Writes the tokens of a sequence from `first` on, in one layer, as dense rows into k and v.")
       .def("set_sinks", setSinks, "layer"_a, "logits"_a, "Sets the sink logits of a layer, one per query head.")
+      .def("refresh_kernels", refreshKernels,
+           "Opens the kernels again, between steps, so that they have the schedules that are chosen now.")
       .def("prepare", prepare, "progress"_a.none() = nb::none(), "targets"_a = nb::none(),
            "Compiles or loads all kernels; progress(dict) is called for each. With targets, such as [\"nvptx:sm_90\"]: "
            "those that such a cache needs on these, into the context's store, on a machine without them.")

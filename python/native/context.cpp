@@ -4,10 +4,14 @@
 #include "python/native/native.h"
 
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 namespace kvq::python {
 
@@ -65,6 +69,34 @@ static void merge(Context &self, const Input &o, const Input &lse, const Output 
   check(kvq_merge(self.state->handle, &oView, &lseView, nullptr, &outView, outLse ? &outLseView : nullptr));
 }
 
+static std::pair<std::string, std::vector<std::string>> scheduleSpace(const Context &self, const std::string &request) {
+  std::string text;
+  {
+    nb::gil_scoped_release release;
+    size_t bytes = 0;
+    check(kvq_schedule_space(self.state->handle, request.c_str(), 0, nullptr, &bytes));
+    text.resize(bytes);
+    check(kvq_schedule_space(self.state->handle, request.c_str(), bytes, text.data(), &bytes));
+  }
+  std::pair<std::string, std::vector<std::string>> space;
+  std::istringstream lines(text.c_str());
+  for (std::string schedule, mark; std::getline(lines, schedule);) {
+    if (const size_t at = schedule.find(' '); at != schedule.npos) {
+      schedule.resize(at);
+      space.first = schedule;
+    }
+    space.second.push_back(schedule);
+  }
+  return space;
+}
+
+static void setSchedule(const Context &self, const std::string &request, const Text &schedule,
+                        const std::optional<ScoreFunction> &score) {
+  const kvq_score_function view = score ? score->view() : kvq_score_function{};
+  nb::gil_scoped_release release;
+  check(kvq_schedule_set(self.state->handle, request.c_str(), score ? &view : nullptr, pointer(schedule)));
+}
+
 nb::class_<Context> bindContext(nb::module_ &m) {
   using namespace nb::literals;
   nb::class_<Context> context(
@@ -81,7 +113,15 @@ nb::class_<Context> bindContext(nb::module_ &m) {
       .def_prop_ro(
           "description", [](const Context &self) { return std::string(kvq_context_description(self.state->handle)); },
           "One line about the device: of a GPU its name, compute capability, memory and driver.")
-      .def("kernels", kernels, "One dict (name, source, key, compile_ms, object_bytes) for each kernel held.")
+      .def_prop_ro(
+          "machine", [](const Context &self) { return std::string(kvq_context_machine(self.state->handle)); },
+          "What times depend on, as canonical JSON: of a host kind, target (the level), name, cores, caches.")
+      .def("schedule_space", scheduleSpace, "request"_a,
+           "(default, schedules): the schedules that a kernel request can have here, and which is the default one.")
+      .def(
+          "set_schedule", setSchedule, "request"_a, "schedule"_a.none(), "score"_a = nb::none(),
+          "Chooses the schedule of a kernel request, for kernels that are opened from now on; None forgets the choice.")
+      .def("kernels", kernels, "One dict (name, source, key, compile_ms, object_bytes, schedule) for each kernel held.")
       .def("merge", merge, "o"_a.noconvert(), "lse"_a.noconvert(), "out"_a.noconvert(),
            "out_lse"_a.noconvert() = nb::none(), "Combines partial attention results over disjoint keys.");
   return context;

@@ -46,13 +46,18 @@ static Kernel compile(Context &context, const std::string &text, const std::opti
   return Kernel(context.state, kernel);
 }
 
-static Kernel open(Context &context, const std::string &request, const std::optional<ScoreFunction> &score) {
+static Kernel open(Context &context, const std::string &request, const std::optional<ScoreFunction> &score,
+                   const std::optional<std::string> &schedule) {
   kvq_kernel *kernel = nullptr;
   const kvq_score_function view = score ? score->view() : kvq_score_function{};
   nb::gil_scoped_release release;
   std::scoped_lock lock(context.state->mutex);
-  check(score ? kvq_kernel_open_scored(context.state->handle, request.c_str(), &view, &kernel)
-              : kvq_kernel_open(context.state->handle, request.c_str(), &kernel));
+  if (schedule)
+    check(kvq_kernel_open_scheduled(context.state->handle, request.c_str(), score ? &view : nullptr, schedule->c_str(),
+                                    &kernel));
+  else
+    check(score ? kvq_kernel_open_scored(context.state->handle, request.c_str(), &view, &kernel)
+                : kvq_kernel_open(context.state->handle, request.c_str(), &kernel));
   return Kernel(context.state, kernel);
 }
 
@@ -183,10 +188,15 @@ void bindKernel(nb::module_ &m) {
   using namespace nb::literals;
   m.def("compile", compile, "context"_a, "text"_a, "entry"_a = nb::none(),
         "Compiles the one kernel of an IR module, or the one named `entry`; on a GPU the text may be PTX.");
-  m.def("open_kernel", open, "context"_a, "request"_a, "score"_a = nb::none(),
-        "A built-in kernel by its canonical request text; an attend kernel may have a score function.");
+  m.def(
+      "open_kernel", open, "context"_a, "request"_a, "score"_a = nb::none(), "schedule"_a = nb::none(),
+      "A built-in kernel by its canonical request text; an attend kernel may have a score function. With a schedule it "
+      "has exactly that one, whichever was chosen for the request.");
   nb::class_<Kernel>(m, "Kernel", "A compiled kernel.")
       .def_prop_ro("signature", signatureText, "Its arguments, one word each.")
+      .def_prop_ro(
+          "schedule", [](const Kernel &kernel) { return std::string(kvq_kernel_schedule(kernel.handle)); },
+          "The schedule that it was compiled with; empty for the default one.")
       .def("launch", launch, "args"_a, nb::kw_only(), "grid"_a, "block"_a = nb::none(), "shared"_a = 0,
            "stream"_a = nb::none(),
            "Runs grid[0] * grid[1] * grid[2] programs, or on a device as many blocks of `block` threads with `shared` "

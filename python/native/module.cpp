@@ -133,6 +133,7 @@ void KernelVisitor::visit(void *self, const kvq_kernel_info *info) {
     record["key"] = info->key;
     record["compile_ms"] = info->compile_ms;
     record["object_bytes"] = info->object_bytes;
+    record["schedule"] = info->schedule;
     visitor->callable_(record);
   } catch (...) { // an exception must not cross the C API
     visitor->raised_ = std::current_exception();

@@ -177,6 +177,23 @@ Result<const Kernel *> Cache::kernel(int which) {
   return slot.get();
 }
 
+Status Cache::refreshKernels() {
+  if (step_->isOpen())
+    return {Code::FailedPrecondition, "a step of this cache is open: refresh its kernels after it was committed or "
+                                      "aborted"};
+  std::array<KernelRef, kMostCacheKernels> fresh;
+  for (int which = 0; which < cacheKernels(config_); ++which) {
+    if (!kernels_[which])
+      continue;
+    auto opened = device_->open(kernelRequest(config_, which), kernelScore(config_, which));
+    if (!opened.isOk())
+      return opened.status();
+    fresh[which] = opened.value();
+  }
+  kernels_ = std::move(fresh); // the device keeps the old ones, which may still run
+  return Status::ok();
+}
+
 Status Cache::prepare(const std::function<void(const KernelInfo &)> &progress) {
   struct Job {
     Cache &cache;

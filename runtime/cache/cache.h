@@ -57,6 +57,8 @@ public:
   Status grow(int64_t blocks, int sequences, void *memory, size_t bytes);
   // Compiles or loads all kernels, in parallel; `progress` is called by one thread at a time.
   Status prepare(const std::function<void(const KernelInfo &)> &progress);
+  // Opens those that are open again, all or none: schedules may have been chosen. Not while a step is open.
+  Status refreshKernels();
   Result<int> addSequence();
   Status removeSequence(int sequence);
   Result<SequenceState> state(int sequence) const;

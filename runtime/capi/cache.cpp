@@ -136,8 +136,7 @@ kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void
   return guarded([&]() -> Status {
     KVQ_REQUIRE(cache);
     return cache->cache->prepare([&](const KernelInfo &info) {
-      const kvq_kernel_info shown = {info.name.c_str(), info.source.c_str(), info.key.c_str(), info.compileMs,
-                                     info.objectBytes};
+      const kvq_kernel_info shown = shownInfo(info);
       if (progress)
         progress(user_data, &shown);
     });
@@ -168,13 +167,19 @@ kvq_error *kvq_prepare_targets(kvq_context *context, const kvq_cache_config *con
         return kernels.status();
       KVQ_RETURN_IF_ERROR(
           prepareTarget(checked.value(), *kernels.value(), context->device->parallel(), [&](const KernelInfo &info) {
-            const kvq_kernel_info shown = {info.name.c_str(), info.source.c_str(), info.key.c_str(), info.compileMs,
-                                           info.objectBytes};
+            const kvq_kernel_info shown = shownInfo(info);
             if (progress)
               progress(user_data, &shown);
           }));
     }
     return Status::ok();
+  });
+}
+
+kvq_error *kvq_cache_refresh_kernels(kvq_cache *cache) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(cache);
+    return cache->cache->refreshKernels();
   });
 }
 

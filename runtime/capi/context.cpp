@@ -52,6 +52,11 @@ Result<std::unique_ptr<Device>> makeDevice(const kvq_context_options &options) {
 
 } // namespace
 
+kvq_kernel_info kvq::capi::shownInfo(const KernelInfo &info) {
+  return {info.name.c_str(), info.source.c_str(), info.key.c_str(),
+          info.compileMs,    info.objectBytes,    info.schedule.c_str()};
+}
+
 extern "C" {
 
 kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **context) {
@@ -64,11 +69,11 @@ kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **
     auto device = makeDevice(copy.value());
     if (!device.isOk())
       return device.status();
-    std::string description = device.value()->description();
+    std::string description = device.value()->description(), machine = device.value()->machine();
     const kvq_context_options &given = copy.value();
     const auto kept = [](const char *text) { return text ? std::optional<std::string>(text) : std::nullopt; };
-    *context = new kvq_context{std::move(device.value()), std::move(description), kept(given.store_dir),
-                               kept(given.compiler), given.frozen != 0};
+    *context = new kvq_context{std::move(device.value()), std::move(description), std::move(machine),
+                               kept(given.store_dir),     kept(given.compiler),   given.frozen != 0};
     return Status::ok();
   });
 }
@@ -80,6 +85,9 @@ const char *kvq_context_levels(const kvq_context *context) { return context ? co
 const char *kvq_context_level(const kvq_context *context) { return context ? context->device->level().c_str() : ""; }
 
 const char *kvq_context_description(const kvq_context *context) { return context ? context->description.c_str() : ""; }
+
+const char *kvq_context_machine(const kvq_context *context) { return context ? context->machine.c_str() : ""; }
+
 kvq_device kvq_context_memory(const kvq_context *context) {
   return context && context->device->accelerator() ? KVQ_CUDA : KVQ_CPU;
 }
@@ -89,9 +97,7 @@ void kvq_context_kernels(kvq_context *context, kvq_kernel_visitor visitor, void 
     return;
   kvq_error_free(guarded([&]() -> Status {
     for (const KernelRef &kernel : context->device->kernels()) {
-      const KernelInfo &info = kernel->info();
-      const kvq_kernel_info shown = {info.name.c_str(), info.source.c_str(), info.key.c_str(), info.compileMs,
-                                     info.objectBytes};
+      const kvq_kernel_info shown = shownInfo(kernel->info());
       visitor(user_data, &shown);
     }
     return Status::ok();

@@ -20,7 +20,7 @@ struct kvq_error {
 };
 struct kvq_context {
   std::shared_ptr<kvq::Device> device;
-  std::string description;
+  std::string description, machine;
   // What it was made with, for kernels of other targets.
   std::optional<std::string> storeDir = {}, compiler = {};
   bool frozen = false;
@@ -109,8 +109,17 @@ kvq_accuracy fromAccuracy(Accuracy accuracy);
 // The score function that a caller's struct means, checked as far as it can be without a device.
 Result<std::shared_ptr<const ScoreFunction>> toScore(const kvq_score_function *score);
 
+// InvalidArgument where a kernel has no scores and is given a score function; NULL: none.
+Status checkScored(const KernelRequest &request, const ScoreFunction *score);
+
+// What a handle of a kernel holds.
+kvq_kernel *makeKernel(const std::shared_ptr<Device> &device, KernelRef kernel);
+
 // The cache configuration that a caller's struct means, checked.
 Result<CacheConfig> toConfig(const kvq_cache_config *config);
+
+// What a visitor is shown of a kernel; of this info's texts.
+kvq_kernel_info shownInfo(const KernelInfo &info);
 
 // ---- tensors ----
 inline constexpr int64_t kAnySize = -1;

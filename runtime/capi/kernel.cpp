@@ -11,7 +11,7 @@
 using namespace kvq;
 using namespace kvq::capi;
 
-namespace {
+namespace kvq::capi {
 
 kvq_kernel *makeKernel(const std::shared_ptr<Device> &device, KernelRef kernel) {
   std::istringstream words(kernel->info().signature);
@@ -20,6 +20,17 @@ kvq_kernel *makeKernel(const std::shared_ptr<Device> &device, KernelRef kernel) 
     ++arguments;
   return new kvq_kernel{device, std::move(kernel), arguments};
 }
+
+Status checkScored(const KernelRequest &request, const ScoreFunction *score) {
+  if (!score || request.op == KernelOp::Attend)
+    return Status::ok();
+  return {Code::InvalidArgument,
+          "a kernel '" + std::string(toText(request.op)) + "' has no scores: give score functions to attend kernels"};
+}
+
+} // namespace kvq::capi
+
+namespace {
 
 Status checkGrid(const int64_t grid[3]) {
   int64_t programs = 1;
@@ -159,9 +170,7 @@ Status openBuiltin(kvq_context &context, const char *request, const ScoreFunctio
   auto parsed = parseKernelRequest(request);
   if (!parsed.isOk())
     return parsed.status();
-  if (score && parsed.value().op != KernelOp::Attend)
-    return {Code::InvalidArgument, "a kernel '" + std::string(toText(parsed.value().op)) +
-                                       "' has no scores: give score functions to attend kernels"};
+  KVQ_RETURN_IF_ERROR(checkScored(parsed.value(), score));
   auto opened = context.device->open(parsed.value(), score);
   if (!opened.isOk())
     return opened.status();
@@ -251,6 +260,10 @@ void kvq_kernel_destroy(kvq_kernel *kernel) { delete kernel; }
 
 const char *kvq_kernel_signature(const kvq_kernel *kernel) {
   return kernel ? kernel->kernel->info().signature.c_str() : "";
+}
+
+const char *kvq_kernel_schedule(const kvq_kernel *kernel) {
+  return kernel ? kernel->kernel->info().schedule.c_str() : "";
 }
 
 kvq_error *kvq_kernel_launch(kvq_kernel *kernel, const uint64_t *args, int32_t count, const int64_t grid[3],

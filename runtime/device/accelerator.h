@@ -117,7 +117,8 @@ public:
   virtual Result<EventRef> createEvent() = 0;
   // PTX text. The error of text that the device cannot run names the line.
   virtual Result<DeviceModuleRef> load(std::string_view text, const std::string &file) = 0;
-  virtual Status synchronize() = 0; // all streams
+  virtual Status synchronize() = 0;     // all streams
+  virtual std::string name() const = 0; // of the GPU, as its maker calls it
   // One line for people: name, compute capability, memory, driver.
   virtual std::string description() const = 0;
 };

@@ -117,7 +117,7 @@ Result<KernelSource *> AcceleratorDevice::compiledKernels() const {
   if (!compiler.isOk())
     return compiler.status();
   auto made = KernelSource::open(
-      {compiler.value(), level_, pointer(storeDir_), frozen_, Code::Unsupported, scoreHookFunction()},
+      {compiler.value(), level_, pointer(storeDir_), frozen_, Code::Unsupported, machine(), scoreHookFunction()},
       [this](const CompiledKernel &compiled, KernelInfo info) { return load(compiled, std::move(info)); });
   if (!made.isOk())
     return made.status();

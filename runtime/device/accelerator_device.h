@@ -6,6 +6,7 @@
 
 #include "runtime/device/device.h"
 #include "runtime/device/kernel_source.h"
+#include "runtime/device/machine.h"
 
 #include <map>
 #include <mutex>
@@ -45,12 +46,13 @@ public:
   const std::string &levels() const override { return levels_; }
   Profile profile() const override;
   Accelerator *accelerator() const override { return accelerator_.get(); }
+  std::string machine() const override { return acceleratorMachine(level_, accelerator_->name()); }
+  Result<KernelSource *> compiledKernels() const override;
   std::string description() const override { return accelerator_->description() + warning_; }
 
 private:
   AcceleratorDevice(std::string name, std::unique_ptr<Accelerator> accelerator, std::string level, std::string levels,
                     std::string warning, const DeviceOptions &options, std::unique_ptr<ParallelFor> parallel);
-  Result<KernelSource *> compiledKernels() const;
   Result<KernelRef> loadPtx(const std::string &source, const std::string &entry);
   Result<KernelRef> load(const CompiledKernel &compiled, KernelInfo info) const;
 

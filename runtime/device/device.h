@@ -29,6 +29,7 @@ struct KernelInfo {
   std::string signature;
   double compileMs = 0;
   int64_t objectBytes = 0;
+  std::string schedule = {}; // that it was compiled with; "": the default one
 };
 
 // A grid of blocks of threads, as a user's kernel is launched, or of programs of a warp each, as a built-in one is
@@ -63,6 +64,8 @@ private:
   DeviceFunctionRef function_;
   GridOf gridOf_;
 };
+
+class KernelSource;
 
 // Runs task(data, i) for i in [0, count) on any threads and returns when all are done.
 using ParallelTask = void (*)(void *data, int64_t index);
@@ -104,6 +107,12 @@ public:
   virtual const std::string &levels() const = 0; // separated by spaces, best last
   // One line for people, with what they should know of it.
   virtual std::string description() const { return level(); }
+
+  // What times depend on, as canonical JSON: of a host kind, target (the level), name, cores and caches in bytes, of an
+  // accelerator kind, target and name.
+  virtual std::string machine() const = 0;
+  // Where its kernels come from (kernel_source.h), which knows their schedules. Unsupported: they are not compiled.
+  virtual Result<KernelSource *> compiledKernels() const = 0;
 
   // Memory and queues, of a device that has its own. NULL: the host's memory, and launches that are done on return.
   virtual Accelerator *accelerator() const { return nullptr; }

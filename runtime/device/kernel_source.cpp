@@ -21,6 +21,10 @@ std::string nameOf(const KernelText &what) {
   return what.score ? what.text + " with score function " + text::quote(what.score->name) : what.text;
 }
 
+std::string_view kindOf(const ScoreFunction &score) {
+  return score.language == ScoreLanguage::Cuda ? "request with CUDA" : "request with IR";
+}
+
 } // namespace
 
 Result<std::unique_ptr<KernelSource>> KernelSource::open(KernelSourceSettings settings, Load load) {
@@ -38,9 +42,35 @@ Result<std::unique_ptr<KernelSource>> KernelSource::open(KernelSourceSettings se
 std::string KernelSource::key(const KernelText &what) const {
   const std::string &hash = settings_.compiler->hash();
   if (!what.score)
-    return kernelKey(what.text, what.isSource, settings_.level, hash);
-  const char *kind = what.score->language == ScoreLanguage::Cuda ? "request with CUDA" : "request with IR";
-  return kernelKey({kind, what.text, settings_.level, hash, what.score->text});
+    return kernelKey(what.text, what.isSource, settings_.level, hash, what.schedule);
+  const std::string_view parts[] = {kindOf(*what.score), what.text,    settings_.level, hash,
+                                    what.score->text,    what.schedule};
+  return kernelKey(std::span(parts).first(what.schedule.empty() ? 5 : 6));
+}
+
+ScheduleKey KernelSource::scheduleKey(const KernelText &what) const {
+  const std::string score = what.score ? kernelKey({kindOf(*what.score), what.score->text}) : "";
+  return {what.text, score, settings_.level, settings_.compiler->hash(), settings_.machine};
+}
+
+KernelText KernelSource::withChosenSchedule(const KernelText &what) const {
+  KernelText chosen = what;
+  if (!what.isSource && what.schedule.empty() && !settings_.machine.empty())
+    chosen.schedule = chosen_.read(scheduleKey(what));
+  return chosen;
+}
+
+Result<ScheduleSpace> KernelSource::schedules(const std::string &request) const {
+  return settings_.compiler->schedules(request, settings_.level);
+}
+
+Status KernelSource::choose(const KernelText &what) {
+  if (settings_.frozen)
+    return {Code::FailedPrecondition, "this context is frozen and keeps its schedules: choose them in one that is not"};
+  if (what.schedule.empty())
+    return chosen_.forget(scheduleKey(what));
+  KVQ_RETURN_IF_ERROR(settings_.compiler->checkSchedule(what.text, settings_.level, what.schedule));
+  return chosen_.write(scheduleKey(what), what.schedule);
 }
 
 Status KernelSource::notInStore(const KernelText &what, const Status &why) const {
@@ -65,6 +95,13 @@ Status KernelSource::available(const KernelText &what) const {
   KVQ_RETURN_IF_ERROR(checkScore(what.score));
   if (!settings_.frozen)
     return Status::ok();
+  const KernelText chosen = withChosenSchedule(what);
+  if (!chosen.schedule.empty() && isThere(chosen).isOk())
+    return Status::ok();
+  return isThere(what);
+}
+
+Status KernelSource::isThere(const KernelText &what) const {
   const std::string name = key(what);
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -78,7 +115,8 @@ Status KernelSource::available(const KernelText &what) const {
 Result<CompiledKernel> KernelSource::compileScored(const KernelText &what) const {
   const ScoreFunction &score = *what.score;
   const bool isCuda = score.language == ScoreLanguage::Cuda;
-  auto compiled = settings_.compiler->compile(what.text, false, isCuda ? kCallHook : score.text, settings_.level);
+  auto compiled =
+      settings_.compiler->compile(what.text, false, isCuda ? kCallHook : score.text, settings_.level, what.schedule);
   if (!compiled.isOk() && compiled.status().code() == Code::InvalidArgument)
     return Status(Code::InvalidArgument,
                   "score function " + text::quote(score.name) + ": " + compiled.status().message());
@@ -95,8 +133,9 @@ Result<CompiledKernel> KernelSource::compileScored(const KernelText &what) const
 }
 
 Result<CompiledKernel> KernelSource::compile(const KernelText &what) const {
-  auto compiled =
-      what.score ? compileScored(what) : settings_.compiler->compile(what.text, what.isSource, "", settings_.level);
+  auto compiled = what.score
+                      ? compileScored(what)
+                      : settings_.compiler->compile(what.text, what.isSource, "", settings_.level, what.schedule);
   if (!compiled.isOk() && compiled.status().code() == Code::Internal)
     return Status(settings_.refusal, compiled.status().message());
   return compiled;
@@ -111,10 +150,22 @@ Result<KernelRef> KernelSource::make(const std::string &key, const KernelText &w
     return settings_.frozen ? notInStore(what, stored.status()) : stored.status();
   const CompiledKernel &kernel = stored.value();
   return load_(kernel, {what.isSource ? kernel.entry : nameOf(what), compiled ? "compiled" : "store", key,
-                        kernel.signature, kernel.compileMs, static_cast<int64_t>(kernel.object.size())});
+                        kernel.signature, kernel.compileMs, static_cast<int64_t>(kernel.object.size()), what.schedule});
 }
 
 Result<KernelRef> KernelSource::obtain(const KernelText &what) {
+  if (!what.schedule.empty()) {
+    KVQ_RETURN_IF_ERROR(settings_.compiler->checkSchedule(what.text, settings_.level, what.schedule));
+    return obtainExactly(what);
+  }
+  const KernelText chosen = withChosenSchedule(what);
+  if (!chosen.schedule.empty())
+    if (auto kernel = obtainExactly(chosen); kernel.isOk())
+      return kernel;
+  return obtainExactly(what);
+}
+
+Result<KernelRef> KernelSource::obtainExactly(const KernelText &what) {
   const std::string name = key(what);
   std::unique_lock<std::mutex> lock(mutex_);
   for (auto found = kernels_.find(name); found != kernels_.end(); found = kernels_.find(name)) {

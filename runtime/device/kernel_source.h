@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where compiled kernels come from: memory, the store or the compiler, in this order. What a compiled kernel becomes, a
+// Where compiled kernels come from: memory, the store or the compiler, in this order. Before that a schedule that was
+// chosen for a request is looked up (schedule_store.h). What a compiled kernel becomes, a
 // function of the host or of an accelerator, is for the device to say.
 #pragma once
 
 #include "runtime/device/device.h"
 #include "runtime/jit/kernel_store.h"
+#include "runtime/jit/schedule_store.h"
 #include "runtime/jit/score_hook.h"
 
 #include <condition_variable>
@@ -22,6 +24,7 @@ struct KernelSourceSettings {
   bool frozen = false;            // never compile
   // The code of a built-in kernel that the compiler refuses. On a host every request has its kernel.
   Code refusal = Code::Internal;
+  std::string machine = {};       // Device::machine(), of which schedules are looked up; "": of none
   ScoreHookFunction addHook = {}; // what puts CUDA C++ into a kernel; none on a host
 };
 
@@ -30,6 +33,7 @@ struct KernelText {
   std::string text;
   bool isSource = false;
   const ScoreFunction *score = nullptr;
+  std::string schedule = {}; // of a request: exactly this one; "": the chosen one, else the default
 };
 
 // All calls are thread-safe.
@@ -38,7 +42,8 @@ public:
   using Load = std::function<Result<KernelRef>(const CompiledKernel &, KernelInfo)>;
   static Result<std::unique_ptr<KernelSource>> open(KernelSourceSettings settings, Load load);
 
-  // Of all threads one makes it.
+  // Of all threads one makes it. A chosen schedule with which there is no kernel, as it is not legal or not in the
+  // store of a frozen context, is passed over.
   Result<KernelRef> obtain(const KernelText &what);
   // Whether obtain() of a request could succeed, without compiling anything.
   Status available(const KernelText &what) const;
@@ -46,10 +51,21 @@ public:
   Result<KernelRef> obtainSource(const std::string &source, const std::string &entry);
   std::vector<KernelRef> kernels() const; // made so far
 
+  // The schedules that a request can have here. InvalidArgument in the compiler's words.
+  Result<ScheduleSpace> schedules(const std::string &request) const;
+  // Chooses a schedule for a request, what.schedule, or forgets the choice where that is "": for kernels that are
+  // obtained from now on, here and wherever the store's folder is used on such a machine. InvalidArgument: it is not
+  // legal; FailedPrecondition: there is no store, or the context is frozen.
+  Status choose(const KernelText &what);
+
 private:
   KernelSource(KernelSourceSettings settings, KernelStore store, Load load)
-      : settings_(std::move(settings)), store_(std::move(store)), load_(std::move(load)) {}
+      : settings_(std::move(settings)), store_(std::move(store)), chosen_(store_), load_(std::move(load)) {}
   std::string key(const KernelText &what) const;
+  ScheduleKey scheduleKey(const KernelText &what) const;
+  KernelText withChosenSchedule(const KernelText &what) const;
+  Result<KernelRef> obtainExactly(const KernelText &what);
+  Status isThere(const KernelText &what) const;
   Result<CompiledKernel> compile(const KernelText &what) const;
   Result<CompiledKernel> compileScored(const KernelText &what) const;
   Result<KernelRef> make(const std::string &key, const KernelText &what) const;
@@ -58,6 +74,7 @@ private:
 
   KernelSourceSettings settings_;
   KernelStore store_;
+  ScheduleStore chosen_;
   Load load_;
   mutable std::mutex mutex_;
   std::condition_variable made_;

@@ -1,53 +1,115 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// The canonical text of a schedule: every field, in one order.
 #include "runtime/format/schedule.h"
 
 #include "runtime/format/text.h"
 
-#include <array>
+#include <algorithm>
+#include <cmath>
+#include <set>
 
 namespace kvq {
 
-// schedule_c1
-struct ScheduleField {
+namespace {
+
+struct Knob {
   std::string_view name;
   int Schedule::*value;
-  int low, high, step;
 };
-static constexpr std::array<ScheduleField, 4> kFields = {{
-    {"tile_tokens", &Schedule::tileTokens, 16, 256, 16},
-    {"rows", &Schedule::rows, 1, 16, 1},
-    {"vectors", &Schedule::vectors, 1, 16, 1},
-    {"prefetch", &Schedule::prefetch, 0, 8, 1},
-}};
+constexpr Knob kKnobs[] = {{"tile_tokens", &Schedule::tileTokens},
+                           {"rows", &Schedule::rows},
+                           {"vectors", &Schedule::vectors},
+                           {"prefetch", &Schedule::prefetch}};
+constexpr std::string_view kDefaultMark = " (default)";
+
+// In doublings: tiles of 32 and 64 tokens are as far apart as those of 64 and 128.
+double distance(const Schedule &a, const Schedule &b) {
+  double sum = 0;
+  for (const Knob &knob : kKnobs)
+    sum += std::fabs(std::log2((a.*knob.value + 1.0) / (b.*knob.value + 1.0)));
+  return sum;
+}
+
+} // namespace
 
 std::string toText(const Schedule &schedule) {
   std::string text;
-  for (const ScheduleField &field : kFields)
-    text += (text.empty() ? "" : ",") + std::string(field.name) + "=" + std::to_string(schedule.*field.value);
+  for (const Knob &knob : kKnobs)
+    text += (text.empty() ? "" : ",") + std::string(knob.name) + "=" + std::to_string(schedule.*knob.value);
   return text;
 }
 
 Result<Schedule> parseSchedule(std::string_view text) {
-  const auto invalid = [](std::string message) { return Status(Code::InvalidArgument, std::move(message)); };
   const std::vector<std::string_view> parts = text::split(text, ',');
-  if (parts.size() != kFields.size())
-    return invalid("schedule " + text::quote(text) + " has " + std::to_string(parts.size()) +
-                   " fields, not 4: write it as in " + toText(Schedule()));
+  const auto refused = [&](const std::string &why) {
+    return Status(Code::InvalidArgument,
+                  "the schedule " + text::quote(text) + " " + why + ": write it as in " + toText(Schedule()));
+  };
   Schedule schedule;
-  for (size_t i = 0; i < kFields.size(); ++i) {
-    const ScheduleField &field = kFields[i];
-    const std::string name = std::string(field.name) + "=";
-    const bool isNamed = parts[i].substr(0, name.size()) == name;
-    const auto number = isNamed ? text::parseDecimal(parts[i].substr(name.size())) : std::nullopt;
-    if (!number || *number < field.low || *number > field.high || *number % field.step != 0)
-      return invalid("field " + text::quote(parts[i]) + " of a schedule is not legal: write " + name + " and " +
-                     (field.step > 1 ? "a multiple of " + std::to_string(field.step) : "a number") + " from " +
-                     std::to_string(field.low) + " to " + std::to_string(field.high));
-    schedule.*field.value = *number;
+  for (size_t i = 0; i < std::size(kKnobs); ++i) {
+    const std::string name(kKnobs[i].name);
+    if (i >= parts.size() || parts[i].substr(0, parts[i].find('=')) != name)
+      return refused("has no knob " + name + " in place " + std::to_string(i + 1));
+    const std::string_view value = parts[i].substr(std::min(parts[i].size(), name.size() + 1));
+    const auto number = text::parseDecimal(value);
+    if (!number)
+      return refused("has " + text::quote(value) + " for " + name + ", which is no number");
+    schedule.*kKnobs[i].value = *number;
   }
+  if (parts.size() > std::size(kKnobs))
+    return refused("has " + text::quote(parts[std::size(kKnobs)]) + " behind its last knob");
   return schedule;
+}
+
+std::string toText(const ScheduleSpace &space) {
+  std::string text;
+  for (const Schedule &schedule : space.schedules)
+    text += toText(schedule) + std::string(schedule == space.standard ? kDefaultMark : "") + "\n";
+  return text;
+}
+
+Result<ScheduleSpace> parseScheduleSpace(std::string_view text) {
+  ScheduleSpace space;
+  int defaults = 0;
+  for (std::string_view line : text::split(text, '\n')) {
+    if (line.empty())
+      continue;
+    const bool isDefault = line.ends_with(kDefaultMark);
+    auto schedule = parseSchedule(line.substr(0, line.size() - (isDefault ? kDefaultMark.size() : 0)));
+    if (!schedule.isOk())
+      return schedule.status();
+    space.schedules.push_back(schedule.value());
+    if (isDefault)
+      space.standard = schedule.value();
+    defaults += isDefault;
+  }
+  if (defaults != 1)
+    return Status(Code::InvalidArgument, "a list of schedules has " + std::to_string(defaults) +
+                                             " default ones: mark one with" + std::string(kDefaultMark));
+  return space;
+}
+
+Status checkSchedule(const ScheduleSpace &space, const Schedule &schedule) {
+  // Knob by knob, among the schedules that have the earlier ones.
+  std::vector<Schedule> left = space.schedules;
+  for (const Knob &knob : kKnobs) {
+    std::set<int> values;
+    for (const Schedule &legal : left)
+      values.insert(legal.*knob.value);
+    std::erase_if(left, [&](const Schedule &legal) { return legal.*knob.value != schedule.*knob.value; });
+    if (!left.empty())
+      continue;
+    std::string known;
+    for (int value : values)
+      known += (known.empty() ? "" : ", ") + std::to_string(value);
+    const Schedule &nearest =
+        *std::min_element(space.schedules.begin(), space.schedules.end(), [&](const Schedule &a, const Schedule &b) {
+          return distance(a, schedule) < distance(b, schedule);
+        });
+    return {Code::InvalidArgument, "the schedule " + toText(schedule) + " has " + std::string(knob.name) + " " +
+                                       std::to_string(schedule.*knob.value) + ", which can be " + known +
+                                       " here: the nearest that fits is " + toText(nearest)};
+  }
+  return Status::ok();
 }
 
 } // namespace kvq

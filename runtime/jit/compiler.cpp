@@ -30,7 +30,7 @@ Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
     return Status(Code::Unsupported, "the compiler plug-in " + file + " has version " + std::to_string(version()) +
                                          " but this library needs " + std::to_string(KVQ_COMPILER_PLUGIN_VERSION) +
                                          ": install both from one build");
-  if (!find("kvq_compiler_targets", targets))
+  if (!find("kvq_compiler_targets", targets) || !find("kvq_compiler_schedules", compiler->schedules_))
     return Status(Code::Unsupported, file + " is no whole kvq compiler: set KVQ_COMPILER to libkvq-compiler.so");
   compiler->hash_ = hash();
   compiler->targets_ = targets();
@@ -47,11 +47,12 @@ Result<std::shared_ptr<const Compiler>> Compiler::load(const char *path) {
 static bool hasPlace(const char *message) { return message && *message >= '0' && *message <= '9'; }
 
 Result<CompiledKernel> Compiler::compile(const std::string &text, bool isSource, const std::string &score,
-                                         const std::string &level) const {
+                                         const std::string &level, const std::string &schedule) const {
   kvq_compile_input input{};
   (isSource ? input.source : input.request) = text.c_str();
   input.level = level.c_str();
   input.score = score.empty() ? nullptr : score.c_str();
+  input.schedule = schedule.empty() ? nullptr : schedule.c_str();
   kvq_compile_output *output = compile_(&input);
   if (!output)
     return Status(Code::Internal,
@@ -68,6 +69,38 @@ Result<CompiledKernel> Compiler::compile(const std::string &text, bool isSource,
   }
   free_(output);
   return result;
+}
+
+Result<std::string> Compiler::scheduleText(const std::string &request, const std::string &level,
+                                           const char *schedule) const {
+  kvq_compile_input input{};
+  input.request = request.c_str();
+  input.level = level.c_str();
+  input.schedule = schedule;
+  kvq_compile_output *output = schedules_(&input);
+  if (!output)
+    return Status(Code::Internal, "the compiler lists no schedules for " + request + ": please report it");
+  Result<std::string> result =
+      output->object ? Result(std::string(static_cast<const char *>(output->object), output->object_bytes))
+                     : Result<std::string>(Status(Code::InvalidArgument, output->message ? output->message : ""));
+  free_(output);
+  return result;
+}
+
+Result<ScheduleSpace> Compiler::schedules(const std::string &request, const std::string &level) const {
+  auto text = scheduleText(request, level, nullptr);
+  if (!text.isOk())
+    return text.status();
+  auto space = parseScheduleSpace(text.value());
+  if (!space.isOk())
+    return Status(Code::Internal, "the compiler's list of schedules for " + request + " is wrong (" +
+                                      space.status().message() + "): please report it");
+  return space;
+}
+
+Status Compiler::checkSchedule(const std::string &request, const std::string &level,
+                               const std::string &schedule) const {
+  return scheduleText(request, level, schedule.c_str()).status();
 }
 
 } // namespace kvq

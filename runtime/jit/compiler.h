@@ -4,6 +4,7 @@
 // nothing else in the runtime knows that there is a plug-in.
 #pragma once
 
+#include "runtime/format/schedule.h"
 #include "runtime/format/status.h"
 
 #include <kvq/compiler_plugin.h>
@@ -31,15 +32,22 @@ public:
   const std::vector<std::string> &levels() const { return levels_; } // of this host, best last
   const std::string &targets() const { return targets_; }            // all, separated by spaces, CPU levels first
   // Thread-safe. `text` is a kernel request, or an IR module where isSource is set; `score` is IR of the score function
-  // of a request, or empty. InvalidArgument: a mistake in the user's text, with its place.
+  // of a request, or empty; `schedule` is text of one of a request's schedules, or empty: the default. InvalidArgument:
+  // a mistake in the user's text, with its place.
   Result<CompiledKernel> compile(const std::string &text, bool isSource, const std::string &score,
-                                 const std::string &level) const;
+                                 const std::string &level, const std::string &schedule = "") const;
+  // The schedules that a request can have on a level. Thread-safe. InvalidArgument: no such request or level.
+  Result<ScheduleSpace> schedules(const std::string &request, const std::string &level) const;
+  // InvalidArgument unless the text is one of them: one sentence with the nearest that is.
+  Status checkSchedule(const std::string &request, const std::string &level, const std::string &schedule) const;
 
 private:
   Compiler() = default;
+  Result<std::string> scheduleText(const std::string &request, const std::string &level, const char *schedule) const;
   std::string hash_, targets_;
   std::vector<std::string> levels_;
   kvq_compiler_compile_fn compile_ = nullptr;
+  kvq_compiler_schedules_fn schedules_ = nullptr;
   kvq_compiler_free_fn free_ = nullptr;
 };
 

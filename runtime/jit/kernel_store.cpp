@@ -6,6 +6,8 @@
 // The checksum is SHA-256 over all of the file but itself. Files appear by rename, so a reader never sees half of one.
 #include "runtime/jit/kernel_store.h"
 
+#include "runtime/jit/store_file.h"
+
 #include <kvq/kernel_abi.h>
 
 #include <algorithm>
@@ -38,57 +40,6 @@ struct Header {
 };
 static_assert(sizeof(Header) == 144, "the file's layout");
 
-class File {
-public:
-  explicit File(int fd) : fd_(fd) {}
-  ~File() {
-    if (fd_ >= 0)
-      ::close(fd_);
-  }
-  File(const File &) = delete;
-  File &operator=(const File &) = delete;
-  int fd() const { return fd_; }
-  bool isOpen() const { return fd_ >= 0; }
-  bool readAll(std::string &bytes) const;
-  bool writeAll(std::string_view bytes) const;
-
-private:
-  int fd_;
-};
-
-bool File::readAll(std::string &bytes) const {
-  struct stat info;
-  if (fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode) || uint64_t(info.st_size) > kMaxEntryBytes ||
-      (info.st_mode & (S_IWGRP | S_IWOTH)))
-    return false;
-  bytes.resize(size_t(info.st_size));
-  for (size_t at = 0; at < bytes.size();) {
-    ssize_t got = ::read(fd_, bytes.data() + at, bytes.size() - at);
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got <= 0)
-      return false;
-    at += size_t(got);
-  }
-  return true;
-}
-
-bool File::writeAll(std::string_view bytes) const {
-  while (!bytes.empty()) {
-    ssize_t put = ::write(fd_, bytes.data(), bytes.size());
-    if (put < 0 && errno == EINTR)
-      continue;
-    if (put <= 0)
-      return false;
-    bytes.remove_prefix(size_t(put));
-  }
-  return true;
-}
-
-Status permission(const std::string &what) {
-  return {Code::Permission, what + ": set KVQ_STORE (or store_dir) to a folder of your own, or store_dir to \"\""};
-}
-
 Result<std::string> defaultDirectory() {
   if (const char *store = std::getenv("KVQ_STORE"); store && *store)
     return std::string(store);
@@ -96,31 +47,23 @@ Result<std::string> defaultDirectory() {
     return std::string(cache) + "/kvq";
   if (const char *home = std::getenv("HOME"); home && *home)
     return std::string(home) + "/.cache/kvq";
-  return permission("there is no folder for compiled kernels because HOME is not set");
+  return storePermission("there is no folder for compiled kernels because HOME is not set");
 }
 
 Status checkTrusted(const std::string &directory) {
   struct stat info;
   if (::stat(directory.c_str(), &info) != 0)
-    return permission("the kernel store " + directory + " cannot be opened (" + std::strerror(errno) + ")");
+    return storePermission("the kernel store " + directory + " cannot be opened (" + std::strerror(errno) + ")");
   if (!S_ISDIR(info.st_mode))
-    return permission("the kernel store " + directory + " is not a folder");
+    return storePermission("the kernel store " + directory + " is not a folder");
   // Root may write anywhere anyway; an image that ships a store has it owned by root.
   if (info.st_uid != ::geteuid() && info.st_uid != 0)
-    return permission("the kernel store " + directory + " is refused because it belongs to user " +
-                      std::to_string(info.st_uid) + " and its code would run as user " + std::to_string(::geteuid()));
+    return storePermission("the kernel store " + directory + " is refused because it belongs to user " +
+                           std::to_string(info.st_uid) + " and its code would run as user " +
+                           std::to_string(::geteuid()));
   if (info.st_mode & (S_IWGRP | S_IWOTH))
-    return permission("the kernel store " + directory + " is refused because others may write to it (chmod go-w)");
+    return storePermission("the kernel store " + directory + " is refused because others may write to it (chmod go-w)");
   return Status::ok();
-}
-
-// A file of this process in the store's folder under a name that no other writer has.
-Result<int> createTemporary(const std::string &directory, std::string &name) {
-  name = directory + "/.tmp-XXXXXX";
-  int fd = ::mkostemp(name.data(), O_CLOEXEC);
-  if (fd < 0)
-    return permission("the kernel store " + directory + " cannot be written (" + std::strerror(errno) + ")");
-  return fd;
 }
 
 std::string checksummed(Header header, std::string_view payload) {
@@ -185,7 +128,7 @@ Status KeyLock::lock() {
   for (;;) {
     int fd = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-      return permission("the lock " + path_ + " cannot be created (" + std::strerror(errno) + ")");
+      return storePermission("the lock " + path_ + " cannot be created (" + std::strerror(errno) + ")");
     int locked;
     do
       locked = ::flock(fd, LOCK_EX);
@@ -199,17 +142,23 @@ Status KeyLock::lock() {
     }
     ::close(fd);
     if (locked != 0)
-      return permission("the lock " + path_ + " cannot be taken (" + std::strerror(errno) + ")");
+      return storePermission("the lock " + path_ + " cannot be taken (" + std::strerror(errno) + ")");
   }
 }
 
 } // namespace
 
-std::string kernelKey(std::string_view text, bool isSource, std::string_view level, std::string_view compilerHash) {
-  return kernelKey({isSource ? "source" : "request", text, level, compilerHash});
+std::string kernelKey(std::string_view text, bool isSource, std::string_view level, std::string_view compilerHash,
+                      std::string_view schedule) {
+  const std::string_view parts[] = {isSource ? "source" : "request", text, level, compilerHash, schedule};
+  return kernelKey(std::span(parts).first(schedule.empty() ? 4 : 5));
 }
 
 std::string kernelKey(std::initializer_list<std::string_view> parts) {
+  return kernelKey(std::span(parts.begin(), parts.size()));
+}
+
+std::string kernelKey(std::span<const std::string_view> parts) {
   // Each part with its length: two different lists of parts never give one byte string.
   std::string all = "kvq-kernel abi " + std::to_string(KVQ_KERNEL_ABI_VERSION);
   for (std::string_view part : parts) {
@@ -238,36 +187,26 @@ Result<KernelStore> KernelStore::open(const char *directory, Access access) {
       std::filesystem::create_directories(path.parent_path(), error);
     // Another process may create it at the same moment; what counts is what is there afterwards.
     if (::mkdir(store.directory_.c_str(), 0700) != 0 && errno != EEXIST)
-      return permission("the kernel store " + store.directory_ + " cannot be created (" + std::strerror(errno) + ")");
+      return storePermission("the kernel store " + store.directory_ + " cannot be created (" + std::strerror(errno) +
+                             ")");
   }
   // Symbolic links are resolved once: one that is changed later must not lead past the checks below.
   char resolved[PATH_MAX];
   if (::realpath(store.directory_.c_str(), resolved))
     store.directory_ = resolved;
   KVQ_RETURN_IF_ERROR(checkTrusted(store.directory_));
-  if (access == Access::ReadWrite) {
-    std::string name;
-    auto fd = createTemporary(store.directory_, name);
-    if (!fd.isOk())
-      return fd.status();
-    ::close(fd.value());
-    ::unlink(name.c_str());
-  }
+  if (access == Access::ReadWrite)
+    KVQ_RETURN_IF_ERROR(checkStoreWritable(store.directory_));
   return store;
 }
 
 Result<CompiledKernel> KernelStore::read(const std::string &key) const {
-  const Status missing(Code::FailedPrecondition, "the store has no kernel " + key);
-  if (directory_.empty())
-    return missing;
-  File file(::open(path(key).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!file.isOpen())
-    return missing;
-  std::string bytes;
-  Result<CompiledKernel> kernel =
-      Status(Code::Corrupt, "it cannot be read, is no plain file or others may write to it");
-  if (file.readAll(bytes))
-    kernel = parseEntry(bytes, key);
+  auto bytes = readStoreFile(directory_.empty() ? "" : path(key), kMaxEntryBytes);
+  if (!bytes.isOk() && bytes.status().code() == Code::FailedPrecondition)
+    return Status(Code::FailedPrecondition, "the store has no kernel " + key);
+  Result<CompiledKernel> kernel = bytes.status();
+  if (bytes.isOk())
+    kernel = parseEntry(bytes.value(), key);
   if (!kernel.isOk())
     return Status(Code::Corrupt, "the stored kernel " + path(key) + " is unusable because " +
                                      kernel.status().message() + ": remove it");
@@ -291,18 +230,7 @@ Status KernelStore::write(const std::string &key, const CompiledKernel &kernel) 
   payload.append(reinterpret_cast<const char *>(kernel.object.data()), kernel.object.size());
   std::memcpy(header.checksum, checksummed(header, payload).data(), sizeof(header.checksum));
 
-  std::string name;
-  auto fd = createTemporary(directory_, name);
-  if (!fd.isOk())
-    return fd.status();
-  File file(fd.value());
-  bool written = file.writeAll({reinterpret_cast<const char *>(&header), sizeof(header)}) && file.writeAll(payload) &&
-                 ::rename(name.c_str(), path(key).c_str()) == 0;
-  if (written)
-    return Status::ok();
-  Status failed = permission("the kernel store " + directory_ + " cannot be written (" + std::strerror(errno) + ")");
-  ::unlink(name.c_str());
-  return failed;
+  return writeStoreFile(directory_, path(key), {{reinterpret_cast<const char *>(&header), sizeof(header)}, payload});
 }
 
 Result<CompiledKernel> KernelStore::readOrCompile(const std::string &key,

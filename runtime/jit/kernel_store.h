@@ -10,14 +10,17 @@
 
 #include <functional>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 
 namespace kvq {
 
 // The key of a kernel: everything that its code depends on.
-std::string kernelKey(std::string_view text, bool isSource, std::string_view level, std::string_view compilerHash);
+std::string kernelKey(std::string_view text, bool isSource, std::string_view level, std::string_view compilerHash,
+                      std::string_view schedule = {});
 // The same of any list of parts; the first says what kind of code it is.
+std::string kernelKey(std::span<const std::string_view> parts);
 std::string kernelKey(std::initializer_list<std::string_view> parts);
 
 class KernelStore {

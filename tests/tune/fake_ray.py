@@ -48,7 +48,7 @@ class Cluster:
         ray = types.ModuleType("ray")
         ray.exceptions = types.SimpleNamespace(
             RayActorError=RayActorError, ActorUnschedulableError=ActorUnschedulableError, GetTimeoutError=GetTimeoutError)
-        ray.init = lambda address, log_to_driver: self.addresses.append(address)
+        ray.init = lambda address, log_to_driver, logging_level: self.addresses.append(address)
         ray.shutdown = lambda: setattr(self, "shut", self.shut + 1)
         ray.nodes = lambda: [{"NodeID": name, "Alive": cores is not None, "Resources": {"CPU": float(cores or 0)}}
                              for name, cores in nodes.items()]

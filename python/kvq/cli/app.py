@@ -17,6 +17,7 @@ from kvq.cli.evaluation import evaluate
 from kvq.cli.inspection import inspect
 from kvq.cli.preparation import prepare
 from kvq.cli.sweeping import sweep
+from kvq.cli.tune_kernels import kernel, model
 from kvq.cli.tune_report import report
 from kvq.cli.tuning import tune
 from kvq.errors import Error, InternalError
@@ -40,7 +41,7 @@ def commands() -> None:
     """
 
 
-for command in (sweep, report):
+for command in (kernel, model, sweep, report):
     tune.add_command(command)
 for command in (evaluate, chat, env, prepare, *inspect.commands.values(), *tune.commands.values()):
     command.params.append(

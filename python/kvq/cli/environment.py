@@ -4,7 +4,6 @@ shown."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import json
 import os
@@ -46,7 +45,7 @@ def env(as_json: bool) -> None:
 def describe() -> dict[str, dict[str, Any]]:
     return {
         "kvq": _kvq(),
-        "compiler": _compiler(),
+        "compiler": machine.compiler_facts(),
         "processor": _processor(),
         "accelerators": {"cuda": _accelerator("cuda")},
         "memory": _memory(),
@@ -91,21 +90,6 @@ def foreign_distributions() -> list[str]:
         if (name.lower() == "kvq" or brings) and entry.resolve().parent != machine.PACKAGE:
             found.append(f"{name} {distribution.version} in {distribution.locate_file('')}")
     return sorted(found)
-
-
-def _compiler() -> dict[str, Any]:
-    path = machine.compiler_path()
-    facts: dict[str, Any] = {"plug-in": str(path) if path else None, "LLVM": None, "hash": None}
-    if path is None:
-        return facts
-    try:
-        library = ctypes.CDLL(str(path))
-        library.kvq_compiler_hash.restype = library.kvq_compiler_llvm_version.restype = ctypes.c_char_p
-        facts["LLVM"] = library.kvq_compiler_llvm_version().decode()
-        facts["hash"] = library.kvq_compiler_hash().decode()
-    except (OSError, AttributeError) as error:
-        facts["error"] = f"it cannot be loaded ({error})"
-    return facts
 
 
 def _processor() -> dict[str, Any]:

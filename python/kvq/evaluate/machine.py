@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import importlib.metadata
@@ -105,6 +106,22 @@ def compiler_path() -> Path | None:
         if path.name == "libkvq.so" and plugin.is_file():
             return plugin
     return None
+
+
+def compiler_facts() -> dict[str, Any]:
+    """The plug-in with the version of LLVM and the hash of what compiles, which is part of every kernel's key."""
+    path = compiler_path()
+    facts: dict[str, Any] = {"plug-in": str(path) if path else None, "LLVM": None, "hash": None}
+    if path is None:
+        return facts
+    try:
+        library = ctypes.CDLL(str(path))
+        library.kvq_compiler_hash.restype = library.kvq_compiler_llvm_version.restype = ctypes.c_char_p
+        facts["LLVM"] = library.kvq_compiler_llvm_version().decode()
+        facts["hash"] = library.kvq_compiler_hash().decode()
+    except (OSError, AttributeError) as error:
+        facts["error"] = f"it cannot be loaded ({error})"
+    return facts
 
 
 def _mapped() -> set[Path]:

@@ -7,11 +7,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from kvq import lowlevel
 from kvq.evaluate.source import Source
 from kvq.hf import KVQCache
+
+
+def config_of_gguf(source: Source) -> dict[str, Any]:
+    """What a config.json would say."""
+    return _config(source).to_dict()
+
+
+def _config(source: Source) -> PreTrainedConfig:
+    return AutoConfig.from_pretrained(source.folder, **({"gguf_file": source.gguf} if source.gguf else {}))
 
 
 def prepare_model(
@@ -24,6 +33,6 @@ def prepare_model(
     progress: Callable[[dict[str, Any]], None],
 ) -> None:
     """dtype: name of K's and V's type; None: the config's."""
-    config = AutoConfig.from_pretrained(source.folder, **({"gguf_file": source.gguf} if source.gguf else {}))
+    config = _config(source)
     kind = getattr(torch, dtype) if dtype else None
     KVQCache(config, cache, accuracy=accuracy, context=context).prepare(kind, progress=progress, targets=targets)

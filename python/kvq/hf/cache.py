@@ -171,6 +171,18 @@ class KVQCache(Cache):
         for part in self._maker.partition(len(self.layers), k, v):
             self._maker.make(part, part[0], layout.q_heads, k, v).cache.prepare(progress, targets)
 
+    def caches(self) -> list[lowlevel.Cache]:
+        """The caches of layers that are alike, once the first forward has made them."""
+        return [group.cache for group in self._settled().groups] if self.packed is not None else []
+
+    def refresh_kernels(self) -> None:
+        """Takes the schedules that were chosen since the kernels were opened (docs/tuning.md). Between forwards."""
+        if self.packed is None:
+            return
+        for group in self._settled().groups:
+            with group.pool.lock:
+                group.cache.refresh_kernels()
+
     def load(self, states: list[tuple[torch.Tensor, torch.Tensor]], mask: torch.Tensor | None = None) -> None:
         """Appends K and V [rows, kv_heads, tokens, d] of every layer, which another cache of this model computed.
         mask [rows, tokens] is 0 at padding, which stands in front; None: there is none."""

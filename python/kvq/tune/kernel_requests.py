@@ -32,8 +32,18 @@ def is_accelerator(target: str) -> bool:
     return target.startswith("nvptx:")
 
 
-def request(operation: str, format: str, shape: Shape, target: str, accuracy: str | None = None) -> str:
-    """The request of one kernel, for decoding one token a sequence; kvq's own errors where there is no such cache."""
+def request(
+    operation: str,
+    format: str,
+    shape: Shape,
+    target: str,
+    accuracy: str | None = None,
+    *,
+    page: int | None = None,
+    rows: int | None = None,
+) -> str:
+    """The request of one kernel; kvq's own errors where there is no such cache. `page`: None for the default one;
+    `rows`: None for those of decoding one token a sequence."""
     ratio, left = divmod(shape.q_heads, shape.kv_heads)
     if left or ratio > MOST_RATIO:
         raise Unsupported(
@@ -45,15 +55,34 @@ def request(operation: str, format: str, shape: Shape, target: str, accuracy: st
     k, v = pair.split("-")
     pair = f"{_resolved(k, shape.dk)}-{_resolved(v, shape.dv)}"
     profile = "mma" if is_accelerator(target) else "vnni"
-    page = default_page(format, shape.dk, shape.dv)
+    page = page or default_page(format, shape.dk, shape.dv)
     lowlevel.format_layouts(canonical, shape.dk, shape.dv, page, profile)  # refuses what has no layout
     head = f"{operation}:{pair}:{profile}:p{page}:dk{shape.dk}:dv{shape.dv}"
     if operation != "attend":  # fields that an operation does not depend on keep their defaults
         return f"{head}:g1:{shape.dtype}:rows1:lag0:win0:cap0:exact"
-    rows = ratio if not is_accelerator(target) else 8 if ratio <= 8 else 16
+    rows = rows or next(each for each in attend_rows(ratio, target) if each >= min(ratio, 16))
     lag = int("sliding" in policy.split(","))
     flags = f"lag{lag}:win{int(shape.window > 0)}:cap{int(shape.score_cap)}"
     return f"{head}:g{ratio}:{shape.dtype}:rows{rows}:{flags}:{lowlevel.check_accuracy(accuracy)}"
+
+
+def attend_rows(ratio: int, target: str) -> list[int]:
+    """Rows of the attend kernels of a cache, as AttendRows of runtime/cache/config.cpp has them."""
+    if is_accelerator(target):
+        return [8, 16]
+    few = list(range(ratio, max(8, ratio) + 1, ratio))
+    return few + [rows for rows in (12, 16, 20, 24, 28, 32) if rows > few[-1]]
+
+
+def cache_requests(
+    format: str, shape: Shape, target: str, accuracy: str | None = None, *, page: int | None = None
+) -> list[str]:
+    """Of all kernels of a cache: attention of one token first, which a model that decodes waits for most."""
+    rows = attend_rows(max(1, shape.q_heads // shape.kv_heads), target)
+    attend = [request("attend", format, shape, target, accuracy, page=page)]
+    attend += [request("attend", format, shape, target, accuracy, page=page, rows=each) for each in rows]
+    others = [request(each, format, shape, target, page=page) for each in OPERATIONS if each != "attend"]
+    return list(dict.fromkeys([attend[0], *others, *attend]))
 
 
 def default_page(format: str, dk: int, dv: int) -> int:

@@ -51,12 +51,13 @@ class Settings:
 
 
 class Bench(AbstractContextManager["Bench"]):
-    """Measures candidates of one problem. `failures` counts what failed, by kind."""
+    """Measures candidates of one problem. `failures` counts what failed, by kind, `compiled` what was compiled."""
 
     def __init__(self, runner: Runner, problem: Problem, settings: Settings, budget: Budget) -> None:
         self.runner, self.problem, self.settings, self.budget = runner, problem, settings, budget
         self.key = key_of(problem, runner.machine.hash, runner.compiler)
         self.failures: Counter[str] = Counter()
+        self.compiled = 0
         self._kernels: dict[str, Any] = {}
         self._workload: Workload | None = None
         self._copies = self._turn = self._next_copy = 0
@@ -131,6 +132,7 @@ class Bench(AbstractContextManager["Bench"]):
                 part = names[begin : begin + workers]
                 if bounded:
                     part = part[: self.budget.take(len(part))]
+                self.compiled += len(part)
                 yield from zip(part, pool.map(self._compile, part), strict=True)
 
     def _compile(self, name: str) -> Any:

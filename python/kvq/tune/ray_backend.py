@@ -8,6 +8,7 @@ problem is tuned once, on whichever machine is free first, and its rows carry th
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ def _ray(address: str) -> ModuleType:
             "Ray is not installed: pip install ray, or leave --ray out to use this machine alone"
         ) from error
     try:
-        ray.init(address=address, log_to_driver=False)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise FailedPrecondition(
             f"there is no Ray cluster at '{address}' ({error}): give the address of its head, or 'local'"

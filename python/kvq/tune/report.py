@@ -20,7 +20,8 @@ body { margin: 0 auto; max-width: 1560px; padding: 0 12px 40px; font: 15px/1.4 s
 h1 { font-size: 24px } h2 { font-size: 19px; margin: 32px 0 8px } h3 { font-size: 13px; margin: 0 0 2px }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); gap: 14px }
 .card { border: 1px solid #ccc; border-radius: 6px; padding: 10px; min-width: 0 }
-.text, h3, td, code { overflow-wrap: anywhere } .text { font-size: 12px; color: #444; margin: 0 0 6px }
+p, h3, td, code { overflow-wrap: anywhere }
+.text { font-size: 12px; color: #444; margin: 0 0 6px }
 svg { width: 100%; max-width: 480px; height: auto; display: block }
 svg text { font: 11px system-ui, sans-serif; fill: #111 }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: 13px }

@@ -15,6 +15,8 @@ from kvq.tune.database import Database
 from kvq.tune.isolation import ChildProcess
 from kvq.tune.measure import Settings
 from kvq.tune.problem import Predictor, Problem, Runner
+from kvq.tune.rows import key_of
+from kvq.tune.search import Budget
 from kvq.tune.search_options import SearchOptions
 from kvq.tune.tuner import Outcome, Say, predict, tune
 
@@ -22,17 +24,19 @@ RUNNER = "kvq.tune.kernels:make_runner"  # of a place: a function of a target th
 
 Factory = Callable[[str], Runner | Predictor]  # of a target
 
-TUNED, PREDICTED, THERE, FAILED = "tuned", "predicted", "there already", "failed"
+TUNED, PREDICTED, THERE, LEFT, FAILED = "tuned", "predicted", "there already", "left", "failed"
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a problem: one of the four words above, and in words what was found or went wrong."""
+    """What became of a problem: one of the words above, and in words what was found or went wrong; the outcome,
+    where there is one and nothing was sent from another machine."""
 
     problem: Problem
     how: str
     text: str
     failures: Counter[str] = field(default_factory=Counter)
+    outcome: Outcome | None = None
 
 
 def runner_factory(place: str) -> Factory:
@@ -65,35 +69,46 @@ class Worker:
             self._runners[target] = self._factory(target)
         return self._runners[target]
 
-    def work(self, problem: Problem, database: Database, say: Say = lambda text: None) -> Done:
-        """kvq's own errors are a failure of this problem; others end the sweep."""
+    def work(
+        self, problem: Problem, database: Database, say: Say = lambda text: None, budget: Budget | None = None
+    ) -> Done:
+        """kvq's own errors are a failure of this problem; others end the sweep. `budget`: None for that of the
+        options."""
         try:
             runner = self.runner(problem.target)
             if isinstance(runner, Predictor):
                 return described(problem, predict(problem, runner, database))
-            return described(problem, self._tune(problem, runner, database, say))
+            return described(problem, self._tune(problem, runner, database, say, budget or self.options.budget()))
         except Error as error:
             return Done(problem, FAILED, str(error))
 
-    def _tune(self, problem: Problem, runner: Runner, database: Database, say: Say) -> Outcome:
+    def is_done(self, problem: Problem, database: Database) -> bool:
+        """Whether work() would find a measured entry."""
+        runner = self.runner(problem.target)
+        entry = database.entry(key_of(problem, runner.machine.hash, runner.compiler))
+        return entry is not None and not entry.predicted
+
+    def _tune(self, problem: Problem, runner: Runner, database: Database, say: Say, budget: Budget) -> Outcome:
         with ExitStack() as stack:
             vetter = None
             if self.options.isolate:
                 factory = functools.partial(make_runner, self.place, problem.target)
                 vetter = stack.enter_context(ChildProcess(factory))
             settings = Settings(workers=self.options.workers, vetter=vetter, seed=self.options.seed)
-            budget = self.options.budget()
             return tune(problem, runner, database, strategy=self.strategy, budget=budget, settings=settings, say=say)
 
 
 def described(problem: Problem, outcome: Outcome) -> Done:
+    how, text = _words(outcome)
+    return Done(problem, how, text, outcome.failures, outcome)
+
+
+def _words(outcome: Outcome) -> tuple[str, str]:
     entry = outcome.entry
     if entry is None:
-        return Done(problem, FAILED, "the budget ended before one candidate was timed: give more", outcome.failures)
+        return FAILED, "the budget ended before one candidate was timed: give more"
     if entry.seconds is None:
-        text = f"no schedule works: {entry.status}: {entry.message}"
-        return Done(problem, THERE if outcome.was_there else FAILED, text, outcome.failures)
+        return THERE if outcome.was_there else FAILED, f"no schedule works: {entry.status}: {entry.message}"
     text = f"{entry.schedule or 'the one schedule'}: {entry.seconds * 1e3:.4g} ms"
     text += "" if outcome.finished else " (the budget ended the search)"
-    how = THERE if outcome.was_there else PREDICTED if entry.predicted else TUNED
-    return Done(problem, how, text, outcome.failures)
+    return THERE if outcome.was_there else PREDICTED if entry.predicted else TUNED, text

@@ -22,12 +22,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """`entry` is None where the budget did not suffice for a single candidate. `failures` are of this run, by kind."""
+    """`entry` is None where the budget did not suffice for a single candidate. `failures` are of this run, by kind, as
+    is the number of candidates that were `compiled`."""
 
     entry: Entry | None
     was_there: bool = False  # found in the database, nothing was measured
     finished: bool = True  # the strategy had nothing more to ask, or the budget ended it
     failures: Counter[str] = field(default_factory=Counter)
+    compiled: int = 0
 
 
 def tune(
@@ -59,7 +61,7 @@ def tune(
         search = _Search(bench, database, space, say)
         finished = search.run(strategy, settings.seed)
         entry = search.decide(replace=further)
-        return Outcome(entry, finished=finished, failures=bench.failures)
+        return Outcome(entry, finished=finished, failures=bench.failures, compiled=bench.compiled)
 
 
 def _seeds(database: Database, problem: Problem, runner: Runner, space: Space) -> list[str]:
@@ -130,7 +132,7 @@ def predict(problem: Problem, predictor: Predictor, database: Database) -> Outco
         best = min(able, key=lambda trial: (trial.seconds, trial.schedule != space.default, trial.schedule))
         entry = Entry(key, best.schedule, space.default, seconds=best.seconds, predicted=True, at=now())
     database.record([predictor.machine], trials, [entry] if entry else [])
-    return Outcome(entry, failures=failures)
+    return Outcome(entry, failures=failures, compiled=len(trials))
 
 
 def _predicted(key: Key, predictor: Predictor, problem: Problem, schedule: str) -> Trial:

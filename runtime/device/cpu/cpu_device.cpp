@@ -2,6 +2,7 @@
 #include "runtime/device/cpu/cpu_device.h"
 
 #include "runtime/device/kernel_source.h"
+#include "runtime/device/machine.h"
 #include "runtime/jit/object_loader.h"
 
 #include <algorithm>
@@ -25,7 +26,8 @@ class CpuDevice : public Device {
 public:
   CpuDevice(std::unique_ptr<ParallelFor> parallel, std::unique_ptr<KernelSource> source, std::string level,
             const std::vector<std::string> &levels)
-      : Device(std::move(parallel)), source_(std::move(source)), level_(std::move(level)) {
+      : Device(std::move(parallel)), source_(std::move(source)), level_(std::move(level)),
+        machine_(hostMachine(level_)) {
     for (const std::string &name : levels)
       levels_ += (levels_.empty() ? "" : " ") + name;
   }
@@ -42,10 +44,12 @@ public:
   std::vector<KernelRef> kernels() const override { return source_->kernels(); }
   const std::string &level() const override { return level_; }
   const std::string &levels() const override { return levels_; }
+  std::string machine() const override { return machine_; }
+  Result<KernelSource *> compiledKernels() const override { return source_.get(); }
 
 private:
   std::unique_ptr<KernelSource> source_;
-  std::string level_, levels_;
+  std::string level_, levels_, machine_;
 };
 
 Result<KernelRef> load(const CompiledKernel &compiled, KernelInfo info) {
@@ -74,7 +78,8 @@ Result<std::unique_ptr<Device>> makeCpuDevice(const DeviceOptions &options, std:
       names += (names.empty() ? "" : ", ") + name;
     return Status(Code::Unsupported, "CPU level '" + level + "' cannot run on this host: use one of " + names);
   }
-  auto source = KernelSource::open({compiler.value(), level, options.storeDir, options.frozen}, load);
+  auto source = KernelSource::open(
+      {compiler.value(), level, options.storeDir, options.frozen, Code::Internal, hostMachine(level)}, load);
   if (!source.isOk())
     return source.status();
   return std::unique_ptr<Device>(

@@ -249,6 +249,7 @@ public:
       return Status::ok();
     });
   }
+  std::string name() const override { return core_->figures().name; }
   std::string description() const override {
     const Core::Figures &figures = core_->figures();
     return figures.name + ", compute capability " + std::to_string(figures.major) + "." +

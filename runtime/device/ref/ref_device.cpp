@@ -3,6 +3,7 @@
 // Device "ref".
 #include "runtime/device/ref/ref_device.h"
 
+#include "runtime/device/machine.h"
 #include "runtime/reference/reference.h"
 
 #include <map>
@@ -52,6 +53,11 @@ public:
   }
   const std::string &level() const override { return name_; }
   const std::string &levels() const override { return name_; }
+  std::string machine() const override { return hostMachine(name_); }
+  Result<KernelSource *> compiledKernels() const override {
+    return Status(Code::Unsupported, "device \"ref\" compiles no kernels, and so they have no schedules: create a "
+                                     "context on device \"cpu\"");
+  }
 
 private:
   const std::string name_ = "ref";

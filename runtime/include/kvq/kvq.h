@@ -133,6 +133,12 @@ KVQ_API const char *kvq_context_level(const kvq_context *context); /* the one in
 /* One line for people: of a GPU its name, compute capability, memory and driver, and what makes kernels slower there;
  * of a host its level. Owned by the context. Since 0.2. */
 KVQ_API const char *kvq_context_description(const kvq_context *context);
+/* What times depend on, as JSON with its keys in order and no spaces: the same machine has the same text. Of a host
+ *   {"caches":{"L1":32768,"L2":1048576},"cores":8,"kind":"cpu","name":"...","target":"x86-64-v4"}
+ * with bytes of the caches (L1: for data), all processors that are there, and the level as target; of a GPU
+ *   {"kind":"accelerator","name":"...","target":"nvptx:sm_90"}
+ * Owned by the context. Since 0.2. */
+KVQ_API const char *kvq_context_machine(const kvq_context *context);
 /* Where kernels of the context see memory: KVQ_CPU, or KVQ_CUDA for a device with memory of its own. There all tensors,
  * and the memory and workspace of caches, are device addresses in place of pointers. Since 0.2. */
 KVQ_API kvq_device kvq_context_memory(const kvq_context *context);
@@ -143,6 +149,7 @@ typedef struct kvq_kernel_info {
   const char *key;   /* hexadecimal */
   double compile_ms; /* what compiling it took, also when it now came from the store */
   int64_t object_bytes;
+  const char *schedule; /* since 0.2: that it was compiled with; "": the default one, or no built-in kernel */
 } kvq_kernel_info;
 typedef void (*kvq_kernel_visitor)(void *user_data, const kvq_kernel_info *info);
 KVQ_API void kvq_context_kernels(kvq_context *context, kvq_kernel_visitor visitor, void *user_data);
@@ -368,6 +375,14 @@ KVQ_API kvq_error *kvq_kernel_open(kvq_context *context, const char *request, kv
  * its own. Since 0.2. */
 KVQ_API kvq_error *kvq_kernel_open_scored(kvq_context *context, const char *request, const kvq_score_function *score,
                                           kvq_kernel **kernel);
+/* A built-in kernel with exactly this schedule, whichever was chosen for the request (kvq_schedule_set). score: of an
+ * attend kernel, or NULL. KVQ_INVALID_ARGUMENT: the schedule is none of kvq_schedule_space; the message has the
+ * nearest. KVQ_UNSUPPORTED on device "ref", and in a frozen context whose store has no such kernel. Since 0.2. */
+KVQ_API kvq_error *kvq_kernel_open_scheduled(kvq_context *context, const char *request, const kvq_score_function *score,
+                                             const char *schedule, kvq_kernel **kernel);
+/* The schedule that it was compiled with, owned by the kernel; "": the default one, or no built-in kernel. Since 0.2.
+ */
+KVQ_API const char *kvq_kernel_schedule(const kvq_kernel *kernel);
 KVQ_API void kvq_kernel_destroy(kvq_kernel *kernel);
 /* Its arguments, one word each: "ptr<f32>", "i64", "i32", "f32"; separated by spaces, owned by the kernel. Of a kernel
  * given as PTX, which says no more, their bits: "b64", "b32". */
@@ -389,6 +404,29 @@ typedef struct kvq_launch {
 /* KVQ_INVALID_ARGUMENT: the kernel cannot be launched so; a built-in kernel is launched over programs, by
  * kvq_kernel_launch. KVQ_UNSUPPORTED on a host: use kvq_kernel_launch. */
 KVQ_API kvq_error *kvq_kernel_launch_blocks(kvq_kernel *kernel, const kvq_launch *launch);
+
+/* ---- schedules (since 0.2): docs/tuning.md -------------------------------------------------------------------------
+ * How a kernel runs, "tile_tokens=64,rows=8,vectors=8,prefetch=1". It never changes an answer beyond the accuracy
+ * class. These calls may run at once with each other and with all others on the context. KVQ_UNSUPPORTED on device
+ * "ref". */
+/* The schedules that a request can have on the context's level: one a line, " (default)" behind the default one, with a
+ * NUL behind the last newline. `bytes` is how many that are; `text`, of `capacity` bytes, is written where it is large
+ * enough and otherwise left as it is, so that capacity 0 asks for the size. KVQ_INVALID_ARGUMENT: no such request. */
+KVQ_API kvq_error *kvq_schedule_space(kvq_context *context, const char *request, size_t capacity, char *text,
+                                      size_t *bytes);
+/* Chooses the schedule that kernels of this request, with this score function (NULL: none), are opened with from now
+ * on: here, and in every context with the same store folder on the same machine, level and compiler. NULL: forgets the
+ * choice. Kernels that are open stay as they are, those of caches until kvq_cache_refresh_kernels. It is kept as a file
+ * beside the kernels. A chosen schedule without a kernel, in a frozen context for example, is passed over: the kernel
+ * then has the default one, and kvq_kernel_schedule says so. KVQ_INVALID_ARGUMENT: the schedule is none of
+ * kvq_schedule_space; KVQ_FAILED_PRECONDITION: the context is frozen or has no store; KVQ_PERMISSION: its folder cannot
+ * be written. */
+KVQ_API kvq_error *kvq_schedule_set(kvq_context *context, const char *request, const kvq_score_function *score,
+                                    const char *schedule);
+/* Opens the kernels that the cache has opened so far again, so that they have the schedules that are chosen now: all of
+ * them or, on an error, none. Between steps: KVQ_FAILED_PRECONDITION while one is open. Compiles what is not in the
+ * store. */
+KVQ_API kvq_error *kvq_cache_refresh_kernels(kvq_cache *cache);
 
 #ifdef __cplusplus
 } /* extern "C" */

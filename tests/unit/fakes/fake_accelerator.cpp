@@ -271,6 +271,7 @@ public:
     return status;
   }
   Result<int64_t> freeBytes() const override { return core_->memory.freeBytes(); }
+  std::string name() const override { return "fake"; }
   std::string description() const override { return "a fake"; }
   Stream &defaultStream() override { return default_; }
   Result<StreamRef> createStream() override {
@@ -316,6 +317,10 @@ public:
   }
   const std::string &level() const override { return name_; }
   const std::string &levels() const override { return name_; }
+  std::string machine() const override { return "{}"; }
+  Result<KernelSource *> compiledKernels() const override {
+    return Status(Code::Unsupported, "a fake compiles no kernels");
+  }
   Accelerator *accelerator() const override { return &accelerator_; }
   Profile profile() const override { return profile_; }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A compiler plug-in for tests of the store: every text compiles to the object of fake_kernel.c. It appends one line to
- * the file $FAKE_COMPILER_LOG per compile, takes 30 ms for it, and refuses texts that contain "mistake".
+ * the file $FAKE_COMPILER_LOG per compile, takes 30 ms for it, and refuses texts that contain "mistake". A request has
+ * the two schedules of fake_schedules.h.
  */
 #include "fake_log.h"
+#include "fake_schedules.h"
 
 #include <kvq/compiler_plugin.h>
 
@@ -28,8 +30,8 @@ EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *input) 
   output->signature = "ptr<i32> i64";
   output->message = "";
   output->compile_ms = 30.0;
-  if (strstr(text, "mistake")) {
-    output->message = "2:5: a mistake was made; repeat: kvqc --bundle x";
+  if (strstr(text, "mistake") || !fake_has_schedule(input)) {
+    output->message = strstr(text, "mistake") ? "2:5: a mistake was made; repeat: kvqc --bundle x" : kFakeRefusal;
     return output;
   }
   FILE *file = fopen(FAKE_OBJECT, "rb");
@@ -41,6 +43,7 @@ EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *input) 
 }
 
 EXPORT void kvq_compiler_free(kvq_compile_output *output) {
-  free((void *)output->object);
+  if (output->object != kFakeSchedules)
+    free((void *)output->object);
   free(output);
 }

@@ -6,6 +6,7 @@
  * device takes of requests with a page of 128 tokens.
  */
 #include "fake_log.h"
+#include "fake_schedules.h"
 
 #include <kvq/compiler_plugin.h>
 
@@ -63,6 +64,8 @@ EXPORT kvq_compile_output *kvq_compiler_compile(const kvq_compile_input *input) 
     output->message = "this compiler makes PTX alone";
   else if (!input->request)
     output->message = "this compiler takes requests alone";
+  else if (!fake_has_schedule(input))
+    output->message = kFakeRefusal;
   else if (strstr(input->request, "k3"))
     output->message = "there is no kernel for 3 bits on an accelerator: use 2, 4 or 8";
   else {

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Only attention's tile program depends on a schedule.
+
+#include "passes/DefaultSchedule.h"
+
+#include <algorithm>
+
+using namespace mlir::kvq;
+using ::kvq::KernelRequest;
+using ::kvq::Schedule;
+
+bool mlir::kvq::dividesPage(int64_t tokens, const KernelRequest &request) {
+  auto fits = [&](const ::kvq::SideFormat &side) {
+    return !side.perChannel() || side.group % tokens == 0 || tokens % side.group == 0;
+  };
+  return request.pageTokens % tokens == 0 && fits(request.pair.k) && fits(request.pair.v);
+}
+
+// Registers of a lane in which it has its part of the output and of the query, and of a tile's scores.
+static int64_t registersOf(const KernelRequest &request, int64_t tokens) {
+  return request.rows * request.dv / 32 + request.rows * request.dk / 64 + request.rows * tokens / 32;
+}
+
+// Fewer tokens than these are not made into words of one lane each.
+static int shortestTile(const KernelRequest &request, const TargetModel &target) {
+  if (target.laneRegisters == 0)
+    return 16;
+  return std::min(request.pageTokens, request.profile == ::kvq::Profile::Mma ? 32 : 64);
+}
+
+// What is done once a tile (coefficients, the output's rescaling) costs less the longer it is. In memory, with many
+// rows, their scores ask for a shorter one, or leave the cache. In registers, output, query and scores may fill three
+// eighths of them, or ptxas spills (measured).
+static int64_t longestTile(const KernelRequest &request, const TargetModel &target) {
+  if (target.laneRegisters == 0)
+    return request.rows > 32 ? 64 : 128;
+  int64_t tokens = 128;
+  while (tokens > shortestTile(request, target) && registersOf(request, tokens) * 8 > target.laneRegisters * 3)
+    tokens /= 2;
+  return tokens;
+}
+
+Schedule mlir::kvq::defaultSchedule(const KernelRequest &request, const TargetModel &target) {
+  Schedule schedule;
+  if (target.laneRegisters > 0)
+    schedule.rows = schedule.vectors = 1, schedule.prefetch = 0; // they have no meaning there
+  int64_t tokens = std::min<int64_t>(request.pageTokens, longestTile(request, target));
+  while (tokens > 16 && !dividesPage(tokens, request))
+    tokens -= 16;
+  schedule.tileTokens = static_cast<int>(tokens);
+  return schedule;
+}
+
+bool mlir::kvq::takesTile(int64_t tokens, const KernelRequest &request, const TargetModel &target) {
+  if (tokens < shortestTile(request, target) || tokens % 16 != 0 || tokens > 256)
+    return false;
+  return target.laneRegisters == 0 || tokens == 128 || tokens == 64 || tokens == 32;
+}

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kvq tune kernel` and `kvq tune model`: search, and choose what won."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kvq import lowlevel
+from kvq.cli.preparation import DTYPES, parse_shape
+from kvq.cli.progress import ProgressReporter
+from kvq.cli.tuning import database_option
+from kvq.errors import InvalidArgument
+from kvq.evaluate.source import find_source
+from kvq.tune import model_shapes, winners
+from kvq.tune.database import Database
+from kvq.tune.kernel_requests import DTYPES as SHORT
+from kvq.tune.kernel_requests import Shape, cache_requests, is_accelerator
+from kvq.tune.problem import CACHES, Conditions, Problem
+from kvq.tune.request_fields import parse
+from kvq.tune.search_options import AUTO, STRATEGIES, SearchOptions
+from kvq.tune.sweep_run import FAILED, RUNNER, THERE, Worker
+
+
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed([
+        click.option("--target", metavar="TARGET", help="A level of this processor, or nvptx:sm_90 and the like, for "
+                     "which schedules are predicted.  [default: the best level]"),
+        click.option("--seconds", type=click.FloatRange(0, min_open=True), metavar="N", help="For all of it."),
+        click.option("--strategy", type=click.Choice(STRATEGIES), default=AUTO, show_default=True),
+        click.option("--tokens", type=click.IntRange(1), default=4096, show_default=True, help="Of a sequence."),
+        click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Sequences of a step."),
+        click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
+        click.option("--cache", "state", type=click.Choice(CACHES), default=CACHES[0], show_default=True,
+                     help="Whether runs read from memory or from a cache of the processor."),
+        click.option("--store", metavar="DIR", help="The kernel store whose schedules are chosen.  [default: $KVQ_STORE, "
+                     "or the user's]"),
+        database_option,
+        click.option("-q", "--quiet", is_flag=True, help="The last line alone."),
+    ]):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command("kernel", short_help="Tune one kernel, and choose the schedule that won.")
+@click.argument("request")
+@click.option("--heads", type=click.IntRange(1), default=8, show_default=True, help="KV heads.")
+@click.option("--window", type=click.IntRange(0), default=0, show_default=True, help="Tokens that a query sees; 0: all.")
+@search_options
+def kernel(request: str, heads: int, window: int, target: str | None, **given: Any) -> int:
+    """Tune one kernel by its REQUEST, such as
+    attend:k4c32-v4t32:vnni:p64:dk128:dv128:g4:f32:rows4:lag0:win0:cap0:exact.
+
+    What wins is kept in the database and, for this processor, chosen for all caches that are opened from now on. A
+    kernel that was tuned before is not compiled again.
+    """
+    parse(request)
+    where = target or lowlevel.shared_context().level
+    return _tune([Problem(request, where, _conditions(given, heads, window))], where, **given)
+
+
+@click.command("model", short_help="Tune all kernels of a model's cache, and choose the schedules that won.")
+@click.argument("subject", metavar="MODEL|SHAPE")
+@click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
+@click.option("--dtype", type=click.Choice(DTYPES), help="Of K and V.  [default: the model's; of a SHAPE float16]")
+@click.option("--accuracy", type=click.Choice(lowlevel.ACCURACY_CLASSES), default=lowlevel.DEFAULT_ACCURACY,
+              show_default=True)
+@search_options
+def model(
+    subject: str, caches: tuple[str, ...], dtype: str | None, accuracy: str, target: str | None, **given: Any
+) -> int:  # fmt: skip
+    """Tune all kernels that caches of a model run, in one budget of seconds.
+
+    MODEL is what `kvq eval` takes; its weights are not read. SHAPE is q_heads=N,kv_heads=N,d=N (or dk=, dv=), with
+    attention_window=N and score_cap=X where the model has them.
+
+    \b
+      kvq tune model smollm2 kivi-4 kvq-4 --seconds 120
+      kvq tune model q_heads=32,kv_heads=8,d=128 kvq-4 --seconds 60
+    """
+    where = target or lowlevel.shared_context().level
+    problems = [Problem(text, where, _conditions(given, shape.kv_heads, shape.window))
+                for shape in _shapes(subject, dtype) for cache in caches
+                for text in cache_requests(cache, shape, where, accuracy)]  # fmt: skip
+    if is_accelerator(where):  # nothing else is predicted
+        problems = [problem for problem in problems if problem.request.startswith("attend:")]
+    return _tune(list(dict.fromkeys(problems)), where, **given)
+
+
+def _conditions(given: dict[str, Any], heads: int, window: int) -> Conditions:
+    return Conditions(given["state"], given["tokens"], given["batch"], heads, given["threads"], window)
+
+
+def _shapes(subject: str, dtype: str | None) -> list[Shape]:
+    if "=" in subject:
+        sizes = parse_shape(subject)
+        kind = SHORT[dtype or "float16"]
+        return [Shape(sizes["q_heads"], sizes["kv_heads"], sizes["dk"], sizes["dv"], kind,
+                      sizes.get("attention_window", 0), bool(sizes.get("score_cap", 0)))]  # fmt: skip
+    source = find_source(subject)
+    if source.gguf is None:
+        config = source.config() or {}
+    else:
+        from kvq.evaluate.prepare import config_of_gguf  # loads transformers
+
+        config = config_of_gguf(source)
+    if dtype is not None:
+        config = {**config, "dtype": dtype}
+    try:
+        return model_shapes.from_config(config)
+    except KeyError as error:
+        raise InvalidArgument(f"the config of {subject} has no {error}: is it a language model?") from error
+
+
+def _tune(
+    problems: Sequence[Problem], target: str, *, seconds: float | None, strategy: str, store: str | None,
+    path: Path | None, quiet: bool, **_: Any,
+) -> int:  # fmt: skip
+    worker = Worker(RUNNER, SearchOptions(strategy=strategy))
+    begin, counts, compiled, chosen = time.monotonic(), Counter[str](), 0, 0
+    context = None if is_accelerator(target) else lowlevel.shared_context(level=target, store_dir=store)
+    with Database(path) as database, ProgressReporter(quiet) as reporter:
+        reporter.begin(len(problems), 0)
+        for done in winners.tune_all(problems, worker, database, seconds):
+            counts[done.how] += 1
+            compiled += done.outcome.compiled if done.outcome else 0
+            if context is not None and done.outcome is not None:
+                chosen += winners.choose(context, done.outcome.entry)
+            reporter.line(f"{done.problem.request}\n  {done.how}: {done.text}")
+            if quiet and done.how == FAILED:
+                click.echo(f"{done.problem}: {done.text}", err=True)
+    took = f"{compiled} compiles, {time.monotonic() - begin:.0f} s"
+    if counts[THERE] == len(problems):
+        click.echo(f"already tuned: {len(problems)} kernels, {took}")
+    else:
+        click.echo(", ".join(f"{count} {how}" for how, count in counts.items()) + f"; {chosen} chosen; {took}")
+    return 1 if counts[FAILED] else 0

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predicts schedules for GPUs that are not here, by the static model of `kvq inspect` (docs/nvidia.md)."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from kvq.errors import InvalidArgument, Unsupported
+from kvq.inspect import attend, gpus, inspect_kernel, tools
+from kvq.tune.capability import accelerator
+from kvq.tune.compiler import compiler_hash
+from kvq.tune.kernel_requests import elements_read
+from kvq.tune.problem import Infeasible, Problem, Space
+
+PROGRAMS = ("kvqc", "ptxas", "nvdisasm", "ptx-run")
+DEFAULT = " (default)"  # behind a line of kvqc --list-schedules
+SIMULATED = attend.AttendSize(tokens=1024, heads=1, splits=2)  # what the simulator counts; costs are by element
+
+
+class GpuPredictor:
+    def __init__(self, target: str) -> None:
+        self.architecture = gpus.architecture_of(target)
+        for program in PROGRAMS:
+            tools.find(program)  # says which one is missing
+        self.gpu = min(gpus.gpus_of(self.architecture.name), key=lambda gpu: int(gpu.architecture.removeprefix("sm_")))
+        self.machine = accelerator(target, self.gpu.name)
+        self.compiler = compiler_hash()
+
+    def space(self, problem: Problem) -> Space:
+        if not problem.request.startswith("attend:"):
+            raise Unsupported(f"{problem.request.split(':')[0]} is not predicted: the model knows launches of attend")
+        lines = tools.run("kvqc", [*self._options(problem), "--list-schedules"]).stdout.splitlines()
+        default = [line.removesuffix(DEFAULT) for line in lines if line.endswith(DEFAULT)]
+        return Space(default[0] if default else "", tuple(line.removesuffix(DEFAULT) for line in lines))
+
+    def predict(self, problem: Problem, schedule: str) -> float:
+        chosen = [f"--schedule={schedule}"] if schedule else []
+        try:
+            ptx = tools.run("kvqc", [*self._options(problem), *chosen, "--no-bundle"]).stdout
+            seconds = self._seconds(ptx, problem)
+        except InvalidArgument as error:  # in the words of kvqc or ptxas
+            raise Infeasible(str(error)) from error
+        if seconds is None:
+            raise Infeasible("the model finds no loop over the keys in its machine code")
+        return seconds
+
+    def _seconds(self, ptx: str, problem: Problem) -> float | None:
+        elements = elements_read(problem.request, problem.conditions)
+        with tempfile.TemporaryDirectory(prefix="kvq-tune-") as folder:
+            work = attend.attend_workload(problem.request, SIMULATED, Path(folder))
+            report = inspect_kernel(ptx, self.architecture, work=work, elements=elements, gpus=[self.gpu])
+        rows = report["predicted"]["gpus"] if report["predicted"] else []
+        found = rows[0]["predicted_us"] if rows else None
+        return None if found is None else found * 1e-6
+
+    @staticmethod
+    def _options(problem: Problem) -> list[str]:
+        return [f"--target={problem.target}", f"--request={problem.request}"]

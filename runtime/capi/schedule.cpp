@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kvq_schedule_*, kvq_kernel_open_scheduled: how kernels run.
+#include "runtime/capi/handles.h"
+
+#include "runtime/device/kernel_source.h"
+
+using namespace kvq;
+using namespace kvq::capi;
+
+namespace {
+
+// A request with its score function, as texts of the caller's say it; `score` keeps the function.
+Result<KernelText> textOf(const char *request, const kvq_score_function *given,
+                          std::shared_ptr<const ScoreFunction> &score) {
+  auto parsed = parseKernelRequest(request);
+  if (!parsed.isOk())
+    return parsed.status();
+  if (given) {
+    auto function = toScore(given);
+    if (!function.isOk())
+      return function.status();
+    score = function.value();
+  }
+  KVQ_RETURN_IF_ERROR(checkScored(parsed.value(), score.get()));
+  return KernelText{toText(parsed.value()), false, score.get()};
+}
+
+} // namespace
+
+extern "C" {
+
+kvq_error *kvq_schedule_space(kvq_context *context, const char *request, size_t capacity, char *text, size_t *bytes) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(request);
+    KVQ_REQUIRE(bytes);
+    if (capacity)
+      KVQ_REQUIRE(text);
+    std::shared_ptr<const ScoreFunction> none;
+    auto what = textOf(request, nullptr, none);
+    if (!what.isOk())
+      return what.status();
+    auto kernels = context->device->compiledKernels();
+    if (!kernels.isOk())
+      return kernels.status();
+    auto space = kernels.value()->schedules(what.value().text);
+    if (!space.isOk())
+      return space.status();
+    const std::string list = toText(space.value());
+    *bytes = list.size() + 1;
+    if (list.size() < capacity)
+      std::memcpy(text, list.c_str(), list.size() + 1);
+    return Status::ok();
+  });
+}
+
+kvq_error *kvq_schedule_set(kvq_context *context, const char *request, const kvq_score_function *score,
+                            const char *schedule) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(request);
+    std::shared_ptr<const ScoreFunction> kept;
+    auto what = textOf(request, score, kept);
+    if (!what.isOk())
+      return what.status();
+    if (schedule) {
+      auto parsed = parseSchedule(schedule);
+      if (!parsed.isOk())
+        return parsed.status();
+      what.value().schedule = schedule;
+    }
+    auto kernels = context->device->compiledKernels();
+    return kernels.isOk() ? kernels.value()->choose(what.value()) : kernels.status();
+  });
+}
+
+kvq_error *kvq_kernel_open_scheduled(kvq_context *context, const char *request, const kvq_score_function *score,
+                                     const char *schedule, kvq_kernel **kernel) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(request);
+    KVQ_REQUIRE(schedule);
+    KVQ_REQUIRE(kernel);
+    std::shared_ptr<const ScoreFunction> kept;
+    auto what = textOf(request, score, kept);
+    if (!what.isOk())
+      return what.status();
+    auto parsed = parseSchedule(schedule);
+    if (!parsed.isOk())
+      return parsed.status();
+    what.value().schedule = schedule;
+    auto kernels = context->device->compiledKernels();
+    if (!kernels.isOk())
+      return kernels.status();
+    auto opened = kernels.value()->obtain(what.value());
+    if (!opened.isOk())
+      return opened.status();
+    *kernel = makeKernel(context->device, opened.value());
+    return Status::ok();
+  });
+}
+
+} // extern "C"
