@@ -227,3 +227,23 @@ void LaneEmitter::emitStore(tile::StoreOp op) {
     });
   }
 }
+
+// A line of the second level a lane: what is on its way there takes no registers. Lanes behind the last line take that.
+void LaneEmitter::emitPrefetch(tile::PrefetchOp op) {
+  constexpr int64_t kLine = 128, kLanes = 32;
+  int64_t lines = llvm::divideCeil(op.getBytes(), kLine);
+  auto at = [&](Value line) {
+    Value bytes = arith::ExtUIOp::create(b, b.getI64Type(), arith::MulIOp::create(b, line, constant32(kLine)));
+    return LLVM::GEPOp::create(b, scalarOf(op.getBase()).getType(), b.getI8Type(), scalarOf(op.getBase()),
+                               ArrayRef<LLVM::GEPArg>{bytes});
+  };
+  for (int64_t first = 0; first < lines; first += kLanes) {
+    Value line = arith::AddIOp::create(b, lane, constant32(first));
+    if (first + kLanes > lines)
+      line = arith::MinUIOp::create(b, line, constant32(lines - 1));
+    // LLVM's intrinsic asks for a newer ISA than the instruction does.
+    LLVM::InlineAsmOp::create(b, TypeRange(), ValueRange{at(line)}, "prefetch.global.L2 [$0];", "l",
+                              /*has_side_effects=*/true, /*is_align_stack=*/false, LLVM::TailCallKind::None,
+                              LLVM::AsmDialectAttr(), ArrayAttr());
+  }
+}

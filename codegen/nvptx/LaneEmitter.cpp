@@ -205,8 +205,8 @@ LogicalResult LaneEmitter::emitOp(Operation &op) {
     return emitIota(iota), success();
   if (auto splat = dyn_cast<tensor::SplatOp>(op))
     return emitSplat(splat), success();
-  if (isa<tile::PrefetchOp>(op)) // a hint to a first-level cache that is the lanes' alone
-    return success();
+  if (auto prefetch = dyn_cast<tile::PrefetchOp>(op))
+    return emitPrefetch(prefetch), success();
   bool hasTiles = llvm::any_of(op.getOperands(), isTile) || llvm::any_of(op.getResults(), isTile);
   if (auto constant = dyn_cast<arith::ConstantOp>(op); constant && hasTiles)
     return emitConstant(constant);

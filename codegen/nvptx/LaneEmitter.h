@@ -81,6 +81,7 @@ private:
   // EmitAccess.cpp
   void emitLoad(tile::LoadOp op);
   void emitStore(tile::StoreOp op);
+  void emitPrefetch(tile::PrefetchOp op);
   struct Access;
   Access accessOf(Value ptr, Value offset, Value mask, Type type);
   static SmallVector<SmallVector<SmallVector<int64_t>>> runsOf(const Access &access);

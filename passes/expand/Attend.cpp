@@ -232,9 +232,11 @@ static constexpr int64_t kNearBytes = 16384;
 void AttendEmitter::prefetchPart(Value entry, Value page, Value inPage) {
   Value last = add(tableBase, div(sub(packedEnd, index(1)), index(request.pageTokens)));
   Value ahead = add(entry, index(schedule.getPrefetch())), isOwn = lessEqual(ahead, last);
-  Value nextPage = pageAt(select(isOwn, ahead, nextEntry), select(isOwn, kvHead, nextHead));
+  // Where programs run beside each other, none comes next.
+  Value nextPage = halves ? pageAt(select(isOwn, ahead, entry), kvHead)
+                          : pageAt(select(isOwn, ahead, nextEntry), select(isOwn, kvHead, nextHead));
   int64_t tiles = request.pageTokens / tokens;
-  if (tiles == 1 && schedule.getPrefetch() == 1 && pages.bytes > kNearBytes) {
+  if (!halves && tiles == 1 && schedule.getPrefetch() == 1 && pages.bytes > kNearBytes) {
     tile::PrefetchOp::create(*this, advance(page, index(kNearBytes), getI8Type()), pages.bytes - kNearBytes);
     tile::PrefetchOp::create(*this, nextPage, kNearBytes);
     return;
@@ -274,7 +276,7 @@ Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool whole, Soft
     Value entry = add(tableBase, div(token, index(request.pageTokens)));
     Value inPage = rem(token, index(request.pageTokens));
     Value page = pageAt(entry, kvHead);
-    if (schedule.getPrefetch() > 0 && !halves)
+    if (schedule.getPrefetch() > 0)
       prefetchPart(entry, page, inPage);
     return visitPackedTile(page, inPage, token, whole, Softmax::from(carried)).values();
   }));

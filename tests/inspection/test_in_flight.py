@@ -45,3 +45,8 @@ def test_what_is_never_used_is_waited_for_when_it_is_loaded_again():
 def test_copies_to_shared_memory_are_not_known():
     assert in_flight.waiting_bytes(loop_of("LDGSTS.E.128 [R9], [R2.64]", "LDG.E R4, [R2.64]", USE.format(4))) is None
     assert in_flight.waiting_bytes(loop_of(USE.format(4))) is None
+
+
+def test_lines_prefetched_into_the_second_level():
+    loop = loop_of("CCTL.E.PF2 [R2+0x1000]", "CCTL.IVALL", "LDG.E R4, [R2.64]", "CCTL.E.PF2 [R2.64]", USE.format(4))
+    assert in_flight.prefetched_bytes(loop) == 2 * 32 * 128

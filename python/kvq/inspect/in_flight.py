@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many bytes a warp has asked for while it waits: loads of the loop from their place to the first use of what they
-bring, in the order of the machine code."""
+bring, in the order of the machine code; and lines that are on their way to the second level."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def words_of(load: sass.Instruction) -> int:
 def asked_bytes(loop: SteadyLoop) -> float:
     """Of the loads of one iteration, if all lanes asked for different bytes."""
     return 4.0 * WARP * sum(words_of(i) for i in _own(loop) if opcodes.cost_of(i).group == "LDG")
+
+
+def prefetched_bytes(loop: SteadyLoop) -> float:
+    """What prefetches into the second level ask for in one iteration, a line of 128 bytes a lane."""
+    return 128.0 * WARP * sum(opcodes.cost_of(i).group == "cache control" and "PF2" in i.modifiers for i in _own(loop))
 
 
 def waiting_bytes(loop: SteadyLoop) -> float | None:

@@ -39,10 +39,11 @@ _TABLE = {
     "vote": ("alu", "VOTE MATCH REDUX CREDUX ELECT"),
     "LDG": ("lsu", "LDG LD"),
     "async copy": ("lsu", "LDGSTS"),
+    "cache control": ("lsu", "CCTL CCTLL"),  # prefetches among it
     "STG": ("lsu", "STG ST"),
     "shared": ("lsu", "LDS STS LDSM STSM"),
     "local": ("lsu", "LDL STL"),
-    "atomic": ("lsu", "ATOM ATOMG ATOMS RED REDG REDS CCTL CCTLL"),
+    "atomic": ("lsu", "ATOM ATOMG ATOMS RED REDG REDS"),
     "constant": ("adu", "LDC"),
     "uniform": ("uniform", "UMOV UIADD3 UIMAD ULOP3 USHF ULEA UISETP USEL UPLOP3 UFLO UPRMT UPOPC USGXT UBMSK UBREV "
                            "ULDC LDCU R2UR S2UR VOTEU UIADD UVIMNMX UIMNMX UIABS UCLEA UP2UR UR2UP UR2P UF2FP UFMUL "

@@ -178,6 +178,8 @@ def _bytes_in_flight(loop: steady.SteadyLoop, unique: float, work: workload.Work
     if work.bytes_in_flight:
         return work.bytes_in_flight, "workload"
     waiting = in_flight.waiting_bytes(loop)
+    if in_flight.prefetched_bytes(loop) >= unique:  # of a later iteration, which then waits for the second level only
+        return unique, "prefetches of one iteration"
     if waiting is None:
         return unique, "one iteration"
     # Lanes that ask for the same bytes, and bytes that caches have, are no traffic.
