@@ -19,6 +19,8 @@ struct TargetModel {
   int64_t accumulators = 8;
   // Registers of 32 bits of a lane, where a program's tiles lie in those; 0: tiles lie in memory.
   int64_t laneRegisters = 0;
+  // Pages that a kernel fetches ahead where nobody chose.
+  int64_t pagesAhead = 1;
 };
 
 } // namespace mlir::kvq

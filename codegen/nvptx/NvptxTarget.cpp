@@ -17,7 +17,8 @@
 using namespace mlir;
 using namespace mlir::kvq;
 
-static constexpr nvptx::Processor kProcessors[] = {{80, 78}, {86, 78}, {89, 78}, {90, 78}, {100, 86}, {120, 87}};
+static constexpr nvptx::Processor kProcessors[] = {{80, 78, 0}, {86, 78, 0},  {89, 78, 0},
+                                                   {90, 78, 1}, {100, 86, 1}, {120, 87, 0}};
 
 llvm::ArrayRef<nvptx::Processor> nvptx::allProcessors() { return kProcessors; }
 
@@ -52,7 +53,15 @@ public:
     TargetModel model;
     model.coefficients = form == nvptx::UnpackForm::Magic ? Coefficients::NormalF16 : Coefficients::F16;
     model.laneRegisters = 255;
+    model.pagesAhead = processor.pagesAhead;
     return model;
+  }
+  llvm::SmallVector<::kvq::Schedule> scheduleVariants(const ::kvq::KernelRequest &request,
+                                                      const ::kvq::Schedule &standard) const override {
+    llvm::SmallVector<::kvq::Schedule> variants(3, standard);
+    for (int pages = 0; pages < 3; ++pages)
+      variants[static_cast<size_t>(pages)].prefetch = pages;
+    return variants;
   }
   void registerDialects(DialectRegistry &registry) const override { nvptx::registerDialects(registry); }
 

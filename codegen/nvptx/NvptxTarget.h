@@ -22,6 +22,9 @@ struct Processor {
   // Version of the PTX ISA, 78: 7.8. The lowest that knows the processor and movmatrix: drivers and libraries refuse a
   // version that is newer than they are.
   int64_t ptxVersion;
+  // Pages that attention fetches ahead into the second level. Not 0 where the memory wants more bytes on their way than
+  // the loads of eight warps ask for: H200 and B200 (predicted, docs/nvidia.md); it costs 2 % of the instructions.
+  int64_t pagesAhead;
   std::string name() const { return "sm_" + std::to_string(sm); } // LLVM's and ptxas's name
 };
 
