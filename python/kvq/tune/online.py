@@ -116,6 +116,8 @@ class Tuner:
     def close(self) -> None:
         """Ends the search soon; what was found stays in the database."""
         self._stopped.set()
+        if self._thread.is_alive() and self._thread.native_id is not None:
+            _like_others(self._thread.native_id)  # or we would wait for what is left over
         self._thread.join()
 
     def _run(self) -> None:
@@ -149,6 +151,13 @@ def problems_of(cache: lowlevel.Cache, level: str, tokens: int | None, threads: 
     conditions = Conditions("cold", length, sequences, shape.kv_heads, threads, shape.window)
     requests = cache_requests(config["format"], shape, level, config["accuracy"], page=config["page_tokens"])
     return [Problem(request, level, conditions) for request in requests]
+
+
+def _like_others(thread: int) -> None:
+    try:
+        os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+    except (AttributeError, OSError):  # it has just ended, or may not
+        pass
 
 
 def _only_spare_time() -> None:
