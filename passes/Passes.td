@@ -119,7 +119,7 @@ def KvqAttachSchedule : Pass<"kvq-attach-schedule"> {
 
     Precondition: none.
 
-    Not this pass's job: finding the best schedule, or whether a target can hold the register tile.
+    Not this pass's job: finding the best schedule, or which ones a target can have (codegen/ScheduleSpace.h).
   }];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect"];
 }
