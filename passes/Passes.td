@@ -120,7 +120,7 @@ def KvqAttachSchedule : Pass<"kvq-attach-schedule"> {
 
     Precondition: none.
 
-    Not this pass's job: finding the best schedule, or whether a target can hold the register tile.
+    Not this pass's job: finding the best schedule, or which ones a target can have (codegen/ScheduleSpace.h).
   }];
   let options = [Option<"laneRegisters", "lane-registers", "int64_t", "0",
                         "registers of a lane in which the target has a program's tiles; 0: they lie in memory">];

@@ -6,7 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from tolerances import budget, relative_rms, two_devices_rms
+import torch
+from device_tensor import empty_tensor, random_tensor
+from tolerances import attention_rms, budget, relative_rms, two_devices_rms
 
 import kvq
 from kvq import lowlevel
@@ -50,7 +52,12 @@ def answer(cache, sequence):
 
 
 def attending(context):
-    return {kernel["name"]: kernel["schedule"] for kernel in context.kernels() if kernel["name"].startswith("attend:")}
+    """Names of the attend kernels that are loaded, with the schedules of each."""
+    found = {}
+    for kernel in context.kernels():
+        if kernel["name"].startswith("attend:"):
+            found.setdefault(kernel["name"], set()).add(kernel["schedule"])
+    return found
 
 
 @pytest.mark.parametrize("accuracy", lowlevel.ACCURACY_CLASSES)
@@ -66,7 +73,7 @@ def test_every_schedule_gives_the_references_answer(context, accuracy):
         context.set_schedule(request, schedule)
         cache.refresh_kernels()
         assert relative_rms(answer(cache, sequence), expected) <= bound, schedule
-        assert schedule in {kernel["schedule"] for kernel in context.kernels() if kernel["name"] == request}
+        assert schedule in attending(context)[request]
 
 
 def test_a_cache_that_is_made_later_has_the_chosen_schedule(context, tmp_path):
@@ -75,7 +82,7 @@ def test_a_cache_that_is_made_later_has_the_chosen_schedule(context, tmp_path):
     context.set_schedule(ATTEND, chosen)
     later = lowlevel.Context("cpu", store_dir=str(tmp_path / "store"), threads=1)
     answer(*filled(later, "exact"))
-    assert attending(later)[ATTEND] == chosen
+    assert attending(later)[ATTEND] == {chosen}
     assert lowlevel.open_kernel(later, ATTEND).schedule == chosen
     context.set_schedule(ATTEND, None)
     assert lowlevel.open_kernel(later, ATTEND).schedule == ""
@@ -111,3 +118,44 @@ def test_the_machine_is_canonical_json(context):
     machine = json.loads(context.machine)
     assert json.dumps(machine, sort_keys=True, separators=(",", ":")) == context.machine
     assert machine["kind"] == "cpu" and machine["target"] == context.level and machine["cores"] > 0
+
+
+def device_answer(context, cache, sequence):
+    rng = np.random.default_rng(4)
+    q = random_tensor(context, (1, 6, 1, 64), rng, torch.float16)
+    k, v = (random_tensor(context, (1, 2, 1, 64), rng, torch.float16) for _ in "kv")
+    out = empty_tensor(context, (1, 6, 1, 64), torch.float16)
+    step = cache.plan([sequence], [1])
+    step.append(0, k.array, v.array)
+    step.attend(0, q.array, SCALE, out.array)
+    found = out.fetch()
+    step.abort()
+    return found
+
+
+def filled_on_device(context):
+    cache = lowlevel.Cache(context, FORMAT, dtype="float16", **SHAPE)
+    rng = np.random.default_rng(3)
+    sequence = cache.add()
+    q = random_tensor(context, (1, 6, 160, 64), rng, torch.float16)
+    k, v = (random_tensor(context, (1, 2, 160, 64), rng, torch.float16) for _ in "kv")
+    with cache.plan([sequence], [160]) as step:
+        step.forward(0, q.array, k.array, v.array, SCALE, empty_tensor(context, (1, 6, 160, 64), torch.float16).array)
+    return cache, sequence
+
+
+def test_every_tile_of_a_gpu_gives_the_references_answer(tmp_path):
+    ref, gpu = lowlevel.Context("ref"), lowlevel.Context("ptxsim", store_dir=str(tmp_path / "store"))
+    expected = device_answer(ref, *filled_on_device(ref))
+    cache, sequence = filled_on_device(gpu)
+    device_answer(gpu, cache, sequence)
+    requests = list(attending(gpu))
+    default, schedules = gpu.schedule_space(requests[0])
+    assert default in schedules and len(schedules) == 3
+    bound = two_devices_rms() + 2 * attention_rms("f16", 0.0)
+    for schedule in schedules:
+        for request in requests:
+            gpu.set_schedule(request, schedule)
+        cache.refresh_kernels()
+        assert relative_rms(device_answer(gpu, cache, sequence), expected) <= bound, schedule
+    assert attending(gpu) == {request: {"", *schedules} for request in requests}

@@ -3,16 +3,20 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from kvq import lowlevel
 from kvq.cli import main
+from kvq.tune import winners
 from kvq.tune.database import Database
 from kvq.tune.kernel_requests import Shape, cache_requests, request
+from kvq.tune.problem import Conditions
+from kvq.tune.rows import Entry, Key
 
 LEVEL = lowlevel.shared_context().level
 SHAPE = Shape(2, 1, 64, 64, "f16")
-ATTEND = request("attend", "k4c128-v4t64", SHAPE, LEVEL)
+ATTEND = request("attend", "kvq-4", Shape(1, 1, 64, 64, "f16"), LEVEL, "full", page=32)  # few schedules
 MERGE = request("merge", "kvq-4", SHAPE, LEVEL)
 QUICK = ["--tokens", "256", "--heads", "1"]
 
@@ -45,9 +49,22 @@ def test_a_kernel_is_tuned_and_chosen_and_not_again(folder, capsys):
         (entry,) = database.entries()
         space = lowlevel.Context("cpu", level=LEVEL, threads=1, store_dir="").schedule_space(ATTEND)
         assert {trial.schedule for trial in database.trials()} <= set(space[1]) and entry.default == space[0]
-    assert opened(store, ATTEND) == entry.schedule
+    assert opened(store, ATTEND) == ("" if entry.schedule == entry.default else entry.schedule)
     again = run(capsys, "kernel", ATTEND, *QUICK, "--seconds", 20, "--store", store, "-q")
     assert again == (0, "already tuned: 1 kernels, 0 compiles, 0 s\n", "")
+
+
+def test_what_won_is_opened_from_then_on_and_a_default_forgets_it(folder):
+    context = lowlevel.Context("cpu", level=LEVEL, threads=1, store_dir=str(folder / "s"))
+    default, schedules = context.schedule_space(ATTEND)
+    other = next(each for each in schedules if each != default)
+    key = Key(ATTEND, "machine", "compiler", str(Conditions()))
+    won = Entry(key, other, default, seconds=1e-3)
+    assert winners.choose(context, won) and opened(folder / "s", ATTEND) == other
+    for entry in (None, replace(won, predicted=True, schedule=schedules[-1]),
+                  replace(won, status="wrong", seconds=None)):  # fmt: skip
+        assert not winners.choose(context, entry) and opened(folder / "s", ATTEND) == other
+    assert winners.choose(context, replace(won, schedule=default)) and opened(folder / "s", ATTEND) == ""
 
 
 def test_a_strategy_is_obeyed(folder, capsys):
@@ -78,9 +95,10 @@ def test_a_model_is_its_config(folder, capsys):
     model = folder / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(config))
-    (model / "tokenizer.json").write_text("{}")
+    for name in ("tokenizer.json", "model.safetensors"):  # looked for, not read
+        (model / name).write_text("{}")
     code, out, err = run(capsys, "model", model, "kvq-4", "--tokens", "256", "--seconds", "0.1", "--store", folder / "s")
-    assert code == 0 and "win1" in err and "win0" in err and " left" in out
+    assert code == 0 and "win1" in err and "win0" in err and " left" in out, err
 
 
 def test_predictions_are_marked_and_not_chosen(folder, capsys, monkeypatch):

@@ -62,8 +62,9 @@ def test_problems_are_those_of_the_cache(decoding):
 def test_winners_come_between_steps_and_answers_stay(decoding, tmp_path):
     before = decoding.attend()
     changed, database = [], tmp_path / "tuning.db"
-    with online.Tuner(decoding.cache, 30, context=decoding.context, database=database) as tuner:
-        while tuner.is_running and len(tuner.done) < 3:
+    with online.Tuner(decoding.cache, 12, context=decoding.context, database=database) as tuner:
+        while tuner.is_running and len(tuner.done) < 2:
+            time.sleep(0.02)  # or nothing is left over
             after = decoding.attend()
             changed += tuner.between_steps()
             assert torch.linalg.norm(after - before) < 2e-3 * torch.linalg.norm(before)
@@ -76,7 +77,7 @@ def test_winners_come_between_steps_and_answers_stay(decoding, tmp_path):
         assert {entry.key.request for entry in found.entries()} == set(changed)
         best = next(entry for entry in found.entries() if entry.key.request == changed[0])
     kernel = lowlevel.open_kernel(decoding.context, changed[0])
-    assert kernel.schedule == best.schedule
+    assert kernel.schedule == ("" if best.schedule == best.default else best.schedule)
 
 
 def test_the_budget_ends_it_and_the_next_one_goes_on(decoding, tmp_path):
@@ -91,7 +92,7 @@ def test_the_budget_ends_it_and_the_next_one_goes_on(decoding, tmp_path):
 
 
 def test_an_open_step_is_left_alone(decoding, tmp_path):
-    with online.Tuner(decoding.cache, 30, context=decoding.context, database=tmp_path / "tuning.db") as tuner:
+    with online.Tuner(decoding.cache, 5, context=decoding.context, database=tmp_path / "tuning.db") as tuner:
         wait(tuner, until=lambda: len(tuner.done) > 0)
         with decoding.cache.plan([decoding.sequence], [1]) as step:
             with pytest.raises(Error, match="step"):
@@ -144,7 +145,7 @@ def test_a_cache_of_transformers_is_tuned_once_it_knows_its_layers(tmp_path):
     tokens = torch.arange(300)[None] % 32
     with torch.no_grad():
         model(tokens, past_key_values=cache)
-        with online.Tuner(cache, 20, database=tmp_path / "tuning.db") as tuner:
+        with online.Tuner(cache, 5, database=tmp_path / "tuning.db") as tuner:
             wait(tuner, until=lambda: len(tuner.done) > 0)
             logits = model(tokens[:, :1], past_key_values=cache).logits
             assert tuner.between_steps()

@@ -36,8 +36,9 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium: a
 
 
 def browse(tmp_path, width, *options):
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1",
-               f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},{WIDTHS[width]}", *options]  # fmt: skip
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+               "--force-device-scale-factor=1", f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},{WIDTHS[width]}",
+               *options]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 

@@ -18,7 +18,8 @@ CONFIG = {"num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 40
 
 def test_the_commands_and_the_program_of_the_document_run(tmp_path, monkeypatch, capsys):
     text = DOCUMENT.read_text(encoding="utf-8")
-    (settings,), (program,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("toml", "python"))
+    blocks = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("toml", "python"))
+    (settings,), (choosing, program) = blocks
     commands = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^    (kvq tune .*)$", text, re.MULTILINE)]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KVQ_TUNE_DB", str(tmp_path / "tuning.db"))
@@ -36,6 +37,8 @@ def test_the_commands_and_the_program_of_the_document_run(tmp_path, monkeypatch,
     assert "14 there already" not in said and re.search(r"\d+ tuned, \d+ left; \d+ chosen; \d+ compiles", said), said
     assert (tmp_path / "report.html").stat().st_size > 10_000
     names = {}
+    exec(compile(choosing, str(DOCUMENT), "exec"), names)
+    assert capsys.readouterr().out.strip() == names["schedules"][0] != names["default"]
     exec(compile(program, str(DOCUMENT), "exec"), names)
     assert names["answer"].how == "nearest" and names["answer"].schedule == "rows=2"
     assert set(names["answer"].differences) == {"tokens 4096, not 8192", "compiler c0ffeec0ffee, not unknown"}

@@ -38,8 +38,8 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
         click.option("--cache", "state", type=click.Choice(CACHES), default=CACHES[0], show_default=True,
                      help="Whether runs read from memory or from a cache of the processor."),
-        click.option("--store", metavar="DIR", help="The kernel store whose schedules are chosen.  [default: $KVQ_STORE, "
-                     "or the user's]"),
+        click.option("--store", metavar="DIR", help="The kernel store whose schedules are chosen.  [default: "
+                     "$KVQ_STORE, or the user's]"),
         database_option,
         click.option("-q", "--quiet", is_flag=True, help="The last line alone."),
     ]):  # fmt: skip

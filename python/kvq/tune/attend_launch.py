@@ -177,7 +177,8 @@ def attend_launch(plan: Plan, data: AttendData, memory: LaunchMemory, shared: At
     table = np.array([block_number(data.pool, place) for place in data.places] + [-1], np.int32)
     arguments = (
         shared.items, shared.q, shared.offsets, fields.dk, memory.put(data.pool), *strides(data.pool),
-        memory.put(table), memory.put(data.tail_k), memory.put(data.tail_v), fields.ring, fields.ring, heads, *shared.tables, fields.dk**-0.5, max(1, plan.window),
+        memory.put(table), memory.put(data.tail_k), memory.put(data.tail_v), fields.ring, fields.ring,
+        heads, *shared.tables, fields.dk**-0.5, max(1, plan.window),
         SCORE_CAP if fields.cap else 0.0, shared.o.buffer, shared.lse.buffer, plan.queries,
     )  # fmt: skip
     return Launch(arguments, (shared.programs, 1, 1), {"o": shared.o, "lse": shared.lse})

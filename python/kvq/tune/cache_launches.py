@@ -38,7 +38,9 @@ def append_launch(fields: Fields, rows: Rows, sequences: int, heads: int, memory
     for index in range(sequences):
         items[index] = (index * fields.dk, index * fields.dv, index, ring - 1 + 37 * index)
     tails = {
-        side: memory.changed(np.full((sequences, heads, ring, size * element_bytes(fields.dtype)), NOBODY, np.uint8), "uint8")
+        side: memory.changed(
+            np.full((sequences, heads, ring, size * element_bytes(fields.dtype)), NOBODY, np.uint8), "uint8"
+        )
         for side, size in (("k", fields.dk), ("v", fields.dv))
     }
     status = memory.output((sequences,), "int32")
@@ -71,7 +73,8 @@ def commit_launch(fields: Fields, rows: Rows, sequences: int, heads: int, memory
 
 
 def dequantize_launch(
-    fields: Fields, rows: Rows, tokens: int, sequences: int, heads: int, memory: LaunchMemory, reference: lowlevel.Context
+    fields: Fields, rows: Rows, tokens: int, sequences: int, heads: int, memory: LaunchMemory,
+    reference: lowlevel.Context,
 ) -> Launch:  # fmt: skip
     """All tokens of each sequence. Pages repeat those of a few tokens."""
     import numpy as np

@@ -22,7 +22,7 @@ from kvq.tune.request_fields import Fields, parse
 CHECK_HEADS = 2
 CHECK_WINDOW = 50  # more than a page: tokens that a query sees of a request with a window
 MERGED_RATIO = 4  # query heads of a KV head, of which a request for merge says nothing
-REFUSED = (errors.InvalidArgument, errors.Unsupported, errors.ResourceExhausted)  # of the compiler: the schedule's fault
+REFUSED = (errors.InvalidArgument, errors.Unsupported, errors.ResourceExhausted)  # by the compiler
 
 
 def make_runner(target: str) -> Runner | Predictor:

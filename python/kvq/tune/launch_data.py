@@ -54,8 +54,11 @@ def quantize_launch(
     return Launch(arguments, (len(items), 1, 1), {f"pages of {side}": pages})
 
 
-def packed(fields: Fields, values: dict[str, np.ndarray], ends: dict[str, int], reference: lowlevel.Context) -> np.ndarray:
-    """Pages of one sequence as the reference packs them: [pages, heads, bytes]. values: {"k": [heads, tokens, dk], ..}"""
+def packed(
+    fields: Fields, values: dict[str, np.ndarray], ends: dict[str, int], reference: lowlevel.Context
+) -> np.ndarray:
+    """Pages of one sequence as the reference packs them, [pages, heads, bytes]. values: {"k": [heads, tokens, dk],
+    "v": ..}"""
     import numpy as np
 
     heads = values["k"].shape[0]

@@ -19,7 +19,6 @@ from kvq.tune import winners
 from kvq.tune.database import Database
 from kvq.tune.kernel_requests import DTYPES, Shape, cache_requests
 from kvq.tune.problem import Conditions, Problem
-from kvq.tune.rows import Entry
 from kvq.tune.search_options import SearchOptions
 from kvq.tune.sweep_run import RUNNER, Done, Worker
 
@@ -77,7 +76,7 @@ class Tuner:
         ))  # fmt: skip
         self._worker = Worker(runner, SearchOptions(workers=1))
         self.done: list[Done] = []
-        self._won: list[Entry] = []
+        self._won: list[str] = []  # requests
         self._mistake: BaseException | None = None
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -105,17 +104,18 @@ class Tuner:
         if not won:
             return []
         try:
-            changed = [entry.key.request for entry in won if winners.choose(self._context, entry)]
             self._cache.refresh_kernels()
         except BaseException:
-            with self._lock:  # a step is open, or the store cannot be written: for the next call
+            with self._lock:  # a step is open: for the next call
                 self._won = won + self._won
             raise
-        return changed
+        return won
 
     def close(self) -> None:
         """Ends the search soon; what was found stays in the database."""
         self._stopped.set()
+        if self._thread.is_alive() and self._thread.native_id is not None:
+            _like_others(self._thread.native_id)  # or we would wait for what is left over
         self._thread.join()
 
     def _run(self) -> None:
@@ -124,9 +124,9 @@ class Tuner:
             with Database(self._database) as database:
                 for done in winners.tune_all(self.problems, self._worker, database, self._budget, clock=self._clock):
                     self.done.append(done)
-                    if done.outcome is not None and done.outcome.entry is not None:
+                    if done.outcome is not None and winners.choose(self._context, done.outcome.entry):
                         with self._lock:
-                            self._won.append(done.outcome.entry)
+                            self._won.append(done.problem.request)
                     if self._stopped.is_set():
                         return
         except BaseException as error:
@@ -149,6 +149,13 @@ def problems_of(cache: lowlevel.Cache, level: str, tokens: int | None, threads: 
     conditions = Conditions("cold", length, sequences, shape.kv_heads, threads, shape.window)
     requests = cache_requests(config["format"], shape, level, config["accuracy"], page=config["page_tokens"])
     return [Problem(request, level, conditions) for request in requests]
+
+
+def _like_others(thread: int) -> None:
+    try:
+        os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+    except (AttributeError, OSError):  # it has just ended, or may not
+        pass
 
 
 def _only_spare_time() -> None:

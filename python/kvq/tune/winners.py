@@ -38,8 +38,12 @@ def tune_all(
 
 def choose(context: lowlevel.Context, entry: Entry | None) -> bool:
     """Makes the schedule of a measured entry the one that the context's kernels are opened with from now on, in other
-    processes with the same store too; whether there is such an entry. What beats nothing leaves the default."""
+    processes with the same store too, and puts the kernel there; whether there is such an entry. What beats nothing
+    leaves the default."""
     if entry is None or entry.status != OK or entry.predicted:
         return False
-    context.set_schedule(entry.key.request, None if entry.schedule == entry.default else entry.schedule)
+    request, won = entry.key.request, entry.schedule != entry.default
+    context.set_schedule(request, entry.schedule if won else None)
+    if won:  # whoever runs it, between steps perhaps, should not wait for the compiler
+        lowlevel.open_kernel(context, request)
     return True
