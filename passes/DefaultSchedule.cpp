@@ -43,9 +43,13 @@ static int64_t longestTile(const KernelRequest &request, const TargetModel &targ
 
 Schedule mlir::kvq::defaultSchedule(const KernelRequest &request, const TargetModel &target) {
   Schedule schedule;
-  if (target.laneRegisters > 0)
-    schedule.rows = schedule.vectors = 1; // they have no meaning there
   schedule.prefetch = static_cast<int>(target.pagesAhead);
+  if (target.laneRegisters > 0) {
+    schedule.rows = schedule.vectors = 1; // they have no meaning there
+    // Loads of longer codes are enough bytes on their way (predicted), and registers are scarce.
+    if (request.op != ::kvq::KernelOp::Attend || request.pair.k.bits + request.pair.v.bits > 8)
+      schedule.prefetch = 0;
+  }
   int64_t tokens = std::min<int64_t>(request.pageTokens, longestTile(request, target));
   while (tokens > 16 && !dividesPage(tokens, request))
     tokens -= 16;

@@ -123,7 +123,8 @@ def KvqAttachSchedule : Pass<"kvq-attach-schedule"> {
     Not this pass's job: finding the best schedule, or which ones a target can have (codegen/ScheduleSpace.h).
   }];
   let options = [Option<"laneRegisters", "lane-registers", "int64_t", "0",
-                        "registers of a lane in which the target has a program's tiles; 0: they lie in memory">];
+                        "registers of a lane in which the target has a program's tiles; 0: they lie in memory">,
+                 Option<"pagesAhead", "pages-ahead", "int64_t", "1", "pages that attention fetches ahead">];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect"];
 }
 

@@ -13,6 +13,7 @@ void mlir::kvq::buildFusedPipeline(OpPassManager &manager, const TargetModel &ta
   manager.addPass(createKvqFoldPack());
   KvqAttachScheduleOptions options;
   options.laneRegisters = target.laneRegisters;
+  options.pagesAhead = target.pagesAhead;
   manager.addPass(createKvqAttachSchedule(options));
 }
 

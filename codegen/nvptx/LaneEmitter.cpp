@@ -116,6 +116,16 @@ int64_t LaneEmitter::carriedRegisters() const {
   return most;
 }
 
+int64_t LaneEmitter::carriedColumns() const {
+  int64_t most = 0;
+  func::FuncOp(kernel).walk([&](scf::ForOp loop) {
+    for (Value carried : loop.getRegionIterArgs())
+      if (isTile(carried))
+        most = std::max(most, fileOf(carried).shape().back());
+  });
+  return most;
+}
+
 // A block of one warp where loops carry so much that the lanes need all the shared memory for it (ParkValues.h).
 int64_t LaneEmitter::blockThreads() const { return carriedRegisters() > 128 ? 32 : kBlockThreads; }
 
@@ -141,9 +151,9 @@ LogicalResult LaneEmitter::emit() {
   entry->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), b.getUnitAttr());
   entry->setAttr(NVVM::NVVMDialect::getReqntidAttrName(),
                  b.getDenseI32ArrayAttr({static_cast<int32_t>(blockThreads()), 1, 1}));
-  // Unasked, ptxas spills a few registers to fit one more block on a multiprocessor. Where loops carry more it needs
-  // all of them and spills more if it is asked (measured).
-  if (carriedRegisters() <= 48)
+  // Unasked, ptxas spills a few registers to fit one more block on a multiprocessor. Of wide outputs it needs all of
+  // them and spills more if it is asked (measured, heads of 256).
+  if (carriedColumns() <= 128)
     entry->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), b.getI32IntegerAttr(2));
   b.setInsertionPointToStart(entry.addEntryBlock(b));
   emitPrologue(entry);

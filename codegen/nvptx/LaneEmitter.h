@@ -48,6 +48,7 @@ private:
 
   // LaneEmitter.cpp: the walk over the program.
   int64_t carriedRegisters() const;
+  int64_t carriedColumns() const; // of the widest tile
   int64_t blockThreads() const;
   void emitPrologue(LLVM::LLVMFuncOp entry);
   LogicalResult emitBlock(Block &block);

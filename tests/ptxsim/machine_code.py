@@ -45,9 +45,25 @@ def requests():
 
 
 def may_spill(text, processor):
-    """16 rows of a head of 256 are more than registers and shared memory of a lane hold; of 8 bits in groups of 32,
-    the programs of some processors lack a few registers."""
-    return ":dk256:" in text and (":rows16:" in text or ("k8c32" in text and processor in ("sm_90", "sm_120")))
+    """16 rows of a head of 256 are more than registers and shared memory of a lane hold; some programs of 8 bits in
+    groups of 32 for such heads, and one of 2 bits for sm_120, lack a few registers."""
+    if ":dk256:" in text:
+        return ":rows16:" in text or "k8c32" in text
+    return "k2c32" in text and ":rows16:" in text and processor == "sm_120"
+
+
+# Asked: issue slots of the steady loop for each element of K and V, of 32 lanes (head 128, ratio 4, page 128, sm_80).
+LEAN = {(2, 128): 1.10, (4, 128): 1.08, (8, 128): 1.08, (2, 32): 1.25, (4, 32): 1.25, (8, 32): 1.25}
+
+
+def slots_per_element(bits, group):
+    """Of the steady loop of attention, in machine code for sm_80: the one with most matrix products (docs/nvidia.md)."""
+    from kvq.inspect import machine_code, steady, tools
+
+    text = request("attend", bits, group)
+    ptx = tools.run("kvqc", [f"--request={text}", "--target=nvptx:sm_80", "--no-bundle"]).stdout
+    loop = steady.steady_loop(machine_code.compile_ptx(ptx, "kvq_entry", "sm_80").function)
+    return 32 * loop.issue_slots / (128 * (128 + 128))
 
 
 def figures(text, processor):

@@ -26,3 +26,9 @@ def test_registers_and_spills(text):
         assert found["registers"] <= ceiling["registers"] and found["spilled"] <= ceiling["spilled"], (
             f"{text} for {processor}: {found}, ceiling {ceiling}; see machine_code.py")
         assert not found["spilled"] or machine_code.may_spill(text, processor), f"{text} for {processor} spills"
+
+
+@toolchain.needs_toolkit
+@pytest.mark.parametrize("bits, group", machine_code.LEAN)
+def test_the_steady_loop_is_lean(bits, group):
+    assert machine_code.slots_per_element(bits, group) <= machine_code.LEAN[bits, group]

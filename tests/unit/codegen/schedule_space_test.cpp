@@ -73,7 +73,7 @@ TEST(ScheduleSpace, TilesDivideThePageIntoWholeGroups) {
   EXPECT_EQ(tiles, (std::set<int>{16, 32, 64, 192})); // 48 and 96 would cut a group of 64
 }
 
-TEST(ScheduleSpace, AGpuHasTilesAlone) {
+TEST(ScheduleSpace, AGpuHasTilesAndPagesAhead) {
   expectEachItsOwnCode("attend:k4c32-v4t32:mma:p128:dk64:dv64:g4:f16:rows8:lag0:win0:cap0:exact", "nvptx:sm_80", "ptx");
 }
 
