@@ -21,6 +21,7 @@ struct AttachSchedule : mlir::kvq::impl::KvqAttachScheduleBase<AttachSchedule> {
   void runOnOperation() override {
     TargetModel target;
     target.laneRegisters = laneRegisters;
+    target.pagesAhead = pagesAhead;
     getOperation()->walk([&](func::FuncOp func) {
       std::optional<::kvq::KernelRequest> request = getKernelRequest(func);
       if (request && !func->hasAttr(tile::kScheduleAttr))
