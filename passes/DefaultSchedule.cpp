@@ -50,15 +50,19 @@ Schedule mlir::kvq::defaultSchedule(const KernelRequest &request, const TargetMo
     if (request.op != ::kvq::KernelOp::Attend || request.pair.k.bits + request.pair.v.bits > 8)
       schedule.prefetch = 0;
   }
-  int64_t tokens = std::min<int64_t>(request.pageTokens, longestTile(request, target));
-  while (tokens > 16 && !dividesPage(tokens, request))
-    tokens -= 16;
-  schedule.tileTokens = static_cast<int>(tokens);
+  // The longest that fits; where none does, the shortest that there is.
+  schedule.tileTokens = 16;
+  const int64_t longest = longestTile(request, target);
+  for (int tokens = 128, taken = 0; tokens >= 16 && (taken == 0 || taken > longest); tokens -= 16)
+    if (takesTile(tokens, request, target) && dividesPage(tokens, request))
+      schedule.tileTokens = taken = tokens;
   return schedule;
 }
 
+// Lanes take powers of two, and a page as a whole.
 bool mlir::kvq::takesTile(int64_t tokens, const KernelRequest &request, const TargetModel &target) {
   if (tokens < shortestTile(request, target) || tokens % 16 != 0 || tokens > 256)
     return false;
-  return target.laneRegisters == 0 || tokens == 128 || tokens == 64 || tokens == 32;
+  bool isPage = tokens < 128 && tokens == request.pageTokens;
+  return target.laneRegisters == 0 || tokens == 128 || tokens == 64 || tokens == 32 || isPage;
 }

@@ -130,6 +130,7 @@ struct Expand : mlir::kvq::impl::KvqExpandBase<Expand> {
     TargetModel target;
     target.coefficients = coefficients;
     target.laneRegisters = laneRegisters;
+    target.pagesAhead = pagesAhead;
     for (auto &[func, request] : kernels)
       if (failed(expand(func, request, target)))
         return signalPassFailure();

@@ -124,7 +124,7 @@ def KvqAttachSchedule : Pass<"kvq-attach-schedule"> {
   }];
   let options = [Option<"laneRegisters", "lane-registers", "int64_t", "0",
                         "registers of a lane in which the target has a program's tiles; 0: they lie in memory">,
-                 Option<"pagesAhead", "pages-ahead", "int64_t", "1", "pages that attention fetches ahead">];
+                 Option<"pagesAhead", "pages-ahead", "int64_t", "1", "pages that the target fetches ahead">];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect"];
 }
 
@@ -178,7 +178,8 @@ def KvqExpand : Pass<"kvq-expand"> {
                           clEnumValN(::mlir::kvq::Coefficients::NormalF16, "normal-f16",
                                      "the nearest f16, where halves below 2^-14 count as zero"))}]>,
                  Option<"laneRegisters", "lane-registers", "int64_t", "0",
-                        "registers of a lane in which the target has a program's tiles; 0: they lie in memory">];
+                        "registers of a lane in which the target has a program's tiles; 0: they lie in memory">,
+                 Option<"pagesAhead", "pages-ahead", "int64_t", "1", "pages that the target fetches ahead">];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect", "::mlir::arith::ArithDialect",
                            "::mlir::func::FuncDialect", "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
                            "::mlir::tensor::TensorDialect"];

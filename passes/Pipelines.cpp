@@ -21,6 +21,7 @@ void mlir::kvq::buildTilePipeline(OpPassManager &manager, const TargetModel &tar
   KvqExpandOptions options;
   options.coefficients = target.coefficients;
   options.laneRegisters = target.laneRegisters;
+  options.pagesAhead = target.pagesAhead;
   manager.addPass(createKvqExpand(options));
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());

@@ -117,7 +117,7 @@ LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::Kerne
     break;
   case KernelOp::QuantizeK:
   case KernelOp::QuantizeV:
-    buildQuantize(kernel, request);
+    buildQuantize(kernel, request, schedule);
     break;
   case KernelOp::Attend:
     if (failed(buildAttend(kernel, request, schedule, score, target)))

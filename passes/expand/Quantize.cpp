@@ -25,8 +25,8 @@ struct Params {
 
 class QuantizeEmitter : KernelBuilder {
 public:
-  QuantizeEmitter(func::FuncOp kernel, const ::kvq::KernelRequest &request)
-      : KernelBuilder(kernel, request),
+  QuantizeEmitter(func::FuncOp kernel, const ::kvq::KernelRequest &request, bool prefetches)
+      : KernelBuilder(kernel, request), prefetches(prefetches),
         section(*this, request.op == ::kvq::KernelOp::QuantizeK ? ::kvq::Side::K : ::kvq::Side::V) {}
 
   void emit() {
@@ -52,6 +52,7 @@ private:
   Value codes(Value x, Value wideMin, Value inverse);
   void storeCodes(Value codes, Value inPage, Value firstChannel, Value begin, Value end);
 
+  const bool prefetches;
   Section section;
   Value page, position, count, inPage; // inPage: row of the first token
   Tail tail;
@@ -80,6 +81,8 @@ Value QuantizeEmitter::loadRows(Value offsets, Value firstChannel, int64_t chann
 
 void QuantizeEmitter::prefetchRows(Value token, Value begin, Value end, int64_t tokens, Value firstChannel,
                                    int64_t channels) {
+  if (!prefetches)
+    return;
   int64_t size = ::kvq::byteSize(request.type);
   Value here = less(token, end);
   Tail next = tail;
@@ -190,6 +193,6 @@ void QuantizeEmitter::perToken() {
 
 } // namespace
 
-void mlir::kvq::buildQuantize(func::FuncOp kernel, const ::kvq::KernelRequest &request) {
-  QuantizeEmitter(kernel, request).emit();
+void mlir::kvq::buildQuantize(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule) {
+  QuantizeEmitter(kernel, request, schedule.getPrefetch() > 0).emit();
 }

@@ -44,8 +44,8 @@ def half_of_an_exchange(name, mutant, lines):
 def wrap_within_a_tile(name, mutant, lines):
     """Rings are multiples of 16 tokens (tail_c1). Where tiles of rows begin at multiples of 16, as pages and frontiers of
     whole groups do, the slot behind the ring's last is one of a tile's first row only."""
-    match = re.search(r"setp\.lt\.s64\s+(%p\d+), %rd\d+, (%rd\d+);", mutant.before)
-    wraps = bool(match) and any(re.search(rf"selp\.b64\s+%rd\d+, 0, %rd\d+, {match[1]};", line) for line in lines)
+    match = re.search(r"setp\.lt\.s32\s+(%p\d+), %r\d+, (%r\d+);", mutant.before)
+    wraps = bool(match) and any(re.search(rf"selp\.b32\s+%r\d+, 0, %r\d+, {match[1]};", line) for line in lines)
     return wraps and mutant.operator == "comparison at the bound" and name in ("quantize_k", "quantize_v", "attend")
 
 
@@ -60,9 +60,16 @@ def frontier_within_a_tile(name, mutant, lines):
 
 
 def load_of_what_is_masked(name, mutant, lines):
-    """Rows that do not count are not loaded. If they were, their tokens would be masked all the same."""
+    """Rows that do not count are not loaded. If they were, also one of them, their tokens would be masked all the same."""
+    if not name.startswith("attend"):
+        return False
     before = " ".join(_near(lines, mutant.line, 4)[:4])
-    return name.startswith("attend") and mutant.operator == "branch never taken" and before.count("mov.b16") >= 2
+    if mutant.operator == "branch never taken" and before.count("mov.b16") >= 2:
+        return True
+    condition = re.search(r"setp\.ge\.s32\s+(%p\d+),", mutant.before)
+    uses = [i for i, line in enumerate(lines) if condition and re.search(rf"{condition[1]}\b(?!,)", line)]
+    guards = uses and all("bra" in lines[i] and "ld.global.nc" in "".join(lines[i : i + 5]) for i in uses)
+    return mutant.operator == "comparison at the bound" and bool(guards)
 
 
 def end_of_a_loop(name, mutant, lines):
@@ -84,6 +91,14 @@ def operand_of_ones(name, mutant, lines):
     beside = [set(re.findall(r"%\w+", line)) for line in _near(lines, mutant.line, 1)]
     in_sum = mutant.operator == "registers of a matrix swapped" and {one for one, _ in ones} in beside
     return in_operand or in_sum or "1006648320" in mutant.before or bool(words & zeros)
+
+
+def zero_of_a_place(name, mutant, lines):
+    """Places of values that wait in shared memory are moved by x * (x + 1) & 1, so that no load goes before its loop. It
+    is 0, and so it is under an empty mask."""
+    text = "\n".join(lines)
+    odd = re.findall(r"and\.b32\s+(%r\d+), %r\d+, 1;\s+cvt\.u64\.u32\s+%rd\d+, \1;", text)
+    return mutant.operator == "bit of a mask cleared" and mutant.before.split()[1].rstrip(",") in odd
 
 
 def other_rounding(name, mutant, lines):
@@ -114,5 +129,5 @@ def wider_range(name, mutant, lines):
 
 RULES = (
     wide_division, lanes_that_store_alike, half_of_an_exchange, wrap_within_a_tile, end_of_a_loop, operand_of_ones,
-    frontier_within_a_tile, load_of_what_is_masked, other_rounding, power_of_q, wider_range,
+    frontier_within_a_tile, load_of_what_is_masked, zero_of_a_place, other_rounding, power_of_q, wider_range,
 )  # fmt: skip
