@@ -52,7 +52,7 @@ public:
   // From a module of the last of passPhases() through emitPhases(), until the sink wants no more.
   virtual llvm::Error emit(ModuleOp module, PhaseSink &sink) const = 0;
   // What passes know of it.
-  virtual TargetModel model() const = 0;
+  virtual TargetModel model() const { return {}; }
   // Schedules of an attend kernel with the tile of `standard` that make code of their own, `standard` among them; none
   // where the target does not take that tile.
   virtual llvm::SmallVector<::kvq::Schedule> scheduleVariants(const ::kvq::KernelRequest &request,

@@ -15,8 +15,6 @@ inline bool areHalves(Coefficients coefficients) { return coefficients != Coeffi
 struct TargetModel {
   // How products round their coefficients where a request allows it.
   Coefficients coefficients = Coefficients::Integers;
-  // Vector registers that a register tile of a product may use for its results.
-  int64_t accumulators = 8;
   // Registers of 32 bits of a lane, where a program's tiles lie in those; 0: tiles lie in memory.
   int64_t laneRegisters = 0;
   // Pages that a kernel fetches ahead where nobody chose.

@@ -37,11 +37,6 @@ public:
   llvm::ArrayRef<PhaseInfo> passPhases() const override { return kPassPhases; }
   llvm::ArrayRef<PhaseInfo> emitPhases() const override { return kEmitPhases; }
 
-  TargetModel model() const override {
-    TargetModel model;
-    model.accumulators = level.accumulators;
-    return model;
-  }
   llvm::SmallVector<::kvq::Schedule> scheduleVariants(const ::kvq::KernelRequest &request,
                                                       const ::kvq::Schedule &standard) const override;
 

@@ -113,13 +113,13 @@ ProductPair Accumulation::pairOf(tile::DotOp own, tile::DotOp first) {
   bool isSwapped = left == first.getResult() && right == own.getResult();
   if (!isSwapped && !(left == own.getResult() && right == first.getResult()))
     return pair;
+  SmallVector<Operation *> parts = {sum};
   for (Value term : {sum.getLhs(), sum.getRhs()})
-    if (auto product = term.getDefiningOp<arith::MulFOp>()) {
-      if (!product->hasOneUse())
-        return pair;
-      absorbed.insert(product);
-    }
-  absorbed.insert(sum);
+    if (auto product = term.getDefiningOp<arith::MulFOp>())
+      parts.push_back(product);
+  if (!llvm::all_of(llvm::drop_begin(parts), [](Operation *product) { return product->hasOneUse(); }))
+    return pair;
+  absorbed.insert(parts.begin(), parts.end());
   pair.sum = sum;
   pair.ofOwn = (isSwapped ? ofRight : ofLeft).value_or(1);
   pair.ofFirst = (isSwapped ? ofLeft : ofRight).value_or(1);

@@ -10,8 +10,9 @@ using namespace kvq::capi;
 
 namespace {
 
-// A request with its score function, as texts of the caller's say it; `score` keeps the function.
-Result<KernelText> textOf(const char *request, const kvq_score_function *given,
+// A request with its score function and schedule, NULL for none, as texts of the caller's say it; `score` keeps the
+// function.
+Result<KernelText> textOf(const char *request, const kvq_score_function *given, const char *schedule,
                           std::shared_ptr<const ScoreFunction> &score) {
   auto parsed = parseKernelRequest(request);
   if (!parsed.isOk())
@@ -23,7 +24,12 @@ Result<KernelText> textOf(const char *request, const kvq_score_function *given,
     score = function.value();
   }
   KVQ_RETURN_IF_ERROR(checkScored(parsed.value(), score.get()));
-  return KernelText{toText(parsed.value()), false, score.get()};
+  KernelText text{toText(parsed.value()), false, score.get()};
+  if (schedule) {
+    KVQ_RETURN_IF_ERROR(parseSchedule(schedule).status());
+    text.schedule = schedule;
+  }
+  return text;
 }
 
 } // namespace
@@ -38,7 +44,7 @@ kvq_error *kvq_schedule_space(kvq_context *context, const char *request, size_t 
     if (capacity)
       KVQ_REQUIRE(text);
     std::shared_ptr<const ScoreFunction> none;
-    auto what = textOf(request, nullptr, none);
+    auto what = textOf(request, nullptr, nullptr, none);
     if (!what.isOk())
       return what.status();
     auto kernels = context->device->compiledKernels();
@@ -61,15 +67,9 @@ kvq_error *kvq_schedule_set(kvq_context *context, const char *request, const kvq
     KVQ_REQUIRE(context);
     KVQ_REQUIRE(request);
     std::shared_ptr<const ScoreFunction> kept;
-    auto what = textOf(request, score, kept);
+    auto what = textOf(request, score, schedule, kept);
     if (!what.isOk())
       return what.status();
-    if (schedule) {
-      auto parsed = parseSchedule(schedule);
-      if (!parsed.isOk())
-        return parsed.status();
-      what.value().schedule = schedule;
-    }
     auto kernels = context->device->compiledKernels();
     return kernels.isOk() ? kernels.value()->choose(what.value()) : kernels.status();
   });
@@ -83,13 +83,9 @@ kvq_error *kvq_kernel_open_scheduled(kvq_context *context, const char *request, 
     KVQ_REQUIRE(schedule);
     KVQ_REQUIRE(kernel);
     std::shared_ptr<const ScoreFunction> kept;
-    auto what = textOf(request, score, kept);
+    auto what = textOf(request, score, schedule, kept);
     if (!what.isOk())
       return what.status();
-    auto parsed = parseSchedule(schedule);
-    if (!parsed.isOk())
-      return parsed.status();
-    what.value().schedule = schedule;
     auto kernels = context->device->compiledKernels();
     if (!kernels.isOk())
       return kernels.status();

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from kvq.errors import InvalidArgument, PermissionDenied
+from kvq.cli.output import write
+from kvq.errors import InvalidArgument
 from kvq.inspect import attend, gpus, inspect_kernel, text, tools, workload
 
 
@@ -70,13 +71,3 @@ def read_workload(given: str, subject: str, folder: Path) -> workload.Workload:
     if "=" in given and not subject.endswith(".ptx"):
         return attend.attend_workload(subject, attend.parse_size(given), folder)
     return workload.read(Path(given))
-
-
-def write(path: Path, content: str) -> None:
-    if str(path) == "-":
-        click.echo(content, nl=False)
-        return
-    try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise PermissionDenied(f"{path} cannot be written: {error}") from error

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from kvq.cli.tuning import database_option, write
+from kvq.cli.output import write
+from kvq.cli.tuning import database_option
 from kvq.errors import InvalidArgument
 from kvq.tune import findings
 from kvq.tune.database import Database

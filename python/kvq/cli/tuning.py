@@ -15,7 +15,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kvq.errors import Corrupt, InvalidArgument, PermissionDenied
+from kvq.cli.output import write
+from kvq.errors import Corrupt, InvalidArgument
 from kvq.tune import transfer
 from kvq.tune.capability import Machine
 from kvq.tune.charts import duration
@@ -136,16 +137,6 @@ def prune(path: Path | None, keep_compiler: str | None, before: str | None, requ
             compiler_other_than=keep_compiler, before=before, trials_only=trials, request_begins=request
         )
         click.echo(f"{database.path}: {gone[0]} trials and {gone[1]} entries are removed")
-
-
-def write(file: Path, text: str) -> None:
-    if str(file) == "-":
-        click.echo(text, nl=False)
-        return
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise PermissionDenied(f"{file} cannot be written ({error.strerror or error}): give another file") from error
 
 
 def _print_rows(rows: list[Entry] | list[Trial], machines: dict[str, Machine]) -> None:
