@@ -389,7 +389,7 @@ def test_eight_processes_search_one_space(path):
     outs = start_at_once(processes)
     assert [process.returncode for process in processes] == [0] * 8, outs
     with Database(path, readonly=True) as database:
-        assert len(database.entries()) == 1 and len(database.trials()) == 192 and database.verify() == []
+        assert len(database.entries()) == 1 and 40 <= len(database.trials()) <= 192 and database.verify() == []
 
 
 KILLED = """

@@ -8,11 +8,13 @@ import sys
 import pytest
 import synthetic
 from kvq.errors import InvalidArgument, Unsupported
-from kvq.tune import search
 from kvq.tune.database import Database
 from kvq.tune.estimator import ROUNDS
 from kvq.tune.problem import Space
-from kvq.tune.search import Budget, Exhaustive, Halving, Random
+from kvq.tune.halving import Halving
+from kvq.tune.knob_effects import comparable
+from kvq.tune.search import SMALL, Budget, Exhaustive, Random, Rung
+from kvq.tune.search_options import choose
 from kvq.tune.tuner import tune
 from made_rows import KEY, PROBLEM, trial
 
@@ -38,8 +40,10 @@ def searched(database, strategy, seed, kind):
 
 @pytest.mark.parametrize("kind", ["spikes", "lucky", "all"])
 def test_halving_comes_within_3_percent_for_a_quarter_of_the_cost_and_beats_random(database, kind):
-    """Over spaces of 192 schedules. Random search gets as many candidates as cost the same."""
+    """Over spaces of 192 schedules; cost is that of samples, and of candidates, which compiling is. Random search gets
+    as many candidates as cost the same samples."""
     halving = [searched(database, Halving(), seed, kind) for seed in SEEDS]
+    assert len(database.trials(KEY)) <= len(synthetic.schedules()) / 4
     share = statistics.fmean(cost for _, cost in halving)
     assert max(cost for _, cost in halving) <= 0.25
     assert statistics.fmean(found for found, _ in halving) <= 1.03
@@ -57,29 +61,52 @@ def test_exhaustive_search_finds_the_fastest_and_drops_the_late(database):
 
 
 def test_a_small_space_is_tried_as_a_whole_and_a_large_one_is_halved():
-    sizes = (search.SMALL, search.SMALL + 1)
+    sizes = (SMALL, SMALL + 1)
     small, large = (Space("rows=0", tuple(f"rows={i}" for i in range(count))) for count in sizes)
-    assert isinstance(search.choose(small), Exhaustive)
-    assert search.choose(large, first=["rows=3"]) == Halving(first=("rows=3",))
-    assert search.choose(small, most=3) == Halving(most=3)
+    assert isinstance(choose(small), Exhaustive)
+    assert choose(large, first=["rows=3"]) == Halving(first=("rows=3",))
+    assert choose(small, most=3) == Halving(most=3)
 
 
 def test_the_default_and_the_neighbours_schedule_are_among_the_first():
     space = Space("rows=50", tuple(f"rows={i}" for i in range(100)))
     rung = Halving(most=5, first=("rows=7", "rows=1000")).next(space, {}, seed=0)
-    assert rung.schedules[:2] == ("rows=50", "rows=7") and len(set(rung.schedules)) == 5 and rung.samples == 2
+    assert rung.schedules[:2] == ("rows=50", "rows=7") and len(set(rung.schedules)) == 5 and rung.samples == 8
     assert rung == Halving(most=5, first=("rows=7", "rows=1000")).next(space, {}, seed=0)
     assert rung != Halving(most=5, first=("rows=7",)).next(space, {}, seed=1)
 
 
 def test_what_was_decided_stays_whatever_comes_later():
-    """Of the first samples `rows=1` was the best; all that it got afterwards are slow, and the third stays out."""
+    """By the first samples three go on; of what these get then `rows=1` has slow ones, and the others stay out."""
     space = Space("rows=1", tuple(f"rows={i}" for i in range(1, 7)))
     first = {"rows=1": 1.0, "rows=2": 1.1} | {f"rows={i}": float(i) for i in range(3, 7)}
-    trials = {name: trial(name, samples=(seconds,) * 2) for name, seconds in first.items()}
-    assert Halving().next(space, trials, 0) == search.Rung(("rows=1", "rows=2"), 6)
-    trials |= {"rows=1": trial("rows=1", samples=(1.0, 1.0, *[9.0] * 4)), "rows=2": trial("rows=2", samples=(1.1,) * 6)}
-    assert Halving().next(space, trials, 0) == search.Rung(("rows=2",), 18)
+    trials = {name: trial(name, samples=(seconds,) * 8) for name, seconds in first.items()}
+    assert Halving().next(space, trials, 0) == Rung(("rows=1", "rows=2", "rows=3"), 16)
+    later = {"rows=1": 9.0, "rows=2": 1.1, "rows=3": 3.0}
+    trials |= {name: trial(name, samples=(*[first[name]] * 8, *[each] * 8)) for name, each in later.items()}
+    assert Halving().next(space, trials, 0) == Rung(("rows=2", "rows=3"), 32)
+
+
+def test_generations_are_drawn_where_the_fast_ones_are_likely():
+    """Two knobs of which one value each is fast, in a tenth of the space not together: the next generation has both."""
+    space = Space("a=0,b=0", synthetic.schedules({"a": range(16), "b": range(16)}))
+
+    def seconds(name):
+        return 4.0 / (2 if "a=7," in name else 1) / (2 if name.endswith("b=3") else 1)
+
+    rung = Halving().next(space, {}, seed=0)
+    assert len(rung.schedules) == 25 and "a=7,b=3" not in rung.schedules
+    assert any("a=7," in name for name in rung.schedules) and any(name.endswith("b=3") for name in rung.schedules)
+    trials = {name: trial(name, samples=(seconds(name),) * 8) for name in rung.schedules}
+    following = Halving().next(space, trials, seed=0)
+    assert following.schedules[0] == "a=7,b=3" and len(following.schedules) == 9
+    assert not set(following.schedules) & set(rung.schedules)
+
+
+def test_a_generation_that_was_sampled_while_all_was_slow_is_not_thought_slow():
+    known = [{"a=0,b=0": 1.0, "a=1,b=0": 2.0, "a=0,b=1": 2.0}, {"a=1,b=1": 12.0, "a=2,b=0": 3.0, "a=2,b=1": 6.0}]
+    fair = comparable(known)  # the second group ran three times as slow
+    assert fair["a=2,b=0"] / fair["a=0,b=0"] < 2 < known[1]["a=2,b=0"] / known[0]["a=0,b=0"]
 
 
 class CutOff(Exception):
@@ -147,11 +174,11 @@ def test_what_the_budget_left_is_done_on_request(database):
     times = synthetic.landscape(2)
     best = min(times, key=times.get)
     runner = synthetic.SyntheticRunner(times, compile_seconds=1.0)
-    first = tune(PROBLEM, runner, database, budget=Budget(seconds=100, clock=runner.clock))
+    first = tune(PROBLEM, runner, database, strategy=Exhaustive(), budget=Budget(seconds=100, clock=runner.clock))
     tried = {trial.schedule for trial in database.trials(KEY)}
     assert 90 < len(tried) < len(times) and best not in tried and first.entry.schedule != best
     assert tune(PROBLEM, runner, database).was_there
-    outcome = tune(PROBLEM, runner, database, further=True)
+    outcome = tune(PROBLEM, runner, database, strategy=Exhaustive(), further=True)
     assert outcome.finished and outcome.entry.schedule == best == database.entry(KEY).schedule
     assert tried < {trial.schedule for trial in database.trials(KEY)}
 

@@ -137,9 +137,9 @@ def check_plan(fields: Fields) -> Plan:
 
 
 def workload_plan(problem: Problem, fields: Fields) -> Plan:
-    """As many queries of each sequence as fill a program."""
+    """As many queries of each sequence as one program takes."""
     conditions = problem.conditions
-    part = Part(conditions.tokens, -(-fields.rows // fields.ratio))
+    part = Part(conditions.tokens, max(1, fields.rows // fields.ratio))
     window = conditions.window or conditions.tokens
     return Plan(fields, (part,) * conditions.batch, conditions.heads, window, conditions.threads)
 

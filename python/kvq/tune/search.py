@@ -56,33 +56,9 @@ class Exhaustive:
             alive = working(alive, trials)
             if short := lacking(alive, trials, samples):
                 return Rung(tuple(short), samples)
-            dropped = late(samples_of(alive, trials, samples))
+            dropped = late(samples_of(alive, trials, 0, samples))
             alive = [name for name in alive if name not in dropped]
         return None
-
-
-@dataclass(frozen=True)
-class Halving:
-    """Successive halving: all candidates get few samples, the best part of them more, and so on. `most`: at most so
-    many candidates, drawn at random; `first`: schedules that are among them, such as those of a neighbour."""
-
-    begin: int = 2  # samples of the first rung: of a single one nothing tells a spike
-    keep: int = 3  # one of so many stays, and gets so many times the samples; with 4 the best is cut twice as often
-    rounds: int = ROUNDS
-    most: int | None = None
-    first: tuple[str, ...] = ()
-
-    def next(self, space: Space, trials: Trials, seed: int) -> Rung | None:
-        alive, samples = drawn(space, seed, self.first)[: self.most], self.begin
-        while True:
-            alive = working(alive, trials)
-            if short := lacking(alive, trials, samples):
-                return Rung(tuple(short), samples)
-            if samples >= self.rounds or len(alive) <= 1:
-                return None
-            ranking = ranked(alive, trials, samples)
-            alive = ranking[: max(1, -(-len(alive) // self.keep))]
-            samples = min(samples * self.keep, self.rounds)
 
 
 @dataclass(frozen=True)
@@ -98,13 +74,6 @@ class Random:
         return Rung(tuple(short), self.rounds) if short else None
 
 
-def choose(space: Space, most: int | None = None, first: Sequence[str] = ()) -> Strategy:
-    """The strategy for a space of that size, of which at most so many candidates may be compiled."""
-    if len(space.schedules) <= min(SMALL, most or SMALL):
-        return Exhaustive()
-    return Halving(most=most, first=tuple(first))
-
-
 def working(names: Sequence[str], trials: Trials) -> list[str]:
     """Those of which it is not known that they fail."""
     return [name for name in names if name not in trials or trials[name].status == OK]
@@ -114,15 +83,21 @@ def lacking(names: Sequence[str], trials: Trials, samples: int) -> list[str]:
     return [name for name in names if name not in trials or len(trials[name].samples) < samples]
 
 
-def samples_of(names: Sequence[str], trials: Trials, samples: int) -> dict[str, tuple[float, ...]]:
-    """The first so many samples: what came later must not change what was decided then."""
-    return {name: trials[name].samples[:samples] for name in names}
+def samples_of(names: Sequence[str], trials: Trials, begin: int, end: int) -> dict[str, tuple[float, ...]]:
+    """Of so many rounds: what came later must not change what was decided then."""
+    return {name: trials[name].samples[begin:end] for name in names}
 
 
-def ranked(names: Sequence[str], trials: Trials, samples: int = ROUNDS) -> list[str]:
+def estimated(names: Sequence[str], trials: Trials, begin: int = 0, end: int = ROUNDS) -> dict[str, float]:
+    """Seconds by the samples of these rounds."""
+    found = estimate_all(samples_of(names, trials, begin, end)) if names else {}
+    return {name: each.seconds for name, each in found.items()}
+
+
+def ranked(names: Sequence[str], trials: Trials, begin: int = 0, end: int = ROUNDS) -> list[str]:
     """The fastest first."""
-    found = estimate_all(samples_of(names, trials, samples)) if names else {}
-    return sorted(names, key=lambda name: (found[name].seconds, name))
+    found = estimated(names, trials, begin, end)
+    return sorted(names, key=lambda name: (found[name], name))
 
 
 # -- what a search may cost --------------------------------------------------------------------------------------------

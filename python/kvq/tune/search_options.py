@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kvq.errors import InvalidArgument
 from kvq.tune.estimator import ROUNDS
-from kvq.tune.search import Budget, Exhaustive, Halving, Random, Strategy
+from kvq.tune.halving import Halving
+from kvq.tune.problem import Space
+from kvq.tune.search import SMALL, Budget, Exhaustive, Random, Strategy
 
 AUTO = "auto"  # exhaustive where the space is small, else halving
 STRATEGIES = (AUTO, "exhaustive", "halving", "random", "optuna-tpe", "optuna-gp", "optuna-random")
@@ -51,6 +54,13 @@ class SearchOptions:
         from kvq.tune.optuna_search import OptunaSearch
 
         return OptunaSearch(self.trials or COUNT, self.strategy.removeprefix("optuna-"), rounds=ROUNDS)
+
+
+def choose(space: Space, most: int | None = None, first: Sequence[str] = ()) -> Strategy:
+    """The strategy for a space of that size, of which at most so many candidates may be compiled."""
+    if len(space.schedules) <= min(SMALL, most or SMALL):
+        return Exhaustive()
+    return Halving(most=most, first=tuple(first))
 
 
 def _number(value: Any, kind: type) -> float:

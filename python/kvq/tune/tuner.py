@@ -13,7 +13,8 @@ from kvq.tune.lookup import NEAREST, lookup
 from kvq.tune.measure import Bench, Settings
 from kvq.tune.problem import CandidateFailed, Predictor, Problem, Runner, Space
 from kvq.tune.rows import OK, Entry, Key, Trial, key_of, now
-from kvq.tune.search import Budget, Strategy, choose, ranked, working
+from kvq.tune.search import Budget, Strategy, ranked, working
+from kvq.tune.search_options import choose
 
 FINALISTS = 3  # besides the default
 
