@@ -16,10 +16,11 @@ SUITES = {
     "decode": "SmolLM2 decoding at 1k, 4k and 8k of context, beside DynamicCache and QuantizedCache",
     "ptxsim": "the PTX simulator on flash decoding and on quantizing, with all checks and with none",
     "nvidia": "attend kernels for NVIDIA GPUs: bytes, instructions, occupancy, predicted times, without a GPU",
+    "tuning": "the standard sweep of schedules: tuned and default beside what exhaustive search finds, and in what time",
     "capi": "append, attend and commit through the C API, by Google Benchmark",
 }
 PROGRAMS = {"cpu": "cpu_suite.py", "batch": "batch_decode.py", "decode": "smollm2_decode.py", "ptxsim": "ptxsim_suite.py",
-            "nvidia": "nvidia_suite.py"}
+            "nvidia": "nvidia_suite.py", "tuning": "tuning_suite.py"}
 
 
 def run_capi(json_file):

@@ -2,8 +2,8 @@
 """Successive halving over candidates that are drawn where the fast ones are likely.
 
 Compiling and checking a candidate costs as much as hundreds of its samples, so what a search must save is candidates. A
-tenth of the space is drawn at random; what these say of the knobs (kvq.tune.knob_effects) names the next few, and so on
-until a fifth is known. Of those the best part gets more samples, and so on.
+twelfth of the space is drawn at random; what these say of the knobs (kvq.tune.knob_effects) names the next few, and so
+on until a fifth to a quarter is known. Of those the better half gets more samples, and so on.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from kvq.tune.knob_effects import comparable, promising
 from kvq.tune.problem import Space
 from kvq.tune.search import SMALL, Rung, Trials, drawn, estimated, lacking, ranked, working
 
-DRAWN, LEAST_DRAWN = 10, 12  # one of so many is drawn at random, at least so many
-ADDED, LEAST_ADDED = 30, 3  # in each generation one of so many, at least so many
-GENERATIONS = 3
+DRAWN, LEAST_DRAWN = 12, 6  # one of so many is drawn at random, at least so many
+ADDED, LEAST_ADDED = 30, 2  # in each generation one of so many, at least so many
+GENERATIONS = 4
 
 
 @dataclass(frozen=True)
