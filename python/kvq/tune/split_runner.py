@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of a cache under split policies, as candidates that kvq.tune.measure compiles, checks and times: a policy's
+"kernel" is the policy, its workload attention and merge of one token of every sequence, through a cache of its own.
+
+The copies of a workload are layers: a step of a model goes from layer to layer too. What stands in the caches is packed
+once, and restored from a snapshot under each policy. Planning, which a model does once for all its layers, is not in
+the times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kvq import errors, lowlevel
+from kvq.tune import budgets
+from kvq.tune.attend_launch import SCORE_CAP
+from kvq.tune.capability import this_cpu
+from kvq.tune.check_data import keys_and_values, queries
+from kvq.tune.compiler import compiler_hash
+from kvq.tune.kernel_requests import DTYPES
+from kvq.tune.launch_data import noise
+from kvq.tune.launch_memory import ELEMENT, decode, element_bytes, encode
+from kvq.tune.problem import CheckCase, Deviation, Infeasible, Problem, Space
+from kvq.tune.request_fields import Fields, parse
+from kvq.tune.split_policy import attend_request, parse_policy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LONG = {short: name for name, short in DTYPES.items() if name != short}
+PIECE = 4096  # tokens that are appended at once
+CHECK_HEADS, CHECK_TOKENS = 2, 1500  # splits of any length up to a page more than half of it are several
+
+
+@dataclass(frozen=True)
+class CacheKind:
+    """What caches of a request are made with."""
+
+    fields: Fields
+    heads: int
+    window: int = 0
+
+    def cache(
+        self, context: lowlevel.Context, policy: str, tokens: int, *, layers: int = 1, sequences: int = 1
+    ) -> lowlevel.Cache:
+        fields = self.fields
+        rule = f"w{fields.full_precision},{'sliding' if fields.lag else 'block'}"
+        return lowlevel.Cache(
+            context, f"{fields.pair}/{rule}", layers=layers, q_heads=self.heads * fields.ratio, kv_heads=self.heads,
+            dk=fields.dk, dv=fields.dv, dtype=LONG[fields.dtype], sequences=sequences, page_tokens=fields.page,
+            blocks=sequences * (-(-tokens // fields.page) + 1), attention_window=self.window if fields.window else 0,
+            score_cap=SCORE_CAP if fields.cap else 0.0, accuracy=fields.accuracy, split_policy=policy,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Values in memory of a context, as a cache takes them: NumPy has no bf16."""
+
+    buffer: lowlevel.Buffer
+    array: object
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, context: lowlevel.Context, encoded: np.ndarray, dtype: str) -> Tensor:
+        import numpy as np
+
+        raw = np.ascontiguousarray(encoded)
+        buffer = context.buffer(raw.nbytes)
+        buffer.upload(raw.reshape(-1).view(np.uint8))
+        return cls(buffer, buffer.array(list(raw.shape), LONG[dtype]), raw.shape, dtype)
+
+    def read(self) -> np.ndarray:
+        import numpy as np
+
+        raw = np.empty(self.shape, ELEMENT[self.dtype])
+        self.buffer.download(raw.reshape(-1).view(np.uint8))
+        return decode(raw, self.dtype)
+
+
+class SplitRunner:
+    """Of one level of this processor. `store`: the folder whose kernels, and chosen schedules, are run; None: the user's;
+    "": none."""
+
+    def __init__(self, target: str, store: str | None = None) -> None:
+        self.machine = this_cpu(target)
+        self.compiler = compiler_hash()
+        self.level = target
+        self._store = store
+        self._contexts: dict[int, lowlevel.Context] = {}
+        self._reference = lowlevel.Context("ref", threads=1, store_dir="")
+        self._wanted: dict[tuple[str, CheckCase], np.ndarray] = {}
+        self._deviations: dict[tuple[str, str, CheckCase], Deviation] = {}
+
+    @property
+    def default(self) -> str:
+        return self._context(1).default_split_policy
+
+    def space(self, problem: Problem) -> Space:
+        """The default alone: what else is tried the model says (kvq.tune.splits)."""
+        return Space(self.default, (self.default,))
+
+    def compile(self, problem: Problem, schedule: str) -> str:
+        parse_policy(schedule)
+        return schedule
+
+    def check(self, problem: Problem, kernel: str, case: CheckCase) -> Deviation:
+        """Of a policy by itself: what it was found to be is known from then on."""
+        known = problem.request, kernel, case
+        if known not in self._deviations:
+            self._deviations[known] = self._check(problem, kernel, case)
+        return self._deviations[known]
+
+    def _check(self, problem: Problem, policy: str, case: CheckCase) -> Deviation:
+        kind = _kind(problem, CHECK_HEADS, min(problem.conditions.window, CHECK_TOKENS // 2))
+        if (problem.request, case) not in self._wanted:
+            self._wanted[problem.request, case] = checked_answer(kind, self._reference, self.default, case)
+        wanted = self._wanted[problem.request, case]
+        got = checked_answer(kind, self._context(1), policy, case)
+        rows = wanted.size // kind.fields.dv
+        allowed = budgets.over_rows(budgets.arithmetic(kind.fields, case), rows) + budgets.REFERENCE
+        return Deviation(budgets.relative_rms(got, wanted), allowed + 2 * budgets.ROUNDOFF[kind.fields.dtype])
+
+    def workload_bytes(self, problem: Problem) -> int:
+        """Of one layer, under each of the two policies or more that take turns: the pages that attention reads."""
+        kind, conditions = _kind(problem), problem.conditions
+        tokens = min(conditions.tokens, conditions.window or conditions.tokens)
+        return max(1, 2 * conditions.batch * kind.heads * tokens * kind.fields.page_bytes // kind.fields.page)
+
+    def workload(self, problem: Problem, copies: int) -> StepWorkload:
+        return StepWorkload(_kind(problem), problem, copies, self._context(problem.conditions.threads))
+
+    def _context(self, threads: int) -> lowlevel.Context:
+        if threads not in self._contexts:
+            self._contexts[threads] = lowlevel.Context("cpu", level=self.level, threads=threads, store_dir=self._store)
+        return self._contexts[threads]
+
+
+@dataclass
+class StepWorkload:
+    """One cache for each policy, made when it is first run, with a step open in which all layers have appended."""
+
+    kind: CacheKind
+    problem: Problem
+    layers: int
+    context: lowlevel.Context
+    steps: dict[str, tuple[lowlevel.Cache, lowlevel.Step]] = field(default_factory=dict)
+    snapshot: bytes = b""
+    tensors: tuple[Tensor, ...] = ()
+
+    def run(self, kernel: str, copies: Sequence[int]) -> float:
+        if kernel not in self.steps:
+            self.steps[kernel] = self._open(kernel)
+        _, step = self.steps[kernel]
+        q, out = (each.array for each in self.tensors[2:])
+        scale = self.kind.fields.dk**-0.5
+        begin = time.perf_counter()
+        for layer in copies:
+            step.attend(layer, q, scale, out)
+        return time.perf_counter() - begin
+
+    def close(self) -> None:
+        for _, step in self.steps.values():
+            step.abort()
+        self.steps.clear()
+
+    def _open(self, policy: str) -> tuple[lowlevel.Cache, lowlevel.Step]:
+        tokens, batch = self.problem.conditions.tokens, self.problem.conditions.batch
+        if not self.tensors:
+            self.tensors = _tensors(self.kind, self.context, batch)
+        try:
+            if not self.snapshot:
+                self.snapshot = filled(self.kind, self.context, tokens, self.layers)
+            cache = self.kind.cache(self.context, policy, tokens + 1, layers=self.layers, sequences=batch)
+            sequences = [cache.restore(self.snapshot) for _ in range(batch)]
+        except errors.ResourceExhausted as error:
+            raise Infeasible(str(error)) from error
+        step = cache.plan(sequences, [1] * batch)
+        for layer in range(self.layers):
+            step.append(layer, self.tensors[0].array, self.tensors[1].array)
+        return cache, step
+
+
+def filled(kind: CacheKind, context: lowlevel.Context, tokens: int, layers: int) -> bytes:
+    """A sequence of so many tokens, as bytes: the same values again and again, as no kernel's time depends on them."""
+    cache = kind.cache(context, context.default_split_policy, tokens, layers=layers)
+    sequence = cache.add()
+    for begin in range(0, tokens, PIECE):
+        count = min(PIECE, tokens - begin)
+        k, v = (Tensor.of(context, noise((1, kind.heads, count, size), kind.fields.dtype), kind.fields.dtype)
+                for size in (kind.fields.dk, kind.fields.dv))  # fmt: skip
+        with cache.plan([sequence], [count]) as step:
+            for layer in range(layers):
+                step.append(layer, k.array, v.array)
+    return cache.snapshot(sequence)
+
+
+def checked_answer(kind: CacheKind, context: lowlevel.Context, policy: str, case: CheckCase) -> np.ndarray:
+    """[q_heads, dv] of one token behind CHECK_TOKENS others."""
+    import numpy as np
+
+    fields = kind.fields
+    k, v = keys_and_values(case, kind.heads, CHECK_TOKENS + 1, fields.dk, fields.dv)
+    seen = k[:, -kind.window :] if fields.window else k
+    q = Tensor.of(context, encode(queries(case, seen, fields.ratio)[None, :, None], fields.dtype), fields.dtype)
+    out = Tensor.of(context, np.zeros((1, kind.heads * fields.ratio, 1, fields.dv), ELEMENT[fields.dtype]), fields.dtype)
+    cache = kind.cache(context, policy, CHECK_TOKENS + 1)
+    sequence = cache.add()
+    for begin, end in ((0, CHECK_TOKENS), (CHECK_TOKENS, CHECK_TOKENS + 1)):
+        rows = [Tensor.of(context, encode(each[None, :, begin:end], fields.dtype), fields.dtype) for each in (k, v)]
+        with cache.plan([sequence], [end - begin]) as step:
+            step.append(0, rows[0].array, rows[1].array)
+            if begin:
+                step.attend(0, q.array, fields.dk**-0.5, out.array)
+    return out.read()[0, :, 0]
+
+
+def _kind(problem: Problem, most_heads: int | None = None, window: int | None = None) -> CacheKind:
+    text, heads = attend_request(problem.request)
+    return CacheKind(parse(text), min(heads, most_heads or heads), problem.conditions.window if window is None else window)
+
+
+def _tensors(kind: CacheKind, context: lowlevel.Context, batch: int) -> tuple[Tensor, ...]:
+    """K, V and q of a step, and where its answer goes."""
+    fields, heads = kind.fields, kind.heads
+    shapes = [(heads, fields.dk), (heads, fields.dv), (heads * fields.ratio, fields.dk), (heads * fields.ratio, fields.dv)]
+    return tuple(Tensor.of(context, noise((batch, many, 1, size), fields.dtype), fields.dtype) for many, size in shapes)
