@@ -2,9 +2,8 @@
 """Steps of a cache under split policies, as candidates that kvq.tune.measure compiles, checks and times: a policy's
 "kernel" is the policy, its workload attention and merge of one token of every sequence, through a cache of its own.
 
-The copies of a workload are layers: a step of a model goes from layer to layer too. What stands in the caches is packed
-once, and restored from a snapshot under each policy. Planning, which a model does once for all its layers, is not in
-the times."""
+The copies of a workload are layers: a step of a model goes from layer to layer too. Planning, which a model does once
+for all its layers, is not in the times."""
 
 from __future__ import annotations
 
@@ -148,14 +147,13 @@ class StepWorkload:
     layers: int
     context: lowlevel.Context
     steps: dict[str, tuple[lowlevel.Cache, lowlevel.Step]] = field(default_factory=dict)
-    snapshot: bytes = b""
-    tensors: tuple[Tensor, ...] = ()
+    answers: tuple[Tensor, ...] = ()  # q, and where its answer goes
 
     def run(self, kernel: str, copies: Sequence[int]) -> float:
         if kernel not in self.steps:
             self.steps[kernel] = self._open(kernel)
         _, step = self.steps[kernel]
-        q, out = (each.array for each in self.tensors[2:])
+        q, out = (each.array for each in self.answers)
         scale = self.kind.fields.dk**-0.5
         begin = time.perf_counter()
         for layer in copies:
@@ -168,34 +166,33 @@ class StepWorkload:
         self.steps.clear()
 
     def _open(self, policy: str) -> tuple[lowlevel.Cache, lowlevel.Step]:
-        tokens, batch = self.problem.conditions.tokens, self.problem.conditions.batch
-        if not self.tensors:
-            self.tensors = _tensors(self.kind, self.context, batch)
+        """The same values in all layers, again and again: no kernel's time depends on them."""
+        conditions, kind = self.problem.conditions, self.kind
+        heads, fields = kind.heads, kind.fields
+        if not self.answers:
+            self.answers = self._noise(heads * fields.ratio, 1, fields.dk, fields.dv)
         try:
-            if not self.snapshot:
-                self.snapshot = filled(self.kind, self.context, tokens, self.layers)
-            cache = self.kind.cache(self.context, policy, tokens + 1, layers=self.layers, sequences=batch)
-            sequences = [cache.restore(self.snapshot) for _ in range(batch)]
+            cache = kind.cache(self.context, policy, conditions.tokens + 1, layers=self.layers, sequences=conditions.batch)
         except errors.ResourceExhausted as error:
             raise Infeasible(str(error)) from error
-        step = cache.plan(sequences, [1] * batch)
-        for layer in range(self.layers):
-            step.append(layer, self.tensors[0].array, self.tensors[1].array)
+        sequences = [cache.add() for _ in range(conditions.batch)]
+        piece = max(1, PIECE // conditions.batch)
+        rows = self._noise(heads, min(piece, conditions.tokens), fields.dk, fields.dv)
+        for begin in range(0, conditions.tokens, piece):
+            count = min(piece, conditions.tokens - begin)
+            with cache.plan(sequences, [count] * conditions.batch) as step:
+                self._append(step, rows)
+        step = cache.plan(sequences, [1] * conditions.batch)
+        self._append(step, self._noise(heads, 1, fields.dk, fields.dv))
         return cache, step
 
+    def _append(self, step: lowlevel.Step, rows: tuple[Tensor, ...]) -> None:
+        for layer in range(self.layers):
+            step.append(layer, *(each.array for each in rows))
 
-def filled(kind: CacheKind, context: lowlevel.Context, tokens: int, layers: int) -> bytes:
-    """A sequence of so many tokens, as bytes: the same values again and again, as no kernel's time depends on them."""
-    cache = kind.cache(context, context.default_split_policy, tokens, layers=layers)
-    sequence = cache.add()
-    for begin in range(0, tokens, PIECE):
-        count = min(PIECE, tokens - begin)
-        k, v = (Tensor.of(context, noise((1, kind.heads, count, size), kind.fields.dtype), kind.fields.dtype)
-                for size in (kind.fields.dk, kind.fields.dv))  # fmt: skip
-        with cache.plan([sequence], [count]) as step:
-            for layer in range(layers):
-                step.append(layer, k.array, v.array)
-    return cache.snapshot(sequence)
+    def _noise(self, heads: int, tokens: int, *sizes: int) -> tuple[Tensor, ...]:
+        batch, dtype = self.problem.conditions.batch, self.kind.fields.dtype
+        return tuple(Tensor.of(self.context, noise((batch, heads, tokens, size), dtype), dtype) for size in sizes)
 
 
 def checked_answer(kind: CacheKind, context: lowlevel.Context, policy: str, case: CheckCase) -> np.ndarray:
@@ -221,10 +218,3 @@ def checked_answer(kind: CacheKind, context: lowlevel.Context, policy: str, case
 def _kind(problem: Problem, most_heads: int | None = None, window: int | None = None) -> CacheKind:
     text, heads = attend_request(problem.request)
     return CacheKind(parse(text), min(heads, most_heads or heads), problem.conditions.window if window is None else window)
-
-
-def _tensors(kind: CacheKind, context: lowlevel.Context, batch: int) -> tuple[Tensor, ...]:
-    """K, V and q of a step, and where its answer goes."""
-    fields, heads = kind.fields, kind.heads
-    shapes = [(heads, fields.dk), (heads, fields.dv), (heads * fields.ratio, fields.dk), (heads * fields.ratio, fields.dv)]
-    return tuple(Tensor.of(context, noise((batch, many, 1, size), fields.dtype), fields.dtype) for many, size in shapes)
