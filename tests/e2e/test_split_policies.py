@@ -5,7 +5,9 @@ under another."""
 
 import numpy as np
 import pytest
-from tolerances import budget, relative_rms, two_devices_rms
+import torch
+from device_tensor import empty_tensor, random_tensor
+from tolerances import attention_rms, budget, relative_rms, two_devices_rms
 
 import kvq
 from kvq import lowlevel
@@ -114,3 +116,33 @@ def test_bad_policies_are_one_sentence(context):
         context.split_policy("attend:k4c32")
     with pytest.raises(kvq.Unsupported, match="compiles no kernels"):
         lowlevel.Context("ref").set_split_policy(REQUEST, None)
+
+
+def device_answer(context, policy=None):
+    """Of one token behind 300, in f16, and the policy that the cache has."""
+    cache = lowlevel.Cache(context, FORMAT, accuracy="exact", dtype="float16", split_policy=policy, **SHAPE)
+    rng, half = np.random.default_rng(3), torch.float16
+    sequence, q = cache.add(), random_tensor(context, (1, 6, 1, 64), rng, torch.float16)
+    out = empty_tensor(context, (1, 6, 1, 64), half)
+    for tokens in (300, 1):
+        k, v = (random_tensor(context, (1, 2, tokens, 64), rng, half) for _ in "kv")
+        with cache.plan([sequence], [tokens]) as step:
+            step.append(0, k.array, v.array)
+            if tokens == 1:
+                step.attend(0, q.array, SCALE, out.array)
+    return out.fetch(), cache.split_policy
+
+
+def test_a_gpu_has_a_default_of_its_own_and_takes_choices(tmp_path):
+    default = "tokens=256,programs=1024,least=16,most=128"
+    gpu = lowlevel.Context("ptxsim", store_dir=str(tmp_path / "store"))
+    expected, _ = device_answer(lowlevel.Context("ref"))
+    bound = two_devices_rms() + 2 * attention_rms("f16", 0.0)
+    assert gpu.default_split_policy == default
+    found, policy = device_answer(gpu)
+    assert policy == default and relative_rms(found, expected) <= bound
+    request = REQUEST.replace(":vnni:", ":mma:").replace(":f32:", ":f16:")
+    gpu.set_split_policy(request, POLICIES[1])
+    found, policy = device_answer(gpu)
+    assert policy == POLICIES[1] and relative_rms(found, expected) <= bound
+    assert device_answer(gpu, POLICIES[2])[1] == POLICIES[2]
