@@ -26,9 +26,9 @@ def conditions(tokens, batch=1, threads=1):
 class SplitsOnPaper:
     compiler, machine = COMPILER, MACHINE
 
-    def __init__(self, prices=PRICES, kind="plain", wrong=()):
+    def __init__(self, prices=PRICES, kind="plain", wrong=(), seed=0):
         self.prices, self.wrong, self.clock = prices, wrong, Clock()
-        self.disturbed, self.checked, self.timed = noisy.Disturbances(kind, 0, ROUND), set(), []
+        self.disturbed, self.checked, self.timed = noisy.Disturbances(kind, seed, ROUND), set(), []
 
     def space(self, problem):
         return Space(DEFAULT, (DEFAULT,))

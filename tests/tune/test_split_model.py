@@ -121,12 +121,14 @@ def test_what_is_chosen_is_nearly_the_best_whatever_happens(kind):
             assert score(policy) <= best + 0.02, (seed, str(policy))
 
 
-def test_a_point_that_all_others_contradict_changes_little():
-    exact = points(PRICES, "plain", 0)
-    load, estimate = exact[5]
-    exact[5] = load, Estimate(3 * estimate.seconds, estimate.noise, estimate.samples)
-    found = fit(exact)
-    assert found.token == pytest.approx(PRICES.token, rel=0.05) and found.read == pytest.approx(PRICES.read, rel=0.05)
+def test_points_that_all_others_contradict_change_little():
+    found = points(PRICES, "plain", 0)
+    for index in range(0, len(found), 8):
+        load, estimate = found[index]
+        found[index] = load, Estimate(2 * estimate.seconds, estimate.noise, estimate.samples)
+    prices = fit(found)
+    for name, off in (("token", 0.02), ("read", 0.02), ("program", 0.05)):
+        assert getattr(prices, name) == pytest.approx(getattr(PRICES, name), rel=off), (name, str(prices))
 
 
 def test_prices_are_never_negative_and_few_points_are_enough_for_some():
