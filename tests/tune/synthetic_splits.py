@@ -30,6 +30,9 @@ class SplitsOnPaper:
         self.prices, self.wrong, self.clock = prices, wrong, Clock()
         self.disturbed, self.checked, self.timed = noisy.Disturbances(kind, seed, ROUND), set(), []
 
+    def seconds(self, conditions, policy):
+        return self.prices.seconds(SHAPE.load(conditions, parse_policy(policy)))
+
     def space(self, problem):
         return Space(DEFAULT, (DEFAULT,))
 
@@ -56,7 +59,7 @@ class _Steps:
         assert kernel in runner.checked, f"{kernel} is timed and was not checked"
         runner.timed.append((str(self.conditions), kernel))
         stretch = runner.disturbed(len(runner.timed) % ROUND)
-        seconds = runner.prices.seconds(SHAPE.load(self.conditions, parse_policy(kernel))) * stretch
+        seconds = runner.seconds(self.conditions, kernel) * stretch
         runner.clock.now += len(copies) * seconds
         return len(copies) * seconds
 

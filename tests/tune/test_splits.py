@@ -64,6 +64,18 @@ def test_a_choice_that_the_measurement_contradicts_is_not_taken(database, monkey
     assert str(exactly(256)) in {name for _, name in runner.timed}
 
 
+def test_what_loses_much_anywhere_is_not_taken(database, monkeypatch):
+    """It is twice as fast everywhere else."""
+    other, lost = str(exactly(512)), conditions(4096, 4, 2)
+    monkeypatch.setattr(splits, "choose", lambda *_: (exactly(512), 0.5))
+    for loss, taken in ((1.2, DEFAULT), (1.05, other)):
+        runner = SplitsOnPaper(MEMORY_ALONE)
+        runner.seconds = lambda where, policy, loss=loss: (
+            1e-3 if policy == DEFAULT else loss * 1e-3 if where == lost else 5e-4
+        )
+        assert splits.tune(SPLITS, runner, database, again=True).entry.schedule == taken
+
+
 def test_a_wrong_policy_is_never_timed_or_taken(database, monkeypatch):
     wrong = str(exactly(16384))
     runner = SplitsOnPaper(DEAR_PROGRAMS, wrong=(wrong,))

@@ -13,7 +13,8 @@ gives for any length, batch and number of threads; what is measured are the six 
 found by least squares of relative errors in which points that the others contradict weigh less.
 
 A policy must not depend on batch or threads, or results would; so the one is taken whose times are the shortest on
-average, over the batches and threads that were measured, and lengths from the shortest to beyond the longest. NumPy is
+average, over the batches and threads that were measured, and lengths from the shortest to beyond the longest. What it
+loses in any of them beyond a tenth counts in full: gains elsewhere are no comfort to those who run just that. NumPy is
 imported by the first call.
 """
 
@@ -41,6 +42,7 @@ SERIAL_WORK = 4096  # below so many keys of all programs, or results of a merge,
 LEAST_NOISE = 0.02  # of a point: the model itself is no better
 PASSES, OUTLIER = 8, 1.5  # of the fit; deviations beyond which a point weighs less
 BEYOND = 4  # times the longest context: lengths that the model is asked for
+WORST = 1.1  # times the default's seconds, that a policy may take in any condition
 ALIKE = 0.003  # relative: of policies that are so close the one that is nearest to the default is taken
 TOKENS = [1 << power for power in range(6, 15)]  # of the shortest split
 SPLITS = [1 << power for power in range(9)]
@@ -199,12 +201,13 @@ def lengths(conditions: Sequence[Conditions]) -> list[Conditions]:
 def _score(
     prices: Prices, shape: CacheShape, asked: Sequence[Conditions], default: SplitPolicy
 ) -> Callable[[SplitPolicy], float]:  # fmt: skip
-    """The mean logarithm of a policy's seconds over the default's."""
+    """The mean logarithm of a policy's seconds over the default's, and what the largest is beyond WORST."""
     usual = [prices.seconds(shape.load(each, default)) for each in asked]
 
     def score(policy: SplitPolicy) -> float:
         found = (prices.seconds(shape.load(each, policy)) for each in asked)
-        return fmean(math.log(seconds / other) for seconds, other in zip(found, usual, strict=True))
+        logs = [math.log(seconds / other) for seconds, other in zip(found, usual, strict=True)]
+        return fmean(logs) + max(0.0, max(logs) - math.log(WORST))
 
     return score
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 LONG = {short: name for name, short in DTYPES.items() if name != short}
 PIECE = 4096  # tokens that are appended at once
-CHECK_HEADS, CHECK_TOKENS = 2, 1500  # splits of any length up to a page more than half of it are several
+CHECK_HEADS = 2
+CHECK_TOKENS = 1500, 10240  # at least, and at most two and a half of a policy's shortest splits
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class SplitRunner:
         self._store = store
         self._contexts: dict[int, lowlevel.Context] = {}
         self._reference = lowlevel.Context("ref", threads=1, store_dir="")
-        self._wanted: dict[tuple[str, CheckCase], np.ndarray] = {}
+        self._wanted: dict[tuple[str, CheckCase, int, int], np.ndarray] = {}
         self._deviations: dict[tuple[str, str, CheckCase], Deviation] = {}
 
     @property
@@ -114,11 +115,14 @@ class SplitRunner:
         return self._deviations[known]
 
     def _check(self, problem: Problem, policy: str, case: CheckCase) -> Deviation:
-        kind = _kind(problem, CHECK_HEADS, min(problem.conditions.window, CHECK_TOKENS // 2))
-        if (problem.request, case) not in self._wanted:
-            self._wanted[problem.request, case] = checked_answer(kind, self._reference, self.default, case)
-        wanted = self._wanted[problem.request, case]
-        got = checked_answer(kind, self._context(1), policy, case)
+        least, most = CHECK_TOKENS
+        tokens = min(max(least, 5 * parse_policy(policy).tokens // 2), most)
+        kind = _kind(problem, CHECK_HEADS, min(problem.conditions.window, tokens // 2))
+        known = problem.request, case, kind.window, tokens
+        if known not in self._wanted:
+            self._wanted[known] = checked_answer(kind, self._reference, self.default, case, tokens)
+        wanted = self._wanted[known]
+        got = checked_answer(kind, self._context(1), policy, case, tokens)
         rows = wanted.size // kind.fields.dv
         allowed = budgets.over_rows(budgets.arithmetic(kind.fields, case), rows) + budgets.REFERENCE
         return Deviation(budgets.relative_rms(got, wanted), allowed + 2 * budgets.ROUNDOFF[kind.fields.dtype])
@@ -195,18 +199,20 @@ class StepWorkload:
         return tuple(Tensor.of(self.context, noise((batch, heads, tokens, size), dtype), dtype) for size in sizes)
 
 
-def checked_answer(kind: CacheKind, context: lowlevel.Context, policy: str, case: CheckCase) -> np.ndarray:
-    """[q_heads, dv] of one token behind CHECK_TOKENS others."""
+def checked_answer(
+    kind: CacheKind, context: lowlevel.Context, policy: str, case: CheckCase, tokens: int
+) -> np.ndarray:  # fmt: skip
+    """[q_heads, dv] of one token behind so many others."""
     import numpy as np
 
     fields = kind.fields
-    k, v = keys_and_values(case, kind.heads, CHECK_TOKENS + 1, fields.dk, fields.dv)
+    k, v = keys_and_values(case, kind.heads, tokens + 1, fields.dk, fields.dv)
     seen = k[:, -kind.window :] if fields.window else k
     q = Tensor.of(context, encode(queries(case, seen, fields.ratio)[None, :, None], fields.dtype), fields.dtype)
     out = Tensor.of(context, np.zeros((1, kind.heads * fields.ratio, 1, fields.dv), ELEMENT[fields.dtype]), fields.dtype)
-    cache = kind.cache(context, policy, CHECK_TOKENS + 1)
+    cache = kind.cache(context, policy, tokens + 1)
     sequence = cache.add()
-    for begin, end in ((0, CHECK_TOKENS), (CHECK_TOKENS, CHECK_TOKENS + 1)):
+    for begin, end in ((0, tokens), (tokens, tokens + 1)):
         rows = [Tensor.of(context, encode(each[None, :, begin:end], fields.dtype), fields.dtype) for each in (k, v)]
         with cache.plan([sequence], [end - begin]) as step:
             step.append(0, rows[0].array, rows[1].array)

@@ -4,7 +4,7 @@
 Steps are measured under a few policies in each of several conditions, with splits from all the keys to 1/64 of them and
 the default; kvq.tune.split_model finds the prices that explain the times, and the policy that is best by them. It stays
 a guess until it has been measured against the default, in common rounds, in every condition: the default stays where
-nothing is faster on average beyond the noise.
+nothing is faster on average beyond the noise, and where something loses more than a tenth in any condition.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from statistics import fmean
 
 from kvq.errors import Error, InvalidArgument
 from kvq.tune.database import Database
-from kvq.tune.estimator import LEAST_ROUNDS, ROUNDS, Estimate, fastest
+from kvq.tune.estimator import LEAST_ROUNDS, ROUNDS, Estimate, compare, fastest
 from kvq.tune.measure import Bench, Settings
 from kvq.tune.problem import Conditions, Problem, Runner
 from kvq.tune.request_fields import parse
 from kvq.tune.rows import OK, Entry, Key, Trial, key_of, now
 from kvq.tune.search import Budget, lacking, working
 from kvq.tune.search_options import SearchOptions
-from kvq.tune.split_model import CacheShape, Point, choose, fit
+from kvq.tune.split_model import WORST, CacheShape, Point, choose, fit
 from kvq.tune.split_policy import attend_request, exactly, parse_policy
 from kvq.tune.sweep_run import FAILED, Done, Worker, described
 from kvq.tune.tuner import Outcome, Say
@@ -204,8 +204,7 @@ class _Search:
     def _points(self, conditions: Conditions, trials: Mapping[str, Trial]) -> Iterator[Point]:
         for name, trial in trials.items():
             if trial.status == OK:
-                found = Estimate(trial.seconds, trial.noise, len(trial.samples))
-                yield self.shape.load(conditions, parse_policy(name)), found
+                yield self.shape.load(conditions, parse_policy(name)), _estimate(trial)
 
     # -- the choice ----------------------------------------------------------------------------------------------------
 
@@ -226,6 +225,9 @@ class _Search:
                 found[name].append(trials[name])
             gain = 1 - trials[policy].seconds / trials[self.default].seconds
             self.say(f"{conditions}: {100 * gain:+.1f} % faster than the default")
+            usual_time, our_time = (_estimate(trials[name]) for name in names)
+            if compare(replace(usual_time, seconds=WORST * usual_time.seconds), our_time) < 0:
+                return self.default
         return fastest({name: _mean(each) for name, each in found.items()}, self.default) if differ else self.default
 
     def _side_by_side(self, names: Sequence[str], conditions: Conditions) -> dict[str, Trial]:
@@ -264,6 +266,10 @@ class _Search:
 
 def _hardness(conditions: Conditions) -> tuple[int, int, int]:
     return conditions.tokens, conditions.batch, conditions.threads
+
+
+def _estimate(trial: Trial) -> Estimate:
+    return Estimate(trial.seconds, trial.noise, len(trial.samples))
 
 
 def _mean(trials: Sequence[Trial]) -> Estimate:
