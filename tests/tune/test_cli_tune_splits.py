@@ -114,8 +114,8 @@ def test_all_kernels_of_a_model_and_its_policy_share_a_budget(folder, capsys):
     [
         (["q_heads=3,kv_heads=2,d=64", "kvq-4"], "3 query heads over 2 KV heads are not supported"),
         (["q_heads=2,kv_heads=1,d=64", "nonsense"], "nonsense"),
-        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--contexts", "4x"], "'4x' is no number of tokens"),
-        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--threads", "0"], "0 is no number of tokens"),
+        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--contexts", "4x"], "'4x' is no list of numbers from 1"),
+        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--threads", "0"], "'0' is no list of numbers from 1"),
         (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--target", "nvptx:sm_90"], "nvptx:sm_90 is not a level of this"),
         (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--target", "x86-64-v9"], "x86-64-v9"),
     ],

@@ -38,8 +38,8 @@ class Numbers(click.ParamType):
             return value
         try:
             return tuple(tokens_of(int(part) if part.isdecimal() else part) for part in str(value).split(","))
-        except InvalidArgument as error:
-            self.fail(str(error), param, ctx)
+        except InvalidArgument:
+            self.fail(f"'{value}' is no list of numbers from 1: write 4096 or 1k,4k", param, ctx)
 
 
 def text_of(numbers: Sequence[int]) -> str:
