@@ -99,7 +99,7 @@ def tune(
     entry = search.run()
     if entry is not None:
         database.record([runner.machine], (), [entry], replace=again)
-    return Outcome(entry, finished=search.finished, failures=search.failures, compiled=search.tried)
+    return Outcome(entry, finished=search.finished, failures=search.failures)
 
 
 class SplitWorker:
@@ -148,7 +148,7 @@ class _Search:
         self.shape = CacheShape(parse(text), heads)
         self.key = self.key_in(splits.problem.conditions)
         self.default = runner.space(splits.problem).default
-        self.finished, self.tried, self.failures = True, 0, Counter[str]()
+        self.finished, self.failures = True, Counter[str]()
 
     def problem(self, conditions: Conditions) -> Problem:
         return replace(self.splits.problem, conditions=conditions)
@@ -233,8 +233,8 @@ class _Search:
     def _side_by_side(self, names: Sequence[str], conditions: Conditions) -> dict[str, Trial]:
         """Trials of fresh samples in common rounds, of those that work."""
         with self._bench(conditions) as bench:
-            ready, failed = bench.prepare(names, bounded=False)
-            samples, out = bench.sample(ready, ROUNDS, bounded=False)
+            ready, failed = bench.prepare(names)
+            samples, out = bench.sample(ready, ROUNDS)
             trials = bench.trials(samples)
         self._keep(bench, failed + out)
         self._keep(bench, trials, replace=True)
@@ -261,7 +261,6 @@ class _Search:
         self.database.record([self.runner.machine], trials, replace=replace)
         if not replace:
             self.failures += Counter(trial.status for trial in trials if trial.status != OK)
-            self.tried += sum(trial.status == OK for trial in trials)
 
 
 def _hardness(conditions: Conditions) -> tuple[int, int, int]:
