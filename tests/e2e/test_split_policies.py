@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A split policy changes into how many parts attention's keys are cut and nothing else: each gives the reference's answer
-within the class, the same bits with any number of threads and beside any other sequence, and goes on with what was stored
-under another."""
+"""A split policy changes into how many parts attention's keys are cut and nothing else: each gives the reference's
+answer within the class, the same bits with any number of threads and beside any other sequence, and goes on with what
+was stored under another."""
 
 import numpy as np
 import pytest

@@ -82,7 +82,7 @@ def tune_splits(
     """
     where = target or lowlevel.shared_context().level
     if is_accelerator(where):
-        raise Unsupported(f"split policies are measured, and {where} is not a level of this processor: give one, or none")
+        raise Unsupported(f"split policies are measured, and {where} is not a level of this processor: give one of it")
     problems = [splits.problem_of(split_request(cache, shape, where, accuracy), where, contexts=contexts,
                                   batches=batches, threads=threads or (), window=shape.window, cache=state)
                 for shape in shapes_of(subject, dtype) for cache in caches]  # fmt: skip

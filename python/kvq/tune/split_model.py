@@ -4,13 +4,13 @@ by it.
 
     seconds = step + wake * launches + program * programs + token * tokens + read * all tokens + merge * results
 
-A step takes what its busiest thread takes. Threads take programs one by one, the longest first, so that thread has some
-number of programs, each with a price of its own (argument lists, the first page, the partial result that it writes), and
-so many tokens to attend over. What all threads read together counts besides: once the memory is busy, more threads bring
-nothing. The merge of a query is one program, which reads the partial result of each split for each query head. `wake` is
-for launches that are worth other threads at all (runtime/cache/run.cpp). Each term is a count that the planner's rule
-gives for any length, batch and number of threads; what is measured are the six prices. They are never negative, and are
-found by least squares of relative errors in which points that the others contradict weigh less.
+A step takes what its busiest thread takes. Threads take programs one by one, the longest first, so that thread has
+some number of programs, each with a price of its own (argument lists, the first page, the partial result that it
+writes), and so many tokens to attend over. What all threads read together counts besides: once the memory is busy, more
+threads bring nothing. The merge of a query is one program, which reads the partial result of each split for each query
+head. `wake` is for launches that are worth other threads at all (runtime/cache/run.cpp). Each term is a count that the
+planner's rule gives for any length, batch and number of threads; what is measured are the six prices. They are never
+negative, and are found by least squares of relative errors in which points that the others contradict weigh less.
 
 A policy must not depend on batch or threads, or results would; so the one is taken whose times are the shortest on
 average, over the batches and threads that were measured, and lengths from the shortest to beyond the longest. What it
@@ -115,8 +115,8 @@ def _load(shape: CacheShape, conditions: Conditions, length: int) -> Load:
 
 
 def busiest(costs: Sequence[int], copies: int, threads: int) -> tuple[int, int]:
-    """Programs and tokens of the thread that has the most to do, where each cost stands for so many programs and threads
-    take them one by one, the longest first."""
+    """Programs and tokens of the thread that has the most to do, where each cost stands for so many programs and
+    threads take them one by one, the longest first."""
     loads = [(0, 0)] * threads
     for cost in sorted(costs, reverse=True):
         for _ in range(copies):

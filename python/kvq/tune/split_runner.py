@@ -82,8 +82,8 @@ class Tensor:
 
 
 class SplitRunner:
-    """Of one level of this processor. `store`: the folder whose kernels, and chosen schedules, are run; None: the user's;
-    "": none."""
+    """Of one level of this processor. `store`: the folder whose kernels, and chosen schedules, are run; None: the
+    user's; "": none."""
 
     def __init__(self, target: str, store: str | None = None) -> None:
         self.machine = this_cpu(target)
@@ -176,7 +176,9 @@ class StepWorkload:
         if not self.answers:
             self.answers = self._noise(heads * fields.ratio, 1, fields.dk, fields.dv)
         try:
-            cache = kind.cache(self.context, policy, conditions.tokens + 1, layers=self.layers, sequences=conditions.batch)
+            cache = kind.cache(
+                self.context, policy, conditions.tokens + 1, layers=self.layers, sequences=conditions.batch
+            )
         except errors.ResourceExhausted as error:
             raise Infeasible(str(error)) from error
         sequences = [cache.add() for _ in range(conditions.batch)]
@@ -209,7 +211,8 @@ def checked_answer(
     k, v = keys_and_values(case, kind.heads, tokens + 1, fields.dk, fields.dv)
     seen = k[:, -kind.window :] if fields.window else k
     q = Tensor.of(context, encode(queries(case, seen, fields.ratio)[None, :, None], fields.dtype), fields.dtype)
-    out = Tensor.of(context, np.zeros((1, kind.heads * fields.ratio, 1, fields.dv), ELEMENT[fields.dtype]), fields.dtype)
+    nothing = np.zeros((1, kind.heads * fields.ratio, 1, fields.dv), ELEMENT[fields.dtype])
+    out = Tensor.of(context, nothing, fields.dtype)
     cache = kind.cache(context, policy, tokens + 1)
     sequence = cache.add()
     for begin, end in ((0, tokens), (tokens, tokens + 1)):
@@ -223,4 +226,5 @@ def checked_answer(
 
 def _kind(problem: Problem, most_heads: int | None = None, window: int | None = None) -> CacheKind:
     text, heads = attend_request(problem.request)
-    return CacheKind(parse(text), min(heads, most_heads or heads), problem.conditions.window if window is None else window)
+    window = problem.conditions.window if window is None else window
+    return CacheKind(parse(text), min(heads, most_heads or heads), window)

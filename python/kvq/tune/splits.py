@@ -14,7 +14,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from kvq.errors import Error, InvalidArgument
 from kvq.tune.database import Database
@@ -25,7 +24,7 @@ from kvq.tune.request_fields import parse
 from kvq.tune.rows import OK, Entry, Key, Trial, key_of, now
 from kvq.tune.search import Budget, lacking, working
 from kvq.tune.search_options import SearchOptions
-from kvq.tune.split_model import WORST, CacheShape, Point, choose, fit
+from kvq.tune.split_model import LEAST_NOISE, WORST, CacheShape, Point, choose, fit
 from kvq.tune.split_policy import attend_request, exactly, parse_policy
 from kvq.tune.sweep_run import FAILED, Done, Worker, described
 from kvq.tune.tuner import Outcome, Say
@@ -103,8 +102,8 @@ def tune(
 
 
 class SplitWorker:
-    """Works on split problems, for kvq.tune.winners.tune_all, with the runner of a target, made when it is first needed;
-    `kernels` on all others."""
+    """Works on split problems, for kvq.tune.winners.tune_all, with the runner of a target, made when it is first
+    needed; `kernels` on all others."""
 
     def __init__(
         self, make_runner: Callable[[str], Runner], *, kernels: Worker | None = None, again: bool = False
@@ -228,7 +227,7 @@ class _Search:
             usual_time, our_time = (_estimate(trials[name]) for name in names)
             if compare(replace(usual_time, seconds=WORST * usual_time.seconds), our_time) < 0:
                 return self.default
-        return fastest({name: _mean(each) for name, each in found.items()}, self.default) if differ else self.default
+        return fastest(_means(found), self.default) if differ else self.default
 
     def _side_by_side(self, names: Sequence[str], conditions: Conditions) -> dict[str, Trial]:
         """Trials of fresh samples in common rounds, of those that work."""
@@ -271,7 +270,14 @@ def _estimate(trial: Trial) -> Estimate:
     return Estimate(trial.seconds, trial.noise, len(trial.samples))
 
 
-def _mean(trials: Sequence[Trial]) -> Estimate:
-    """Over conditions, of which each counts alike whatever it takes."""
-    seconds = math.exp(fmean(math.log(trial.seconds) for trial in trials))
-    return Estimate(seconds, math.hypot(*(trial.noise for trial in trials)) / len(trials), len(trials))
+def _means(found: Mapping[str, Sequence[Trial]]) -> dict[str, Estimate]:
+    """Of policies over the same conditions, of which each counts alike whatever it takes, but less where something
+    disturbed it."""
+    noises = [sum(trial.noise**2 for trial in trials) for trials in zip(*found.values(), strict=True)]
+    weights = [1 / (LEAST_NOISE**2 + noise) for noise in noises]
+    means = {}
+    for name, trials in found.items():
+        parts = [(weight / sum(weights), trial) for weight, trial in zip(weights, trials, strict=True)]
+        seconds = math.exp(sum(part * math.log(trial.seconds) for part, trial in parts))
+        means[name] = Estimate(seconds, math.hypot(*(part * trial.noise for part, trial in parts)), len(trials))
+    return means

@@ -38,9 +38,9 @@ def tune_all(
 
 
 def choose(context: lowlevel.Context, entry: Entry | None) -> bool:
-    """Makes the schedule of a measured entry the one that the context's kernels are opened with from now on, or its split
-    policy the one that caches are made with, in other processes with the same store too, and puts the kernel there;
-    whether there is such an entry. What beats nothing leaves the default."""
+    """Makes the schedule of a measured entry the one that the context's kernels are opened with from now on, or its
+    split policy the one that caches are made with, in other processes with the same store too, and puts the kernel
+    there; whether there is such an entry. What beats nothing leaves the default."""
     if entry is None or entry.status != OK or entry.predicted:
         return False
     request, won = entry.key.request, entry.schedule != entry.default
