@@ -188,6 +188,19 @@ TEST_F(ChosenSplits, AFrozenContextTakesAndKeepsIt) {
   kvq_context_destroy(frozen);
 }
 
+TEST_F(ChosenSplits, NothingAndTooLittleAreRefused) {
+  KVQ_ASSERT_OK(kvq_split_policy_set(context, kRequest, kChosen));
+  char text[64] = "as it was";
+  KVQ_EXPECT_ERROR(kvq_split_policy_get(context, kRequest, 8, text), KVQ_INVALID_ARGUMENT, "capacity is 8");
+  KVQ_EXPECT_ERROR(kvq_split_policy_get(nullptr, kRequest, 64, text), KVQ_INVALID_ARGUMENT, "context is NULL");
+  KVQ_EXPECT_ERROR(kvq_split_policy_get(context, nullptr, 64, text), KVQ_INVALID_ARGUMENT, "request is NULL");
+  KVQ_EXPECT_ERROR(kvq_split_policy_get(context, kRequest, 64, nullptr), KVQ_INVALID_ARGUMENT, "text is NULL");
+  KVQ_EXPECT_ERROR(kvq_split_policy_set(context, nullptr, kChosen), KVQ_INVALID_ARGUMENT, "request is NULL");
+  EXPECT_STREQ(text, "as it was");
+  EXPECT_STREQ(kvq_split_policy_default(nullptr), "");
+  EXPECT_STREQ(kvq_cache_split_policy(nullptr), "");
+}
+
 TEST_F(ChosenSplits, WithoutAStoreOrKernelsThereIsNone) {
   kvq_context *bare = open(0, "cpu", ""), *ref = open(0, "ref");
   KVQ_EXPECT_ERROR(kvq_split_policy_set(bare, kRequest, kChosen), KVQ_FAILED_PRECONDITION, "no kernel store");

@@ -20,7 +20,7 @@ from kvq.tune.check_data import keys_and_values, queries
 from kvq.tune.compiler import compiler_hash
 from kvq.tune.kernel_requests import DTYPES
 from kvq.tune.launch_data import noise
-from kvq.tune.launch_memory import ELEMENT, decode, element_bytes, encode
+from kvq.tune.launch_memory import ELEMENT, decode, encode
 from kvq.tune.problem import CheckCase, Deviation, Infeasible, Problem, Space
 from kvq.tune.request_fields import Fields, parse
 from kvq.tune.split_policy import attend_request, parse_policy
