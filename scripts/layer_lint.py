@@ -36,7 +36,7 @@ LAYERS = (
     Layer("runtime/jit/", FLOOR + ABI, (), RUNTIME),
     Layer("runtime/device/", FLOOR + ABI[:1] + DEVICE + ("runtime/jit/compiler.h", "runtime/jit/kernel_store.h",
                                                           "runtime/jit/cubin_store.h",
-                                                          "runtime/jit/schedule_store.h",
+                                                          "runtime/jit/choice_store.h",
                                                           "runtime/jit/score_hook.h"), (),
           RUNTIME),
     Layer("runtime/device/cuda/", FLOOR + DEVICE + ("runtime/jit/",), (), RUNTIME),

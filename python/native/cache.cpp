@@ -39,7 +39,7 @@ public:
 static void configure(CacheState &state, const Context &context, const std::string &format, int layers, int qHeads,
                       int kvHeads, int dk, int dv, const std::string &dtype, int64_t blocks, int sequences,
                       int pageTokens, int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy,
-                      const std::optional<ScoreFunction> &score) {
+                      const std::optional<ScoreFunction> &score, const std::optional<std::string> &splitPolicy) {
   state.context = context.state;
   state.format = format;
   kvq_cache_config &config = state.config;
@@ -62,15 +62,18 @@ static void configure(CacheState &state, const Context &context, const std::stri
     state.scoreView = state.score->view();
     config.score = &state.scoreView;
   }
+  state.splitPolicy = splitPolicy;
+  if (splitPolicy)
+    config.split_policy = state.splitPolicy->c_str();
 }
 
 static void create(Cache *self, const Context &context, const std::string &format, int layers, int qHeads, int kvHeads,
                    int dk, int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
                    int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy,
-                   const std::optional<ScoreFunction> &score) {
+                   const std::optional<ScoreFunction> &score, const std::optional<std::string> &splitPolicy) {
   auto state = std::make_shared<CacheState>();
   configure(*state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
-            attentionWindow, scoreCap, accuracy, score);
+            attentionWindow, scoreCap, accuracy, score, splitPolicy);
   size_t bytes = 0;
   check(kvq_cache_memory_bytes(&state->config, &bytes));
   {
@@ -98,10 +101,10 @@ static void prepareFor(const CacheState &state, const std::vector<std::string> &
 static void querySupport(const Context &context, const std::string &format, int layers, int qHeads, int kvHeads, int dk,
                          int dv, const std::string &dtype, int64_t blocks, int sequences, int pageTokens,
                          int attentionWindow, float scoreCap, const std::optional<std::string> &accuracy,
-                         const std::optional<ScoreFunction> &score) {
+                         const std::optional<ScoreFunction> &score, const std::optional<std::string> &splitPolicy) {
   CacheState state;
   configure(state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
-            attentionWindow, scoreCap, accuracy, score);
+            attentionWindow, scoreCap, accuracy, score, splitPolicy);
   check(kvq_query_support(context.state->handle, &state.config));
 }
 
@@ -109,10 +112,10 @@ static void prepareTargets(const Context &context, const std::string &format, co
                            int layers, int qHeads, int kvHeads, int dk, int dv, const std::string &dtype,
                            int64_t blocks, int sequences, int pageTokens, int attentionWindow, float scoreCap,
                            const std::optional<std::string> &accuracy, const std::optional<ScoreFunction> &score,
-                           nb::object progress) {
+                           const std::optional<std::string> &splitPolicy, nb::object progress) {
   CacheState state;
   configure(state, context, format, layers, qHeads, kvHeads, dk, dv, dtype, blocks, sequences, pageTokens,
-            attentionWindow, scoreCap, accuracy, score);
+            attentionWindow, scoreCap, accuracy, score, splitPolicy);
   prepareFor(state, targets, std::move(progress));
 }
 
@@ -170,6 +173,7 @@ static nb::dict configOf(const Cache &self) {
   result["score_cap"] = config.score_cap;
   result["accuracy"] = kvq_accuracy_name(config.accuracy);
   result["score"] = self.state->score ? nb::cast(*self.state->score) : nb::none();
+  result["split_policy"] = self.state->splitPolicy ? nb::cast(*self.state->splitPolicy) : nb::none();
   return result;
 }
 
@@ -341,17 +345,17 @@ void bindCache(nb::module_ &m) {
   m.def("query_support", querySupport, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a,
         "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1, "page_tokens"_a = 0,
         "attention_window"_a = 0, "score_cap"_a = 0.0f, "accuracy"_a = nb::none(), "score"_a = nb::none(),
-        "Raises the reason why such a cache cannot run here; never compiles.");
+        "split_policy"_a = nb::none(), "Raises the reason why such a cache cannot run here; never compiles.");
   m.def("prepare_targets", prepareTargets, "context"_a, "format"_a, "targets"_a, nb::kw_only(), "layers"_a = 1,
         "q_heads"_a, "kv_heads"_a, "dk"_a, "dv"_a, "dtype"_a = "float32", "blocks"_a = 1, "sequences"_a = 1,
         "page_tokens"_a = 0, "attention_window"_a = 0, "score_cap"_a = 0.0f, "accuracy"_a = nb::none(),
-        "score"_a = nb::none(), "progress"_a = nb::none(),
+        "score"_a = nb::none(), "split_policy"_a = nb::none(), "progress"_a = nb::none(),
         "Compiles what such a cache needs on other machines' targets into the context's kernel store.");
   nb::class_<Cache> cache(m, "Cache", "A paged quantized cache that owns its memory.");
   cache
       .def("__init__", create, "context"_a, "format"_a, nb::kw_only(), "layers"_a, "q_heads"_a, "kv_heads"_a, "dk"_a,
            "dv"_a, "dtype"_a = "float32", "blocks"_a, "sequences"_a = 1, "page_tokens"_a = 0, "attention_window"_a = 0,
-           "score_cap"_a = 0.0f, "accuracy"_a = nb::none(), "score"_a = nb::none())
+           "score_cap"_a = 0.0f, "accuracy"_a = nb::none(), "score"_a = nb::none(), "split_policy"_a = nb::none())
       .def("grow", grow, "blocks"_a, "sequences"_a, "Moves the cache into larger memory. Not while a step is open.")
       .def("report", report, "Tokens, blocks and bytes, in use and reserved.")
       .def("read", read, "sequence"_a, "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(), "first"_a = 0,
@@ -372,6 +376,9 @@ void bindCache(nb::module_ &m) {
           "a page begins at strides[2] times the block's number and strides[1] times its head. Valid until grow.")
       .def_prop_ro("config", configOf,
                    "What the cache was made with, its accuracy class by name, and its present blocks and sequences.")
+      .def_prop_ro(
+          "split_policy", [](const Cache &self) { return std::string(kvq_cache_split_policy(self.state->handle)); },
+          "How it splits keys over programs: as it was given, or chosen when it was made, or the default.")
       .def_prop_ro("blocks", [](const Cache &self) { return self.state->config.blocks; })
       .def_prop_ro("sequences", [](const Cache &self) { return self.state->config.sequences; });
   bindSequences(cache);

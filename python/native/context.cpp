@@ -97,6 +97,21 @@ static void setSchedule(const Context &self, const std::string &request, const T
   check(kvq_schedule_set(self.state->handle, request.c_str(), score ? &view : nullptr, pointer(schedule)));
 }
 
+// 64 bytes are enough (kvq.h).
+static std::optional<std::string> splitPolicy(const Context &self, const std::string &request) {
+  char text[64];
+  {
+    nb::gil_scoped_release release;
+    check(kvq_split_policy_get(self.state->handle, request.c_str(), sizeof text, text));
+  }
+  return *text ? std::optional<std::string>(text) : std::nullopt;
+}
+
+static void setSplitPolicy(const Context &self, const std::string &request, const Text &policy) {
+  nb::gil_scoped_release release;
+  check(kvq_split_policy_set(self.state->handle, request.c_str(), pointer(policy)));
+}
+
 nb::class_<Context> bindContext(nb::module_ &m) {
   using namespace nb::literals;
   nb::class_<Context> context(
@@ -121,6 +136,14 @@ nb::class_<Context> bindContext(nb::module_ &m) {
       .def(
           "set_schedule", setSchedule, "request"_a, "schedule"_a.none(), "score"_a = nb::none(),
           "Chooses the schedule of a kernel request, for kernels that are opened from now on; None forgets the choice.")
+      .def_prop_ro(
+          "default_split_policy",
+          [](const Context &self) { return std::string(kvq_split_policy_default(self.state->handle)); },
+          "How caches split keys over programs for which no policy is given or chosen.")
+      .def("split_policy", splitPolicy, "request"_a,
+           "The split policy that was chosen for caches of a request, \"split:..:heads2:..\" (kvq.h); None: none.")
+      .def("set_split_policy", setSplitPolicy, "request"_a, "policy"_a.none(),
+           "Chooses the split policy of caches that are made from now on; None forgets the choice.")
       .def("kernels", kernels, "One dict (name, source, key, compile_ms, object_bytes, schedule) for each kernel held.")
       .def("merge", merge, "o"_a.noconvert(), "lse"_a.noconvert(), "out"_a.noconvert(),
            "out_lse"_a.noconvert() = nb::none(), "Combines partial attention results over disjoint keys.");

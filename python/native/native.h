@@ -125,8 +125,9 @@ struct CacheState {
   std::string format;
   kvq_cache_config config = {};
   std::optional<ScoreFunction> score;
-  kvq_score_function scoreView = {}; // of score, for config
-  std::shared_ptr<Memory> memory;    // arrays made by pages() own it too: growing must not take it from them
+  kvq_score_function scoreView = {};      // of score, for config
+  std::optional<std::string> splitPolicy; // that was given
+  std::shared_ptr<Memory> memory;         // arrays made by pages() own it too: growing must not take it from them
   Memory workspace;
   kvq_cache *handle = nullptr;
   std::mutex mutex;

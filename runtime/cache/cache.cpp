@@ -3,6 +3,7 @@
 // Pools, sequences, growing and byte counts of the paged cache.
 #include "runtime/cache/cache.h"
 
+#include "runtime/cache/split_choice.h"
 #include "runtime/cache/step.h"
 
 #include <algorithm>
@@ -45,10 +46,12 @@ Cache::~Cache() = default;
 Result<std::unique_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, const CacheConfig &config, void *memory,
                                              size_t bytes) {
   KVQ_RETURN_IF_ERROR(checkConfig(config));
-  const CacheConfig here = onDevice(config, *device);
+  CacheConfig here = onDevice(config, *device);
   KVQ_RETURN_IF_ERROR(checkProfile(here.profile, here.format.pair));
   if (here.onAccelerator) // a device without kernels says so before memory is looked at
     KVQ_RETURN_IF_ERROR(device->available(kernelRequest(here, static_cast<int>(CacheKernel::Append))));
+  if (!here.splits)
+    here.splits = chosenSplits(*device, here);
   std::unique_ptr<Cache> cache(new Cache(std::move(device), here, reinterpret_cast<DeviceAddress>(memory)));
   KVQ_RETURN_IF_ERROR(cache->checkMemory(cache->geometry_, memory, bytes));
   KVQ_RETURN_IF_ERROR(cache->showSinks());

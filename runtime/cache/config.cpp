@@ -31,10 +31,12 @@ CacheConfig onTarget(CacheConfig config, std::string_view target) {
 // hide their memory's latency with eight or more each. For 256 tokens of 4 bits and 128 channels, with 4 query heads a
 // KV head, partial results are written and read again, an eighth of what the codes have in bytes; shorter splits would
 // pay more.
+static SplitPolicy defaultSplits(bool onAccelerator) {
+  return onAccelerator ? SplitPolicy{256, 1024, 16, 128} : SplitPolicy{1024, 128, 16, 64};
+}
+
 SplitPolicy splitPolicy(const CacheConfig &config) {
-  if (config.onAccelerator)
-    return {256, 1024, 16, 128};
-  return {1024, 128, 16, 64};
+  return config.splits.value_or(defaultSplits(config.onAccelerator));
 }
 
 static Status invalid(const std::string &message) { return {Code::InvalidArgument, message}; }
@@ -95,7 +97,7 @@ Status checkConfig(const CacheConfig &config) {
   if (config.ratio() > kMaxRatio)
     return {Code::Unsupported, std::to_string(config.ratio()) + " query heads per KV head are not supported: at most " +
                                    std::to_string(kMaxRatio)};
-  if (config.kvHeads > 65536 || config.layers > 65536)
+  if (config.kvHeads > kMostKvHeads || config.layers > 65536)
     return invalid("layers " + std::to_string(config.layers) + " and kv_heads " + std::to_string(config.kvHeads) +
                    " must be at most 65536");
   // Block numbers go up to the pages of a layer (page_c4) and have 32 bits; whole runs of any length fit this.

@@ -6,10 +6,12 @@
 
 #include "runtime/device/device.h"
 #include "runtime/format/problem.h"
+#include "runtime/format/split_policy.h"
 
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace kvq {
@@ -26,6 +28,7 @@ struct CacheConfig {
   float scoreCap = 0;                         // attention_c11; 0: none
   Accuracy accuracy = kDefaultAccuracy;       // of attention; what is stored does not depend on it
   std::shared_ptr<const ScoreFunction> score; // of attention; null: none
+  std::optional<SplitPolicy> splits;          // none: the one that was chosen (split_choice.h), or the default one
   bool onAccelerator = false;                 // of the device (onDevice), which the caller does not choose here
   int ratio() const { return qHeads / kvHeads; }
 };
@@ -38,13 +41,11 @@ CacheConfig onTarget(CacheConfig config, std::string_view target);
 // InvalidArgument or Unsupported with the name of the field.
 Status checkConfig(const CacheConfig &config);
 
-// How the keys of a sequence are split over programs. It depends on nothing else, so that a result depends neither on
-// the number of threads nor on the other sequences of a step.
-struct SplitPolicy {
-  int64_t tokens;      // packed tokens of the shortest split
-  int64_t programs;    // of one sequence, where they suffice; longer contexts have longer splits
-  int64_t least, most; // splits that may be had for it
-};
+inline constexpr int kMostKvHeads = 65536;
+
+// How the keys of a sequence are split over programs: as the config says, or as its device has it by default. It stays
+// as long as the cache does and depends on nothing else, so that a result depends neither on the number of threads nor
+// on the other sequences of a step.
 SplitPolicy splitPolicy(const CacheConfig &config);
 
 // Sizes and places. The caller's memory holds the page pools of all layers, then the tails of all layers, each K before

@@ -67,6 +67,12 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config) {
       return score.status();
     result.score = score.value();
   }
+  if (given.split_policy) {
+    auto splits = parseSplitPolicy(given.split_policy);
+    if (!splits.isOk())
+      return splits.status();
+    result.splits = splits.value();
+  }
   KVQ_RETURN_IF_ERROR(checkConfig(result));
   return result;
 }

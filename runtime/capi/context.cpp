@@ -70,9 +70,10 @@ kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **
     if (!device.isOk())
       return device.status();
     std::string description = device.value()->description(), machine = device.value()->machine();
+    std::string splits = toText(splitPolicy(onDevice({}, *device.value())));
     const kvq_context_options &given = copy.value();
     const auto kept = [](const char *text) { return text ? std::optional<std::string>(text) : std::nullopt; };
-    *context = new kvq_context{std::move(device.value()), std::move(description), std::move(machine),
+    *context = new kvq_context{std::move(device.value()), std::move(description), std::move(machine), std::move(splits),
                                kept(given.store_dir),     kept(given.compiler),   given.frozen != 0};
     return Status::ok();
   });

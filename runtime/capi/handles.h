@@ -20,7 +20,7 @@ struct kvq_error {
 };
 struct kvq_context {
   std::shared_ptr<kvq::Device> device;
-  std::string description, machine;
+  std::string description, machine, splitPolicy;
   // What it was made with, for kernels of other targets.
   std::optional<std::string> storeDir = {}, compiler = {};
   bool frozen = false;
@@ -34,8 +34,10 @@ struct kvq_step {
   kvq::Step *step; // the cache's
 };
 struct kvq_cache {
-  explicit kvq_cache(std::unique_ptr<kvq::Cache> made) : cache(std::move(made)), step{&cache->step()} {}
+  explicit kvq_cache(std::unique_ptr<kvq::Cache> made)
+      : cache(std::move(made)), splitPolicy(toText(kvq::splitPolicy(cache->config()))), step{&cache->step()} {}
   std::unique_ptr<kvq::Cache> cache;
+  std::string splitPolicy;
   kvq_step step; // what kvq_plan gives: one at a time, and opening one allocates nothing
 };
 struct kvq_kernel {

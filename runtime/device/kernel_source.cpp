@@ -48,7 +48,7 @@ std::string KernelSource::key(const KernelText &what) const {
   return kernelKey(std::span(parts).first(what.schedule.empty() ? 5 : 6));
 }
 
-ScheduleKey KernelSource::scheduleKey(const KernelText &what) const {
+ChoiceKey KernelSource::choiceKey(const KernelText &what) const {
   const std::string score = what.score ? kernelKey({kindOf(*what.score), what.score->text}) : "";
   return {what.text, score, settings_.level, settings_.compiler->hash(), settings_.machine};
 }
@@ -56,7 +56,7 @@ ScheduleKey KernelSource::scheduleKey(const KernelText &what) const {
 KernelText KernelSource::withChosenSchedule(const KernelText &what) const {
   KernelText chosen = what;
   if (!what.isSource && what.schedule.empty() && !settings_.machine.empty())
-    chosen.schedule = chosen_.read(scheduleKey(what));
+    chosen.schedule = schedules_.read(choiceKey(what));
   return chosen;
 }
 
@@ -64,13 +64,24 @@ Result<ScheduleSpace> KernelSource::schedules(const std::string &request) const 
   return settings_.compiler->schedules(request, settings_.level);
 }
 
-Status KernelSource::choose(const KernelText &what) {
+Status KernelSource::choose(const ChoiceStore &among, const ChoiceKey &key, const std::string &choice) const {
   if (settings_.frozen)
-    return {Code::FailedPrecondition, "this context is frozen and keeps its schedules: choose them in one that is not"};
-  if (what.schedule.empty())
-    return chosen_.forget(scheduleKey(what));
-  KVQ_RETURN_IF_ERROR(settings_.compiler->checkSchedule(what.text, settings_.level, what.schedule));
-  return chosen_.write(scheduleKey(what), what.schedule);
+    return {Code::FailedPrecondition, "this context is frozen and keeps what is chosen: choose in one that is not"};
+  return choice.empty() ? among.forget(key) : among.write(key, choice);
+}
+
+Status KernelSource::choose(const KernelText &what) {
+  if (!settings_.frozen && !what.schedule.empty())
+    KVQ_RETURN_IF_ERROR(settings_.compiler->checkSchedule(what.text, settings_.level, what.schedule));
+  return choose(schedules_, choiceKey(what), what.schedule);
+}
+
+std::string KernelSource::chosenSplits(const std::string &request) const {
+  return settings_.machine.empty() ? "" : splits_.read(choiceKey({request}));
+}
+
+Status KernelSource::chooseSplits(const std::string &request, const std::string &policy) {
+  return choose(splits_, choiceKey({request}), policy);
 }
 
 Status KernelSource::notInStore(const KernelText &what, const Status &why) const {

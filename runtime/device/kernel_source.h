@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Where compiled kernels come from: memory, the store or the compiler, in this order. Before that a schedule that was
-// chosen for a request is looked up (schedule_store.h). What a compiled kernel becomes, a
-// function of the host or of an accelerator, is for the device to say.
+// chosen for a request is looked up (choice_store.h). What a compiled kernel becomes, a function of the host or of an
+// accelerator, is for the device to say.
 #pragma once
 
 #include "runtime/device/device.h"
+#include "runtime/jit/choice_store.h"
 #include "runtime/jit/kernel_store.h"
-#include "runtime/jit/schedule_store.h"
 #include "runtime/jit/score_hook.h"
 
 #include <condition_variable>
@@ -58,11 +58,19 @@ public:
   // legal; FailedPrecondition: there is no store, or the context is frozen.
   Status choose(const KernelText &what);
 
+  // The split policy that was chosen for what policies depend on (runtime/cache/split_choice.h), "": none. And choosing
+  // one, or forgetting the choice: FailedPrecondition as choose() has it. Whether the texts are legal is the caller's
+  // business.
+  std::string chosenSplits(const std::string &request) const;
+  Status chooseSplits(const std::string &request, const std::string &policy);
+
 private:
   KernelSource(KernelSourceSettings settings, KernelStore store, Load load)
-      : settings_(std::move(settings)), store_(std::move(store)), chosen_(store_), load_(std::move(load)) {}
+      : settings_(std::move(settings)), store_(std::move(store)), schedules_(ChoiceStore::schedules(store_)),
+        splits_(ChoiceStore::splits(store_)), load_(std::move(load)) {}
   std::string key(const KernelText &what) const;
-  ScheduleKey scheduleKey(const KernelText &what) const;
+  ChoiceKey choiceKey(const KernelText &what) const;
+  Status choose(const ChoiceStore &among, const ChoiceKey &key, const std::string &choice) const;
   KernelText withChosenSchedule(const KernelText &what) const;
   Result<KernelRef> obtainExactly(const KernelText &what);
   Status isThere(const KernelText &what) const;
@@ -74,7 +82,7 @@ private:
 
   KernelSourceSettings settings_;
   KernelStore store_;
-  ScheduleStore chosen_;
+  ChoiceStore schedules_, splits_; // that were chosen
   Load load_;
   mutable std::mutex mutex_;
   std::condition_variable made_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/format/schedule.h"
 
-#include "runtime/format/text.h"
+#include "runtime/format/knobs.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,54 +11,25 @@ namespace kvq {
 
 namespace {
 
-struct Knob {
-  std::string_view name;
-  int Schedule::*value;
-};
-constexpr Knob kKnobs[] = {{"tile_tokens", &Schedule::tileTokens},
-                           {"rows", &Schedule::rows},
-                           {"vectors", &Schedule::vectors},
-                           {"prefetch", &Schedule::prefetch}};
+constexpr Knob<Schedule> kKnobs[] = {{"tile_tokens", &Schedule::tileTokens},
+                                     {"rows", &Schedule::rows},
+                                     {"vectors", &Schedule::vectors},
+                                     {"prefetch", &Schedule::prefetch}};
 constexpr std::string_view kDefaultMark = " (default)";
 
 // In doublings: tiles of 32 and 64 tokens are as far apart as those of 64 and 128.
 double distance(const Schedule &a, const Schedule &b) {
   double sum = 0;
-  for (const Knob &knob : kKnobs)
+  for (const Knob<Schedule> &knob : kKnobs)
     sum += std::fabs(std::log2((a.*knob.value + 1.0) / (b.*knob.value + 1.0)));
   return sum;
 }
 
 } // namespace
 
-std::string toText(const Schedule &schedule) {
-  std::string text;
-  for (const Knob &knob : kKnobs)
-    text += (text.empty() ? "" : ",") + std::string(knob.name) + "=" + std::to_string(schedule.*knob.value);
-  return text;
-}
+std::string toText(const Schedule &schedule) { return knobsToText(kKnobs, schedule); }
 
-Result<Schedule> parseSchedule(std::string_view text) {
-  const std::vector<std::string_view> parts = text::split(text, ',');
-  const auto refused = [&](const std::string &why) {
-    return Status(Code::InvalidArgument,
-                  "the schedule " + text::quote(text) + " " + why + ": write it as in " + toText(Schedule()));
-  };
-  Schedule schedule;
-  for (size_t i = 0; i < std::size(kKnobs); ++i) {
-    const std::string name(kKnobs[i].name);
-    if (i >= parts.size() || parts[i].substr(0, parts[i].find('=')) != name)
-      return refused("has no knob " + name + " in place " + std::to_string(i + 1));
-    const std::string_view value = parts[i].substr(std::min(parts[i].size(), name.size() + 1));
-    const auto number = text::parseDecimal(value);
-    if (!number)
-      return refused("has " + text::quote(value) + " for " + name + ", which is no number");
-    schedule.*kKnobs[i].value = *number;
-  }
-  if (parts.size() > std::size(kKnobs))
-    return refused("has " + text::quote(parts[std::size(kKnobs)]) + " behind its last knob");
-  return schedule;
-}
+Result<Schedule> parseSchedule(std::string_view text) { return parseKnobs(kKnobs, "schedule", text); }
 
 std::string toText(const ScheduleSpace &space) {
   std::string text;
@@ -91,7 +62,7 @@ Result<ScheduleSpace> parseScheduleSpace(std::string_view text) {
 Status checkSchedule(const ScheduleSpace &space, const Schedule &schedule) {
   // Knob by knob, among the schedules that have the earlier ones.
   std::vector<Schedule> left = space.schedules;
-  for (const Knob &knob : kKnobs) {
+  for (const Knob<Schedule> &knob : kKnobs) {
     std::set<int> values;
     for (const Schedule &legal : left)
       values.insert(legal.*knob.value);

@@ -27,7 +27,7 @@ def test_the_commands_and_the_program_of_the_document_run(tmp_path, monkeypatch,
     (tmp_path / "sweep.toml").write_text(settings)
     (tmp_path / "llama").mkdir()
     (tmp_path / "llama" / "config.json").write_text(json.dumps(CONFIG))
-    verbs = {"model", "kernel", "sweep", "show", "verify", "report", "export", "import", "merge", "prune"}
+    verbs = {"model", "kernel", "splits", "sweep", "show", "verify", "report", "export", "import", "merge", "prune"}
     assert {command[1] for command in commands} == verbs
     for command in commands:
         runner = ["--runner", "sweep_runners:make_here"] if command[1] == "sweep" else []

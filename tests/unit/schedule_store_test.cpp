@@ -2,7 +2,7 @@
 //
 // Chosen schedules: what is kept and taken, and what is passed over. Kernels come from a fake compiler whose requests
 // have two schedules, 32 tokens and, the default, 64 (fakes/fake_schedules.h).
-#include "runtime/jit/schedule_store.h"
+#include "runtime/jit/choice_store.h"
 
 #include "tests/unit/cache_harness.h"
 
@@ -62,25 +62,25 @@ protected:
         found.insert(entry.path());
     return found;
   }
-  ScheduleStore store() const {
+  ChoiceStore store() const {
     auto kernels = KernelStore::open(folder.c_str(), KernelStore::Access::ReadWrite);
     EXPECT_TRUE(kernels.isOk());
-    return ScheduleStore(kernels.value());
+    return ChoiceStore::schedules(kernels.value());
   }
-  ScheduleKey key() const { return {kRequest, "", "high", "fake-1", kvq_context_machine(context)}; }
+  ChoiceKey key() const { return {kRequest, "", "high", "fake-1", kvq_context_machine(context)}; }
 
   fs::path folder;
   kvq_context *context = nullptr;
 };
 
 TEST_F(ChosenSchedule, EveryPartOfTheKeyCounts) {
-  const ScheduleStore kept = store();
+  const ChoiceStore kept = store();
   EXPECT_EQ(kept.read(key()), "");
   ASSERT_TRUE(kept.write(key(), kShort).isOk());
   EXPECT_EQ(kept.read(key()), kShort);
-  for (std::string ScheduleKey::*part : {&ScheduleKey::request, &ScheduleKey::score, &ScheduleKey::level,
-                                         &ScheduleKey::compiler, &ScheduleKey::machine}) {
-    ScheduleKey other = key();
+  for (std::string ChoiceKey::*part :
+       {&ChoiceKey::request, &ChoiceKey::score, &ChoiceKey::level, &ChoiceKey::compiler, &ChoiceKey::machine}) {
+    ChoiceKey other = key();
     other.*part += "x";
     EXPECT_EQ(kept.read(other), "");
   }
@@ -94,7 +94,7 @@ TEST_F(ChosenSchedule, EveryPartOfTheKeyCounts) {
 }
 
 TEST_F(ChosenSchedule, DamagedAndUntrustedFilesAreMisses) {
-  const ScheduleStore kept = store();
+  const ChoiceStore kept = store();
   ASSERT_TRUE(kept.write(key(), kShort).isOk());
   const fs::path path = *schedules().begin();
   std::ifstream file(path, std::ios::binary);

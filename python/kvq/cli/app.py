@@ -19,6 +19,7 @@ from kvq.cli.preparation import prepare
 from kvq.cli.sweeping import sweep
 from kvq.cli.tune_kernels import kernel, model
 from kvq.cli.tune_report import report
+from kvq.cli.tune_splits import tune_splits
 from kvq.cli.tuning import tune
 from kvq.errors import Error, InternalError
 
@@ -41,7 +42,7 @@ def commands() -> None:
     """
 
 
-for command in (kernel, model, sweep, report):
+for command in (kernel, model, tune_splits, sweep, report):
     tune.add_command(command)
 for command in (evaluate, chat, env, prepare, *inspect.commands.values(), *tune.commands.values()):
     command.params.append(

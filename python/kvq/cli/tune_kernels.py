@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from kvq.tune.kernel_requests import Shape, cache_requests, is_accelerator
 from kvq.tune.problem import CACHES, Conditions, Problem
 from kvq.tune.request_fields import parse
 from kvq.tune.search_options import AUTO, STRATEGIES, SearchOptions
+from kvq.tune.split_policy import split_request
+from kvq.tune.split_runner import SplitRunner
+from kvq.tune.splits import SplitProblem, SplitWorker, all_threads, problem_of
 from kvq.tune.sweep_run import FAILED, RUNNER, THERE, Worker
 
 
@@ -64,7 +68,7 @@ def kernel(request: str, heads: int, window: int, target: str | None, **given: A
     return _tune([Problem(request, where, _conditions(given, heads, window))], where, **given)
 
 
-@click.command("model", short_help="Tune all kernels of a model's cache, and choose the schedules that won.")
+@click.command("model", short_help="Tune kernels and split policy of a model's cache, and choose what won.")
 @click.argument("subject", metavar="MODEL|SHAPE")
 @click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of K and V.  [default: the model's; of a SHAPE float16]")
@@ -74,7 +78,7 @@ def kernel(request: str, heads: int, window: int, target: str | None, **given: A
 def model(
     subject: str, caches: tuple[str, ...], dtype: str | None, accuracy: str, target: str | None, **given: Any
 ) -> int:  # fmt: skip
-    """Tune all kernels that caches of a model run, in one budget of seconds.
+    """Tune all kernels that caches of a model run, and how the caches split keys over programs, in one budget of seconds.
 
     MODEL is what `kvq eval` takes; its weights are not read. SHAPE is q_heads=N,kv_heads=N,d=N (or dk=, dv=), with
     attention_window=N and score_cap=X where the model has them.
@@ -85,18 +89,32 @@ def model(
     """
     where = target or lowlevel.shared_context().level
     problems = [Problem(text, where, _conditions(given, shape.kv_heads, shape.window))
-                for shape in _shapes(subject, dtype) for cache in caches
+                for shape in shapes_of(subject, dtype) for cache in caches
                 for text in cache_requests(cache, shape, where, accuracy)]  # fmt: skip
     if is_accelerator(where):  # nothing else is predicted
         problems = [problem for problem in problems if problem.request.startswith("attend:")]
-    return _tune(list(dict.fromkeys(problems)), where, **given)
+        return _tune(list(dict.fromkeys(problems)), where, **given)
+    policies = [_split_problem(cache, shape, where, accuracy, given) for shape in shapes_of(subject, dtype)
+                for cache in caches]  # fmt: skip
+    return _tune(list(dict.fromkeys([*problems, *policies])), where, **given)
 
 
 def _conditions(given: dict[str, Any], heads: int, window: int) -> Conditions:
     return Conditions(given["state"], given["tokens"], given["batch"], heads, given["threads"], window)
 
 
-def _shapes(subject: str, dtype: str | None) -> list[Shape]:
+def _split_problem(
+    cache: str, shape: Shape, target: str, accuracy: str, given: dict[str, Any]
+) -> SplitProblem:  # fmt: skip
+    """A policy is for all lengths, batches and threads: those that are given are the longest and the largest, and there
+    are as many threads as there can be."""
+    contexts = sorted({max(1, given["tokens"] // 4), given["tokens"]})
+    return problem_of(split_request(cache, shape, target, accuracy), target, contexts=contexts,
+                      batches=sorted({1, given["batch"]}), threads=sorted({given["threads"], *all_threads()}),
+                      window=shape.window, cache=given["state"])  # fmt: skip
+
+
+def shapes_of(subject: str, dtype: str | None) -> list[Shape]:
     if "=" in subject:
         sizes = parse_shape(subject)
         kind = SHORT[dtype or "float16"]
@@ -118,10 +136,11 @@ def _shapes(subject: str, dtype: str | None) -> list[Shape]:
 
 
 def _tune(
-    problems: Sequence[Problem], target: str, *, seconds: float | None, strategy: str, store: str | None,
+    problems: Sequence[Problem | SplitProblem], target: str, *, seconds: float | None, strategy: str, store: str | None,
     path: Path | None, quiet: bool, **_: Any,
 ) -> int:  # fmt: skip
-    worker = Worker(RUNNER, SearchOptions(strategy=strategy))
+    kernels = sum(isinstance(problem, Problem) for problem in problems)
+    worker = SplitWorker(partial(SplitRunner, store=store), kernels=Worker(RUNNER, SearchOptions(strategy=strategy)))
     begin, counts, compiled, chosen = time.monotonic(), Counter[str](), 0, 0
     context = None if is_accelerator(target) else lowlevel.shared_context(level=target, store_dir=store)
     with Database(path) as database, ProgressReporter(quiet) as reporter:
@@ -136,7 +155,8 @@ def _tune(
                 click.echo(f"{done.problem}: {done.text}", err=True)
     took = f"{compiled} compiles, {time.monotonic() - begin:.0f} s"
     if counts[THERE] == len(problems):
-        click.echo(f"already tuned: {len(problems)} kernels, {took}")
+        policies = f" and {len(problems) - kernels} split policies" if kernels < len(problems) else ""
+        click.echo(f"already tuned: {kernels} kernels{policies}, {took}")
     else:
         click.echo(", ".join(f"{count} {how}" for how, count in counts.items()) + f"; {chosen} chosen; {took}")
     return 1 if counts[FAILED] else 0

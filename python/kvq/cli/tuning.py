@@ -29,7 +29,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @click.group("tune", short_help="Look at, move and fill the database of tuned schedules.")
 def tune() -> None:
-    """Schedules of kernels, as they were measured or predicted.
+    """Schedules of kernels and split policies of caches, as they were measured or predicted.
 
     The database is $KVQ_TUNE_DB, else tuning.db in the folder of compiled kernels; --db names another.
     """

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 
 from kvq.tune.launch_memory import NOBODY, Launch, LaunchMemory, Output
 from kvq.tune.request_fields import Fields
+from kvq.tune.split_policy import SplitPolicy
 
 if TYPE_CHECKING:
     import numpy as np
 
-# As in runtime/cache/config.cpp, for hosts.
-SPLIT_TOKENS = 1024
-PROGRAMS = 128  # of a sequence, where they suffice
-LEAST_SPLITS, MOST_SPLITS = 16, 64
-MOST_RUN = 16  # blocks
+MOST_RUN = 16  # blocks, as in runtime/cache/config.cpp
 RAW_COST = 4  # of a row in the tail, in packed tokens
 ITEM = ("kv_head", "query_base", "row_begin", "row_count", "packed_begin", "packed_end", "raw_begin", "raw_end",
         "v_raw_begin", "table_base", "tail_slot", "split", "kept", "next_entry", "next_head", "reserved")  # fmt: skip
@@ -42,6 +39,7 @@ class Plan:
     heads: int
     window: int = 0  # of a request with one
     threads: int = 1
+    policy: SplitPolicy = SplitPolicy()
 
     @property
     def queries(self) -> int:
@@ -64,10 +62,7 @@ class Plan:
         raw_begin = max(self.fields.frontiers(first)[0], self.lowest(first))
         packed = max(0, self.fields.frontiers(last)[0] - packed_begin)
         raw = last + 1 - raw_begin
-        length = max(1, SPLIT_TOKENS // page) * page
-        most = min(max(PROGRAMS // self.heads, LEAST_SPLITS), MOST_SPLITS)
-        while max(packed, raw) > most * length:
-            length *= 2
+        length = self.policy.length(max(packed, raw), self.heads, page)
         return _Splits(-(-packed // length), -(-raw // length) if raw > length else 0, packed_begin, raw_begin, length)
 
     def items(self) -> np.ndarray:
@@ -83,14 +78,18 @@ class Plan:
                 for split in range(splits.total):
                     count = min(self.fields.rows, rows - row)
                     item = base | self._item(part, splits, row, count, split)
-                    packed, raw = (item[f"{kind}_end"] - item[f"{kind}_begin"] for kind in ("packed", "raw"))
-                    groups.append((packed + RAW_COST * raw, item))
+                    groups.append((_cost(item), item))
             query_base += part.queries
             table_base += self.pages(part)
         groups.sort(key=lambda group: (-group[0], *(group[1][name] for name in ("query_base", "row_begin", "split"))))
         items = [item | {"kv_head": head} for _, item in groups for head in range(self.heads)]
         self._link(items)
         return np.array([tuple(item.get(name, 0) for name in ITEM) for item in items], "<i4")
+
+    def costs(self, part: Part) -> list[int]:
+        """Packed tokens, or tail rows in place of them, that each split of one query reads of a KV head."""
+        splits = self.splits(part)
+        return [_cost(self._item(part, splits, 0, self.fields.ratio, split)) for split in range(splits.total)]
 
     def _item(self, part: Part, splits: _Splits, row: int, count: int, split: int) -> dict[str, int]:
         ratio, length = self.fields.ratio, splits.length
@@ -130,6 +129,11 @@ class _Splits:
     @property
     def total(self) -> int:
         return max(1, self.packed + self.raw)
+
+
+def _cost(item: dict[str, int]) -> int:
+    packed, raw = (item[f"{kind}_end"] - item[f"{kind}_begin"] for kind in ("packed", "raw"))
+    return packed + RAW_COST * raw
 
 
 def pool_of(blocks: int, heads: int, page_bytes: int) -> np.ndarray:

@@ -217,7 +217,7 @@ def _format(value: Any) -> str:
     return value
 
 
-def _tokens(value: Any) -> int:
+def tokens_of(value: Any) -> int:
     found = re.fullmatch(r"(\d+)([km]?)", str(value).lower()) if isinstance(value, str | int) else None
     if found is None or isinstance(value, bool) or int(found[1]) == 0:
         raise InvalidArgument(f"{value!r} is no number of tokens: write 4096 or \"4k\"")
@@ -240,7 +240,7 @@ def _example(name: str) -> str:
     return {"formats": '["kivi-4"]', "contexts": '["4k", 32768]'}.get(name, str(_LISTS[name]).replace("'", '"'))
 
 
-_VALUES = {"formats": _format, "contexts": _tokens, "targets": _target, "batches": _count, "threads": _count,
+_VALUES = {"formats": _format, "contexts": tokens_of, "targets": _target, "batches": _count, "threads": _count,
            "classes": lambda value: lowlevel.check_accuracy(str(value)),
            "kernels": lambda value: check_operation(str(value)), "caches": _cache}  # fmt: skip
 _KIND = {str: "a text", int: "a number from 0", bool: "true or false"}

@@ -11,6 +11,7 @@ from kvq.tune.database import Database
 from kvq.tune.problem import Problem
 from kvq.tune.rows import OK, Entry
 from kvq.tune.search import Budget
+from kvq.tune.split_policy import SPLIT
 from kvq.tune.sweep_run import LEFT, Done, Worker
 from kvq.tune.tuner import Say
 
@@ -37,12 +38,15 @@ def tune_all(
 
 
 def choose(context: lowlevel.Context, entry: Entry | None) -> bool:
-    """Makes the schedule of a measured entry the one that the context's kernels are opened with from now on, in other
-    processes with the same store too, and puts the kernel there; whether there is such an entry. What beats nothing
-    leaves the default."""
+    """Makes the schedule of a measured entry the one that the context's kernels are opened with from now on, or its
+    split policy the one that caches are made with, in other processes with the same store too, and puts the kernel
+    there; whether there is such an entry. What beats nothing leaves the default."""
     if entry is None or entry.status != OK or entry.predicted:
         return False
     request, won = entry.key.request, entry.schedule != entry.default
+    if request.startswith(SPLIT):
+        context.set_split_policy(request, entry.schedule if won else None)
+        return True
     context.set_schedule(request, entry.schedule if won else None)
     if won:  # whoever runs it, between steps perhaps, should not wait for the compiler
         lowlevel.open_kernel(context, request)

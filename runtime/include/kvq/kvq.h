@@ -193,6 +193,9 @@ typedef struct kvq_cache_config {
   const kvq_score_function *score; /* of attention; NULL: none. Copied. kvq_cache_create compiles it, and refuses what
                                       is wrong with it: KVQ_INVALID_ARGUMENT with line and column, KVQ_UNSUPPORTED for
                                       a language that the device does not have */
+  const char *split_policy;        /* since 0.2: how attention splits the keys of a sequence over programs, as in "split
+                                      policies" below; NULL: as was chosen for such caches (kvq_split_policy_set), or
+                                      the default one. Fixed when the cache is made; snapshots do not depend on it */
 } kvq_cache_config;
 /* KVQ_OK with NULL reason, or KVQ_UNSUPPORTED / KVQ_INVALID_ARGUMENT: what would run and why not. Never compiles. */
 KVQ_API kvq_error *kvq_query_support(kvq_context *context, const kvq_cache_config *config);
@@ -427,6 +430,33 @@ KVQ_API kvq_error *kvq_schedule_set(kvq_context *context, const char *request, c
  * them or, on an error, none. Between steps: KVQ_FAILED_PRECONDITION while one is open. Compiles what is not in the
  * store. */
 KVQ_API kvq_error *kvq_cache_refresh_kernels(kvq_cache *cache);
+
+/* ---- split policies (since 0.2): docs/tuning.md --------------------------------------------------------------------
+ * How attention splits the keys of a sequence over programs, "tokens=1024,programs=128,least=16,most=64": into splits
+ * of `tokens` tokens (16 to 1048576), whole pages, whose length is doubled until there are at most programs / kv_heads
+ * of them (programs: 1 to 65536), though never fewer than `least` (1 to 512) nor more than `most` (least to 512) may be
+ * had. It has an answer for every length and depends on neither the other sequences of a step nor the number of
+ * threads, so that results do not either. Another policy changes an answer within the accuracy class, and nothing that
+ * is stored.
+ *
+ * A policy is chosen for a request, which says what it depends on: that of the cache's attention, with "split" in the
+ * place of "attend" and the number of KV heads in that of rows:
+ *   split:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:heads2:lag0:win0:cap0:exact
+ * These calls may run at once with each other and with all others on the context. */
+/* That of caches on the context's device for which none is given or chosen. */
+KVQ_API const char *kvq_split_policy_default(const kvq_context *context);
+/* The one that was chosen for the request, NUL-terminated, into `text` of `capacity` bytes (64 is enough); "": none, as
+ * where the file is damaged or others may write to it, and on device "ref". Reads a small file and writes nothing.
+ * KVQ_INVALID_ARGUMENT: no such request. */
+KVQ_API kvq_error *kvq_split_policy_get(kvq_context *context, const char *request, size_t capacity, char *text);
+/* Chooses the policy that caches of this request, for which none is given, are made with from now on: here, and in
+ * every context with the same store folder on the same machine, level and compiler. NULL: forgets the choice. Caches
+ * that are there stay as they are. It is kept as a file beside the kernels. KVQ_INVALID_ARGUMENT: no such request or
+ * policy; KVQ_FAILED_PRECONDITION: the context is frozen or has no store; KVQ_PERMISSION: its folder cannot be written;
+ * KVQ_UNSUPPORTED: device "ref". */
+KVQ_API kvq_error *kvq_split_policy_set(kvq_context *context, const char *request, const char *policy);
+/* The one that the cache has, owned by it. */
+KVQ_API const char *kvq_cache_split_policy(const kvq_cache *cache);
 
 #ifdef __cplusplus
 } /* extern "C" */

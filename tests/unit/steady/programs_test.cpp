@@ -110,6 +110,29 @@ TEST(Programs, AreEnoughForManyThreadsAndNoMore) {
   }
 }
 
+TEST(Programs, AreAsThePolicySays) {
+  struct Case {
+    SplitPolicy policy;
+    int kvHeads, length, splits;
+  };
+  for (const Case &one : {Case{{1024, 128, 16, 64}, 2, 32768, 32},
+                          {{256, 128, 16, 64}, 2, 16000, 62},
+                          {{256, 128, 16, 64}, 2, 17000, 33}, // of 512 tokens, as 64 of 256 do not do
+                          {{256, 8, 1, 64}, 2, 32768, 4},
+                          {{256, 8, 1, 64}, 8, 32768, 1},
+                          {{256, 8, 1, 2}, 1, 32768, 2},
+                          {{300, 128, 512, 512}, 2, 2560 + 128, 10}, // of four pages
+                          {{16, 128, 512, 512}, 2, 1024 + 128, 19},  // of a page at least; the tail has three of them
+                          {{1 << 20, 128, 512, 512}, 2, 100000, 1}}) {
+    CacheConfig config = configOf();
+    config.qHeads = config.kvHeads = one.kvHeads;
+    config.splits = one.policy;
+    const Chunk chunk = planned(config, {partOf(config, 0, one.length)});
+    EXPECT_EQ(chunk.maxSplits, one.splits) << toText(one.policy) << ", " << one.length << " tokens";
+    EXPECT_EQ(chunk.attend[0].size(), size_t(one.splits) * one.kvHeads);
+  }
+}
+
 TEST(Programs, HaveTheKernelWithTheFewestRowsThatHoldThem) {
   for (int ratio : {1, 3, 4, 12, 64}) {
     const AttendRows kernels(ratio);

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kvq tune splits`: how caches split keys over programs, measured, and chosen."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import click
+
+from kvq import lowlevel
+from kvq.cli.preparation import DTYPES
+from kvq.cli.progress import ProgressReporter
+from kvq.cli.tune_kernels import shapes_of
+from kvq.cli.tuning import database_option
+from kvq.errors import InvalidArgument, Unsupported
+from kvq.tune import splits, winners
+from kvq.tune.database import Database
+from kvq.tune.kernel_requests import is_accelerator
+from kvq.tune.problem import CACHES
+from kvq.tune.split_policy import split_request
+from kvq.tune.split_runner import SplitRunner
+from kvq.tune.splits import SplitWorker
+from kvq.tune.sweep import tokens_of
+from kvq.tune.sweep_run import FAILED, THERE
+
+
+class Numbers(click.ParamType):
+    """1k,4096: numbers with commas."""
+
+    name = "N,.."
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(tokens_of(int(part) if part.isdecimal() else part) for part in str(value).split(","))
+        except InvalidArgument:
+            self.fail(f"'{value}' is no list of numbers from 1: write 4096 or 1k,4k", param, ctx)
+
+
+def text_of(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+@click.command("splits", short_help="Tune how a model's caches split keys over programs, and choose what won.")
+@click.argument("subject", metavar="MODEL|SHAPE")
+@click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
+@click.option("--dtype", type=click.Choice(DTYPES), help="Of K and V.  [default: the model's; of a SHAPE float16]")
+@click.option("--accuracy", type=click.Choice(lowlevel.ACCURACY_CLASSES), default=lowlevel.DEFAULT_ACCURACY,
+              show_default=True)
+@click.option("--target", metavar="TARGET", help="A level of this processor.  [default: the best level]")
+@click.option("--contexts", type=Numbers(), default=text_of(splits.CONTEXTS), show_default=True,
+              help="Tokens of a sequence: lengths that are measured.")
+@click.option("--batches", type=Numbers(), default=text_of(splits.BATCHES), show_default=True,
+              help="Sequences of a step.")
+@click.option("--threads", type=Numbers(), help="Of a context.  [default: 1, 2, 4, .. and all that there are]")
+@click.option("--cache", "state", type=click.Choice(CACHES), default=CACHES[0], show_default=True,
+              help="Whether steps read from memory or from a cache of the processor.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), metavar="N", help="For all of it.")
+@click.option("--again", is_flag=True, help="Forget what was measured before.")
+@click.option("--store", metavar="DIR", help="The kernel store whose policies are chosen.  [default: $KVQ_STORE, or the "
+              "user's]")
+@database_option
+@click.option("-q", "--quiet", is_flag=True, help="The last line alone.")
+def tune_splits(
+    subject: str, caches: tuple[str, ...], dtype: str | None, accuracy: str, target: str | None,
+    contexts: tuple[int, ...], batches: tuple[int, ...], threads: tuple[int, ...] | None, state: str,
+    seconds: float | None, again: bool, store: str | None, path: Path | None, quiet: bool,
+) -> int:  # fmt: skip
+    """Tune how caches of a model split the keys of a sequence over programs.
+
+    MODEL and SHAPE are as for `kvq tune model`. Steps are measured over all combinations of contexts, batches and
+    threads. A policy is one rule for all of them, and for all lengths: it is computed from a model of the times, checked,
+    measured against the default and chosen where it is faster on average. Caches that are made from then on have it.
+
+    \b
+      kvq tune splits q_heads=32,kv_heads=8,d=128 kvq-4 --contexts 4k,32k --batches 1,8
+    """
+    where = target or lowlevel.shared_context().level
+    if is_accelerator(where):
+        raise Unsupported(f"split policies are measured, and {where} is not a level of this processor: give one of it")
+    problems = [splits.problem_of(split_request(cache, shape, where, accuracy), where, contexts=contexts,
+                                  batches=batches, threads=threads or (), window=shape.window, cache=state)
+                for shape in shapes_of(subject, dtype) for cache in caches]  # fmt: skip
+    problems = list(dict.fromkeys(problems))
+    context = lowlevel.shared_context(level=where, store_dir=store)
+    begin, counts, chosen = time.monotonic(), Counter[str](), 0
+    with Database(path) as database, ProgressReporter(quiet) as reporter:
+        reporter.begin(len(problems), 0)
+        worker = SplitWorker(partial(SplitRunner, store=store), again=again)
+        for done in winners.tune_all(problems, worker, database, seconds, say=lambda problem: reporter.line):
+            counts[done.how] += 1
+            chosen += done.outcome is not None and winners.choose(context, done.outcome.entry)
+            reporter.line(f"{done.problem.request}\n  {done.how}: {done.text}")
+            if quiet and done.how == FAILED:
+                click.echo(f"{done.problem}: {done.text}", err=True)
+    took = f"{time.monotonic() - begin:.0f} s"
+    if counts[THERE] == len(problems):
+        click.echo(f"already tuned: {len(problems)} split policies, {took}")
+    else:
+        click.echo(", ".join(f"{count} {how}" for how, count in counts.items()) + f"; {chosen} chosen; {took}")
+    return 1 if counts[FAILED] else 0
