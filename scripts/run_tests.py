@@ -133,15 +133,26 @@ def pytest(options):
                    KVQ_STORE=str(store()), HF_HUB_OFFLINE="1", OMP_NUM_THREADS=str(max(1, cores() // options.jobs)))
 
 
+# Of what runs in the simulator, all that a GPU can do too.
+GPU_TESTS = ("ptxsim/test_device.py", "conformance/test_nvptx_shapes.py", "conformance/test_nvptx_cases.py",
+             "e2e/test_three_devices.py", "e2e/test_model_on_ptxsim.py")
+
+
 def gpu(options):
-    """What every device that runs PTX does, on device "cuda" over this machine's driver."""
-    report = REPORTS / "gpu.xml"
-    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider",
-               "tests/ptxsim/test_device.py"]
-    if options.filter:
-        command += ["-k", options.filter]
-    return counted("gpu", report, command, options, PYTHONPATH=str(RELEASE / "python"), KVQ_STORE=str(store()),
-                   KVQ_TEST_ACCELERATOR="cuda")
+    """What runs in the simulator, on device "cuda" over this machine's driver; then its speed. Each file has a process
+    of its own: a kernel that faults takes the driver's context with it."""
+    outcome = Outcome()
+    for name in GPU_TESTS:
+        report = REPORTS / f"gpu-{pathlib.Path(name).stem}.xml"
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider",
+                   f"tests/{name}"]
+        if options.filter:
+            command += ["-k", options.filter]
+        outcome.add(counted(name, report, command, options, PYTHONPATH=str(RELEASE / "python"), KVQ_STORE=str(store()),
+                            KVQ_TEST_ACCELERATOR="cuda", HF_HUB_OFFLINE="1"))
+    if not options.filter:
+        outcome.add(checks(options, [("bench gpu", [sys.executable, ROOT / "bench" / "run.py", "gpu"])]))
+    return outcome
 
 
 def cores():

@@ -4,6 +4,8 @@
 Every array of a launch becomes a buffer of device "ptxsim" of exactly its size: an access beside it is a finding, as is
 every other mistake that the simulator knows (docs/ptxsim.md). Afterwards all of them come back, also those that only
 are inputs, so that Memory.check sees what was written to them.
+
+With KVQ_TEST_ACCELERATOR=cuda the same launches run over a driver; what is about the simulator is then skipped.
 """
 
 import os
@@ -12,12 +14,15 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
+import pytest
 import torch
 
 import kvq
 from kvq import lowlevel
 from sim_env import BUILD
 
+DEVICE = os.environ.get("KVQ_TEST_ACCELERATOR", "ptxsim")
+on_simulator = pytest.mark.skipif(DEVICE != "ptxsim", reason="about the simulator")
 PREFIX = "nvptx:"
 MAGIC = "+magic"  # behind a level: kernels without subnormal halves
 
@@ -28,7 +33,7 @@ def is_simulated(level):
 
 def device_of(level):
     """Where kernels of a level run."""
-    return "ptxsim" if is_simulated(level) else "cpu"
+    return DEVICE if is_simulated(level) else "cpu"
 
 
 def as_bytes(array):
@@ -99,9 +104,19 @@ def environment(**variables):
 
 @lru_cache(maxsize=4)
 def context_of(level, modes):
+    if DEVICE != "ptxsim":
+        return driver_context(level, modes)
     arch = level.removeprefix(PREFIX).removesuffix(MAGIC)
     with environment(arch=arch, **dict(modes)):
         return lowlevel.Context("ptxsim", level=level, threads=1, store_dir="")
+
+
+def driver_context(level, modes):
+    if set(modes) - {("mma", "exact")}:  # the simulator's default
+        pytest.skip("a GPU has no modes")
+    if level.removesuffix(MAGIC) not in lowlevel.Context(DEVICE).levels:
+        pytest.skip(f"this GPU does not run {level}")
+    return lowlevel.Context(DEVICE, level=level, store_dir="")
 
 
 def simulated_kernel(level, request, **modes):

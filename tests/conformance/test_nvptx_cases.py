@@ -17,7 +17,7 @@ from checks import (
 )  # fmt: skip
 from class_corners import CORNERS, PAIRS
 from kernels import Shape
-from simulated import MAGIC, PtxKernel, ptx_of, simulated_kernel
+from simulated import MAGIC, PtxKernel, on_simulator, ptx_of, simulated_kernel
 
 LEVEL = "nvptx:sm_80"
 MODES = {
@@ -290,6 +290,7 @@ def test_outputs_are_not_read():
             opened.unwritten = before
 
 
+@on_simulator
 def test_a_finding_is_a_failure_and_the_next_launch_works():
     """An item that points behind the pool."""
     shape = of("k4c32-v4t32")

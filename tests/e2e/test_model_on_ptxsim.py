@@ -5,6 +5,7 @@ by PTX kernels in the simulator, and the output goes on in the model, which is o
 SmolLM2-135M, all its layers, over real prose: a prompt and 16 tokens more, each fed alone, the same to both devices.
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from kvq import lowlevel
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
 
+ACCELERATOR = os.environ.get("KVQ_TEST_ACCELERATOR", "ptxsim")  # or cuda: a GPU
 FORMATS = {"k4c32-v4t32/w32,block": 4, "k8c32-v8t32/w32,sliding": 8}
 PROMPT, STEPS = 104, 16
 NAME = "kvq_test_engine"
@@ -88,8 +90,8 @@ def full(subject, ids):
 
 
 @pytest.mark.parametrize("text", FORMATS)
-def test_logits_on_ptxsim_are_the_cpus(subject, ids, full, text):
-    engines = [Engine(subject.model.config, device, text) for device in ("cpu", "ptxsim")]
+def test_logits_on_an_accelerator_are_the_cpus(subject, ids, full, text):
+    engines = [Engine(subject.model.config, device, text) for device in ("cpu", ACCELERATOR)]
     expected, got = (logits_of(subject, ids, engine) for engine in engines)
     quantizing = tolerances.relative_rms(expected, full)
     arithmetic = tolerances.attention_rms("f16", tolerances.budget("exact", FORMATS[text]))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One cache, three devices: the same life of a cache by kernels of the CPU, by PTX kernels in the simulator with all
 its checks, and by the scalar reference. What is stored is the same bit by bit, attention within the accuracy class,
-lengths and errors the same; and PTX kernels once more through the driver's interface."""
+lengths and errors the same; and PTX kernels once more through the driver's interface. With
+KVQ_TEST_ACCELERATOR=cuda a GPU takes the simulator's place."""
 
 import os
 import subprocess
@@ -17,6 +18,8 @@ from three_devices import LAYERS, SHORT_CASES, Case, Life, compare
 import kvq
 from kvq import lowlevel
 
+ACCELERATOR = os.environ.get("KVQ_TEST_ACCELERATOR", "ptxsim")
+on_simulator = pytest.mark.skipif(ACCELERATOR != "ptxsim", reason="about the simulator")
 HERE = Path(__file__).resolve().parent
 DRIVER = Path(kvq.__file__).absolute().parents[2] / "runtime/ptxsim/driver"
 
@@ -42,7 +45,7 @@ _lives = {}
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory):
     store = str(tmp_path_factory.mktemp("store"))
-    return {name: lowlevel.Context(name, threads=1, store_dir=store) for name in ("cpu", "ref", "ptxsim")}
+    return {name: lowlevel.Context(name, threads=1, store_dir=store) for name in ("cpu", "ref", ACCELERATOR)}
 
 
 def life(contexts, device, case):
@@ -52,8 +55,8 @@ def life(contexts, device, case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_ptxsim_lives_as_the_reference(contexts, case):
-    compare(life(contexts, "ptxsim", case), life(contexts, "ref", case))
+def test_an_accelerator_lives_as_the_reference(contexts, case):
+    compare(life(contexts, ACCELERATOR, case), life(contexts, "ref", case))
 
 
 @pytest.mark.parametrize("case", ON_CPU, ids=str)
@@ -78,14 +81,14 @@ def test_a_difference_would_be_seen(contexts):
 
 def test_what_has_no_kernel_is_refused_as_a_whole(contexts):
     """3 bits: the layout mma has no such words."""
-    context = contexts["ptxsim"]
+    context = contexts[ACCELERATOR]
     with pytest.raises(kvq.InvalidArgument, match="width 3"):
         Life(context, Case("k3c32-v3t32/w32,block", 4, 64, "f16"))
 
 
 def test_a_stream_of_the_callers(contexts):
     """Attention on it, and nothing waits but the caller."""
-    context, case = contexts["ptxsim"], CASES[0]
+    context, case = contexts[ACCELERATOR], CASES[0]
     plain, streamed = Life(context, case), Life(context, case)
     stream = context.stream()
     found = []
@@ -104,6 +107,7 @@ def test_a_stream_of_the_callers(contexts):
     assert all(map(np.array_equal, *found))
 
 
+@on_simulator
 @pytest.mark.parametrize("case", SHORT_CASES, ids=str)
 def test_a_gpu_that_flushes_subnormal_halves(contexts, case, monkeypatch):
     """The context sees it and takes kernels that need none."""
@@ -114,6 +118,7 @@ def test_a_gpu_that_flushes_subnormal_halves(contexts, case, monkeypatch):
     compare(Life(context, case).run(), life(contexts, "ref", case))
 
 
+@on_simulator
 @pytest.mark.parametrize("subnormals", ["keep", "flush"])
 def test_device_cuda_over_the_look_alike(subnormals):
     """In a process of its own, as whoever loads libcuda.so.1 first decides which it is."""
