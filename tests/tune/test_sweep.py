@@ -357,6 +357,15 @@ def test_a_cluster_does_what_this_machine_does(file, path, capsys, monkeypatch):
     assert run(capsys, given, "--runner", MAKE, "--ray", "local", "-q")[1].startswith(f"{path}: 4 there already")
 
 
+def test_a_cluster_names_machines_as_choices_do(file, path, capsys, monkeypatch):
+    fake_ray.Cluster(monkeypatch, {"a": 4})
+    given = file(HEAD + HAND)
+    assert run(capsys, given, "--runner", "sweep_runners:make_here", "--ray", "local", "-q")[1] == f"{path}: 4 tuned\n"
+    with Database(path, readonly=True) as database:
+        (machine,) = database.machines().values()
+    assert machine.text == lowlevel.Context("cpu", level="x86-64-v3").machine
+
+
 def test_a_lost_machine_leaves_its_problem_to_another(file, path, capsys, monkeypatch):
     cluster = fake_ray.Cluster(monkeypatch, {"a": 4, "b": 8})
     get = cluster.get
