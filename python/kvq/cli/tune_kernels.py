@@ -12,15 +12,12 @@ from typing import Any
 import click
 
 from kvq import lowlevel
-from kvq.cli.preparation import DTYPES, parse_shape
+from kvq.cli.preparation import DTYPES, shapes_of
 from kvq.cli.progress import ProgressReporter
 from kvq.cli.tuning import database_option
-from kvq.errors import InvalidArgument
-from kvq.evaluate.source import find_source
-from kvq.tune import model_shapes, winners
+from kvq.tune import winners
 from kvq.tune.database import Database
-from kvq.tune.kernel_requests import DTYPES as SHORT
-from kvq.tune.kernel_requests import Shape, cache_requests, is_accelerator
+from kvq.tune.kernel_requests import cache_requests, is_accelerator
 from kvq.tune.problem import CACHES, Conditions, Problem
 from kvq.tune.request_fields import parse
 from kvq.tune.search_options import AUTO, STRATEGIES, SearchOptions
@@ -85,36 +82,13 @@ def model(
     """
     where = target or lowlevel.shared_context().level
     problems = [Problem(text, where, _conditions(given, shape.kv_heads, shape.window))
-                for shape in _shapes(subject, dtype) for cache in caches
+                for shape in shapes_of(subject, dtype) for cache in caches
                 for text in cache_requests(cache, shape, where, accuracy)]  # fmt: skip
-    if is_accelerator(where):  # nothing else is predicted
-        problems = [problem for problem in problems if problem.request.startswith("attend:")]
     return _tune(list(dict.fromkeys(problems)), where, **given)
 
 
 def _conditions(given: dict[str, Any], heads: int, window: int) -> Conditions:
     return Conditions(given["state"], given["tokens"], given["batch"], heads, given["threads"], window)
-
-
-def _shapes(subject: str, dtype: str | None) -> list[Shape]:
-    if "=" in subject:
-        sizes = parse_shape(subject)
-        kind = SHORT[dtype or "float16"]
-        return [Shape(sizes["q_heads"], sizes["kv_heads"], sizes["dk"], sizes["dv"], kind,
-                      sizes.get("attention_window", 0), bool(sizes.get("score_cap", 0)))]  # fmt: skip
-    source = find_source(subject)
-    if source.gguf is None:
-        config = source.config() or {}
-    else:
-        from kvq.evaluate.prepare import config_of_gguf  # loads transformers
-
-        config = config_of_gguf(source)
-    if dtype is not None:
-        config = {**config, "dtype": dtype}
-    try:
-        return model_shapes.from_config(config)
-    except KeyError as error:
-        raise InvalidArgument(f"the config of {subject} has no {error}: is it a language model?") from error
 
 
 def _tune(

@@ -19,6 +19,8 @@ from kvq.errors import InvalidArgument
 
 UNKNOWN_LAST_LEVEL = 32 << 20  # bytes, where the system says nothing of its caches
 HASH_LETTERS = 32
+# Keys of the runtime's descriptions, by kind.
+KEYS = {"cpu": {"kind", "target", "name", "cores", "caches"}, "accelerator": {"kind", "target", "name"}}
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class Machine:
     def target(self) -> str:
         return str(self.vector["target"])
 
+    @property
+    def is_current(self) -> bool:
+        """Whether a machine is described so today. Rows of versions before have other facts."""
+        vector = self.vector
+        return set(vector) == KEYS.get(vector.get("kind", ""))
+
     def __str__(self) -> str:
         return f"{self.vector.get('name', 'a machine')} ({self.target})"
 
@@ -56,6 +64,18 @@ def machine_of(vector: Mapping[str, Any]) -> Machine:
 def this_cpu(level: str | None = None) -> Machine:
     """This processor as the runtime describes it, for kernels of a level (None: the best one)."""
     return Machine(lowlevel.shared_context(level=level, threads=1).machine)
+
+
+def parse_machine(text: str) -> Machine:
+    """Of what a context says of its machine (kvq_context_machine)."""
+    try:
+        vector = json.loads(text)
+        machine = machine_of(vector) if isinstance(vector, dict) else None
+    except ValueError:
+        machine = None
+    if machine is None or not machine.is_current:
+        raise InvalidArgument(f"'{text}' describes no machine: give what kvq.lowlevel.Context(..).machine is there")
+    return machine
 
 
 def accelerator(target: str, name: str) -> Machine:
