@@ -108,6 +108,9 @@ def test_what_is_not_legal_or_is_of_a_version_before_leaves_the_default(capsys, 
     code, out, _ = prepared(capsys, tmp_path, here.target, "--db", path)
     assert code == 0 and out.startswith("0 schedules chosen, ") and " 0 are" not in out
     assert not list((tmp_path / "store").glob("*.schedule"))
+    main(["prepare", TEXT, FORMAT, "--targets", here.target, "--store", str(tmp_path / "store"), "--db", str(path)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{attend(here.target)} for {here}: ")]
+    assert len(lines) == 1 and lines[0].endswith(f"in {default}"), lines
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,12 @@ def prepare(
                     for request in cache_requests(cache, shape, target, accuracy)]  # fmt: skip
         with Database(path, readonly=True) as database:
             machines = packing.machines_measured(database) + machines
-            chosen = [each.is_chosen for each in packing.pack(context, database, machines, problems, tell)]
-        click.echo(f"{sum(chosen)} schedules chosen, {len(chosen) - sum(chosen)} are not legal here")
+            packed = list(packing.pack(context, database, machines, problems, tell))
+        for each in packed:
+            if not quiet:
+                click.echo(str(each))
+        chosen = sum(each.is_chosen for each in packed)
+        click.echo(f"{chosen} schedules chosen, {len(packed) - chosen} are not legal here")
     click.echo(f"{found['compiled']} compiled, {found['store']} were there")
 
 

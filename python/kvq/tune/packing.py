@@ -30,6 +30,9 @@ class Packed:
     def is_chosen(self) -> bool:
         return not self.why
 
+    def __str__(self) -> str:
+        return f"{self.problem.request} for {self.machine}: {self.why or self.answer}"
+
 
 def machines_measured(database: Database) -> list[Machine]:
     """Those with a measured entry, as the runtime describes machines now: it would look for no other's choice."""
