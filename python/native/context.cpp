@@ -112,6 +112,17 @@ static void setSplitPolicy(const Context &self, const std::string &request, cons
   check(kvq_split_policy_set(self.state->handle, request.c_str(), pointer(policy)));
 }
 
+static void prepareSchedule(const Context &self, const std::string &target, const std::string &machine,
+                            const std::string &request, const std::string &schedule, nb::object progress) {
+  KernelVisitor visitor(std::move(progress));
+  {
+    nb::gil_scoped_release release;
+    check(kvq_schedule_prepare(self.state->handle, target.c_str(), machine.c_str(), request.c_str(), nullptr,
+                               schedule.c_str(), KernelVisitor::visit, &visitor));
+  }
+  visitor.rethrow();
+}
+
 nb::class_<Context> bindContext(nb::module_ &m) {
   using namespace nb::literals;
   nb::class_<Context> context(
@@ -133,6 +144,9 @@ nb::class_<Context> bindContext(nb::module_ &m) {
           "What times depend on, as canonical JSON: of a host kind, target (the level), name, cores, caches.")
       .def("schedule_space", scheduleSpace, "request"_a,
            "(default, schedules): the schedules that a kernel request can have here, and which is the default one.")
+      .def("prepare_schedule", prepareSchedule, "target"_a, "machine"_a, "request"_a, "schedule"_a,
+           "progress"_a.none() = nb::none(),
+           "Compiles a kernel with a schedule for another machine into the store, and makes it that machine's choice.")
       .def(
           "set_schedule", setSchedule, "request"_a, "schedule"_a.none(), "score"_a = nb::none(),
           "Chooses the schedule of a kernel request, for kernels that are opened from now on; None forgets the choice.")

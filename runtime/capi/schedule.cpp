@@ -3,7 +3,10 @@
 // kvq_schedule_*, kvq_kernel_open_scheduled: how kernels run.
 #include "runtime/capi/handles.h"
 
-#include "runtime/device/kernel_source.h"
+#include "runtime/device/target_kernels.h"
+#include "runtime/format/text.h"
+
+#include <algorithm>
 
 using namespace kvq;
 using namespace kvq::capi;
@@ -30,6 +33,22 @@ Result<KernelText> textOf(const char *request, const kvq_score_function *given, 
     text.schedule = schedule;
   }
   return text;
+}
+
+void tell(kvq_kernel_visitor progress, void *userData, const KernelInfo &info) {
+  const kvq_kernel_info shown = shownInfo(info);
+  if (progress)
+    progress(userData, &shown);
+}
+
+// Whether it is one line and says that target, its last key: a choice for anything else would never be found.
+Status checkMachine(std::string_view machine, std::string_view target) {
+  const std::string end = "\"target\":\"" + std::string(target) + "\"}";
+  const bool isLine = std::all_of(machine.begin(), machine.end(), [](char c) { return c >= ' ' && c <= '~'; });
+  if (isLine && machine.starts_with("{") && machine.ends_with(end))
+    return Status::ok();
+  return {Code::InvalidArgument, "the machine " + text::quote(machine) + " is none of target " + text::quote(target) +
+                                     ": pass what kvq_context_machine says there"};
 }
 
 } // namespace
@@ -72,6 +91,43 @@ kvq_error *kvq_schedule_set(kvq_context *context, const char *request, const kvq
       return what.status();
     auto kernels = context->device->compiledKernels();
     return kernels.isOk() ? kernels.value()->choose(what.value()) : kernels.status();
+  });
+}
+
+kvq_error *kvq_schedule_prepare(kvq_context *context, const char *target, const char *machine, const char *request,
+                                const kvq_score_function *score, const char *schedule, kvq_kernel_visitor progress,
+                                void *user_data) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(context);
+    KVQ_REQUIRE(target);
+    KVQ_REQUIRE(machine);
+    KVQ_REQUIRE(request);
+    KVQ_REQUIRE(schedule);
+    std::shared_ptr<const ScoreFunction> kept;
+    auto what = textOf(request, score, schedule, kept);
+    if (!what.isOk())
+      return what.status();
+    KVQ_RETURN_IF_ERROR(checkMachine(machine, target));
+    if (context->frozen)
+      return {Code::FailedPrecondition,
+              "this context is frozen and compiles nothing: prepare kernels in one that is not"};
+    auto compiler = Compiler::load(context->compiler ? context->compiler->c_str() : nullptr);
+    if (!compiler.isOk())
+      return compiler.status();
+    auto names = parseTargets(*compiler.value(), target);
+    if (!names.isOk())
+      return names.status();
+    auto kernels = TargetKernels::open(compiler.value(), target,
+                                       context->storeDir ? context->storeDir->c_str() : nullptr, machine);
+    if (!kernels.isOk())
+      return kernels.status();
+    auto prepared = kernels.value()->prepareChosen(what.value());
+    if (!prepared.isOk())
+      return prepared.status();
+    tell(progress, user_data, prepared.value().kernel);
+    if (prepared.value().cubin)
+      tell(progress, user_data, *prepared.value().cubin);
+    return Status::ok();
   });
 }
 

@@ -45,7 +45,7 @@ Result<std::vector<std::string>> parseTargets(const Compiler &compiler, std::str
 }
 
 Result<std::unique_ptr<TargetKernels>> TargetKernels::open(std::shared_ptr<const Compiler> compiler, std::string target,
-                                                           const char *storeDir) {
+                                                           const char *storeDir, std::string machine) {
   auto store = KernelStore::open(storeDir, KernelStore::Access::ReadWrite);
   if (!store.isOk())
     return store.status();
@@ -54,6 +54,7 @@ Result<std::unique_ptr<TargetKernels>> TargetKernels::open(std::shared_ptr<const
                                          "store_dir a folder");
   std::unique_ptr<TargetKernels> made(new TargetKernels(std::move(target), std::move(store.value())));
   KernelSourceSettings settings{std::move(compiler), made->target_, storeDir, false};
+  settings.machine = std::move(machine);
   if (isAcceleratorTarget(made->target_)) {
     settings.refusal = Code::Unsupported;
     settings.addHook = scoreHookFunction();
@@ -85,7 +86,19 @@ Result<std::optional<KernelInfo>> TargetKernels::prepareCubin(const CompiledKern
 }
 
 Result<TargetKernels::Prepared> TargetKernels::prepare(const KernelRequest &request, const ScoreFunction *score) {
-  auto kernel = source_->obtain({toText(request), false, score});
+  return obtain({toText(request), false, score});
+}
+
+// The kernel first: a choice without one would be passed over.
+Result<TargetKernels::Prepared> TargetKernels::prepareChosen(const KernelText &what) {
+  auto prepared = obtain(what);
+  if (prepared.isOk())
+    KVQ_RETURN_IF_ERROR(source_->choose(what));
+  return prepared;
+}
+
+Result<TargetKernels::Prepared> TargetKernels::obtain(const KernelText &what) {
+  auto kernel = source_->obtain(what);
   if (!kernel.isOk())
     return kernel.status();
   Prepared prepared{kernel.value()->info(), std::nullopt};

@@ -17,9 +17,10 @@ Result<std::vector<std::string>> parseTargets(const Compiler &compiler, std::str
 // All calls are thread-safe.
 class TargetKernels {
 public:
-  // storeDir is as KernelStore::open takes it.
+  // storeDir is as KernelStore::open takes it. machine: the one whose schedules are chosen and looked up, as
+  // Device::machine() says it there; "": none.
   static Result<std::unique_ptr<TargetKernels>> open(std::shared_ptr<const Compiler> compiler, std::string target,
-                                                     const char *storeDir);
+                                                     const char *storeDir, std::string machine = {});
   const std::string &target() const { return target_; }
 
   struct Prepared {
@@ -27,9 +28,12 @@ public:
     std::optional<KernelInfo> cubin; // of a GPU's kernel, where NVRTC is and knows the target
   };
   Result<Prepared> prepare(const KernelRequest &request, const ScoreFunction *score);
+  // With the schedule of `what`, which becomes the machine's choice.
+  Result<Prepared> prepareChosen(const KernelText &what);
 
 private:
   TargetKernels(std::string target, KernelStore store) : target_(std::move(target)), store_(std::move(store)) {}
+  Result<Prepared> obtain(const KernelText &what);
   Result<std::optional<KernelInfo>> prepareCubin(const CompiledKernel &compiled, const KernelInfo &kernel) const;
 
   const std::string target_;

@@ -8,7 +8,7 @@ from kvq.tune.problem import Conditions, Problem
 from kvq.tune.rows import Entry, Trial, key_of
 
 REQUEST = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"
-VECTOR = {"kind": "cpu", "target": "x86-64-v4", "name": "A Processor", "features": ["avx2", "avx512f"], "cores": 8,
+VECTOR = {"kind": "cpu", "target": "x86-64-v4", "name": "A Processor", "cores": 8,
           "caches": {"L1": 32768, "L2": 1 << 20, "L3": 32 << 20}}
 MACHINE = machine_of(VECTOR)
 COMPILER = "c0ffee" * 8

@@ -3,36 +3,54 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
 from kvq.evaluate import machine as described
 from kvq.tune import capability
+from kvq.tune.kernels import make_runner
 from kvq.tune.problem import Conditions, knobs, parse_conditions
 from made_rows import MACHINE, VECTOR
 
 
-def test_this_processor_is_described_as_the_runtime_sees_it():
-    machine = capability.this_cpu()
-    vector = machine.vector
-    context = lowlevel.shared_context()
-    assert set(vector) == {"kind", "target", "name", "features", "cores", "caches"}
-    assert vector["target"] == machine.target == context.level and vector["kind"] == "cpu"
-    assert vector["features"] == described.features() and vector["name"] == described.processor()
-    assert vector["cores"] == len(os.sched_getaffinity(0))
-    assert capability.this_cpu() == machine and capability.this_cpu().hash == machine.hash
-    other = capability.this_cpu("x86-64")
-    assert other.target == "x86-64" and other.hash != machine.hash
-    assert capability.last_level_bytes(machine) >= max(vector["caches"].values(), default=1 << 20)
+def test_this_processor_is_described_by_the_runtime_alone():
+    """By the text that choices are found by: an entry and a choice cannot disagree on whose they are."""
+    machine, context = capability.this_cpu(), lowlevel.shared_context(threads=1)
+    assert machine.text == context.machine and machine.target == context.level
+    assert capability.machine_of(machine.vector) == machine, "the runtime's text is not canonical"
+    for level in context.levels:
+        other = lowlevel.Context("cpu", level=level, threads=2)
+        assert capability.this_cpu(level).text == other.machine and capability.this_cpu(level).target == level
+        assert make_runner(level).machine == capability.this_cpu(level)
+    assert len({capability.this_cpu(level).hash for level in context.levels}) == len(context.levels)
+
+
+def test_the_vector_of_this_processor_holds_what_the_system_says():
+    vector = capability.this_cpu().vector
+    assert set(vector) == {"kind", "target", "name", "cores", "caches"} and vector["kind"] == "cpu"
+    assert vector["name"] == described.processor() and vector["cores"] == os.cpu_count()
+    assert vector["caches"] == said_caches()
+    assert capability.last_level_bytes(capability.this_cpu()) == max(vector["caches"].values(), default=32 << 20)
+
+
+def said_caches():
+    sizes = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+        if kind != "Instruction":
+            assert size.endswith("K")
+            sizes[f"L{level}"] = int(size[:-1]) << 10
+    return sizes
 
 
 def test_the_order_of_a_vector_does_not_matter_and_its_content_does():
     assert capability.machine_of(dict(reversed(VECTOR.items()))) == MACHINE
     assert MACHINE.text == json.dumps(VECTOR, sort_keys=True, separators=(",", ":")) and len(MACHINE.hash) == 32
     hashes = {capability.machine_of({**VECTOR, **change}).hash for change in (
-        {}, {"cores": 9}, {"name": "B"}, {"features": ["avx2"]}, {"target": "x86-64"}, {"caches": {"L1": 1}})}
-    assert len(hashes) == 6
+        {}, {"cores": 9}, {"name": "B"}, {"target": "x86-64"}, {"caches": {"L1": 1}})}
+    assert len(hashes) == 5
 
 
 def test_accelerators_have_target_and_name():
@@ -49,19 +67,6 @@ def test_accelerators_have_target_and_name():
 def test_what_is_no_vector_is_refused(vector):
     with pytest.raises(InvalidArgument, match="the capability vector"):
         capability.machine_of(vector)
-
-
-def test_sizes_of_data_caches_are_read(tmp_path):
-    rows = [("Data", 1, "48K"), ("Instruction", 1, "64K"), ("Unified", 2, "1024K"), ("Unified", 3, "32M"),
-            ("Unified", 4, "x")]
-    for number, row in enumerate(rows):
-        folder = tmp_path / f"index{number}"
-        folder.mkdir()
-        for name, value in zip(("type", "level", "size"), row, strict=True):
-            (folder / name).write_text(f"{value}\n")
-    (tmp_path / "index9").mkdir()
-    assert capability.cache_sizes(tmp_path) == {"L1": 48 << 10, "L2": 1 << 20, "L3": 32 << 20}
-    assert capability.cache_sizes(tmp_path / "absent") == {}
 
 
 @pytest.mark.parametrize("conditions", [Conditions(), Conditions("warm", 1, 2, 3, 4, 5)])

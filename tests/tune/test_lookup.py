@@ -107,13 +107,22 @@ def test_what_is_too_far_is_no_neighbour(database, what):
     assert ask(database, problem, machine).how == DEFAULT
 
 
-def test_other_levels_caches_and_features_add_up(database):
-    other = other_machine(target="x86-64-v3", features=["avx2"], caches={"L1": 32768, "L3": 16 << 20}, name="B")
+def test_other_levels_and_caches_add_up(database):
+    other = other_machine(target="x86-64-v3", caches={"L1": 32768, "L3": 16 << 20}, name="B")
     put(database, entry(key=key(machine=other.hash)), machines=[other])
     answer = ask(database)
-    assert answer.distance == 4 + 0.5 + 0.25 + 1
+    assert answer.distance == 4 + 0.5 + 1
     assert answer.differences == ("target x86-64-v3, not x86-64-v4", f"L3 bytes {16 << 20}, not {32 << 20}",
-                                  "B, not A Processor", "features avx512f")
+                                  "B, not A Processor")
+
+
+def test_a_machine_as_versions_before_described_it_is_a_neighbour(database):
+    """0.1 had the processor's features too."""
+    before = other_machine(features=["avx2", "avx512f", "fma"])
+    put(database, entry(key=key(machine=before.hash)), machines=[before])
+    answer = ask(database)
+    assert (answer.how, answer.schedule, answer.distance) == (NEAREST, FAST, 0.25)
+    assert answer.differences == ("features of a machine are said by one of both alone",)
 
 
 def test_a_key_whose_candidates_all_fail_is_default_and_says_why(database):

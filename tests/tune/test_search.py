@@ -2,6 +2,7 @@
 """Strategies on spaces whose fastest schedule is known: what they find, what it costs, and that they go on where they
 were cut off."""
 
+import math
 import statistics
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 import synthetic
 from kvq.errors import InvalidArgument, Unsupported
 from kvq.tune.database import Database
-from kvq.tune.estimator import ROUNDS
+from kvq.tune.estimator import LEAST_ROUNDS, ROUNDS
 from kvq.tune.problem import Space
 from kvq.tune.halving import Halving
 from kvq.tune.knob_effects import comparable
@@ -165,9 +166,43 @@ def test_a_budget_of_seconds_ends_the_search_with_an_answer(database):
     runner = synthetic.SyntheticRunner(synthetic.landscape(2), compile_seconds=1.0)
     outcome = tune(PROBLEM, runner, database, budget=Budget(seconds=10, clock=runner.clock))
     compiled = [event for event in runner.events if event[0] == "compile"]
-    assert 10 <= len(compiled) <= 12 and not outcome.finished and outcome.entry is not None
+    assert len(compiled) == 8 and not outcome.finished and outcome.entry is not None  # by two; the next would be late
     assert outcome.entry.samples == ROUNDS
-    assert runner.clock.now < 13
+    assert runner.clock.now < 10
+
+
+@pytest.mark.parametrize("compile_seconds", [0.02, 0.3, 0.9])
+@pytest.mark.parametrize("scale", [1, 3, 10])  # of the kernels: of 1 to 30 ms
+@pytest.mark.parametrize("seconds", [2, 5])
+def test_a_search_does_not_end_later_than_its_budget(database, compile_seconds, scale, seconds):
+    """A batch of candidates, the rounds of a rung and the final ones are begun only if there is time for them. The
+    least is two candidates, with one round to tell them apart and LEAST_ROUNDS to decide."""
+    times = {name: scale * each for name, each in synthetic.landscape(2).items()}
+    runner = synthetic.SyntheticRunner(times, compile_seconds=compile_seconds)
+    outcome = tune(PROBLEM, runner, database, budget=Budget(seconds=seconds, clock=runner.clock))
+    slowest = max(times.values())
+    least = 2 * compile_seconds + (2 + 2 + 2 * LEAST_ROUNDS) * slowest
+    assert runner.clock.now <= max(seconds + slowest, least)
+    assert runner.clock.now >= 0.5 * seconds and not outcome.finished
+    assert outcome.entry.samples >= LEAST_ROUNDS and outcome.entry.seconds is not None
+    tried = {trial.schedule for trial in database.trials(KEY)}
+    assert len(tried) >= 2 and runner.default in tried
+
+
+def test_where_the_budget_is_less_than_one_batch_there_is_an_answer(database):
+    runner = synthetic.SyntheticRunner(synthetic.landscape(2), compile_seconds=3.0)
+    outcome = tune(PROBLEM, runner, database, budget=Budget(seconds=2, clock=runner.clock))
+    assert len({event[1] for event in runner.events if event[0] == "compile"}) == 2 and runner.clock.now < 6.1
+    assert outcome.entry.samples == LEAST_ROUNDS and not outcome.finished
+
+
+def test_a_search_ends_with_a_clock_that_is_stopped(database):
+    """As that of kvq.tune.online when it is closed in the middle."""
+    runner = synthetic.SyntheticRunner(synthetic.landscape(2), compile_seconds=0.1)
+    stop = iter([0.0] * 40)
+    outcome = tune(PROBLEM, runner, database, budget=Budget(seconds=50, clock=lambda: next(stop, math.inf)))
+    assert outcome.entry is not None and not outcome.finished
+    assert len([event for event in runner.events if event[0] == "compile"]) < 40
 
 
 def test_what_the_budget_left_is_done_on_request(database):

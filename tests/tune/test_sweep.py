@@ -2,6 +2,7 @@
 """Sweeps: the problems of a file, its mistakes with their lines, resuming, and the same on a Ray cluster."""
 
 import json
+import re
 import sys
 
 import fake_ray
@@ -34,12 +35,31 @@ LLAMA = {"num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 409
 
 @pytest.fixture
 def file(tmp_path):
-    def write(text):
-        path = tmp_path / "sweep.toml"
-        path.write_text(text, encoding="utf-8")
+    def write(text, suffix=".toml"):
+        path = tmp_path / f"sweep{suffix}"
+        path.write_text(as_yaml(text) if suffix != ".toml" else text, encoding="utf-8")
         return path
 
     return write
+
+
+def as_yaml(text):
+    """The same in YAML, key for key in the same line. In front of the first [[model]] there must be an empty line."""
+    lines, inside = text.splitlines(), ""
+    for at, line in enumerate(lines):
+        if line == "[[model]]":
+            if inside == "":
+                assert lines[at - 1] == ""
+                lines[at - 1] = "model:"
+            inside, lines[at] = "    ", "  -"
+        elif line == "[search]":
+            inside, lines[at] = "  ", "search:"
+        else:
+            lines[at] = re.sub(r"^(\w+) = ", rf"{inside}\1: ", line)
+    return "\n".join(lines) + "\n"
+
+
+both = pytest.mark.parametrize("suffix", [".toml", ".yaml", ".yml"])
 
 
 @pytest.fixture
@@ -122,24 +142,26 @@ def test_models_that_kvq_does_not_hold_are_refused(change):
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_product_is_the_list_of_problems(file):
-    plan = sweep.read(file(TWO + '[search]\nseconds = 3\nstrategy = "halving"\n'))
+@both
+def test_the_product_is_the_list_of_problems(file, suffix):
+    plan = sweep.read(file(TWO + '[search]\nseconds = 3\nstrategy = "halving"\n', suffix))
     assert len(plan.problems) == 2 * 2 * 2 and plan.left_out == ()
     assert plan.search == SearchOptions(seconds=3, strategy="halving")
     assert {problem.target for problem in plan.problems} == {"x86-64-v3", "nvptx:sm_90"}
     assert {problem.conditions for problem in plan.problems} == {Conditions(tokens=4096, heads=2),
                                                                 Conditions(tokens=32768, heads=2)}
     assert set(plan.models.values()) == {("small",)}
-    host = sweep.read(file('formats = ["kvq-2"]\ncontexts = [100]\n' + HAND))
+    host = sweep.read(file('formats = ["kvq-2"]\ncontexts = [100]\n' + HAND, suffix))
     assert [problem.target for problem in host.problems] == [lowlevel.shared_context().level]
 
 
-def test_models_of_one_shape_share_problems(file, tmp_path):
+@both
+def test_models_of_one_shape_share_problems(file, tmp_path, suffix):
     (tmp_path / "llama").mkdir()
     config = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "torch_dtype": "float32"}
     (tmp_path / "llama" / "config.json").write_text(json.dumps(config))
     models = '[[model]]\nconfig = "llama"\n[[model]]\nconfig = "llama/config.json"\nname = "b"\n'
-    plan = sweep.read(file(HEAD + HAND + models))
+    plan = sweep.read(file(HEAD + HAND + models, suffix))
     assert len(plan.problems) == 4 and set(plan.models.values()) == {("small", "llama", "b")}
 
 
@@ -172,24 +194,67 @@ def test_what_has_no_kernel_is_left_out_with_its_reason(file):
         (HEAD.replace("v3", "v9") + HAND, 3, "there is no target 'x86-64-v9': use host, one of x86-64, "),
         (HEAD.replace("x86-64-v3", "nvptx:sm_70") + HAND, 3, "there is no target 'nvptx:sm_70': use one of nvptx"),
         (HEAD.replace("4k", "4q") + HAND, 2, "'4q' is no number of tokens: write 4096 or \"4k\""),
-        (HEAD, 1, "there is no model: add a [[model]]"),
-        (HEAD + HAND.replace("kv_heads = 2\n", ""), 5, "kv_heads is missing: add it, or name a config"),
+        (HEAD, 1, "there is no model: add a list of models with config"),
+        (HEAD + "model = [1]\n", 4, "a model is 1: give config, or q_heads"),
+        (HEAD + "model = 1\n", 4, "there is no model: add a list"),
+        (HEAD + "search = [1]\n" + HAND, 4, "search is [1]: give a table, such as seconds and trials"),
+        (HEAD + HAND.replace("kv_heads = 2\n", ""), (5, 6), "kv_heads is missing: add it, or name a config"),
         (HEAD + HAND + "config = 'x'\n", 7, "q_heads stands beside config, which says it"),
         (HEAD + HAND.replace("= 64", "= true"), 9, "head_dim is True: it must be a number from 0"),
         (HEAD + HAND.replace("float32", "int8"), 10, "dtype is 'int8': use one of float32"),
-        (HEAD + "[[model]]\nconfig = 'absent'\n", 5, "absent cannot be read"),
+        (HEAD + "\n[[model]]\nconfig = 'absent'\n", 6, "absent cannot be read"),
         (HEAD + HAND.replace("= 64", "= 17"), 1, "nothing is left of the product: attend of small, kivi-4, x86-64-v3"),
         (HEAD + HAND.replace("= 6\n", "= 5\n"), 1, "5 query heads over 2 KV heads are not supported"),
-        (HEAD + "x = = 3\n", 4, "write TOML, as in docs/tuning.md"),
-        (HEAD + "x = [", 4, "write TOML"),
     ],
 )
-def test_a_mistake_is_named_with_file_line_and_remedy(file, text, line, words):
-    given = file(text)
+@both
+def test_a_mistake_is_named_with_file_line_and_remedy(file, text, line, words, suffix):
+    """`line`: in YAML another one where a table is meant, which begins with its first key there."""
+    is_refused(file(text, suffix), line if isinstance(line, int) else line[suffix != ".toml"], words)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "line", "words"),
+    [
+        (".toml", HEAD + "x = = 3\n", 4, "write TOML, as in docs/tuning.md"),
+        (".toml", HEAD + "x = [", 4, "write TOML"),
+        (".toml", HEAD + "formats = ['kvq-2']\n", 4, "Cannot overwrite a value"),
+        (".toml", HEAD + "search.speed = 3\n" + HAND, 4, "'speed' is unknown"),
+        (".toml", "formats = [\n  ['kivi-4'],\n]\ncontexts = [1]\nwrong = 1\n", 5, "'wrong' is unknown"),
+        (".toml", "x = " + "[" * 5000, 1, "nested too deeply"),
+        (".yaml", "formats: [kvq-2]\ncontexts: [1]\nformats: [kvq-4]\n", 3, "'formats' stands here a second time"),
+        (".yaml", "formats: [kvq-2]\nmodel:\n  - q_heads: 1\n    q_heads: 2\n", 4, "'q_heads' stands here a second"),
+        (".yaml", "formats: [kvq-2\ncontexts: [1]\n", 2, "write YAML, as in docs/tuning.md"),
+        (".yaml", "formats:\n\t- kvq-2\n", 2, "write YAML"),
+        (".yaml", "formats: !!python/object:os.system [kvq-2]\n", 1, "could not determine a constructor for the tag"),
+        (".yaml", "formats: &x [kvq-2]\ncontexts: [1]\nclasses: *x\n", 1, "what this anchor names is used again (*name)"),
+        (".yaml", "formats: [kvq-2]\ncontexts: [2026-13-01]\n", 2, "'2026-13-01' is no timestamp (month must be in"),
+        (".yaml", "formats: [kvq-2]\n[a]: 1\n", 2, "a key is a list or a table"),
+        (".yaml", "formats: [kvq-2]\nyes: 1\n", 2, "'True' is unknown"),
+        (".yaml", "formats: [kvq-2]\n---\ncontexts: [1]\n", 2, "but found another document"),
+        (".yaml", "a: 1\nb: \x07\n", 2, "special characters are not allowed: write YAML"),
+        (".yaml", "# nothing\n", 1, "formats is missing"),
+        (".yaml", "\n- kvq-2\n", 2, "it has no keys: write them"),
+        (".yaml", "x: " + "[" * 5000, 1, "nested too deeply"),
+    ],
+)
+def test_what_is_no_such_file_is_named_with_its_line(tmp_path, suffix, text, line, words):
+    path = tmp_path / f"sweep{suffix}"
+    path.write_text(text)
+    is_refused(path, line, words)
+
+
+def is_refused(path, line, words):
     with pytest.raises(Error) as found:
-        sweep.read(given)
+        sweep.read(path)
     message = str(found.value)
-    assert message.startswith(f"{given}:{line}: ") and words in message and "\n" not in message, message
+    assert message.startswith(f"{path}:{line}: ") and words in message and "\n" not in message, message
+
+
+def test_without_pyyaml_one_sentence_says_so(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(Unsupported, match="^PyYAML is not installed: pip install PyYAML, or write the sweep as TOML$"):
+        sweep.read(file(TWO, ".yaml"))
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):
@@ -290,6 +355,15 @@ def test_a_cluster_does_what_this_machine_does(file, path, capsys, monkeypatch):
         assert len(database.entries()) == 8 and database.verify() == []
     cluster.calls.clear()
     assert run(capsys, given, "--runner", MAKE, "--ray", "local", "-q")[1].startswith(f"{path}: 4 there already")
+
+
+def test_a_cluster_names_machines_as_choices_do(file, path, capsys, monkeypatch):
+    fake_ray.Cluster(monkeypatch, {"a": 4})
+    given = file(HEAD + HAND)
+    assert run(capsys, given, "--runner", "sweep_runners:make_here", "--ray", "local", "-q")[1] == f"{path}: 4 tuned\n"
+    with Database(path, readonly=True) as database:
+        (machine,) = database.machines().values()
+    assert machine.text == lowlevel.Context("cpu", level="x86-64-v3").machine
 
 
 def test_a_lost_machine_leaves_its_problem_to_another(file, path, capsys, monkeypatch):

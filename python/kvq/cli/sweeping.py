@@ -18,7 +18,7 @@ from kvq.tune.sweep_run import FAILED, Done, Worker
 
 
 @click.command("sweep", short_help="Tune what a file asks for: models x formats x targets x contexts x batches.")
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.toml")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @database_option
 @click.option("--dry-run", is_flag=True, help="Show the problems, tune nothing.")
 @click.option("--ray", "address", metavar="ADDRESS", help="On the machines of a Ray cluster; 'local' starts one here.")
@@ -26,7 +26,7 @@ from kvq.tune.sweep_run import FAILED, Done, Worker
               help="What compiles, checks and times.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def sweep(file: Path, path: Path | None, dry_run: bool, address: str | None, place: str, quiet: bool) -> int:
-    """Tune every problem of FILE that has no entry yet. An interrupted sweep goes on where it stopped.
+    """Tune every problem of FILE, TOML or YAML, that has no entry yet. An interrupted sweep goes on where it stopped.
 
     Exit code 1 where a problem failed; each says why, and the others are done.
     """

@@ -13,14 +13,11 @@ from typing import Any
 import click
 
 from kvq import lowlevel
-from kvq.cli.preparation import DTYPES, parse_shape
+from kvq.cli.preparation import DTYPES, shapes_of
 from kvq.cli.progress import ProgressReporter
 from kvq.cli.tuning import database_option
-from kvq.errors import InvalidArgument
-from kvq.evaluate.source import find_source
-from kvq.tune import model_shapes, winners
+from kvq.tune import winners
 from kvq.tune.database import Database
-from kvq.tune.kernel_requests import DTYPES as SHORT
 from kvq.tune.kernel_requests import Shape, cache_requests, is_accelerator
 from kvq.tune.problem import CACHES, Conditions, Problem
 from kvq.tune.request_fields import parse
@@ -91,8 +88,7 @@ def model(
     problems = [Problem(text, where, _conditions(given, shape.kv_heads, shape.window))
                 for shape in shapes_of(subject, dtype) for cache in caches
                 for text in cache_requests(cache, shape, where, accuracy)]  # fmt: skip
-    if is_accelerator(where):  # nothing else is predicted
-        problems = [problem for problem in problems if problem.request.startswith("attend:")]
+    if is_accelerator(where):  # steps are not predicted
         return _tune(list(dict.fromkeys(problems)), where, **given)
     policies = [_split_problem(cache, shape, where, accuracy, given) for shape in shapes_of(subject, dtype)
                 for cache in caches]  # fmt: skip
@@ -112,27 +108,6 @@ def _split_problem(
     return problem_of(split_request(cache, shape, target, accuracy), target, contexts=contexts,
                       batches=sorted({1, given["batch"]}), threads=sorted({given["threads"], *all_threads()}),
                       window=shape.window, cache=given["state"])  # fmt: skip
-
-
-def shapes_of(subject: str, dtype: str | None) -> list[Shape]:
-    if "=" in subject:
-        sizes = parse_shape(subject)
-        kind = SHORT[dtype or "float16"]
-        return [Shape(sizes["q_heads"], sizes["kv_heads"], sizes["dk"], sizes["dv"], kind,
-                      sizes.get("attention_window", 0), bool(sizes.get("score_cap", 0)))]  # fmt: skip
-    source = find_source(subject)
-    if source.gguf is None:
-        config = source.config() or {}
-    else:
-        from kvq.evaluate.prepare import config_of_gguf  # loads transformers
-
-        config = config_of_gguf(source)
-    if dtype is not None:
-        config = {**config, "dtype": dtype}
-    try:
-        return model_shapes.from_config(config)
-    except KeyError as error:
-        raise InvalidArgument(f"the config of {subject} has no {error}: is it a language model?") from error
 
 
 def _tune(

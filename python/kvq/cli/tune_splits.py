@@ -12,9 +12,8 @@ from pathlib import Path
 import click
 
 from kvq import lowlevel
-from kvq.cli.preparation import DTYPES
+from kvq.cli.preparation import DTYPES, shapes_of
 from kvq.cli.progress import ProgressReporter
-from kvq.cli.tune_kernels import shapes_of
 from kvq.cli.tuning import database_option
 from kvq.errors import InvalidArgument, Unsupported
 from kvq.tune import splits, winners

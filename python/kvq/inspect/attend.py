@@ -7,7 +7,6 @@ Pages hold random bits, of which no scale and no minimum is infinite: what a ker
 
 from __future__ import annotations
 
-import random
 import re
 import struct
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
+from kvq.inspect.arguments import Buffers, number, real
 from kvq.inspect.workload import Workload
 
 _REQUEST = re.compile(
@@ -24,8 +24,6 @@ _REQUEST = re.compile(
 _BYTES = {"f16": 2, "bf16": 2, "f32": 4}
 THREADS = 128  # of a block: four programs
 TAIL = 64  # tokens of one ring
-# Without the bits 3 and 7 a byte is no upper half of an infinite number or a NaN, in f16 and in bf16.
-_FINITE = bytes(byte & 0x77 for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -58,23 +56,23 @@ def attend_workload(request: str, size: AttendSize, folder: Path) -> Workload:
         raise InvalidArgument(f"'{request}' has fewer rows than query heads of a KV head: {rows} of {ratio}")
     pages = -(-size.tokens // page)
     splits = min(size.splits, pages)
-    buffers = _Buffers(folder)
+    buffers = Buffers(folder)
     element = _BYTES[found["dtype"]]
     page_bytes = lowlevel.format_page_bytes(found["format"], dk, dv, page)
     q_heads, programs = ratio * size.heads, size.heads * splits
     arguments = [
         buffers.read("items", _items(size, splits, page, ratio)),
-        buffers.noise("q", q_heads * dk * element), buffers.read("q_offsets", struct.pack("<q", 0)), _number(dk),
+        buffers.noise("q", q_heads * dk * element), buffers.read("q_offsets", struct.pack("<q", 0)), number(dk),
         buffers.noise("pages", pages * size.heads * page_bytes),
-        _number(size.heads * page_bytes), _number(page_bytes),
+        number(size.heads * page_bytes), number(page_bytes),
         buffers.read("table", struct.pack(f"<{pages}i", *range(pages))),
         buffers.noise("tail_k", size.heads * TAIL * dk * element),
         buffers.noise("tail_v", size.heads * TAIL * dv * element),
-        _number(TAIL), _number(TAIL), _number(size.heads),
+        number(TAIL), number(TAIL), number(size.heads),
         *(buffers.read(name, struct.pack("<i", size.tokens)) for name in ("k_frontier", "v_frontier", "positions")),
-        _float(dk**-0.5), _number(2**30), _float(1.0),
-        f"out:float32:{splits * q_heads * dv}:o.npy", f"out:float32:{splits * q_heads}:lse.npy", _number(1),
-        _number(programs),
+        real(dk**-0.5), number(2**30), real(1.0),
+        f"out:float32:{splits * q_heads * dv}:o.npy", f"out:float32:{splits * q_heads}:lse.npy", number(1),
+        number(programs),
     ]  # fmt: skip
     return Workload(
         grid=(-(-programs // (THREADS // 32)),), block=(THREADS,),
@@ -96,29 +94,3 @@ def _items(size: AttendSize, splits: int, page: int, ratio: int) -> bytes:
                 begin // page, following, 0,
             )  # fmt: skip
     return items
-
-
-def _number(value: int) -> str:
-    return f"u64:{value}"
-
-
-def _float(value: float) -> str:
-    return _number(struct.unpack("<I", struct.pack("<f", value))[0])
-
-
-class _Buffers:
-    """Files that ptx-run reads, as arrays of bytes."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._random = random.Random(1)
-
-    def read(self, name: str, content: bytes) -> str:
-        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(content)},), }}"
-        header += " " * (-(len(header) + 11) % 64) + "\n"
-        file = self._folder / f"{name}.npy"
-        file.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + content)
-        return f"in:{file}"
-
-    def noise(self, name: str, size: int) -> str:
-        return self.read(name, self._random.randbytes(size).translate(_FINITE))

@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a time depends on of a machine, as plain data: the capability vector, and its hash.
 
-Memory bandwidth is left out: it is measured, and a measurement is not the same twice. What identifies a machine must
-be.
+The runtime alone describes a machine that is here (runtime/device/machine.h): by the same text it finds the schedules
+that were chosen, so that an entry of the database and a choice are of the same machine or of none. Memory bandwidth is
+left out: it is measured, and a measurement is not the same twice. What identifies a machine must be.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
 
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 UNKNOWN_LAST_LEVEL = 32 << 20  # bytes, where the system says nothing of its caches
 HASH_LETTERS = 32
+# Keys of the runtime's descriptions, by kind.
+KEYS = {"cpu": {"kind", "target", "name", "cores", "caches"}, "accelerator": {"kind", "target", "name"}}
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,12 @@ class Machine:
     def target(self) -> str:
         return str(self.vector["target"])
 
+    @property
+    def is_current(self) -> bool:
+        """Whether a machine is described so today. Rows of versions before have other facts."""
+        vector = self.vector
+        return set(vector) == KEYS.get(vector.get("kind", ""))
+
     def __str__(self) -> str:
         return f"{self.vector.get('name', 'a machine')} ({self.target})"
 
@@ -56,15 +61,21 @@ def machine_of(vector: Mapping[str, Any]) -> Machine:
         raise InvalidArgument(f"the capability vector is not JSON ({error}): use texts, numbers, lists") from error
 
 
-def this_cpu(level: str | None = None, threads: int = 1) -> Machine:
-    """This processor as the runtime sees it, for kernels of a level (None: the best one)."""
-    from kvq.evaluate import machine  # reads /proc; imports no torch
+def this_cpu(level: str | None = None) -> Machine:
+    """This processor as the runtime describes it, for kernels of a level (None: the best one)."""
+    return Machine(lowlevel.shared_context(level=level, threads=1).machine)
 
-    context = lowlevel.shared_context(level=level, threads=threads)
-    return machine_of({
-        "kind": "cpu", "target": context.level, "name": machine.processor(), "features": machine.features(),
-        "cores": len(os.sched_getaffinity(0)), "caches": cache_sizes(),
-    })  # fmt: skip
+
+def parse_machine(text: str) -> Machine:
+    """Of what a context says of its machine (kvq_context_machine)."""
+    try:
+        vector = json.loads(text)
+        machine = machine_of(vector) if isinstance(vector, dict) else None
+    except ValueError:
+        machine = None
+    if machine is None or not machine.is_current:
+        raise InvalidArgument(f"'{text}' describes no machine: give what kvq.lowlevel.Context(..).machine is there")
+    return machine
 
 
 def accelerator(target: str, name: str) -> Machine:
@@ -72,21 +83,6 @@ def accelerator(target: str, name: str) -> Machine:
     if not target.startswith("nvptx:"):
         raise InvalidArgument(f"the target '{target}' is no accelerator's: write nvptx:sm_90 or another of kvqc")
     return machine_of({"kind": "accelerator", "target": target, "name": name})
-
-
-def cache_sizes(folder: Path = CACHES) -> dict[str, int]:
-    """Bytes of the data caches of the first processor: {"L1": .., "L2": .., "L3": ..}; empty where nothing is said."""
-    sizes = {}
-    for index in sorted(folder.glob("index*")):
-        try:
-            words = ((index / name).read_text(encoding="ascii").strip() for name in ("type", "level", "size"))
-            kind, level, size = words
-        except OSError:
-            continue
-        found = re.fullmatch(r"(\d+)([KMG]?)", size)
-        if kind != "Instruction" and found:
-            sizes[f"L{level}"] = int(found[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[found[2]]
-    return sizes
 
 
 def last_level_bytes(machine: Machine) -> int:

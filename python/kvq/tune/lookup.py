@@ -25,7 +25,7 @@ FARTHEST = 6.0  # steps; beyond them nothing is said to be near
 # Of a request's fields: runtime/format/problem.h.
 _FIELDS = ("operation", "format", "profile", "p", "dk", "dv", "g", "type", "rows", "lag", "win", "cap", "accuracy")
 _NAMED = {"profile": 4.0, "type": 1.0, "lag": 0.25, "win": 0.25, "cap": 0.25, "accuracy": 1.0}
-_TARGET, _COMPILER, _CACHE, _DEVICE, _FEATURE, _FORM = 4.0, 1.0, 1.0, 0.5, 0.25, 1.0
+_TARGET, _COMPILER, _CACHE, _DEVICE, _UNSAID, _FORM = 4.0, 1.0, 1.0, 0.5, 0.25, 1.0
 _NONE = 1.0  # a number that the other has not: a window
 _SIDE = re.compile(r"([kv])(\d+)([a-z]+)(\d*)")
 
@@ -129,9 +129,8 @@ def _machines(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[Di
         yield f"target {theirs['target']}, not {ours['target']}", _TARGET
     if theirs.get("name") != ours.get("name"):
         yield f"{theirs.get('name')}, not {ours.get('name')}", _DEVICE
-    other = set(theirs.get("features", ())) ^ set(ours.get("features", ()))
-    if other:
-        yield f"features {' '.join(sorted(other))}", _FEATURE * len(other)
+    for name in sorted(set(theirs) ^ set(ours)):  # as versions before described a machine
+        yield f"{name} of a machine are said by one of both alone", _UNSAID
     yield from _numbers("cores", theirs.get("cores", 1), ours.get("cores", 1))
     caches = theirs.get("caches", {}), ours.get("caches", {})
     for name in sorted(set(caches[0]) & set(caches[1])):

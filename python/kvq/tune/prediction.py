@@ -6,8 +6,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from kvq.errors import InvalidArgument, Unsupported
+from kvq import lowlevel
+from kvq.errors import InvalidArgument
 from kvq.inspect import attend, gpus, inspect_kernel, tools
+from kvq.inspect.workload import Workload
+from kvq.tune import simulated_launch
 from kvq.tune.capability import accelerator
 from kvq.tune.compiler import compiler_hash
 from kvq.tune.kernel_requests import elements_read
@@ -26,10 +29,9 @@ class GpuPredictor:
         self.gpu = min(gpus.gpus_of(self.architecture.name), key=lambda gpu: int(gpu.architecture.removeprefix("sm_")))
         self.machine = accelerator(target, self.gpu.name)
         self.compiler = compiler_hash()
+        self._reference = lowlevel.Context("ref", threads=1, store_dir="")
 
     def space(self, problem: Problem) -> Space:
-        if not problem.request.startswith("attend:"):
-            raise Unsupported(f"{problem.request.split(':')[0]} is not predicted: the model knows launches of attend")
         lines = tools.run("kvqc", [*self._options(problem), "--list-schedules"]).stdout.splitlines()
         default = [line.removesuffix(DEFAULT) for line in lines if line.endswith(DEFAULT)]
         return Space(default[0] if default else "", tuple(line.removesuffix(DEFAULT) for line in lines))
@@ -42,17 +44,25 @@ class GpuPredictor:
         except InvalidArgument as error:  # in the words of kvqc or ptxas
             raise Infeasible(str(error)) from error
         if seconds is None:
-            raise Infeasible("the model finds no loop over the keys in its machine code")
+            raise Infeasible("the model finds no loop in its machine code")
         return seconds
 
     def _seconds(self, ptx: str, problem: Problem) -> float | None:
-        elements = elements_read(problem.request, problem.conditions)
         with tempfile.TemporaryDirectory(prefix="kvq-tune-") as folder:
-            work = attend.attend_workload(problem.request, SIMULATED, Path(folder))
+            work, elements = self._workload(ptx, problem, Path(folder))
             report = inspect_kernel(ptx, self.architecture, work=work, elements=elements, gpus=[self.gpu])
         rows = report["predicted"]["gpus"] if report["predicted"] else []
         found = rows[0]["predicted_us"] if rows else None
         return None if found is None else found * 1e-6
+
+    def _workload(self, ptx: str, problem: Problem, folder: Path) -> tuple[Workload, int]:
+        """A small launch, and the elements of the problem's own."""
+        if problem.request.startswith("attend:"):
+            work = attend.attend_workload(problem.request, SIMULATED, folder)
+            return work, elements_read(problem.request, problem.conditions)
+        few = simulated_launch.small(problem)
+        launch = simulated_launch.launch_of(few, self._reference)
+        return simulated_launch.simulated(few, ptx, launch, folder), simulated_launch.elements_of(problem)
 
     @staticmethod
     def _options(problem: Problem) -> list[str]:

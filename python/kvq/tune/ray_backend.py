@@ -9,9 +9,11 @@ problem is tuned once, on whichever machine is free first, and its rows carry th
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,9 +28,13 @@ from kvq.tune.sweep_run import FAILED, THERE, Done, Worker
 
 TRIES = 2  # of a problem whose machine was lost
 START_SECONDS = 300  # for a worker to start: it waits for all processors of its machine
+# What Ray prints among the results whatever its log level is, of what we say ourselves in one sentence: lost workers
+# and machines. Its other warnings stay.
+SAID_BY_US = "A worker died or was killed|has been marked dead"
 
 
 def _ray(address: str) -> ModuleType:
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", SAID_BY_US)  # read when Ray is imported
     try:
         import ray
     except ImportError as error:
@@ -150,4 +156,5 @@ def _distributed(ray: ModuleType, workers: list[Any], waiting: deque, database: 
             continue
         idle.append(worker)
         transfer.from_lines(lines, "a worker's rows").add_to(database)
-        yield done
+        lost = "; a machine was lost while it worked on it" if tries > 1 else ""
+        yield replace(done, text=done.text + lost)

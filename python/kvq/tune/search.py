@@ -105,8 +105,9 @@ def ranked(names: Sequence[str], trials: Trials, begin: int = 0, end: int = ROUN
 
 @dataclass
 class Budget:
-    """Seconds, or candidates that are compiled, or both; None is no limit. The clock is read between rounds and between
-    candidates: a search ends a little later than its seconds, and always with an answer where one candidate works."""
+    """Seconds, or candidates that are compiled, or both; None is no limit. The clock is read before each sample and each
+    batch of candidates, with what that is known to cost: a search ends later than its seconds only where these do not
+    suffice for the first batch, and always with an answer where one candidate works."""
 
     seconds: float | None = None
     trials: int | None = None
@@ -121,12 +122,13 @@ class Budget:
                 raise InvalidArgument(f"the budget of {name} is {value}: give more than 0, or nothing for no limit")
         self._begin = self.clock()
 
-    def take(self, count: int) -> int:
-        """How many of so many candidates may be compiled; they count as taken."""
+    def take(self, count: int, ahead: float = 0.0) -> int:
+        """How many of so many candidates may be compiled, which takes so many seconds; they count as taken."""
         allowed = count if self.trials is None else max(0, min(count, self.trials - self.taken))
-        allowed = 0 if self.is_over() else allowed
+        allowed = 0 if self.is_over(ahead) else allowed
         self.taken += allowed
         return allowed
 
-    def is_over(self) -> bool:
-        return self.seconds is not None and self.clock() - self._begin >= self.seconds
+    def is_over(self, ahead: float = 0.0) -> bool:
+        """Whether it will be, when so many seconds more have passed. A clock that stands at infinity ends it."""
+        return self.seconds is not None and not self.clock() - self._begin + ahead < self.seconds

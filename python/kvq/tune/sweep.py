@@ -12,14 +12,13 @@
     [search]
     seconds = 60
 
-A mistake is reported with the file and the line. docs/tuning.md has all keys.
+or the same in YAML. A mistake is reported with the file and the line. docs/tuning.md has all keys.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from kvq.tune.kernel_requests import DTYPES, Shape, check_operation, is_accelera
 from kvq.tune.model_shapes import from_config_file
 from kvq.tune.problem import CACHES, Conditions, Problem
 from kvq.tune.search_options import SearchOptions
+from kvq.tune.sweep_file import Tree, parse
 
 HOST = "host"  # a target: the best level of this processor
 _LISTS: dict[str, list[Any]] = {  # with what stands for a list that is left out
@@ -55,28 +55,18 @@ class Sweep:
 
 
 def read(path: Path) -> Sweep:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InvalidArgument(f"{path} cannot be read ({error}): name a sweep's TOML file") from error
-    return _File(path, text).sweep()
+    """Of a file of TOML, or of YAML where its name ends so."""
+    return _File(parse(path)).sweep()
 
 
 class _File:
     """A file while it is read: every complaint has the line of what it is about."""
 
-    def __init__(self, path: Path, text: str) -> None:
-        self.path, self.lines = path, text.splitlines()
-        try:
-            self.data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            place = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-            line = place[1] if place else str(len(self.lines))
-            what = str(error)[: place.start()] if place else str(error)
-            raise InvalidArgument(f"{path}:{line}: {what}: write TOML, as in docs/tuning.md") from error
+    def __init__(self, tree: Tree) -> None:
+        self.path, self.data, self.error = tree.path, tree.data, tree.error
 
     def sweep(self) -> Sweep:
-        self.refuse_unknown(self.data, [*_LISTS, "model", "search"], "")
+        self.refuse_unknown(self.data, [*_LISTS, "model", "search"])
         lists = {name: self.list_of(name) for name in _LISTS}
         models = self.models()
         problems, left_out = self.product(lists, models)
@@ -85,29 +75,10 @@ class _File:
         served = {problem: tuple(dict.fromkeys(names)) for problem, names in problems.items()}
         return Sweep(tuple(problems), served, tuple(left_out), self.search())
 
-    # -- complaints ----------------------------------------------------------------------------------------------------
-
-    def error(self, words: str, key: str | None = None, table: str = "", number: int = 0) -> InvalidArgument:
-        return InvalidArgument(f"{self.path}:{self.line_of(key, table, number)}: {words}")
-
-    def line_of(self, key: str | None, table: str, number: int) -> int:
-        """Of a key in a table, or in the table of that name and number; of the table where the key is not there."""
-        inside, seen, begin = table == "", -1, 1
-        for at, line in enumerate(self.lines, 1):
-            stripped = line.strip()
-            if stripped.startswith("["):
-                name = stripped.strip("[] ").split("]")[0]
-                seen += name == table
-                inside = name == table and seen == number
-                begin = at if inside else begin
-            elif inside and key is not None and re.match(rf"[\"']?{re.escape(key)}[\"']?\s*=", stripped):
-                return at
-        return begin
-
-    def refuse_unknown(self, data: Mapping[str, Any], known: list[str], table: str, number: int = 0) -> None:
+    def refuse_unknown(self, data: Mapping[str, Any], known: list[str], *table: str | int) -> None:
         for key in data:
             if key not in known:
-                raise self.error(f"'{key}' is unknown: use {', '.join(known)}", key, table, number)
+                raise self.error(f"'{key}' is unknown: use {', '.join(known)}", *table, key)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -125,29 +96,32 @@ class _File:
     def models(self) -> list[tuple[str, list[Shape]]]:
         given = self.data.get("model")
         if not isinstance(given, list) or not given:
-            raise self.error("there is no model: add a [[model]] with config, or with q_heads, kv_heads and head_dim")
+            words = "there is no model: add a list of models with config, or with q_heads, kv_heads and head_dim"
+            raise self.error(words, "model")
         return [self.model(data, number) for number, data in enumerate(given)]
 
-    def model(self, data: Mapping[str, Any], number: int) -> tuple[str, list[Shape]]:
+    def model(self, data: Any, number: int) -> tuple[str, list[Shape]]:
+        if not isinstance(data, dict):
+            raise self.error(f"a model is {data!r}: give config, or q_heads, kv_heads and head_dim", "model", number)
         self.refuse_unknown(data, list(_MODEL), "model", number)
         for key, kind in _MODEL.items():
             value = data.get(key, kind())
             if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
-                raise self.error(f"{key} is {value!r}: it must be {_KIND[kind]}", key, "model", number)
+                raise self.error(f"{key} is {value!r}: it must be {_KIND[kind]}", "model", number, key)
         if "config" in data:
             if both := [key for key in _MODEL if key in data and key not in ("name", "config")]:
-                raise self.error(f"{both[0]} stands beside config, which says it: remove one", both[0], "model", number)
+                raise self.error(f"{both[0]} stands beside config, which says it: remove one", "model", number, both[0])
             file = self.path.parent / Path(data["config"]).expanduser()
             file = file / "config.json" if file.is_dir() else file
             try:
                 return data.get("name", file.resolve().parent.name), from_config_file(file)
             except Error as error:
-                raise self.error(str(error), "config", "model", number) from error
+                raise self.error(str(error), "model", number, "config") from error
         if missing := [key for key in _BY_HAND if not data.get(key)]:
-            raise self.error(f"{missing[0]} is missing: add it, or name a config", None, "model", number)
+            raise self.error(f"{missing[0]} is missing: add it, or name a config", "model", number)
         dtype = data.get("dtype", "bfloat16")
         if dtype not in DTYPES:
-            raise self.error(f"dtype is '{dtype}': use one of {', '.join(DTYPES)}", "dtype", "model", number)
+            raise self.error(f"dtype is '{dtype}': use one of {', '.join(DTYPES)}", "model", number, "dtype")
         shape = Shape(
             data["q_heads"], data["kv_heads"], data["head_dim"], data.get("value_dim") or data["head_dim"],
             DTYPES[dtype], data.get("attention_window", 0), data.get("score_cap", False),
@@ -157,13 +131,13 @@ class _File:
     def search(self) -> SearchOptions:
         data = self.data.get("search", {})
         if not isinstance(data, dict):
-            raise self.error("search is no table: write [search] and its keys below", "search")
+            raise self.error(f"search is {data!r}: give a table, such as seconds and trials", "search")
         self.refuse_unknown(data, list(SearchOptions.__dataclass_fields__), "search")
         for key, value in data.items():
             try:
                 SearchOptions(**{key: value})
             except InvalidArgument as error:
-                raise self.error(str(error), key, "search") from error
+                raise self.error(str(error), "search", key) from error
         return SearchOptions(**data)
 
     def product(

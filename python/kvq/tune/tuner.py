@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kvq.tune.database import Database
-from kvq.tune.estimator import ROUNDS, Estimate, fastest
+from kvq.tune.estimator import LEAST_ROUNDS, ROUNDS, Estimate, fastest
 from kvq.tune.lookup import NEAREST, lookup
 from kvq.tune.measure import Bench, Settings
 from kvq.tune.problem import CandidateFailed, Predictor, Problem, Runner, Space
@@ -58,7 +58,7 @@ def tune(
     settings, budget = settings or Settings(), budget or Budget()
     space = runner.space(problem)
     strategy = strategy or choose(space, budget.trials, _seeds(database, problem, runner, space))
-    with Bench(runner, problem, settings, budget) as bench:
+    with Bench(runner, problem, settings, budget, kept=ROUNDS * (FINALISTS + 1)) as bench:
         search = _Search(bench, database, space, say)
         finished = search.run(strategy, settings.seed)
         entry = search.decide(replace=further)
@@ -82,17 +82,15 @@ class _Search:
             self.say(f"{len(rung.schedules)} candidates, {rung.samples} samples each")
             done = self.bench.measure(rung.schedules, self.trials, rung.samples)
             self._keep(done)
-            if self.bench.budget.is_over() or not done:
+            if self.bench.is_over() or not done:
                 return False
         return True
 
     def decide(self, replace: bool) -> Entry | None:
         """The entry: of the best candidates and the default, which are sampled once more in common rounds. A search
         picks the one that was luckiest, too; here luck is drawn anew, and the default stays where nothing beats it."""
-        good = [name for name in working(list(self.trials), self.trials) if name in self.space.schedules]
-        best = [name for name in ranked(good, self.trials) if name != self.space.default][:FINALISTS]
-        names, failed = self.bench.prepare([self.space.default, *best], bounded=False)
-        samples, out = self.bench.sample(names, ROUNDS, bounded=False)
+        names, failed = self.bench.prepare(self._finalists())
+        samples, out = self.bench.sample(names, ROUNDS, least=LEAST_ROUNDS)
         trials = self.bench.trials({name: values for name, values in samples.items() if values})
         self._keep(failed + out)
         self._keep(trials, replace=True)
@@ -100,6 +98,17 @@ class _Search:
         if entry is not None:
             self.database.record([self.bench.runner.machine], (), [entry], replace=replace)
         return entry
+
+    def _finalists(self) -> list[str]:
+        """The default and the best candidate; further ones where the budget suffices for the least of rounds."""
+        good = [name for name in working(list(self.trials), self.trials) if name in self.space.schedules]
+        best = [name for name in ranked(good, self.trials) if name != self.space.default][:FINALISTS]
+        names = [self.space.default, *best[:1]]
+        for name in best[1:]:
+            if self.bench.budget.is_over(self.bench.cost([*names, name], LEAST_ROUNDS)):
+                break
+            names.append(name)
+        return names
 
     def _entry(self, finalists: dict[str, Trial]) -> Entry | None:
         default, key = self.space.default, self.bench.key

@@ -426,6 +426,13 @@ KVQ_API kvq_error *kvq_schedule_space(kvq_context *context, const char *request,
  * be written. */
 KVQ_API kvq_error *kvq_schedule_set(kvq_context *context, const char *request, const kvq_score_function *score,
                                     const char *schedule);
+/* The same for a machine that need not be here: compiles the kernel with the schedule for `target` into the context's
+ * store (kvq_prepare_targets puts those with default schedules there) and makes the schedule the choice of `machine`,
+ * which is the text of kvq_context_machine on a context of that target there. KVQ_INVALID_ARGUMENT: also where the
+ * machine is of another target. */
+KVQ_API kvq_error *kvq_schedule_prepare(kvq_context *context, const char *target, const char *machine,
+                                        const char *request, const kvq_score_function *score, const char *schedule,
+                                        kvq_kernel_visitor progress, void *user_data);
 /* Opens the kernels that the cache has opened so far again, so that they have the schedules that are chosen now: all of
  * them or, on an error, none. Between steps: KVQ_FAILED_PRECONDITION while one is open. Compiles what is not in the
  * store. */
