@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner of this processor: what it compiles, what its check lets through and what not, what it times."""
+"""The runner of what is here: what it compiles, what its check lets through and what not, what it times."""
 
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -9,9 +12,10 @@ import pytest
 import tolerances
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
-from kvq.tune import budgets, kernels
+from kvq.tune import budgets, kernels, simulated_launch
 from kvq.tune.attend_launch import ITEM, Part, Plan
 from kvq.tune.database import Database
+from kvq.tune.estimator import ROUNDS
 from kvq.tune.kernel_requests import OPERATIONS, Shape, cache_requests, request
 from kvq.tune.launch_memory import decode, encode
 from kvq.tune.measure import CASES, Settings
@@ -19,8 +23,10 @@ from kvq.tune.problem import CheckCase, Conditions, Infeasible, Problem
 from kvq.tune.request_fields import parse
 from kvq.tune.tuner import tune
 from memory import encode as encoded_by_tests
+from sim_env import BUILD
 from tampered import Spoiled
 
+DRIVER = BUILD / "runtime/ptxsim/driver"
 LEVEL = lowlevel.shared_context().level
 SHAPE = Shape(q_heads=6, kv_heads=2, dk=64, dv=64, dtype="f16")
 OTHERS = [  # (format, shape, class): a lag, windows, a cap, head sizes that differ, every width and class
@@ -227,3 +233,24 @@ def test_a_real_kernel_is_tuned_and_the_second_time_nothing_is_compiled(runner, 
         assert not outcome.failures and outcome.entry.seconds > 0
         again = tune(wanted, runner, database)
         assert again.was_there and again.compiled == 0 and again.entry == outcome.entry
+
+
+# -- a GPU -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_split_policy_of_predictions_is_an_accelerators():
+    assert str(simulated_launch.ACCELERATOR) == lowlevel.Context("ptxsim", store_dir="").default_split_policy
+
+
+def test_a_gpu_that_is_here_is_measured(tmp_path):
+    """Through the driver's interface, by the simulator's look-alike; in a process of its own, which loads that."""
+    wanted = "attend:k4c32-v4t32:mma:p32:dk32:dv32:g4:f16:rows8:lag0:win0:cap0:exact"
+    command = [sys.executable, "-m", "kvq", "tune", "kernel", wanted, "--target", "nvptx:sm_80", "--tokens", "64",
+               "--heads", "1", "--cache", "warm", "--db", str(tmp_path / "tuning.db"), "--store", str(tmp_path / "store")]
+    ran = subprocess.run(command, env={**os.environ, "LD_LIBRARY_PATH": str(DRIVER)}, capture_output=True, text=True,
+                         timeout=300)  # fmt: skip
+    assert ran.returncode == 0 and "1 tuned; 1 chosen" in ran.stdout, ran.stdout + ran.stderr
+    with Database(tmp_path / "tuning.db", readonly=True) as database:
+        (entry,), (machine,) = database.entries(), database.machines().values()
+        assert not entry.predicted and entry.samples == ROUNDS and machine.target == "nvptx:sm_80"
+        assert machine.vector["kind"] == "accelerator" and {trial.status for trial in database.trials()} == {"ok"}

@@ -19,6 +19,7 @@ from kvq.cli.tuning import database_option
 from kvq.tune import winners
 from kvq.tune.database import Database
 from kvq.tune.kernel_requests import Shape, cache_requests, is_accelerator
+from kvq.tune.kernels import device_of
 from kvq.tune.problem import CACHES, Conditions, Problem
 from kvq.tune.request_fields import parse
 from kvq.tune.search_options import AUTO, STRATEGIES, SearchOptions
@@ -30,8 +31,8 @@ from kvq.tune.sweep_run import FAILED, RUNNER, THERE, Worker
 
 def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed([
-        click.option("--target", metavar="TARGET", help="A level of this processor, or nvptx:sm_90 and the like, for "
-                     "which schedules are predicted.  [default: the best level]"),
+        click.option("--target", metavar="TARGET", help="A level of this processor, or nvptx:sm_90 and the like: of a GPU "
+                     "that is not here schedules are predicted.  [default: the best level]"),
         click.option("--seconds", type=click.FloatRange(0, min_open=True), metavar="N", help="For all of it."),
         click.option("--strategy", type=click.Choice(STRATEGIES), default=AUTO, show_default=True),
         click.option("--tokens", type=click.IntRange(1), default=4096, show_default=True, help="Of a sequence."),
@@ -88,7 +89,7 @@ def model(
     problems = [Problem(text, where, _conditions(given, shape.kv_heads, shape.window))
                 for shape in shapes_of(subject, dtype) for cache in caches
                 for text in cache_requests(cache, shape, where, accuracy)]  # fmt: skip
-    if is_accelerator(where):  # steps are not predicted
+    if is_accelerator(where):  # of steps there only the kernels are tuned
         return _tune(list(dict.fromkeys(problems)), where, **given)
     policies = [_split_problem(cache, shape, where, accuracy, given) for shape in shapes_of(subject, dtype)
                 for cache in caches]  # fmt: skip
@@ -117,7 +118,8 @@ def _tune(
     kernels = sum(isinstance(problem, Problem) for problem in problems)
     worker = SplitWorker(partial(SplitRunner, store=store), kernels=Worker(RUNNER, SearchOptions(strategy=strategy)))
     begin, counts, compiled, chosen = time.monotonic(), Counter[str](), 0, 0
-    context = None if is_accelerator(target) else lowlevel.shared_context(level=target, store_dir=store)
+    device = device_of(target)
+    context = None if device is None else lowlevel.shared_context(device, target, store_dir=store)
     with Database(path) as database, ProgressReporter(quiet) as reporter:
         reporter.begin(len(problems), 0)
         for done in winners.tune_all(problems, worker, database, seconds):

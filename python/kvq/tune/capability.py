@@ -18,6 +18,7 @@ from kvq import lowlevel
 from kvq.errors import InvalidArgument
 
 UNKNOWN_LAST_LEVEL = 32 << 20  # bytes, where the system says nothing of its caches
+MOST_SECOND_LEVEL = 128 << 20  # bytes: more than a GPU has, B200's 126 MB are the most so far
 HASH_LETTERS = 32
 # Keys of the runtime's descriptions, by kind.
 KEYS = {"cpu": {"kind", "target", "name", "cores", "caches"}, "accelerator": {"kind", "target", "name"}}
@@ -86,5 +87,7 @@ def accelerator(target: str, name: str) -> Machine:
 
 
 def last_level_bytes(machine: Machine) -> int:
-    """Of the largest cache of the vector."""
+    """Of the largest cache of the vector; of a GPU, whose vector has none, at least that."""
+    if machine.vector.get("kind") == "accelerator":
+        return MOST_SECOND_LEVEL
     return max(machine.vector.get("caches", {}).values(), default=UNKNOWN_LAST_LEVEL)

@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner of this processor: compiles a request's kernels by the runtime, checks them against device `ref` and times
-them over the launches that a step makes."""
+"""The runner of a processor that is here, the host's or a GPU: compiles a request's kernels by the runtime, checks them
+against device `ref` and times them over the launches that a step makes."""
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kvq import errors, lowlevel
 from kvq.tune import budgets, cache_launches, launch_data
 from kvq.tune.attend_launch import AttendShared, Part, Plan, attend_launch
-from kvq.tune.capability import this_cpu
+from kvq.tune.capability import parse_machine
 from kvq.tune.compiler import compiler_hash
 from kvq.tune.kernel_requests import is_accelerator
 from kvq.tune.launch_memory import Launch, LaunchMemory
 from kvq.tune.problem import CheckCase, Deviation, Infeasible, Predictor, Problem, Runner, Space
 from kvq.tune.request_fields import Fields, parse
+from kvq.tune.split_policy import SplitPolicy, parse_policy
 
 CHECK_HEADS = 2
 CHECK_WINDOW = 50  # more than a page: tokens that a query sees of a request with a window
@@ -25,35 +27,58 @@ MERGED_RATIO = 4  # query heads of a KV head, of which a request for merge says 
 REFUSED = (errors.InvalidArgument, errors.Unsupported, errors.ResourceExhausted)  # by the compiler
 
 
+@functools.cache
+def device_of(target: str) -> str | None:
+    """The device of this machine that runs kernels of a target; None where there is none."""
+    if not is_accelerator(target):
+        return "cpu"
+    try:
+        lowlevel.Context("cuda", level=target, store_dir="")
+    except errors.Error:
+        return None
+    return "cuda"
+
+
 def make_runner(target: str) -> Runner | Predictor:
-    """Of a level of this processor; for nvptx targets what predicts by the static model."""
-    if is_accelerator(target):
+    """What measures kernels of a target; for a GPU that is not here what predicts by the static model."""
+    device = device_of(target)
+    if device is None:
         from kvq.tune.prediction import GpuPredictor
 
         return GpuPredictor(target)
-    return CpuRunner(target)
+    return KernelRunner(device, target)
 
 
-class CpuRunner:
-    """Of one level. Kernels are launched with as many threads as the conditions say."""
+class KernelRunner:
+    """Of one device and level. On a host kernels are launched with as many threads as the conditions say."""
 
-    def __init__(self, target: str) -> None:
-        self.machine = this_cpu(target)
+    def __init__(self, device: str, target: str) -> None:
         self.compiler = compiler_hash()
-        self.level = target
-        # Nothing is kept in a folder: a kernel that is timed was compiled for it.
-        self._context = lowlevel.Context("cpu", level=target, threads=1, store_dir="")
+        self.device, self.level = device, target
+        self._context = self._context_of(1)
+        self.machine = parse_machine(self._context.machine)
         self._reference = lowlevel.Context("ref", threads=1, store_dir="")
         self._wanted: dict[tuple[str, CheckCase], _Checked] = {}
         self._lock = threading.Lock()
+
+    def _context_of(self, threads: int) -> lowlevel.Context:
+        # Nothing is kept in a folder: a kernel that is timed was compiled for it.
+        return lowlevel.Context(self.device, level=self.level, threads=threads, store_dir="")
+
+    @property
+    def _is_host(self) -> bool:
+        return self.device == "cpu"
+
+    @property
+    def policy(self) -> SplitPolicy:
+        return parse_policy(self._context.default_split_policy)
 
     def space(self, problem: Problem) -> Space:
         default, schedules = self._context.schedule_space(problem.request)
         return Space(default, tuple(schedules))
 
     def compile(self, problem: Problem, schedule: str) -> lowlevel.Kernel:
-        threads = problem.conditions.threads
-        context = lowlevel.Context("cpu", level=self.level, threads=threads, store_dir="")
+        context = self._context_of(problem.conditions.threads) if self._is_host else self._context
         try:
             return lowlevel.open_kernel(context, problem.request, schedule=schedule)
         except REFUSED as error:
@@ -74,17 +99,21 @@ class CpuRunner:
         """The launch of a case with what the reference makes of it."""
         if (fields.text, case) not in self._wanted:
             launch = check_launch(fields, case, LaunchMemory(self._context), self._reference)
-            wanted = launch.run(lowlevel.open_kernel(self._reference, fields.text))
+            # The reference works on memory of the host.
+            same = launch if self._is_host else check_launch(fields, case, LaunchMemory(self._reference), self._reference)
+            wanted = same.run(lowlevel.open_kernel(self._reference, fields.text))
             self._wanted[fields.text, case] = _Checked(launch, wanted)
         return self._wanted[fields.text, case]
 
     def workload_bytes(self, problem: Problem) -> int:
         memory = LaunchMemory(self._context)
-        workload_launches(problem, 1, memory, self._reference)
+        workload_launches(problem, 1, memory, self._reference, self.policy)
         return memory.bytes
 
     def workload(self, problem: Problem, copies: int) -> KernelWorkload:
-        return KernelWorkload(workload_launches(problem, copies, LaunchMemory(self._context), self._reference))
+        memory = LaunchMemory(self._context)
+        launches = workload_launches(problem, copies, memory, self._reference, self.policy)
+        return KernelWorkload(launches, self._context)
 
 
 @dataclass(frozen=True)
@@ -95,13 +124,15 @@ class _Checked:
 
 @dataclass
 class KernelWorkload:
-    launches: list[Launch] = field(default_factory=list)
+    launches: list[Launch]
+    context: lowlevel.Context
 
     def run(self, kernel: lowlevel.Kernel, copies: Sequence[int]) -> float:
         launches = [self.launches[copy] for copy in copies]
         begin = time.perf_counter()
         for launch in launches:
             kernel.launch(launch.arguments, grid=launch.grid)
+        self.context.synchronize()  # which a host has nothing to do for
         return time.perf_counter() - begin
 
     def close(self) -> None:
@@ -136,28 +167,28 @@ def check_plan(fields: Fields) -> Plan:
     return Plan(fields, parts, CHECK_HEADS, window=fields.page + CHECK_WINDOW)
 
 
-def workload_plan(problem: Problem, fields: Fields) -> Plan:
+def workload_plan(problem: Problem, fields: Fields, policy: SplitPolicy) -> Plan:
     """As many queries of each sequence as one program takes."""
     conditions = problem.conditions
     part = Part(conditions.tokens, max(1, fields.rows // fields.ratio))
     window = conditions.window or conditions.tokens
-    return Plan(fields, (part,) * conditions.batch, conditions.heads, window, conditions.threads)
+    return Plan(fields, (part,) * conditions.batch, conditions.heads, window, conditions.threads, policy)
 
 
-def merge_splits(problem: Problem, fields: Fields) -> list[int]:
+def merge_splits(problem: Problem, fields: Fields, policy: SplitPolicy) -> list[int]:
     """Parts of each query of a step."""
-    plan = workload_plan(problem, fields)
+    plan = workload_plan(problem, fields, policy)
     return [plan.splits(part).total for part in plan.parts]
 
 
 def workload_launches(
-    problem: Problem, copies: int, memory: LaunchMemory, reference: lowlevel.Context
+    problem: Problem, copies: int, memory: LaunchMemory, reference: lowlevel.Context, policy: SplitPolicy
 ) -> list[Launch]:  # fmt: skip
     fields, conditions = parse(problem.request), problem.conditions
     heads, batch = conditions.heads, conditions.batch
     rows = cache_launches.rows_of(launch_data.PLAIN, fields)
     if fields.operation == "attend":
-        plan = workload_plan(problem, fields)
+        plan = workload_plan(problem, fields, policy)
         data = launch_data.workload_data(plan, reference)
         shared = AttendShared.of(plan, data, memory)
         return [attend_launch(plan, data, memory, shared) for _ in range(copies)]
@@ -168,5 +199,5 @@ def workload_launches(
     if fields.operation.startswith("dequantize"):
         return [cache_launches.dequantize_launch(fields, rows, conditions.tokens, batch, heads, memory, reference)
                 for _ in range(copies)]  # fmt: skip
-    splits, q_heads = merge_splits(problem, fields), MERGED_RATIO * heads
+    splits, q_heads = merge_splits(problem, fields, policy), MERGED_RATIO * heads
     return [cache_launches.merge_launch(fields, seed, splits, q_heads, memory) for seed in range(copies)]

@@ -15,16 +15,18 @@ from kvq.tune.kernels import MERGED_RATIO, merge_splits, workload_launches
 from kvq.tune.launch_memory import Launch, LaunchMemory
 from kvq.tune.problem import Problem
 from kvq.tune.request_fields import parse
+from kvq.tune.split_policy import SplitPolicy
 
 HEADS, SEQUENCES, PAGES = 2, 2, 4  # of K and V; of each sequence
 WARP = 32
+ACCELERATOR = SplitPolicy(256, 1024, 16, 128)  # the default one there (runtime/cache/config.cpp)
 
 
 def elements_of(problem: Problem) -> int:
     """Elements of K or V that a launch visits: of K and of V for append, of all parts for merge."""
     fields, conditions = parse(problem.request), problem.conditions
     if fields.operation == "merge":
-        return sum(merge_splits(problem, fields)) * MERGED_RATIO * conditions.heads * fields.dv
+        return sum(merge_splits(problem, fields, ACCELERATOR)) * MERGED_RATIO * conditions.heads * fields.dv
     sizes = {"k": fields.dk, "v": fields.dv}
     rows = conditions.batch * conditions.heads
     if fields.operation == "append":
@@ -43,7 +45,7 @@ def small(problem: Problem) -> Problem:
 
 def launch_of(problem: Problem, reference: lowlevel.Context) -> Launch:
     """`reference`: a context of the device ref, whose kernel can run it too."""
-    (launch,) = workload_launches(problem, 1, LaunchMemory(reference), reference)
+    (launch,) = workload_launches(problem, 1, LaunchMemory(reference), reference, ACCELERATOR)
     return launch
 
 
