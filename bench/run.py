@@ -16,11 +16,14 @@ SUITES = {
     "decode": "SmolLM2 decoding at 1k, 4k and 8k of context, beside DynamicCache and QuantizedCache",
     "ptxsim": "the PTX simulator on flash decoding and on quantizing, with all checks and with none",
     "nvidia": "attend kernels for NVIDIA GPUs: bytes, instructions, occupancy, predicted times, without a GPU",
+    "gpu": "attend kernels on an NVIDIA GPU that is here, beside its copies and the predictions; only when named",
     "tuning": "the standard sweep of schedules: tuned and default beside what exhaustive search finds, and in what time",
     "capi": "append, attend and commit through the C API, by Google Benchmark",
 }
 PROGRAMS = {"cpu": "cpu_suite.py", "batch": "batch_decode.py", "decode": "smollm2_decode.py", "ptxsim": "ptxsim_suite.py",
-            "nvidia": "nvidia_suite.py", "tuning": "tuning_suite.py"}
+            "nvidia": "nvidia_suite.py", "tuning": "tuning_suite.py",
+            "gpu": "gpu_suite.py"}
+ON_REQUEST = ("gpu",)
 
 
 def run_capi(json_file):
@@ -43,7 +46,7 @@ def run_capi(json_file):
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench", description="Runs benchmark suites; none is a test.")
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)} (default: all)")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)} (default: all but gpu)")
     parser.add_argument("--json", metavar="FILE", help="write the machine and the records as JSON")
     parser.add_argument("--list", action="store_true", help="name the suites")
     options, rest = parser.parse_known_args()
@@ -58,7 +61,7 @@ def main():
         pathlib.Path(options.json).unlink(missing_ok=True)
         rest += ["--json", os.path.abspath(options.json)]
     failed = []
-    for suite in options.suites or SUITES:
+    for suite in options.suites or [name for name in SUITES if name not in ON_REQUEST]:
         print(f"==> bench {suite}", flush=True)
         if suite == "capi":
             code = run_capi(options.json)

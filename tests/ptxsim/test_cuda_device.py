@@ -44,6 +44,21 @@ def test_what_every_device_does(tmp_path):
     assert skipped == ["test_levels", "test_a_missing_simulator"] and len(cases) - len(skipped) >= 9
 
 
+@pytest.mark.parametrize("file, some", [
+    ("conformance/test_nvptx_shapes.py", "kivi-2 or any-frontier or sm_120"),
+    ("conformance/test_nvptx_cases.py", "where_pages_lie or exact-exact-2 or finding or test_modes_of_order"),
+    ("e2e/test_three_devices.py", "accelerator and (0 or lives_as_the_reference and k4c32 and w32)"),
+])
+def test_what_the_simulator_conforms_to_runs_on_a_gpu(tmp_path, file, some):
+    """As ./dev test --gpu runs it. What is about the simulator, or for newer GPUs, is skipped."""
+    report = tmp_path / "report.xml"
+    ran = run("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", TESTS / file, "-k", some,
+              KVQ_TEST_ACCELERATOR="cuda")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    cases = list(xml.etree.ElementTree.parse(report).getroot().iter("testcase"))
+    assert sum(case.find("skipped") is None for case in cases) >= 2
+
+
 @pytest.mark.parametrize("arch, level", [("sm_80", "sm_80"), ("sm_86", "sm_86"), ("sm_87", "sm_86"), ("sm_89", "sm_89"),
                                          ("sm_90", "sm_90"), ("sm_100", "sm_100"), ("sm_120", "sm_120")])
 def test_the_level_is_the_gpus(arch, level):

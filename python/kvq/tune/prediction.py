@@ -22,11 +22,15 @@ SIMULATED = attend.AttendSize(tokens=1024, heads=1, splits=2)  # what the simula
 
 
 class GpuPredictor:
-    def __init__(self, target: str) -> None:
+    """`device`: what a GPU calls itself, which picks its line of the table; else the oldest that runs the target."""
+
+    def __init__(self, target: str, device: str = "") -> None:
         self.architecture = gpus.architecture_of(target)
         for program in PROGRAMS:
             tools.find(program)  # says which one is missing
-        self.gpu = min(gpus.gpus_of(self.architecture.name), key=lambda gpu: int(gpu.architecture.removeprefix("sm_")))
+        able = gpus.gpus_of(self.architecture.name)
+        named = [gpu for gpu in able if gpu.name in device]
+        self.gpu = min(named or able, key=lambda gpu: int(gpu.architecture.removeprefix("sm_")))
         self.machine = accelerator(target, self.gpu.name)
         self.compiler = compiler_hash()
         self._reference = lowlevel.Context("ref", threads=1, store_dir="")
