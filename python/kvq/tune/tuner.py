@@ -100,9 +100,12 @@ class _Search:
         return entry
 
     def _finalists(self) -> list[str]:
-        """The default and the best candidate; further ones where the budget suffices for the least of rounds."""
+        """The default and the best candidate; further ones where the budget suffices for the least of rounds. Who was
+        left out after few samples is no finalist because those were lucky."""
         good = [name for name in working(list(self.trials), self.trials) if name in self.space.schedules]
-        best = [name for name in ranked(good, self.trials) if name != self.space.default][:FINALISTS]
+        most = max((len(self.trials[name].samples) for name in good), default=0)
+        seasoned = [name for name in good if 2 * len(self.trials[name].samples) >= most]
+        best = [name for name in ranked(seasoned, self.trials) if name != self.space.default][:FINALISTS]
         names = [self.space.default, *best[:1]]
         for name in best[1:]:
             if self.bench.budget.is_over(self.bench.cost([*names, name], LEAST_ROUNDS)):
