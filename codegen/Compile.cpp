@@ -170,6 +170,8 @@ private:
       auto request = ::kvq::parseKernelRequest(input.request);
       if (!request.isOk())
         return fail(request.status().message());
+      if (::kvq::Status taken = input.target->checkRequest(request.value()); !taken.isOk())
+        return fail(taken.message());
       module = buildKernelModule(&context, request.value());
       if (!input.schedule.empty() && !attachSchedule(request.value()))
         return false;
@@ -184,9 +186,10 @@ private:
 
   bool attachSchedule(const ::kvq::KernelRequest &request) {
     auto parsed = ::kvq::parseSchedule(input.schedule);
-    const ::kvq::Status legal = parsed.isOk()
-                                    ? ::kvq::checkSchedule(getScheduleSpace(request, *input.target), parsed.value())
-                                    : parsed.status();
+    const auto space = getScheduleSpace(request, *input.target);
+    const ::kvq::Status legal = !space.isOk()    ? space.status()
+                                : parsed.isOk() ? ::kvq::checkSchedule(space.value(), parsed.value())
+                                                : parsed.status();
     if (!legal.isOk())
       return fail(legal.message());
     const ::kvq::Schedule &given = parsed.value();

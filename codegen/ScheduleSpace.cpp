@@ -12,7 +12,9 @@ using ::kvq::Schedule;
 
 static constexpr int kMostTokens = 256; // schedule_c1
 
-::kvq::ScheduleSpace mlir::kvq::getScheduleSpace(const ::kvq::KernelRequest &request, const Target &target) {
+::kvq::Result<::kvq::ScheduleSpace> mlir::kvq::getScheduleSpace(const ::kvq::KernelRequest &request,
+                                                                const Target &target) {
+  KVQ_RETURN_IF_ERROR(target.checkRequest(request));
   ::kvq::ScheduleSpace space;
   const TargetModel model = target.model();
   space.standard = defaultSchedule(request, model);

@@ -56,6 +56,7 @@ public:
     model.pagesAhead = processor.pagesAhead;
     return model;
   }
+  ::kvq::Status checkRequest(const ::kvq::KernelRequest &request) const override;
   llvm::SmallVector<::kvq::Schedule> scheduleVariants(const ::kvq::KernelRequest &request,
                                                       const ::kvq::Schedule &standard) const override {
     llvm::SmallVector<::kvq::Schedule> variants(3, standard);
@@ -94,6 +95,19 @@ private:
 };
 
 } // namespace
+
+// Elements of the query or of the output of a program, which lie in the registers of a warp. Of more, lanes would spill.
+static constexpr int kMostElements = 2048;
+
+::kvq::Status NvptxTarget::checkRequest(const ::kvq::KernelRequest &request) const {
+  const int head = std::max(request.dk, request.dv), most = kMostElements / head / 8 * 8;
+  if (request.op != ::kvq::KernelOp::Attend || request.rows <= most)
+    return ::kvq::Status::ok();
+  return {::kvq::Code::Unsupported, std::to_string(request.rows) + " rows of a head of " + std::to_string(head) +
+                                        " do not fit the registers of a warp, which hold " +
+                                        std::to_string(kMostElements) + " elements of a query or an output on " +
+                                        name() + ": use " + std::to_string(most) + " rows"};
+}
 
 // Those of a form, in the order of the processors.
 static const std::vector<NvptxTarget> &targetsOf(nvptx::UnpackForm form) {
