@@ -11,6 +11,7 @@
 #include "passes/KernelModule.h"
 #include "passes/Pipelines.h"
 #include "passes/ScoreFunction.h"
+#include "passes/expand/Kernels.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -192,8 +193,7 @@ private:
                                                 : parsed.status();
     if (!legal.isOk())
       return fail(legal.message());
-    const ::kvq::Schedule &given = parsed.value();
-    auto schedule = tile::ScheduleAttr::get(&context, given.tileTokens, given.rows, given.vectors, given.prefetch);
+    tile::ScheduleAttr schedule = toAttr(&context, parsed.value());
     for (auto func : module->getOps<func::FuncOp>())
       if (func->hasAttr(kKernelAttr))
         func->setAttr(tile::kScheduleAttr, schedule);

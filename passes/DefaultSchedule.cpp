@@ -17,9 +17,12 @@ bool mlir::kvq::dividesPage(int64_t tokens, const KernelRequest &request) {
   return request.pageTokens % tokens == 0 && fits(request.pair.k) && fits(request.pair.v);
 }
 
-// Registers of a lane in which it has its part of the output and of the query, and of a tile's scores.
+// Registers of a lane in which it has its part of the output and of the query, and of a tile's scores; where a block of
+// 16 channels is a group, the coefficients of two as well.
 static int64_t registersOf(const KernelRequest &request, int64_t tokens) {
-  return request.rows * request.dv / 32 + request.rows * request.dk / 64 + request.rows * tokens / 32;
+  const ::kvq::SideFormat &v = request.pair.v;
+  const bool isShort = !v.perChannel() && v.group == 16;
+  return request.rows * request.dv / 32 + request.rows * request.dk / 64 + request.rows * tokens / (isShort ? 16 : 32);
 }
 
 // Fewer tokens than these are not made into words of one lane each.

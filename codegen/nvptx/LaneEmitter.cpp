@@ -104,17 +104,6 @@ static Value fromWord(ImplicitLocOpBuilder &b, Value word, Type type) {
   return type.isF32() ? arith::BitcastOp::create(b, type, low).getResult() : low;
 }
 
-// The most columns of a tile that a loop of the kernel carries.
-int64_t LaneEmitter::carriedColumns() const {
-  int64_t most = 0;
-  func::FuncOp(kernel).walk([&](scf::ForOp loop) {
-    for (Value carried : loop.getRegionIterArgs())
-      if (isTile(carried))
-        most = std::max(most, fileOf(carried).shape().back());
-  });
-  return most;
-}
-
 void LaneEmitter::emitPrologue(LLVM::LLVMFuncOp entry) {
   auto read = [&](auto *op) {
     using Op = std::remove_pointer_t<decltype(op)>;
@@ -137,10 +126,10 @@ LogicalResult LaneEmitter::emit() {
   entry->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), b.getUnitAttr());
   entry->setAttr(NVVM::NVVMDialect::getReqntidAttrName(),
                  b.getDenseI32ArrayAttr({static_cast<int32_t>(kBlockThreads), 1, 1}));
-  // Unasked, ptxas spills a few registers to fit one more block on a multiprocessor. Of wide outputs it needs all of
-  // them and spills more if it is asked (measured, heads of 256).
-  if (carriedColumns() <= 128)
-    entry->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), b.getI32IntegerAttr(2));
+  // Unasked, ptxas spills a few registers to fit one more block on a multiprocessor.
+  auto schedule = kernel->getAttrOfType<tile::ScheduleAttr>(tile::kScheduleAttr);
+  int64_t blocks = schedule && schedule.getBlocks() > 0 ? schedule.getBlocks() : 2;
+  entry->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), b.getI32IntegerAttr(static_cast<int32_t>(blocks)));
   b.setInsertionPointToStart(entry.addEntryBlock(b));
   emitPrologue(entry);
   programs = entry.getArguments().back();

@@ -47,7 +47,6 @@ private:
   using LoadedWords = DenseMap<int64_t, Value>;
 
   // LaneEmitter.cpp: the walk over the program.
-  int64_t carriedColumns() const;
   void emitPrologue(LLVM::LLVMFuncOp entry);
   LogicalResult emitBlock(Block &block);
   LogicalResult emitOp(Operation &op);

@@ -59,9 +59,13 @@ public:
   ::kvq::Status checkRequest(const ::kvq::KernelRequest &request) const override;
   llvm::SmallVector<::kvq::Schedule> scheduleVariants(const ::kvq::KernelRequest &request,
                                                       const ::kvq::Schedule &standard) const override {
-    llvm::SmallVector<::kvq::Schedule> variants(3, standard);
-    for (int pages = 0; pages < 3; ++pages)
-      variants[static_cast<size_t>(pages)].prefetch = pages;
+    llvm::SmallVector<::kvq::Schedule> variants;
+    for (int pages : {0, 1, 2})
+      for (int blocks : {0, 3, 4}) { // the compiler's own is 2
+        variants.push_back(standard);
+        variants.back().prefetch = pages;
+        variants.back().blocks = blocks;
+      }
     return variants;
   }
   void registerDialects(DialectRegistry &registry) const override { nvptx::registerDialects(registry); }

@@ -14,11 +14,13 @@ namespace {
 struct Knob {
   std::string_view name;
   int Schedule::*value;
+  bool isOptional = false; // where it is 0
 };
 constexpr Knob kKnobs[] = {{"tile_tokens", &Schedule::tileTokens},
                            {"rows", &Schedule::rows},
                            {"vectors", &Schedule::vectors},
-                           {"prefetch", &Schedule::prefetch}};
+                           {"prefetch", &Schedule::prefetch},
+                           {"blocks", &Schedule::blocks, true}};
 constexpr std::string_view kDefaultMark = " (default)";
 
 // In doublings: tiles of 32 and 64 tokens are as far apart as those of 64 and 128.
@@ -34,7 +36,8 @@ double distance(const Schedule &a, const Schedule &b) {
 std::string toText(const Schedule &schedule) {
   std::string text;
   for (const Knob &knob : kKnobs)
-    text += (text.empty() ? "" : ",") + std::string(knob.name) + "=" + std::to_string(schedule.*knob.value);
+    if (!knob.isOptional || schedule.*knob.value != 0)
+      text += (text.empty() ? "" : ",") + std::string(knob.name) + "=" + std::to_string(schedule.*knob.value);
   return text;
 }
 
@@ -47,12 +50,16 @@ Result<Schedule> parseSchedule(std::string_view text) {
   Schedule schedule;
   for (size_t i = 0; i < std::size(kKnobs); ++i) {
     const std::string name(kKnobs[i].name);
+    if (kKnobs[i].isOptional && i >= parts.size())
+      continue;
     if (i >= parts.size() || parts[i].substr(0, parts[i].find('=')) != name)
       return refused("has no knob " + name + " in place " + std::to_string(i + 1));
     const std::string_view value = parts[i].substr(std::min(parts[i].size(), name.size() + 1));
     const auto number = text::parseDecimal(value);
     if (!number)
       return refused("has " + text::quote(value) + " for " + name + ", which is no number");
+    if (kKnobs[i].isOptional && *number == 0)
+      return refused("has " + name + "=0, which is left out");
     schedule.*kKnobs[i].value = *number;
   }
   if (parts.size() > std::size(kKnobs))

@@ -57,11 +57,12 @@ def slots_per_element(bits, group):
     return 32 * loop.issue_slots / (128 * (128 + 128))
 
 
-def figures(text, processor):
-    """Registers and spilled bytes of a kernel. An AssertionError says what kvqc or ptxas refused."""
+def figures(text, processor, schedule=""):
+    """Of a kernel with its default schedule or another: registers and spilled bytes. An AssertionError says what kvqc or ptxas refused."""
     with tempfile.TemporaryDirectory(prefix="kvq-ptxas-") as name:
         ptx = Path(name) / "kernel.ptx"
-        command = [BUILD / "bin/kvqc", f"--request={text}", f"--target=nvptx:{processor}", "--no-bundle", "-o", ptx]
+        command = [BUILD / "bin/kvqc", f"--request={text}", f"--target=nvptx:{processor}", "--no-bundle",
+                   f"--schedule={schedule}", "-o", ptx]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         command = [toolchain.toolkit() / "bin/ptxas", "-v", f"-arch={processor}", "-o", "/dev/null", ptx]

@@ -28,6 +28,16 @@ def test_registers_and_spills(text):
 
 
 @toolchain.needs_toolkit
+@pytest.mark.parametrize("blocks, most", [(3, 168), (4, 128)])
+def test_blocks_of_a_schedule_bound_the_registers(blocks, most):
+    """65536 registers of a multiprocessor, blocks of 128 threads, registers of a warp in units of 256."""
+    schedule = f"tile_tokens=32,rows=1,vectors=1,prefetch=0,blocks={blocks}"
+    for processor in machine_code.PROCESSORS:
+        found = machine_code.figures(machine_code.request("attend"), processor, schedule)
+        assert most - 40 < found["registers"] <= most, f"{processor}: {found}"
+
+
+@toolchain.needs_toolkit
 @pytest.mark.parametrize("bits, group", machine_code.LEAN)
 def test_the_steady_loop_is_lean(bits, group):
     assert machine_code.slots_per_element(bits, group) <= machine_code.LEAN[bits, group]
