@@ -188,7 +188,7 @@ private:
   bool attachSchedule(const ::kvq::KernelRequest &request) {
     auto parsed = ::kvq::parseSchedule(input.schedule);
     const auto space = getScheduleSpace(request, *input.target);
-    const ::kvq::Status legal = !space.isOk()    ? space.status()
+    const ::kvq::Status legal = !space.isOk()   ? space.status()
                                 : parsed.isOk() ? ::kvq::checkSchedule(space.value(), parsed.value())
                                                 : parsed.status();
     if (!legal.isOk())

@@ -100,7 +100,8 @@ private:
 
 } // namespace
 
-// Elements of the query or of the output of a program, which lie in the registers of a warp. Of more, lanes would spill.
+// Elements of the query or of the output of a program, which lie in the registers of a warp. Of more, lanes would
+// spill.
 static constexpr int kMostElements = 2048;
 
 ::kvq::Status NvptxTarget::checkRequest(const ::kvq::KernelRequest &request) const {

@@ -163,9 +163,7 @@ int AttendRows::kernelFor(int rows) const {
   return static_cast<int>(std::lower_bound(rows_, rows_ + size_, rows) - rows_);
 }
 
-int cacheKernels(const CacheConfig &config) {
-  return attendKernel(AttendRows(config).size());
-}
+int cacheKernels(const CacheConfig &config) { return attendKernel(AttendRows(config).size()); }
 
 KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   KernelRequest request;

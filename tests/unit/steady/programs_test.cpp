@@ -138,7 +138,8 @@ TEST(Programs, HaveTheKernelWithTheFewestRowsThatHoldThem) {
 TEST(Programs, OfAcceleratorsHaveAsManyRowsAsRegistersHold) {
   CacheConfig config = configOf();
   config.onAccelerator = true;
-  for (const auto &[dk, dv, most] : {std::tuple(64, 64, 16), {128, 128, 16}, {64, 144, 8}, {192, 128, 8}, {256, 256, 8}}) {
+  for (const auto &[dk, dv, most] :
+       {std::tuple(64, 64, 16), {128, 128, 16}, {64, 144, 8}, {192, 128, 8}, {256, 256, 8}}) {
     config.dk = dk, config.dv = dv;
     const AttendRows kernels(config);
     EXPECT_EQ(kernels.rows(0), 8);
