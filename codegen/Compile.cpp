@@ -11,6 +11,7 @@
 #include "passes/KernelModule.h"
 #include "passes/Pipelines.h"
 #include "passes/ScoreFunction.h"
+#include "passes/expand/Kernels.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -170,6 +171,8 @@ private:
       auto request = ::kvq::parseKernelRequest(input.request);
       if (!request.isOk())
         return fail(request.status().message());
+      if (::kvq::Status taken = input.target->checkRequest(request.value()); !taken.isOk())
+        return fail(taken.message());
       module = buildKernelModule(&context, request.value());
       if (!input.schedule.empty() && !attachSchedule(request.value()))
         return false;
@@ -184,13 +187,13 @@ private:
 
   bool attachSchedule(const ::kvq::KernelRequest &request) {
     auto parsed = ::kvq::parseSchedule(input.schedule);
-    const ::kvq::Status legal = parsed.isOk()
-                                    ? ::kvq::checkSchedule(getScheduleSpace(request, *input.target), parsed.value())
-                                    : parsed.status();
+    const auto space = getScheduleSpace(request, *input.target);
+    const ::kvq::Status legal = !space.isOk()   ? space.status()
+                                : parsed.isOk() ? ::kvq::checkSchedule(space.value(), parsed.value())
+                                                : parsed.status();
     if (!legal.isOk())
       return fail(legal.message());
-    const ::kvq::Schedule &given = parsed.value();
-    auto schedule = tile::ScheduleAttr::get(&context, given.tileTokens, given.rows, given.vectors, given.prefetch);
+    tile::ScheduleAttr schedule = toAttr(&context, parsed.value());
     for (auto func : module->getOps<func::FuncOp>())
       if (func->hasAttr(kKernelAttr))
         func->setAttr(tile::kScheduleAttr, schedule);

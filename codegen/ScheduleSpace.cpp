@@ -12,7 +12,9 @@ using ::kvq::Schedule;
 
 static constexpr int kMostTokens = 256; // schedule_c1
 
-::kvq::ScheduleSpace mlir::kvq::getScheduleSpace(const ::kvq::KernelRequest &request, const Target &target) {
+::kvq::Result<::kvq::ScheduleSpace> mlir::kvq::getScheduleSpace(const ::kvq::KernelRequest &request,
+                                                                const Target &target) {
+  KVQ_RETURN_IF_ERROR(target.checkRequest(request));
   ::kvq::ScheduleSpace space;
   const TargetModel model = target.model();
   space.standard = defaultSchedule(request, model);
@@ -27,7 +29,7 @@ static constexpr int kMostTokens = 256; // schedule_c1
     schedule.tileTokens = tokens;
     llvm::append_range(space.schedules, target.scheduleVariants(request, schedule));
   }
-  auto knobs = [](const Schedule &s) { return std::tuple(s.tileTokens, s.rows, s.vectors, s.prefetch); };
+  auto knobs = [](const Schedule &s) { return std::tuple(s.tileTokens, s.rows, s.vectors, s.prefetch, s.blocks); };
   llvm::sort(space.schedules, [&](const Schedule &a, const Schedule &b) { return knobs(a) < knobs(b); });
   return space;
 }

@@ -9,7 +9,8 @@
 namespace mlir::kvq {
 
 // Of an attend kernel: tiles of tokens that divide the page into whole groups and that the target takes, each with what
-// the target varies (Target::scheduleVariants). Of all other kernels the default alone. Ascending, knob by knob.
-::kvq::ScheduleSpace getScheduleSpace(const ::kvq::KernelRequest &request, const Target &target);
+// the target varies (Target::scheduleVariants). Of all other kernels the default alone. Ascending, knob by knob. An
+// error where the target has no kernel for the request.
+::kvq::Result<::kvq::ScheduleSpace> getScheduleSpace(const ::kvq::KernelRequest &request, const Target &target);
 
 } // namespace mlir::kvq

@@ -53,6 +53,8 @@ public:
   virtual llvm::Error emit(ModuleOp module, PhaseSink &sink) const = 0;
   // What passes know of it.
   virtual TargetModel model() const { return {}; }
+  // Unsupported where the target has no kernel for a request: which limit, and what fits.
+  virtual ::kvq::Status checkRequest(const ::kvq::KernelRequest &request) const { return ::kvq::Status::ok(); }
   // Schedules of an attend kernel with the tile of `standard` that make code of their own, `standard` among them; none
   // where the target does not take that tile.
   virtual llvm::SmallVector<::kvq::Schedule> scheduleVariants(const ::kvq::KernelRequest &request,

@@ -79,14 +79,16 @@ KVQ_EXPORT kvq_compile_output *kvq_compiler_schedules(const kvq_compile_input *i
   auto request = ::kvq::parseKernelRequest(input->request ? input->request : "");
   if (!request.isOk())
     return refused(std::move(output), request.status().message());
-  const ::kvq::ScheduleSpace space = getScheduleSpace(request.value(), **target);
+  const auto space = getScheduleSpace(request.value(), **target);
+  if (!space.isOk())
+    return refused(std::move(output), space.status().message());
   if (input->schedule) {
     auto schedule = ::kvq::parseSchedule(input->schedule);
-    ::kvq::Status legal = schedule.isOk() ? ::kvq::checkSchedule(space, schedule.value()) : schedule.status();
+    ::kvq::Status legal = schedule.isOk() ? ::kvq::checkSchedule(space.value(), schedule.value()) : schedule.status();
     if (!legal.isOk())
       return refused(std::move(output), legal.message());
   }
-  output->text = ::kvq::toText(space);
+  output->text = ::kvq::toText(space.value());
   output->object = output->text.data();
   output->object_bytes = output->text.size();
   return output.release();

@@ -17,9 +17,13 @@ bool mlir::kvq::dividesPage(int64_t tokens, const KernelRequest &request) {
   return request.pageTokens % tokens == 0 && fits(request.pair.k) && fits(request.pair.v);
 }
 
-// Registers of a lane in which it has its part of the output and of the query, and of a tile's scores.
+// Registers of a lane in which it has its part of the output and of the query, which leaves them where the output is
+// large (codegen/nvptx/ParkValues.h), of a tile's scores, and of the coefficients of groups of V that are short.
 static int64_t registersOf(const KernelRequest &request, int64_t tokens) {
-  return request.rows * request.dv / 32 + request.rows * request.dk / 64 + request.rows * tokens / 32;
+  const ::kvq::SideFormat &v = request.pair.v;
+  const int64_t out = request.rows * request.dv / 32, query = out < 64 ? request.rows * request.dk / 64 : 0;
+  const int64_t sets = v.perChannel() || v.group > 32 ? 0 : 32 / v.group;
+  return out + query + request.rows * tokens / 32 + sets * request.rows * tokens / 64;
 }
 
 // Fewer tokens than these are not made into words of one lane each.
@@ -30,13 +34,17 @@ static int shortestTile(const KernelRequest &request, const TargetModel &target)
 }
 
 // What is done once a tile (coefficients, the output's rescaling) costs less the longer it is. In memory, with many
-// rows, their scores ask for a shorter one, or leave the cache. In registers, output, query and scores may fill three
-// eighths of them, or ptxas spills (measured).
+// rows, their scores ask for a shorter one, or leave the cache. In registers, these may fill three eighths of them and
+// codes may be 768 a lane, or ptxas spills (measured).
 static int64_t longestTile(const KernelRequest &request, const TargetModel &target) {
   if (target.laneRegisters == 0)
     return request.rows > 32 ? 64 : 128;
+  auto fits = [&](int64_t tokens) {
+    return registersOf(request, tokens) * 8 <= (target.laneRegisters + 1) * 3 &&
+           tokens * std::max(request.dk, request.dv) <= 768 * 32;
+  };
   int64_t tokens = 128;
-  while (tokens > shortestTile(request, target) && registersOf(request, tokens) * 8 > target.laneRegisters * 3)
+  while (tokens > shortestTile(request, target) && !fits(tokens))
     tokens /= 2;
   return tokens;
 }

@@ -115,7 +115,10 @@ static int printSchedules(const Target &target) {
   auto parsed = kvq::parseKernelRequest(request.getValue());
   if (!parsed.isOk())
     return fail(parsed.status().message());
-  llvm::outs() << kvq::toText(getScheduleSpace(parsed.value(), target));
+  auto space = getScheduleSpace(parsed.value(), target);
+  if (!space.isOk())
+    return fail(space.status().message());
+  llvm::outs() << kvq::toText(space.value());
   return 0;
 }
 

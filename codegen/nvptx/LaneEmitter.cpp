@@ -104,31 +104,6 @@ static Value fromWord(ImplicitLocOpBuilder &b, Value word, Type type) {
   return type.isF32() ? arith::BitcastOp::create(b, type, low).getResult() : low;
 }
 
-// The most registers of tiles that a loop of the kernel carries.
-int64_t LaneEmitter::carriedRegisters() const {
-  int64_t most = 0;
-  func::FuncOp(kernel).walk([&](scf::ForOp loop) {
-    int64_t registers = 0;
-    for (Value carried : loop.getRegionIterArgs())
-      registers += isTile(carried) ? fileOf(carried).count() : 0;
-    most = std::max(most, registers);
-  });
-  return most;
-}
-
-int64_t LaneEmitter::carriedColumns() const {
-  int64_t most = 0;
-  func::FuncOp(kernel).walk([&](scf::ForOp loop) {
-    for (Value carried : loop.getRegionIterArgs())
-      if (isTile(carried))
-        most = std::max(most, fileOf(carried).shape().back());
-  });
-  return most;
-}
-
-// A block of one warp where loops carry so much that the lanes need all the shared memory for it (ParkValues.h).
-int64_t LaneEmitter::blockThreads() const { return carriedRegisters() > 128 ? 32 : kBlockThreads; }
-
 void LaneEmitter::emitPrologue(LLVM::LLVMFuncOp entry) {
   auto read = [&](auto *op) {
     using Op = std::remove_pointer_t<decltype(op)>;
@@ -138,7 +113,7 @@ void LaneEmitter::emitPrologue(LLVM::LLVMFuncOp entry) {
         block = read(static_cast<NVVM::BlockIdXOp *>(nullptr));
   lane = arith::AndIOp::create(b, thread, constant32(31));
   Value warp = uniform(arith::ShRUIOp::create(b, thread, constant32(5)));
-  Value first = arith::MulIOp::create(b, block, constant32(blockThreads() / 32));
+  Value first = arith::MulIOp::create(b, block, constant32(kBlockThreads / 32));
   program = arith::IndexCastUIOp::create(b, b.getIndexType(), arith::AddIOp::create(b, first, warp));
   for (BlockArgument argument : kernel.getArguments())
     scalars.map(argument, fromWord(b, entry.getArgument(argument.getArgNumber()), argument.getType()));
@@ -150,11 +125,11 @@ LogicalResult LaneEmitter::emit() {
   auto entry = LLVM::LLVMFuncOp::create(b, kEntryName, type);
   entry->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), b.getUnitAttr());
   entry->setAttr(NVVM::NVVMDialect::getReqntidAttrName(),
-                 b.getDenseI32ArrayAttr({static_cast<int32_t>(blockThreads()), 1, 1}));
-  // Unasked, ptxas spills a few registers to fit one more block on a multiprocessor. Of wide outputs it needs all of
-  // them and spills more if it is asked (measured, heads of 256).
-  if (carriedColumns() <= 128)
-    entry->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), b.getI32IntegerAttr(2));
+                 b.getDenseI32ArrayAttr({static_cast<int32_t>(kBlockThreads), 1, 1}));
+  // Unasked, ptxas spills a few registers to fit one more block on a multiprocessor.
+  auto schedule = kernel->getAttrOfType<tile::ScheduleAttr>(tile::kScheduleAttr);
+  int64_t blocks = schedule && schedule.getBlocks() > 0 ? schedule.getBlocks() : 2;
+  entry->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), b.getI32IntegerAttr(static_cast<int32_t>(blocks)));
   b.setInsertionPointToStart(entry.addEntryBlock(b));
   emitPrologue(entry);
   programs = entry.getArguments().back();

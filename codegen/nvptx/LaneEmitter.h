@@ -47,9 +47,6 @@ private:
   using LoadedWords = DenseMap<int64_t, Value>;
 
   // LaneEmitter.cpp: the walk over the program.
-  int64_t carriedRegisters() const;
-  int64_t carriedColumns() const; // of the widest tile
-  int64_t blockThreads() const;
   void emitPrologue(LLVM::LLVMFuncOp entry);
   LogicalResult emitBlock(Block &block);
   LogicalResult emitOp(Operation &op);

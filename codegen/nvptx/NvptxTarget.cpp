@@ -56,11 +56,16 @@ public:
     model.pagesAhead = processor.pagesAhead;
     return model;
   }
+  ::kvq::Status checkRequest(const ::kvq::KernelRequest &request) const override;
   llvm::SmallVector<::kvq::Schedule> scheduleVariants(const ::kvq::KernelRequest &request,
                                                       const ::kvq::Schedule &standard) const override {
-    llvm::SmallVector<::kvq::Schedule> variants(3, standard);
-    for (int pages = 0; pages < 3; ++pages)
-      variants[static_cast<size_t>(pages)].prefetch = pages;
+    llvm::SmallVector<::kvq::Schedule> variants;
+    for (int pages : {0, 1, 2})
+      for (int blocks : {0, 3, 4}) { // the compiler's own is 2
+        variants.push_back(standard);
+        variants.back().prefetch = pages;
+        variants.back().blocks = blocks;
+      }
     return variants;
   }
   void registerDialects(DialectRegistry &registry) const override { nvptx::registerDialects(registry); }
@@ -94,6 +99,20 @@ private:
 };
 
 } // namespace
+
+// Elements of the query or of the output of a program, which lie in the registers of a warp. Of more, lanes would
+// spill.
+static constexpr int kMostElements = 2048;
+
+::kvq::Status NvptxTarget::checkRequest(const ::kvq::KernelRequest &request) const {
+  const int head = std::max(request.dk, request.dv), most = kMostElements / head / 8 * 8;
+  if (request.op != ::kvq::KernelOp::Attend || request.rows <= most)
+    return ::kvq::Status::ok();
+  return {::kvq::Code::Unsupported, std::to_string(request.rows) + " rows of a head of " + std::to_string(head) +
+                                        " do not fit the registers of a warp, which hold " +
+                                        std::to_string(kMostElements) + " elements of a query or an output on " +
+                                        name() + ": use " + std::to_string(most) + " rows"};
+}
 
 // Those of a form, in the order of the processors.
 static const std::vector<NvptxTarget> &targetsOf(nvptx::UnpackForm form) {

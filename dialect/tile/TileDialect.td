@@ -112,12 +112,14 @@ def KvqTile_ScheduleAttr : KvqTile_Attr<"Schedule", "schedule"> {
     - `tile_tokens`: tokens of one step of the key loop; divides the page.
     - `rows`, `vectors`: register tile of `kvq_tile.dot`: rows of coefficients x vectors of results held in registers.
     - `prefetch`: pages fetched ahead of the one in work; 0 for none.
+    - `blocks`: blocks for which a multiprocessor of a GPU has registers, at least; 0, or left out: the compiler chooses.
 
     ```mlir
     #kvq_tile.schedule<tile_tokens = 64, rows = 4, vectors = 4, prefetch = 1>
     ```
   }];
-  let parameters = (ins "int64_t":$tile_tokens, "int64_t":$rows, "int64_t":$vectors, "int64_t":$prefetch);
+  let parameters = (ins "int64_t":$tile_tokens, "int64_t":$rows, "int64_t":$vectors, "int64_t":$prefetch,
+                        DefaultValuedParameter<"int64_t", "0">:$blocks);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

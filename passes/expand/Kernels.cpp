@@ -106,7 +106,8 @@ tile::ScheduleAttr mlir::kvq::getDefaultSchedule(MLIRContext *context, const ::k
 }
 
 tile::ScheduleAttr mlir::kvq::toAttr(MLIRContext *context, const ::kvq::Schedule &schedule) {
-  return tile::ScheduleAttr::get(context, schedule.tileTokens, schedule.rows, schedule.vectors, schedule.prefetch);
+  return tile::ScheduleAttr::get(context, schedule.tileTokens, schedule.rows, schedule.vectors, schedule.prefetch,
+                                 schedule.blocks);
 }
 
 LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request,

@@ -144,12 +144,7 @@ int64_t Geometry::firstPage(int64_t bodyTokens, const Frontier &packed) const {
   return std::max<int64_t>(0, std::min({unseen, packed.k, packed.v}) / pageTokens);
 }
 
-AttendRows::AttendRows(int ratio, bool onAccelerator) {
-  if (onAccelerator) {
-    rows_[size_++] = 8;
-    rows_[size_++] = 16;
-    return;
-  }
+AttendRows::AttendRows(int ratio) {
   for (int rows = ratio; rows <= std::max(8, ratio); rows += ratio)
     rows_[size_++] = rows;
   for (int rows : {12, 16, 20, 24, 28, 32})
@@ -157,13 +152,20 @@ AttendRows::AttendRows(int ratio, bool onAccelerator) {
       rows_[size_++] = rows;
 }
 
+AttendRows::AttendRows(const CacheConfig &config) : AttendRows(config.ratio()) {
+  if (!config.onAccelerator)
+    return;
+  size_ = 0;
+  rows_[size_++] = 8;
+  if (std::max(config.dk, config.dv) <= 128)
+    rows_[size_++] = 16;
+}
+
 int AttendRows::kernelFor(int rows) const {
   return static_cast<int>(std::lower_bound(rows_, rows_ + size_, rows) - rows_);
 }
 
-int cacheKernels(const CacheConfig &config) {
-  return attendKernel(AttendRows(config.ratio(), config.onAccelerator).size());
-}
+int cacheKernels(const CacheConfig &config) { return attendKernel(AttendRows(config).size()); }
 
 KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   KernelRequest request;
@@ -187,7 +189,7 @@ KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   case CacheKernel::Attend:
     request.op = KernelOp::Attend;
     request.ratio = config.ratio();
-    request.rows = AttendRows(config.ratio(), config.onAccelerator).rows(kernel - attendKernel(0));
+    request.rows = AttendRows(config).rows(kernel - attendKernel(0));
     request.lag = config.format.rule == CommitRule::Sliding;
     request.window = config.attentionWindow > 0;
     request.scoreCap = config.scoreCap > 0;

@@ -96,11 +96,12 @@ enum class CacheKernel { Append, QuantizeK, QuantizeV, Merge, DequantizeK, Dequa
 // How many rows the attend kernels of a cache have, ascending: those of one query, of each number of queries up to 8
 // rows, where a row too many would cost most, and multiples of 4 up to 32. At 32 rows unpacking is a few hundredths of
 // a program and the rows' scores still lie in the cache. On accelerators tiles of a matrix product have 8 or 16 rows,
-// and rows that are too many cost nothing.
+// and rows that are too many cost nothing; of heads above 128 the registers of a warp hold 8.
 class AttendRows {
 public:
   static constexpr int kMost = 14;
-  explicit AttendRows(int ratio, bool onAccelerator = false);
+  explicit AttendRows(int ratio);
+  explicit AttendRows(const CacheConfig &config);
   int size() const { return size_; }
   int rows(int kernel) const { return rows_[kernel]; }
   int most() const { return rows_[size_ - 1]; }

@@ -57,7 +57,7 @@ public:
   // pastOnly: queries see the tokens before the step alone, in the state at its begin (prefill_c2).
   // stride: of the device's ParallelFor.
   Planner(const CacheConfig &config, const Geometry &geometry, int stride)
-      : config_(config), geometry_(geometry), kernels_(config.ratio(), config.onAccelerator), stride_(stride) {}
+      : config_(config), geometry_(geometry), kernels_(config), stride_(stride) {}
   void setPastOnly(bool pastOnly) { pastOnly_ = pastOnly; }
   // Fills `chunk` with chunk `index` of the step. `table` holds the block tables of all parts.
   void plan(std::span<const StepPart> parts, const int32_t *table, int index, Chunk &chunk) const;

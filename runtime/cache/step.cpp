@@ -107,7 +107,7 @@ Status Step::prepare(bool pastOnly) {
 
 // Those of the programs that a chunk of so many new tokens has.
 Status Step::openAttendKernels(int tokens) {
-  const AttendRows kernels(cache_.config_.ratio(), cache_.config_.onAccelerator);
+  const AttendRows kernels(cache_.config_);
   for (int rows = tokens * cache_.config_.ratio(); rows > 0; rows -= kernels.most())
     KVQ_RETURN_IF_ERROR(cache_.kernel(attendKernel(kernels.kernelFor(std::min(rows, kernels.most())))).status());
   return Status::ok();

@@ -15,12 +15,14 @@ namespace kvq {
 template <typename Values> struct Knob {
   std::string_view name;
   int Values::*value;
+  bool isOptional = false; // left out where it is 0; such knobs are the last ones
 };
 
 template <typename Values, size_t N> std::string knobsToText(const Knob<Values> (&knobs)[N], const Values &values) {
   std::string text;
   for (const Knob<Values> &knob : knobs)
-    text += (text.empty() ? "" : ",") + std::string(knob.name) + "=" + std::to_string(values.*knob.value);
+    if (!knob.isOptional || values.*knob.value != 0)
+      text += (text.empty() ? "" : ",") + std::string(knob.name) + "=" + std::to_string(values.*knob.value);
   return text;
 }
 
@@ -35,12 +37,16 @@ Result<Values> parseKnobs(const Knob<Values> (&knobs)[N], const char *what, std:
   Values values;
   for (size_t i = 0; i < N; ++i) {
     const std::string name(knobs[i].name);
+    if (knobs[i].isOptional && i >= parts.size())
+      break;
     if (i >= parts.size() || parts[i].substr(0, parts[i].find('=')) != name)
       return refused("has no knob " + name + " in place " + std::to_string(i + 1));
     const std::string_view value = parts[i].substr(std::min(parts[i].size(), name.size() + 1));
     const auto number = text::parseDecimal(value);
     if (!number)
       return refused("has " + text::quote(value) + " for " + name + ", which is no number");
+    if (knobs[i].isOptional && *number == 0)
+      return refused("has " + name + "=0, which is left out");
     values.*knobs[i].value = *number;
   }
   if (parts.size() > N)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a kernel runs, as plain data with one canonical text: "tile_tokens=64,rows=8,vectors=8,prefetch=1". Changing it
-// never changes an answer beyond the accuracy class. Which schedules a request can have on a target the compiler says
-// (codegen/ScheduleSpace.h); the runtime hands their texts on.
+// How a kernel runs, as plain data with one canonical text: "tile_tokens=64,rows=8,vectors=8,prefetch=1", and behind it
+// ",blocks=3" where that is not 0. Changing it never changes an answer beyond the accuracy class. Which schedules a
+// request can have on a target the compiler says (codegen/ScheduleSpace.h); the runtime hands their texts on.
 #pragma once
 
 #include "runtime/format/status.h"
@@ -18,12 +18,13 @@ struct Schedule {
   int rows = 8;        // a register tile of a product has at most so many rows of coefficients
   int vectors = 8;     // and so many vectors of results
   int prefetch = 1;    // pages fetched ahead of the one in work; 0: none
+  int blocks = 0;      // blocks for which a multiprocessor of a GPU has registers, at least; 0: the compiler chooses
   bool operator==(const Schedule &) const = default;
 };
 
 std::string toText(const Schedule &);
-// All four knobs in their order, each once. InvalidArgument: which knob is wrong. Whether a kernel can have the values
-// is not looked at.
+// All knobs in their order, each once, without blocks=0. InvalidArgument: which knob is wrong. Whether a kernel can
+// have the values is not looked at.
 Result<Schedule> parseSchedule(std::string_view text);
 
 // The schedules that are legal for one request on one target, each once; the default is one of them.

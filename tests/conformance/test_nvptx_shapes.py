@@ -46,6 +46,8 @@ def allowed(row):
         group, page = row.get(f"group_{name}"), row.get("page")
         if row.get(f"axis_{name}") == "c" and isinstance(group, int) and page and page % group:
             return False
+    if row.get("rows") == 16 and row.get("head_dim", 0) > 128:
+        return False
     if row.get("profile") == "vnni":
         if row.get("page") == 96 or row.get("head_dim") in (80, 96):
             return False
@@ -61,11 +63,11 @@ CORNERS = {
     "kivi-4": Shape("k4c128-v4t128", 128, 128, 128, 4, "f16", 8),
     "kivi-8-bf16": Shape("k8c128-v8t128", 128, 128, 128, 8, "bf16", 8, True),
     "normal-4": Shape("k4c128-v4t128", 128, 128, 128, 8, "bf16", 8, accuracy="normal"),
-    "unequal-head-sizes": Shape("k4c32-v4t32", 64, 192, 128, 1, "bf16", 16),
+    "unequal-head-sizes": Shape("k4c32-v4t32", 64, 192, 128, 1, "bf16", 8),
     "unequal-head-sizes-per-token": Shape("k4t32-v8t48", 64, 192, 96, 2, "f16", 8),
     "smallest-head-and-page": Shape("k8c32-v2c32", 32, 16, 16, 1, "f32", 8),
     "smallest-head-per-token": Shape("k2t16-v8t16", 64, 16, 16, 1, "f32", 8),
-    "largest-head-16-rows": Shape("k4t256-v2t256", 32, 256, 256, 2, "bf16", 16),
+    "largest-head": Shape("k4t256-v2t256", 32, 256, 256, 2, "bf16", 8),
     "largest-groups": Shape("k2c256-v4c256", 256, 64, 64, 5, "bf16", 8),
     "page-of-three-groups": Shape("k2t16-v4c32", 96, 48, 80, 3, "f16", 8, window=True, cap=True),
     "groups-of-16": Shape("k2t16-v2t16", 64, 96, 96, 4, "f16", 8),

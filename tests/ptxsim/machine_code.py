@@ -38,18 +38,9 @@ def requests():
     attends += [request("attend", *other) for other in others]
     attends += [request("attend", group=32, page=64), request("attend", page=256)]
     attends += [request("attend", 8, 64, rows=16, page=64)]
-    attends += [request("attend", dim=256, rows=16), request("attend", 8, 32, 256, rows=16)]
     others = [request(operation, bits, 32) for bits in (2, 4, 8)
               for operation in ("quantize_k", "quantize_v", "dequantize_k", "dequantize_v")]
     return attends + others + [request("append", group=32), request("merge", group=32)]
-
-
-def may_spill(text, processor):
-    """16 rows of a head of 256 are more than registers and shared memory of a lane hold; some programs of 8 bits in
-    groups of 32 for such heads, and one of 2 bits for sm_120, lack a few registers."""
-    if ":dk256:" in text:
-        return ":rows16:" in text or "k8c32" in text
-    return "k2c32" in text and ":rows16:" in text and processor == "sm_120"
 
 
 # Asked: issue slots of the steady loop for each element of K and V, of 32 lanes (head 128, ratio 4, page 128, sm_80).
@@ -66,11 +57,12 @@ def slots_per_element(bits, group):
     return 32 * loop.issue_slots / (128 * (128 + 128))
 
 
-def figures(text, processor):
-    """Registers and spilled bytes of a kernel. An AssertionError says what kvqc or ptxas refused."""
+def figures(text, processor, schedule=""):
+    """Of a kernel with its default schedule or another: registers and spilled bytes. An AssertionError says what kvqc or ptxas refused."""
     with tempfile.TemporaryDirectory(prefix="kvq-ptxas-") as name:
         ptx = Path(name) / "kernel.ptx"
-        command = [BUILD / "bin/kvqc", f"--request={text}", f"--target=nvptx:{processor}", "--no-bundle", "-o", ptx]
+        command = [BUILD / "bin/kvqc", f"--request={text}", f"--target=nvptx:{processor}", "--no-bundle",
+                   f"--schedule={schedule}", "-o", ptx]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         command = [toolchain.toolkit() / "bin/ptxas", "-v", f"-arch={processor}", "-o", "/dev/null", ptx]

@@ -97,6 +97,8 @@ def test_a_request_is_the_one_that_the_runtime_makes():
          "attend:k4c32-v4t32:mma:p64:dk128:dv128:g4:bf16:rows8:lag0:win0:cap0:exact"),
         ("kivi-4", Shape(16, 1, 64, 64, "f16"), "nvptx:sm_90",
          "attend:k4c32-v4t32:mma:p64:dk64:dv64:g16:f16:rows16:lag1:win0:cap0:exact"),
+        ("kivi-4", Shape(16, 1, 256, 256, "f16"), "nvptx:sm_90",
+         "attend:k4c32-v4t32:mma:p64:dk256:dv256:g16:f16:rows8:lag1:win0:cap0:exact"),
         ("k4th-v4th/w128,block", Shape(8, 8, 96, 96), "x86-64",
          "attend:k4t96-v4t96:vnni:p64:dk96:dv96:g1:f32:rows1:lag0:win0:cap0:exact"),
         ("k4c128-v4t64", Shape(14, 2, 64, 64, window=512), "x86-64",

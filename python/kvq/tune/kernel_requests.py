@@ -60,16 +60,17 @@ def request(
     head = f"{operation}:{pair}:{profile}:p{page}:dk{shape.dk}:dv{shape.dv}"
     if operation != "attend":  # fields that an operation does not depend on keep their defaults
         return f"{head}:g1:{shape.dtype}:rows1:lag0:win0:cap0:exact"
-    rows = rows or next(each for each in attend_rows(ratio, target) if each >= min(ratio, 16))
+    known = attend_rows(ratio, target, max(shape.dk, shape.dv))
+    rows = rows or next(each for each in known if each >= min(ratio, known[-1]))
     lag = int("sliding" in policy.split(","))
     flags = f"lag{lag}:win{int(shape.window > 0)}:cap{int(shape.score_cap)}"
     return f"{head}:g{ratio}:{shape.dtype}:rows{rows}:{flags}:{lowlevel.check_accuracy(accuracy)}"
 
 
-def attend_rows(ratio: int, target: str) -> list[int]:
+def attend_rows(ratio: int, target: str, head: int) -> list[int]:
     """Rows of the attend kernels of a cache, as AttendRows of runtime/cache/config.cpp has them."""
     if is_accelerator(target):
-        return [8, 16]
+        return [8, 16] if head <= 128 else [8]
     few = list(range(ratio, max(8, ratio) + 1, ratio))
     return few + [rows for rows in (12, 16, 20, 24, 28, 32) if rows > few[-1]]
 
@@ -78,7 +79,7 @@ def cache_requests(
     format: str, shape: Shape, target: str, accuracy: str | None = None, *, page: int | None = None
 ) -> list[str]:
     """Of all kernels of a cache: attention of one token first, which a model that decodes waits for most."""
-    rows = attend_rows(max(1, shape.q_heads // shape.kv_heads), target)
+    rows = attend_rows(max(1, shape.q_heads // shape.kv_heads), target, max(shape.dk, shape.dv))
     attend = [request("attend", format, shape, target, accuracy, page=page)]
     attend += [request("attend", format, shape, target, accuracy, page=page, rows=each) for each in rows]
     others = [request(each, format, shape, target, page=page) for each in OPERATIONS if each != "attend"]

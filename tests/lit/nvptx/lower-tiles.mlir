@@ -24,6 +24,16 @@ func.func @load(%x: !kvq_tile.ptr<f32> {kvq_tile.multiple = 64 : i64}, %y: !kvq_
 
 // -----
 
+// As many blocks as the schedule says.
+// CHECK-LABEL: llvm.func @kvq_entry
+// CHECK-SAME: nvvm.minctasm = 3 : i32
+func.func @blocks(%x: !kvq_tile.ptr<f32>) attributes {
+    kvq_tile.kernel, kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 64, rows = 1, vectors = 1, prefetch = 0, blocks = 3>} {
+  return
+}
+
+// -----
+
 #o = #kvq_tile.lanes<"lane=[- - - - d0.0]">
 #t = #kvq_tile.lanes<"lane=[d1.0 d1.1 d1.2 d1.3 d0.0]">
 

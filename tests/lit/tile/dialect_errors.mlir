@@ -42,6 +42,12 @@ func.func private @f() attributes {test.a = #kvq_tile.schedule<tile_tokens = 64,
 
 // -----
 
+// schedule_c1
+// expected-error @+1 {{blocks is 17; use 0 to 16}}
+func.func private @f() attributes {test.a = #kvq_tile.schedule<tile_tokens = 64, rows = 4, vectors = 4, prefetch = 1, blocks = 17>}
+
+// -----
+
 // kernel_c1
 // expected-error @+1 {{argument 1 of a kernel has type 'index'; use !kvq_tile.ptr<...>, i64, i32 or f32}}
 func.func private @f(i64, index) attributes {kvq_tile.kernel}

@@ -19,10 +19,13 @@ func.func @row_max(%x: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>) attributes 
 
 // CHECK-LABEL: func.func @attributes
 // CHECK-SAME: kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 64, rows = 4, vectors = 4, prefetch = 1>
+// CHECK-SAME: test.blocks = #kvq_tile.schedule<tile_tokens = 64, rows = 1, vectors = 1, prefetch = 0, blocks = 3>
 // CHECK-SAME: test.layout = #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
 func.func @attributes() attributes {
     kvq_tile.schedule =
 #kvq_tile.schedule<tile_tokens = 64, rows = 4, vectors = 4, prefetch = 1>
+    , test.blocks =
+#kvq_tile.schedule<tile_tokens = 64, rows = 1, vectors = 1, prefetch = 0, blocks = 3>
     , test.layout =
 #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">
     } {

@@ -39,7 +39,7 @@ llvm::Expected<CompileResult> compileWith(const std::string &request, const Targ
 void expectEachItsOwnCode(const std::string &text, const char *target, const char *phase) {
   const auto request = ::kvq::parseKernelRequest(text);
   ASSERT_TRUE(request.isOk()) << request.status().message();
-  const ::kvq::ScheduleSpace space = getScheduleSpace(request.value(), *targetOf(target));
+  const ::kvq::ScheduleSpace space = getScheduleSpace(request.value(), *targetOf(target)).value();
   EXPECT_EQ(llvm::count(space.schedules, space.standard), 1) << toText(space);
   std::set<std::string> programs;
   for (const ::kvq::Schedule &schedule : space.schedules) {
@@ -68,20 +68,39 @@ TEST(ScheduleSpace, TilesDivideThePageIntoWholeGroups) {
   const auto request =
       ::kvq::parseKernelRequest("attend:k4c64-v4t32:vnni:p192:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact");
   std::set<int> tiles;
-  for (const ::kvq::Schedule &schedule : getScheduleSpace(request.value(), *targetOf("x86-64-v3")).schedules)
+  const auto space = getScheduleSpace(request.value(), *targetOf("x86-64-v3"));
+  for (const ::kvq::Schedule &schedule : space.value().schedules)
     tiles.insert(schedule.tileTokens);
   EXPECT_EQ(tiles, (std::set<int>{16, 32, 64, 192})); // 48 and 96 would cut a group of 64
 }
 
-TEST(ScheduleSpace, AGpuHasTilesAndPagesAhead) {
+TEST(ScheduleSpace, AGpuHasTilesPagesAheadAndBlocks) {
   expectEachItsOwnCode("attend:k4c32-v4t32:mma:p128:dk64:dv64:g4:f16:rows8:lag0:win0:cap0:exact", "nvptx:sm_80", "ptx");
+}
+
+TEST(ScheduleSpace, ARequestWithoutAKernelHasNone) {
+  const std::string head = "attend:k4c32-v4t32:mma:p64:dk64:dv";
+  for (const char *tail : {"160:g4:f16:rows16", "96:g4:f16:rows24"}) {
+    const auto request = ::kvq::parseKernelRequest(head + tail + ":lag0:win0:cap0:exact");
+    ASSERT_TRUE(request.isOk()) << request.status().message();
+    const ::kvq::Status status = getScheduleSpace(request.value(), *targetOf("nvptx:sm_90")).status();
+    EXPECT_EQ(status.code(), ::kvq::Code::Unsupported);
+    auto compiled = compileWith(toText(request.value()), targetOf("nvptx:sm_90"), "");
+    ASSERT_FALSE(static_cast<bool>(compiled));
+    EXPECT_EQ(llvm::toString(compiled.takeError()), status.message());
+    EXPECT_TRUE(getScheduleSpace(request.value(), *targetOf("x86-64-v4")).isOk());
+  }
+  const auto request = ::kvq::parseKernelRequest(head + "160:g4:f16:rows16:lag0:win0:cap0:exact");
+  EXPECT_EQ(getScheduleSpace(request.value(), *targetOf("nvptx:sm_90")).status().message(),
+            "16 rows of a head of 160 do not fit the registers of a warp, which hold 2048 elements of a query or an "
+            "output on nvptx:sm_90: use 8 rows");
 }
 
 TEST(ScheduleSpace, OtherOperationsHaveTheDefaultAlone) {
   for (const char *op : {"append", "quantize_k", "quantize_v", "merge", "dequantize_k", "dequantize_v"}) {
     const auto request = ::kvq::parseKernelRequest(std::string(op) +
                                                    ":k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact");
-    const ::kvq::ScheduleSpace space = getScheduleSpace(request.value(), *targetOf("x86-64-v4"));
+    const ::kvq::ScheduleSpace space = getScheduleSpace(request.value(), *targetOf("x86-64-v4")).value();
     EXPECT_EQ(space.schedules, std::vector{space.standard}) << op;
   }
 }
@@ -96,6 +115,8 @@ TEST(ScheduleSpace, IllegalOnesAreRefusedInASentence) {
   EXPECT_NE(refusal("tile_tokens=128,rows=8,vectors=8,prefetch=1").find("has tile_tokens 128, which can be 16, 32, 64"),
             std::string::npos);
   EXPECT_NE(refusal("tile_tokens=64,rows=9,vectors=8,prefetch=1").find("has rows 9, which can be"), std::string::npos);
+  EXPECT_NE(refusal("tile_tokens=64,rows=8,vectors=8,prefetch=1,blocks=3").find("has blocks 3, which can be 0 here"),
+            std::string::npos);
   EXPECT_NE(refusal("fast").find("has no knob tile_tokens"), std::string::npos);
 }
 

@@ -158,6 +158,23 @@ TEST(Programs, HaveTheKernelWithTheFewestRowsThatHoldThem) {
   }
 }
 
+TEST(Programs, OfAcceleratorsHaveAsManyRowsAsRegistersHold) {
+  CacheConfig config = configOf();
+  config.onAccelerator = true;
+  for (const auto &[dk, dv, most] :
+       {std::tuple(64, 64, 16), {128, 128, 16}, {64, 144, 8}, {192, 128, 8}, {256, 256, 8}}) {
+    config.dk = dk, config.dv = dv;
+    const AttendRows kernels(config);
+    EXPECT_EQ(kernels.rows(0), 8);
+    EXPECT_EQ(kernels.most(), most) << dk << " " << dv;
+  }
+  config.qHeads = 16 * config.kvHeads; // two programs of the large heads
+  const Chunk chunk = planned(config, {partOf(config, 0, 100)});
+  ASSERT_EQ(chunk.attend[0].size(), size_t(2) * config.kvHeads);
+  for (const kvq_attend_item &item : chunk.attend[0])
+    EXPECT_EQ(item.row_count, 8);
+}
+
 TEST(Programs, TheLongestComeFirst) {
   const CacheConfig config = configOf();
   const Chunk chunk = planned(config, {partOf(config, 0, 100), partOf(config, 1, 9000), partOf(config, 2, 2500)});
