@@ -135,6 +135,9 @@ REFUSED = {
     "short groups in the CPU's order": (
         Shape("k2t16-v2t16", 64, 64, 64, 3, "f16", 8), "groups .* shorter than the 16 elements .* use longer groups or"
     ),
+    "pages that tiles of the CPU's order do not divide": (
+        Shape("k4c32-v4t32", 96, 64, 64, 3, "f16", 8), "pages of 96 tokens in the profile vnni .* use pages of 64 or 128"
+    ),
     "rows that are no multiple of 8": (Shape("k4c32-v4t32", 64, 64, 64, 3, "f16", 6), "multiple of 8 rows"),
 }
 
