@@ -121,10 +121,11 @@ void Assigner::propagate(Reach reach) {
 // need them.
 LogicalResult Assigner::anchorCodes() {
   SmallVector<tile::DotOp> products;
-  for (Operation *op : ops)
-    if (auto dot = dyn_cast<tile::DotOp>(op); dot && tile::getLayout(typeOf(dot.getX())))
-      products.push_back(dot);
-  llvm::stable_sort(products, [](tile::DotOp a, tile::DotOp b) { return a.getContract() < b.getContract(); });
+  for (uint64_t contract : {0, 1})
+    for (Operation *op : ops)
+      if (auto dot = dyn_cast<tile::DotOp>(op);
+          dot && tile::getLayout(typeOf(dot.getX())) && dot.getContract() == contract)
+        products.push_back(dot);
   SmallVector<int> tokens;
   for (tile::DotOp dot : products) {
     if (!usesTensorCores(dot))

@@ -24,8 +24,8 @@ CEILINGS = ROOT / "tests/golden/nvptx_ceilings.json"
 PROCESSORS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 
-def request(operation, bits=4, group=128, dim=128, rows=8, page=128):
-    tail = f"mma:p{page}:dk{dim}:dv{dim}:g4:f16:rows{rows}:lag0:win0:cap0:exact"
+def request(operation, bits=4, group=128, dim=128, rows=8, page=128, flags="lag0:win0:cap0", dtype="f16", accuracy="exact"):
+    tail = f"mma:p{page}:dk{dim}:dv{dim}:g4:{dtype}:rows{rows}:{flags}:{accuracy}"
     return f"{operation}:k{bits}c{group}-v{bits}t{min(group, dim)}:{tail}"
 
 
@@ -41,6 +41,14 @@ def requests():
     others = [request(operation, bits, 32) for bits in (2, 4, 8)
               for operation in ("quantize_k", "quantize_v", "dequantize_k", "dequantize_v")]
     return attends + others + [request("append", group=32), request("merge", group=32)]
+
+
+def spilling():
+    """Kernels that lack registers: tiles some of whose rows of V lie in the tail (lag), and tails of f32. Their spilled
+    bytes are ceilings too."""
+    lagging = [request("attend", 2, 32, dim, flags=f"lag1:win{window}:cap0") for dim in (128, 256) for window in (0, 1)]
+    return [*lagging, request("attend", 4, 32, flags="lag1:win1:cap1", dtype="bf16"), request("attend", dtype="f32"),
+            request("attend", 4, 32, dtype="f32", accuracy="full")]
 
 
 # Asked: issue slots of the steady loop for each element of K and V, of 32 lanes (head 128, ratio 4, page 128, sm_80).
@@ -74,7 +82,7 @@ def figures(text, processor, schedule=""):
 
 
 def all_figures():
-    pairs = [(text, processor) for text in requests() for processor in PROCESSORS]
+    pairs = [(text, processor) for text in requests() + spilling() for processor in PROCESSORS]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda pair: figures(*pair), pairs))
     result = {}

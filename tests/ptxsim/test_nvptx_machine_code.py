@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ptxas takes every kernel for every processor, with no more registers than tests/golden/nvptx_ceilings.json says, and
-none of them spills.
+none of them spills, but for a few kinds that spill no more than it says.
 `tests/ptxsim/machine_code.py --write` makes the file anew."""
 
 import json
@@ -14,16 +14,17 @@ CEILINGS = json.loads(machine_code.CEILINGS.read_text(encoding="utf-8"))
 
 
 def test_the_file_has_every_kernel():
-    assert list(CEILINGS) == machine_code.requests()
+    assert list(CEILINGS) == machine_code.requests() + machine_code.spilling()
     assert all(tuple(by) == machine_code.PROCESSORS for by in CEILINGS.values())
 
 
 @toolchain.needs_toolkit
-@pytest.mark.parametrize("text", machine_code.requests())
+@pytest.mark.parametrize("text", machine_code.requests() + machine_code.spilling())
 def test_registers_and_spills(text):
     for processor in machine_code.PROCESSORS:
         ceiling, found = CEILINGS[text][processor], machine_code.figures(text, processor)
-        assert found["registers"] <= ceiling["registers"] and not found["spilled"], (
+        spills = ceiling["spilled"] if text in machine_code.spilling() else 0
+        assert found["registers"] <= ceiling["registers"] and found["spilled"] <= spills, (
             f"{text} for {processor}: {found}, ceiling {ceiling}; see machine_code.py")
 
 
