@@ -151,7 +151,7 @@ def test_every_tile_of_a_gpu_gives_the_references_answer(tmp_path):
     device_answer(gpu, cache, sequence)
     requests = list(attending(gpu))
     default, schedules = gpu.schedule_space(requests[0])
-    assert default in schedules and len(schedules) == 6  # tiles of 32 and 64 tokens, 0 to 2 pages ahead
+    assert default in schedules and len(schedules) == 18  # tiles of 32 and 64 tokens, 0 to 2 pages ahead, 2 to 4 blocks
     bound = two_devices_rms() + 2 * attention_rms("f16", 0.0)
     for schedule in schedules:
         for request in requests:

@@ -56,7 +56,7 @@ def test_the_order_of_a_vector_does_not_matter_and_its_content_does():
 def test_accelerators_have_target_and_name():
     machine = capability.accelerator("nvptx:sm_90", "H100")
     assert machine.vector == {"kind": "accelerator", "target": "nvptx:sm_90", "name": "H100"}
-    assert str(machine) == "H100 (nvptx:sm_90)" and capability.last_level_bytes(machine) == 32 << 20
+    assert str(machine) == "H100 (nvptx:sm_90)" and capability.last_level_bytes(machine) == 128 << 20
     with pytest.raises(InvalidArgument, match="'x86-64' is no accelerator's"):
         capability.accelerator("x86-64", "A")
 

@@ -72,7 +72,7 @@ def test_a_small_space_is_tried_as_a_whole_and_a_large_one_is_halved():
 def test_the_default_and_the_neighbours_schedule_are_among_the_first():
     space = Space("rows=50", tuple(f"rows={i}" for i in range(100)))
     rung = Halving(most=5, first=("rows=7", "rows=1000")).next(space, {}, seed=0)
-    assert rung.schedules[:2] == ("rows=50", "rows=7") and len(set(rung.schedules)) == 5 and rung.samples == 8
+    assert rung.schedules[:2] == ("rows=50", "rows=7") and len(set(rung.schedules)) == 5 and rung.samples == 12
     assert rung == Halving(most=5, first=("rows=7", "rows=1000")).next(space, {}, seed=0)
     assert rung != Halving(most=5, first=("rows=7",)).next(space, {}, seed=1)
 
@@ -81,11 +81,11 @@ def test_what_was_decided_stays_whatever_comes_later():
     """By the first samples three go on; of what these get then `rows=1` has slow ones, and the others stay out."""
     space = Space("rows=1", tuple(f"rows={i}" for i in range(1, 7)))
     first = {"rows=1": 1.0, "rows=2": 1.1} | {f"rows={i}": float(i) for i in range(3, 7)}
-    trials = {name: trial(name, samples=(seconds,) * 8) for name, seconds in first.items()}
-    assert Halving().next(space, trials, 0) == Rung(("rows=1", "rows=2", "rows=3"), 16)
+    trials = {name: trial(name, samples=(seconds,) * 12) for name, seconds in first.items()}
+    assert Halving().next(space, trials, 0) == Rung(("rows=1", "rows=2", "rows=3"), 24)
     later = {"rows=1": 9.0, "rows=2": 1.1, "rows=3": 3.0}
-    trials |= {name: trial(name, samples=(*[first[name]] * 8, *[each] * 8)) for name, each in later.items()}
-    assert Halving().next(space, trials, 0) == Rung(("rows=2", "rows=3"), 32)
+    trials |= {name: trial(name, samples=(*[first[name]] * 12, *[each] * 12)) for name, each in later.items()}
+    assert Halving().next(space, trials, 0) == Rung(("rows=2", "rows=3"), 44)
 
 
 def test_generations_are_drawn_where_the_fast_ones_are_likely():
@@ -98,7 +98,7 @@ def test_generations_are_drawn_where_the_fast_ones_are_likely():
     rung = Halving().next(space, {}, seed=0)
     assert len(rung.schedules) == 21 and "a=7,b=3" not in rung.schedules
     assert any("a=7," in name for name in rung.schedules) and any(name.endswith("b=3") for name in rung.schedules)
-    trials = {name: trial(name, samples=(seconds(name),) * 8) for name in rung.schedules}
+    trials = {name: trial(name, samples=(seconds(name),) * 12) for name in rung.schedules}
     following = Halving().next(space, trials, seed=0)
     assert following.schedules[0] == "a=7,b=3" and len(following.schedules) == 9
     assert not set(following.schedules) & set(rung.schedules)

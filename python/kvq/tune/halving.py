@@ -25,7 +25,7 @@ GENERATIONS = 4
 class Halving:
     """`most`: at most so many candidates; `first`: schedules that are among them, such as those of a neighbour."""
 
-    begin: int = 8  # samples of the first rungs; fewer, with one in three struck by something, mislead the generations
+    begin: int = 12  # samples of the first rungs; fewer, with one in three struck by something, mislead the generations
     keep: int = 2  # one of so many stays, and gets so many times the samples; with 3 the best is cut more often
     rounds: int = ROUNDS
     most: int | None = None
