@@ -104,10 +104,11 @@ def test_the_default_stays_where_nothing_is_measurably_faster(database):
 def test_the_finalists_are_sampled_once_more_in_common_rounds(database):
     runner = synthetic.SyntheticRunner(synthetic.landscape(0))
     tune(PROBLEM, runner, database)
-    last = runner.timed()[-4 * ROUNDS :]
+    last, again = runner.timed()[-6 * ROUNDS : -2 * ROUNDS], runner.timed()[-2 * ROUNDS :]
     assert len(set(last)) == 4 and runner.default in last
     assert all(last.count(name) == ROUNDS for name in set(last))
     assert all(len(set(last[at : at + 4])) == 4 for at in range(0, len(last), 4))  # each once a round
+    assert set(again) < set(last) and again.count(runner.default) == ROUNDS == len(again) // 2  # against the winner
 
 
 # -- inputs ------------------------------------------------------------------------------------------------------------

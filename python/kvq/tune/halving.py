@@ -2,8 +2,8 @@
 """Successive halving over candidates that are drawn where the fast ones are likely.
 
 Compiling and checking a candidate costs as much as hundreds of its samples, so what a search must save is candidates. A
-twelfth of the space is drawn at random; what these say of the knobs (kvq.tune.knob_effects) names the next few, and so
-on until a fifth to a quarter is known. Of those the better half gets more samples, and so on.
+sixteenth of the space is drawn at random; what these say of the knobs (kvq.tune.knob_effects) names the next few, and
+so on until a fifth is known. Of those the better half gets more samples, and so on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kvq.tune.knob_effects import comparable, promising
 from kvq.tune.problem import Space
 from kvq.tune.search import SMALL, Rung, Trials, drawn, estimated, lacking, ranked, working
 
-DRAWN, LEAST_DRAWN = 12, 6  # one of so many is drawn at random, at least so many
+DRAWN, LEAST_DRAWN = 16, 6  # one of so many is drawn at random, at least so many
 ADDED, LEAST_ADDED = 30, 2  # in each generation one of so many, at least so many
 GENERATIONS = 4
 
@@ -50,7 +50,7 @@ class Halving:
         """The next generation: those that are likely to be fast by what is known."""
         seen = {name for names in population for name in names}
         rest = sorted(set(space.schedules) - seen)
-        count = min(max(LEAST_ADDED, -(-len(space.schedules) // ADDED)), (self.most or len(rest)) - len(seen))
+        count = min(max(LEAST_ADDED, len(space.schedules) // ADDED), (self.most or len(rest)) - len(seen))
         return promising(known, rest, count) if any(known) and count > 0 else []
 
     def _halved(self, known: dict[str, float], trials: Trials) -> Rung | None:

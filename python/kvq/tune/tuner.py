@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kvq.tune.database import Database
-from kvq.tune.estimator import LEAST_ROUNDS, ROUNDS, Estimate, fastest
+from kvq.tune.estimator import LEAST_ROUNDS, ROUNDS, Estimate, compare, estimate_all, fastest
 from kvq.tune.lookup import NEAREST, lookup
 from kvq.tune.measure import Bench, Settings
 from kvq.tune.problem import CandidateFailed, Predictor, Problem, Runner, Space
@@ -88,16 +88,31 @@ class _Search:
 
     def decide(self, replace: bool) -> Entry | None:
         """The entry: of the best candidates and the default, which are sampled once more in common rounds. A search
-        picks the one that was luckiest, too; here luck is drawn anew, and the default stays where nothing beats it."""
+        picks the one that was luckiest, too; here luck is drawn anew, and the default stays where nothing beats it,
+        or where it beats that a moment later."""
         names, failed = self.bench.prepare(self._finalists())
         samples, out = self.bench.sample(names, ROUNDS, least=LEAST_ROUNDS)
         trials = self.bench.trials({name: values for name, values in samples.items() if values})
         self._keep(failed + out)
         self._keep(trials, replace=True)
-        entry = self._entry({trial.schedule: trial for trial in trials})
+        finalists = {trial.schedule: trial for trial in trials}
+        entry = self._entry(finalists)
+        if entry is not None and entry.schedule != entry.default in finalists and self._loses(entry.schedule):
+            entry = self._entry({entry.default: finalists[entry.default]})
         if entry is not None:
             self.database.record([self.bench.runner.machine], (), [entry], replace=replace)
         return entry
+
+    def _loses(self, schedule: str) -> bool:
+        """Whether the default beats it in further rounds of the two, as far as the budget allows them: what disturbs a
+        machine for a second strikes all samples of a candidate of microseconds, and one in thirty searches took it for
+        speed."""
+        pair = [self.space.default, schedule]
+        if self.bench.budget.is_over(self.bench.cost(pair, LEAST_ROUNDS)):
+            return False
+        samples, _ = self.bench.sample(pair, ROUNDS, least=LEAST_ROUNDS)
+        found = estimate_all({name: values for name, values in samples.items() if values})
+        return set(found) == set(pair) and compare(found[self.space.default], found[schedule]) < 0
 
     def _finalists(self) -> list[str]:
         """The default and the best candidate; further ones where the budget suffices for the least of rounds. Who was
