@@ -71,13 +71,13 @@ def counted(name, report, command, options, **environment):
     return outcome
 
 
-def checks(options, named_commands):
+def checks(options, named_commands, **environment):
     """Commands that each are one check: passed when they exit with 0."""
     outcome = Outcome()
     for name, command in named_commands:
         if options.filter and options.filter not in name:
             continue
-        if run(command) == 0:
+        if run(command, **environment) == 0:
             outcome.passed += 1
         else:
             outcome.add(Outcome(failed=1, failures=[name]))
@@ -141,6 +141,7 @@ GPU_TESTS = ("ptxsim/test_device.py", "conformance/test_nvptx_shapes.py", "confo
 def gpu(options):
     """What runs in the simulator, on device "cuda" over this machine's driver; then its speed. Each file has a process
     of its own: a kernel that faults takes the driver's context with it."""
+    environment = {"PYTHONPATH": str(RELEASE / "python"), "KVQ_STORE": str(store()), "HF_HUB_OFFLINE": "1"}
     outcome = Outcome()
     for name in GPU_TESTS:
         report = REPORTS / f"gpu-{pathlib.Path(name).stem}.xml"
@@ -148,10 +149,9 @@ def gpu(options):
                    f"tests/{name}"]
         if options.filter:
             command += ["-k", options.filter]
-        outcome.add(counted(name, report, command, options, PYTHONPATH=str(RELEASE / "python"), KVQ_STORE=str(store()),
-                            KVQ_TEST_ACCELERATOR="cuda", HF_HUB_OFFLINE="1"))
+        outcome.add(counted(name, report, command, options, KVQ_TEST_ACCELERATOR="cuda", **environment))
     if not options.filter:
-        outcome.add(checks(options, [("bench gpu", [sys.executable, ROOT / "bench" / "run.py", "gpu"])]))
+        outcome.add(checks(options, [("bench gpu", [sys.executable, ROOT / "bench" / "run.py", "gpu"])], **environment))
     return outcome
 
 
@@ -167,12 +167,11 @@ def store():
 
 def examples(options):
     """Examples in Python; those in C are tests of ctest."""
-    os.environ["PYTHONPATH"] = str(RELEASE / "python")
-    os.environ["KVQ_STORE"] = str(store())
     programs = sorted(ROOT.glob("examples/*/*.py"))
     if not programs:
         return Outcome(failed=1, failures=["examples: found no Python program below examples"])
-    return checks(options, [(str(p.relative_to(ROOT)), [sys.executable, p]) for p in programs])
+    return checks(options, [(str(p.relative_to(ROOT)), [sys.executable, p]) for p in programs],
+                  PYTHONPATH=str(RELEASE / "python"), KVQ_STORE=str(store()))
 
 
 def preset_build(name, jobs):

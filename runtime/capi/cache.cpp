@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // kvq_cache_*, kvq_report, kvq_read, kvq_layer_page*, kvq_query_support.
-#include "runtime/capi/handles.h"
+#include "runtime/capi/targets.h"
 
 #include "runtime/cache/prepare.h"
 
@@ -141,11 +141,7 @@ kvq_error *kvq_cache_grow(kvq_cache *cache, int64_t blocks, int32_t sequences, v
 kvq_error *kvq_cache_prepare(kvq_cache *cache, kvq_kernel_visitor progress, void *user_data) {
   return guarded([&]() -> Status {
     KVQ_REQUIRE(cache);
-    return cache->cache->prepare([&](const KernelInfo &info) {
-      const kvq_kernel_info shown = shownInfo(info);
-      if (progress)
-        progress(user_data, &shown);
-    });
+    return cache->cache->prepare([&](const KernelInfo &info) { tell(progress, user_data, info); });
   });
 }
 
@@ -157,27 +153,12 @@ kvq_error *kvq_prepare_targets(kvq_context *context, const kvq_cache_config *con
     auto checked = toConfig(config);
     if (!checked.isOk())
       return checked.status();
-    if (context->frozen)
-      return {Code::FailedPrecondition,
-              "this context is frozen and compiles nothing: prepare kernels in one that is not"};
-    auto compiler = Compiler::load(context->compiler ? context->compiler->c_str() : nullptr);
-    if (!compiler.isOk())
-      return compiler.status();
-    auto names = parseTargets(*compiler.value(), targets);
-    if (!names.isOk())
-      return names.status();
-    for (const std::string &name : names.value()) {
-      auto kernels =
-          TargetKernels::open(compiler.value(), name, context->storeDir ? context->storeDir->c_str() : nullptr);
-      if (!kernels.isOk())
-        return kernels.status();
-      KVQ_RETURN_IF_ERROR(
-          prepareTarget(checked.value(), *kernels.value(), context->device->parallel(), [&](const KernelInfo &info) {
-            const kvq_kernel_info shown = shownInfo(info);
-            if (progress)
-              progress(user_data, &shown);
-          }));
-    }
+    auto all = targetKernels(*context, targets);
+    if (!all.isOk())
+      return all.status();
+    for (const auto &kernels : all.value())
+      KVQ_RETURN_IF_ERROR(prepareTarget(checked.value(), *kernels, context->device->parallel(),
+                                        [&](const KernelInfo &info) { tell(progress, user_data, info); }));
     return Status::ok();
   });
 }

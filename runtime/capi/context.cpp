@@ -57,6 +57,12 @@ kvq_kernel_info kvq::capi::shownInfo(const KernelInfo &info) {
           info.compileMs,    info.objectBytes,    info.schedule.c_str()};
 }
 
+void kvq::capi::tell(kvq_kernel_visitor progress, void *userData, const KernelInfo &info) {
+  const kvq_kernel_info shown = shownInfo(info);
+  if (progress)
+    progress(userData, &shown);
+}
+
 extern "C" {
 
 kvq_error *kvq_context_create(const kvq_context_options *options, kvq_context **context) {

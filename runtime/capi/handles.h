@@ -122,6 +122,8 @@ Result<CacheConfig> toConfig(const kvq_cache_config *config);
 
 // What a visitor is shown of a kernel; of this info's texts.
 kvq_kernel_info shownInfo(const KernelInfo &info);
+// The same to a caller's visitor, which may be NULL.
+void tell(kvq_kernel_visitor progress, void *userData, const KernelInfo &info);
 
 // ---- tensors ----
 inline constexpr int64_t kAnySize = -1;

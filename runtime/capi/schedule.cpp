@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // kvq_schedule_*, kvq_kernel_open_scheduled: how kernels run.
-#include "runtime/capi/handles.h"
+#include "runtime/capi/targets.h"
 
-#include "runtime/device/target_kernels.h"
 #include "runtime/format/text.h"
 
 #include <algorithm>
@@ -33,12 +32,6 @@ Result<KernelText> textOf(const char *request, const kvq_score_function *given, 
     text.schedule = schedule;
   }
   return text;
-}
-
-void tell(kvq_kernel_visitor progress, void *userData, const KernelInfo &info) {
-  const kvq_kernel_info shown = shownInfo(info);
-  if (progress)
-    progress(userData, &shown);
 }
 
 // Whether it is one line and says that target, its last key: a choice for anything else would never be found.
@@ -108,20 +101,10 @@ kvq_error *kvq_schedule_prepare(kvq_context *context, const char *target, const 
     if (!what.isOk())
       return what.status();
     KVQ_RETURN_IF_ERROR(checkMachine(machine, target));
-    if (context->frozen)
-      return {Code::FailedPrecondition,
-              "this context is frozen and compiles nothing: prepare kernels in one that is not"};
-    auto compiler = Compiler::load(context->compiler ? context->compiler->c_str() : nullptr);
-    if (!compiler.isOk())
-      return compiler.status();
-    auto names = parseTargets(*compiler.value(), target);
-    if (!names.isOk())
-      return names.status();
-    auto kernels = TargetKernels::open(compiler.value(), target,
-                                       context->storeDir ? context->storeDir->c_str() : nullptr, machine);
+    auto kernels = targetKernels(*context, target, machine);
     if (!kernels.isOk())
       return kernels.status();
-    auto prepared = kernels.value()->prepareChosen(what.value());
+    auto prepared = kernels.value().front()->prepareChosen(what.value());
     if (!prepared.isOk())
       return prepared.status();
     tell(progress, user_data, prepared.value().kernel);

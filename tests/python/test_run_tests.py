@@ -67,3 +67,16 @@ def test_a_gpu_is_used_only_when_asked_for(runner):
     for arguments in ([], ["--fast"], ["--full"]):
         assert "gpu" not in runner.chosen(runner.parse(arguments))
     assert runner.chosen(runner.parse(["--gpu"])) == ["gpu"]
+
+
+def test_gpu_runs_each_file_and_the_benchmark_with_the_package(runner, monkeypatch):
+    """All of them import kvq from the build tree; the benchmark is left out where a filter names tests."""
+    ran = []
+    monkeypatch.setattr(runner, "run", lambda command, **environment: ran.append((command[-2:], environment)) or 0)
+    for pattern, last in ((None, [str(ROOT / "bench/run.py"), "gpu"]), ("some", ["-k", "some"])):
+        ran.clear()
+        runner.gpu(argparse.Namespace(filter=pattern))
+        assert [str(word) for word in ran[-1][0]] == last
+        assert len(ran) == len(runner.GPU_TESTS) + (pattern is None)
+        assert {environment["PYTHONPATH"] for _, environment in ran} == {str(ROOT / "build/release/python")}
+    assert all((ROOT / "tests" / name).is_file() for name in runner.GPU_TESTS)

@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 
 import pytest
-from kvq.cli import main
 from kvq.tune.database import Database
 from made_rows import DEFAULT, FAST, KEY, MACHINE, REQUEST, entry, failed, key, other_machine, trial
+from tune_command import run
 
 
 @pytest.fixture
@@ -26,12 +26,6 @@ def filled(path):
         database.record([MACHINE, other], [trial(), failed(DEFAULT, "wrong", "off by 3")],
                         [entry(), entry("rows=2", key=key(machine=other.hash), predicted=True, seconds=2.5e-5)])
     return path
-
-
-def run(capsys, *arguments):
-    code = main(["tune", *map(str, arguments)])
-    screen = capsys.readouterr()
-    return code, screen.out, screen.err
 
 
 def test_show_has_the_schedule_its_time_and_its_source(filled, capsys):

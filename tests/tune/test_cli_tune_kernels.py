@@ -7,31 +7,18 @@ from dataclasses import replace
 
 import pytest
 from kvq import lowlevel
-from kvq.cli import main
 from kvq.tune import winners
 from kvq.tune.database import Database
 from kvq.tune.kernel_requests import Shape, cache_requests, request
 from kvq.tune.problem import Conditions
 from kvq.tune.rows import Entry, Key
+from tune_command import run
 
 LEVEL = lowlevel.shared_context().level
 SHAPE = Shape(2, 1, 64, 64, "f16")
 ATTEND = request("attend", "kvq-4", Shape(1, 1, 64, 64, "f16"), LEVEL, "full", page=32)  # few schedules
 MERGE = request("merge", "kvq-4", SHAPE, LEVEL)
 QUICK = ["--tokens", "256", "--heads", "1"]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("KVQ_TUNE_DB", str(tmp_path / "tuning.db"))
-    monkeypatch.setenv("KVQ_STORE", str(tmp_path / "store"))
-    return tmp_path
-
-
-def run(capsys, *arguments):
-    code = main(["tune", *map(str, arguments)])
-    screen = capsys.readouterr()
-    return code, screen.out, screen.err
 
 
 def opened(store, text):

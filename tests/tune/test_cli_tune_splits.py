@@ -5,7 +5,6 @@ import re
 
 import pytest
 from kvq import lowlevel
-from kvq.cli import main
 from kvq.tune import winners
 from kvq.tune.capability import this_cpu
 from kvq.tune.database import Database
@@ -15,23 +14,11 @@ from kvq.tune.problem import Conditions, Problem
 from kvq.tune.rows import Entry, Key
 from kvq.tune.split_policy import exactly, split_request
 from kvq.tune.split_runner import SplitRunner
+from tune_command import run
 
 LEVEL = lowlevel.shared_context().level
 REQUEST = split_request("kvq-4", Shape(2, 1, 64, 64, "f16"), LEVEL)
 TINY = ["splits", "q_heads=2,kv_heads=1,d=64", "kvq-4", "--contexts", "512,1k", "--batches", "1", "--threads", "1,2"]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("KVQ_TUNE_DB", str(tmp_path / "tuning.db"))
-    monkeypatch.setenv("KVQ_STORE", str(tmp_path / "store"))
-    return tmp_path
-
-
-def run(capsys, *arguments):
-    code = main(["tune", *map(str, arguments)])
-    screen = capsys.readouterr()
-    return code, screen.out, screen.err
 
 
 def made(store):

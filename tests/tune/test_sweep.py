@@ -9,8 +9,8 @@ import fake_ray
 import pytest
 import sweep_runners
 import torch
+import tune_command
 from kvq import lowlevel
-from kvq.cli import main
 from kvq.errors import Error, Unsupported
 from kvq.tune import sweep
 from kvq.tune.database import Database
@@ -69,9 +69,7 @@ def path(tmp_path, monkeypatch):
 
 
 def run(capsys, *arguments):
-    code = main(["tune", "sweep", *map(str, arguments)])
-    screen = capsys.readouterr()
-    return code, screen.out, screen.err
+    return tune_command.run(capsys, "sweep", *arguments)
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -4,9 +4,8 @@
 // have two schedules, 32 tokens and, the default, 64 (fakes/fake_schedules.h).
 #include "runtime/jit/choice_store.h"
 
-#include "tests/unit/cache_harness.h"
+#include "tests/unit/store_harness.h"
 
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <set>
@@ -22,31 +21,8 @@ constexpr const char *kOther = "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:row
 constexpr const char *kShort = "tile_tokens=32,rows=8,vectors=8,prefetch=1";
 constexpr const char *kIllegal = "tile_tokens=48,rows=8,vectors=8,prefetch=1";
 
-class ChosenSchedule : public ::testing::Test {
+class ChosenSchedule : public kvq_test::WithStore {
 protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "kvq-schedules-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder = name;
-    context = open();
-  }
-  void TearDown() override {
-    kvq_context_destroy(context);
-    fs::remove_all(folder);
-  }
-
-  kvq_context *open(int frozen = 0, const char *device = "cpu", const char *store = nullptr) const {
-    kvq_context_options options{};
-    options.struct_size = sizeof(options);
-    options.device = device;
-    options.store_dir = store ? store : folder.c_str();
-    options.compiler = FAKE_COMPILER;
-    options.frozen = frozen;
-    options.threads = 1;
-    kvq_context *made = nullptr;
-    KVQ_EXPECT_OK(kvq_context_create(&options, &made));
-    return made;
-  }
   // The schedule that the request's kernel is opened with.
   static std::string opened(kvq_context *in, const char *request = kRequest) {
     kvq_kernel *kernel = nullptr;
@@ -55,22 +31,13 @@ protected:
     kvq_kernel_destroy(kernel);
     return schedule;
   }
-  std::set<fs::path> schedules() const {
-    std::set<fs::path> found;
-    for (const auto &entry : fs::directory_iterator(folder))
-      if (entry.path().extension() == ".schedule")
-        found.insert(entry.path());
-    return found;
-  }
+  std::set<fs::path> schedules() const { return files(".schedule"); }
   ChoiceStore store() const {
     auto kernels = KernelStore::open(folder.c_str(), KernelStore::Access::ReadWrite);
     EXPECT_TRUE(kernels.isOk());
     return ChoiceStore::schedules(kernels.value());
   }
   ChoiceKey key() const { return {kRequest, "", "high", "fake-1", kvq_context_machine(context)}; }
-
-  fs::path folder;
-  kvq_context *context = nullptr;
 };
 
 TEST_F(ChosenSchedule, EveryPartOfTheKeyCounts) {

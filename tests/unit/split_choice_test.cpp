@@ -3,9 +3,8 @@
 // Chosen split policies: which caches take them, and what is passed over.
 #include "runtime/cache/split_choice.h"
 
-#include "tests/unit/cache_harness.h"
+#include "tests/unit/store_harness.h"
 
-#include <filesystem>
 #include <fstream>
 #include <sys/stat.h>
 
@@ -19,13 +18,10 @@ constexpr const char *kChosen = "tokens=256,programs=32,least=4,most=8";
 constexpr const char *kGiven = "tokens=512,programs=1,least=1,most=2";
 constexpr const char *kRequest = "split:k4c32-v4t32:vnni:p64:dk64:dv64:g2:f32:heads2:lag0:win0:cap0:exact";
 
-class ChosenSplits : public ::testing::Test {
+class ChosenSplits : public kvq_test::WithStore {
 protected:
   void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "kvq-splits-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder = name;
-    context = open();
+    WithStore::SetUp();
     config.struct_size = sizeof(config);
     config.format = "k4c32-v4t32/w32,block";
     config.layers = config.sequences = 1;
@@ -34,23 +30,6 @@ protected:
     config.page_tokens = 64;
     config.blocks = 4;
     config.accuracy = KVQ_ACCURACY_EXACT;
-  }
-  void TearDown() override {
-    kvq_context_destroy(context);
-    fs::remove_all(folder);
-  }
-
-  kvq_context *open(int frozen = 0, const char *device = "cpu", const char *store = nullptr) const {
-    kvq_context_options options{};
-    options.struct_size = sizeof(options);
-    options.device = device;
-    options.store_dir = store ? store : folder.c_str();
-    options.compiler = FAKE_COMPILER;
-    options.frozen = frozen;
-    options.threads = 1;
-    kvq_context *made = nullptr;
-    KVQ_EXPECT_OK(kvq_context_create(&options, &made));
-    return made;
   }
   // The policy of a cache that is made now.
   std::string made(kvq_context *in) const {
@@ -68,16 +47,8 @@ protected:
     KVQ_EXPECT_OK(kvq_split_policy_get(in, kRequest, sizeof(text), text));
     return text;
   }
-  std::vector<fs::path> files() const {
-    std::vector<fs::path> found;
-    for (const auto &entry : fs::directory_iterator(folder))
-      if (entry.path().extension() == ".splits")
-        found.push_back(entry.path());
-    return found;
-  }
+  std::set<fs::path> policies() const { return files(".splits"); }
 
-  fs::path folder;
-  kvq_context *context = nullptr;
   kvq_cache_config config{};
 };
 
@@ -85,9 +56,9 @@ TEST_F(ChosenSplits, CachesThatAreMadeLaterTakeIt) {
   EXPECT_STREQ(kvq_split_policy_default(context), kDefault);
   EXPECT_EQ(made(context), kDefault);
   EXPECT_EQ(chosen(context), "");
-  EXPECT_TRUE(files().empty()); // looking writes nothing
+  EXPECT_TRUE(policies().empty()); // looking writes nothing
   KVQ_ASSERT_OK(kvq_split_policy_set(context, kRequest, kChosen));
-  EXPECT_EQ(files().size(), 1u);
+  EXPECT_EQ(policies().size(), 1u);
   kvq_context *another = open();
   for (kvq_context *each : {context, another}) {
     EXPECT_EQ(made(each), kChosen);
@@ -95,7 +66,7 @@ TEST_F(ChosenSplits, CachesThatAreMadeLaterTakeIt) {
   }
   KVQ_ASSERT_OK(kvq_split_policy_set(another, kRequest, nullptr));
   EXPECT_EQ(made(context), kDefault);
-  EXPECT_TRUE(files().empty());
+  EXPECT_TRUE(policies().empty());
   kvq_context_destroy(another);
 }
 
@@ -155,12 +126,12 @@ TEST_F(ChosenSplits, ARequestIsThatOfTheCache) {
     KVQ_EXPECT_ERROR(kvq_split_policy_get(context, text, sizeof(none), none), KVQ_INVALID_ARGUMENT, part);
   }
   KVQ_EXPECT_ERROR(kvq_split_policy_set(context, kRequest, "tokens=1"), KVQ_INVALID_ARGUMENT, "no knob programs");
-  EXPECT_TRUE(files().empty());
+  EXPECT_TRUE(policies().empty());
 }
 
 TEST_F(ChosenSplits, ADamagedOrUntrustedChoiceIsNone) {
   KVQ_ASSERT_OK(kvq_split_policy_set(context, kRequest, kChosen));
-  const fs::path path = files().front();
+  const fs::path path = *policies().begin();
   std::ifstream file(path, std::ios::binary);
   const std::string whole{std::istreambuf_iterator<char>(file), {}};
   const auto given = [&](const std::string &bytes) {
@@ -184,7 +155,7 @@ TEST_F(ChosenSplits, AFrozenContextTakesAndKeepsIt) {
   kvq_context *frozen = open(1);
   EXPECT_EQ(made(frozen), kChosen); // there is no kernel that it could lack
   KVQ_EXPECT_ERROR(kvq_split_policy_set(frozen, kRequest, nullptr), KVQ_FAILED_PRECONDITION, "frozen");
-  EXPECT_EQ(files().size(), 1u);
+  EXPECT_EQ(policies().size(), 1u);
   kvq_context_destroy(frozen);
 }
 

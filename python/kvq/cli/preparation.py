@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,24 @@ SHAPE = {"layers": 1, "q_heads": None, "kv_heads": None, "dk": None, "dv": None,
 DTYPES = ("float32", "bfloat16", "float16")
 
 
+def cache_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which caches of which model a command is about: subject, caches, dtype, accuracy."""
+    for each in reversed([
+        click.argument("subject", metavar="MODEL|SHAPE"),
+        click.argument("caches", metavar="CACHE...", nargs=-1, required=True),
+        click.option("--dtype", type=click.Choice(DTYPES), help="Of K and V.  [default: the model's; of a SHAPE float16]"),
+        click.option("--accuracy", type=click.Choice(lowlevel.ACCURACY_CLASSES), default=lowlevel.DEFAULT_ACCURACY,
+                     show_default=True),
+    ]):  # fmt: skip
+        command = each(command)
+    return command
+
+
 @click.command("prepare", short_help="Compile a cache's kernels for other machines.")
-@click.argument("subject", metavar="MODEL|SHAPE")
-@click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
+@cache_arguments
 @click.option("--targets", required=True, metavar="TARGET,..",
               help="What to compile for: CPU levels (x86-64-v4) and GPUs (nvptx:sm_90).")
 @click.option("--store", metavar="DIR", help="The kernel store to fill.  [default: $KVQ_STORE, or the user's]")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of K and V.  [default: the model's; of a SHAPE float16]")
-@click.option("--accuracy", type=click.Choice(lowlevel.ACCURACY_CLASSES), default=lowlevel.DEFAULT_ACCURACY,
-              show_default=True)
 @click.option("--db", "path", type=click.Path(path_type=Path), metavar="FILE",
               help="Also the schedules of this database of kvq tune, for the machines that it has measured.")
 @click.option("--machine", "also", multiple=True, metavar="JSON",

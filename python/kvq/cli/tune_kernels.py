@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,11 +11,9 @@ from typing import Any
 import click
 
 from kvq import lowlevel
-from kvq.cli.preparation import DTYPES, shapes_of
-from kvq.cli.progress import ProgressReporter
+from kvq.cli.preparation import cache_arguments, shapes_of
 from kvq.cli.tuning import database_option
-from kvq.tune import winners
-from kvq.tune.database import Database
+from kvq.cli.tuning_run import tune_and_choose
 from kvq.tune.kernel_requests import Shape, cache_requests, is_accelerator
 from kvq.tune.kernels import device_of
 from kvq.tune.problem import CACHES, Conditions, Problem
@@ -26,7 +22,7 @@ from kvq.tune.search_options import AUTO, STRATEGIES, SearchOptions
 from kvq.tune.split_policy import split_request
 from kvq.tune.split_runner import SplitRunner
 from kvq.tune.splits import SplitProblem, SplitWorker, all_threads, problem_of
-from kvq.tune.sweep_run import FAILED, RUNNER, THERE, Worker
+from kvq.tune.sweep_run import RUNNER, Worker
 
 
 def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,11 +63,7 @@ def kernel(request: str, heads: int, window: int, target: str | None, **given: A
 
 
 @click.command("model", short_help="Tune kernels and split policy of a model's cache, and choose what won.")
-@click.argument("subject", metavar="MODEL|SHAPE")
-@click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of K and V.  [default: the model's; of a SHAPE float16]")
-@click.option("--accuracy", type=click.Choice(lowlevel.ACCURACY_CLASSES), default=lowlevel.DEFAULT_ACCURACY,
-              show_default=True)
+@cache_arguments
 @search_options
 def model(
     subject: str, caches: tuple[str, ...], dtype: str | None, accuracy: str, target: str | None, **given: Any
@@ -115,25 +107,7 @@ def _tune(
     problems: Sequence[Problem | SplitProblem], target: str, *, seconds: float | None, strategy: str, store: str | None,
     path: Path | None, quiet: bool, **_: Any,
 ) -> int:  # fmt: skip
-    kernels = sum(isinstance(problem, Problem) for problem in problems)
     worker = SplitWorker(partial(SplitRunner, store=store), kernels=Worker(RUNNER, SearchOptions(strategy=strategy)))
-    begin, counts, compiled, chosen = time.monotonic(), Counter[str](), 0, 0
     device = device_of(target)
     context = None if device is None else lowlevel.shared_context(device, target, store_dir=store)
-    with Database(path) as database, ProgressReporter(quiet) as reporter:
-        reporter.begin(len(problems), 0)
-        for done in winners.tune_all(problems, worker, database, seconds):
-            counts[done.how] += 1
-            compiled += done.outcome.compiled if done.outcome else 0
-            if context is not None and done.outcome is not None:
-                chosen += winners.choose(context, done.outcome.entry)
-            reporter.line(f"{done.problem.request}\n  {done.how}: {done.text}")
-            if quiet and done.how == FAILED:
-                click.echo(f"{done.problem}: {done.text}", err=True)
-    took = f"{compiled} compiles, {time.monotonic() - begin:.0f} s"
-    if counts[THERE] == len(problems):
-        policies = f" and {len(problems) - kernels} split policies" if kernels < len(problems) else ""
-        click.echo(f"already tuned: {kernels} kernels{policies}, {took}")
-    else:
-        click.echo(", ".join(f"{count} {how}" for how, count in counts.items()) + f"; {chosen} chosen; {took}")
-    return 1 if counts[FAILED] else 0
+    return tune_and_choose(problems, worker, context, path, seconds, quiet)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,19 +10,17 @@ from pathlib import Path
 import click
 
 from kvq import lowlevel
-from kvq.cli.preparation import DTYPES, shapes_of
-from kvq.cli.progress import ProgressReporter
+from kvq.cli.preparation import cache_arguments, shapes_of
 from kvq.cli.tuning import database_option
+from kvq.cli.tuning_run import tune_and_choose
 from kvq.errors import InvalidArgument, Unsupported
-from kvq.tune import splits, winners
-from kvq.tune.database import Database
+from kvq.tune import splits
 from kvq.tune.kernel_requests import is_accelerator
 from kvq.tune.problem import CACHES
 from kvq.tune.split_policy import split_request
 from kvq.tune.split_runner import SplitRunner
 from kvq.tune.splits import SplitWorker
 from kvq.tune.sweep import tokens_of
-from kvq.tune.sweep_run import FAILED, THERE
 
 
 class Numbers(click.ParamType):
@@ -46,11 +42,7 @@ def text_of(numbers: Sequence[int]) -> str:
 
 
 @click.command("splits", short_help="Tune how a model's caches split keys over programs, and choose what won.")
-@click.argument("subject", metavar="MODEL|SHAPE")
-@click.argument("caches", metavar="CACHE...", nargs=-1, required=True)
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of K and V.  [default: the model's; of a SHAPE float16]")
-@click.option("--accuracy", type=click.Choice(lowlevel.ACCURACY_CLASSES), default=lowlevel.DEFAULT_ACCURACY,
-              show_default=True)
+@cache_arguments
 @click.option("--target", metavar="TARGET", help="A level of this processor.  [default: the best level]")
 @click.option("--contexts", type=Numbers(), default=text_of(splits.CONTEXTS), show_default=True,
               help="Tokens of a sequence: lengths that are measured.")
@@ -85,21 +77,6 @@ def tune_splits(
     problems = [splits.problem_of(split_request(cache, shape, where, accuracy), where, contexts=contexts,
                                   batches=batches, threads=threads or (), window=shape.window, cache=state)
                 for shape in shapes_of(subject, dtype) for cache in caches]  # fmt: skip
-    problems = list(dict.fromkeys(problems))
     context = lowlevel.shared_context(level=where, store_dir=store)
-    begin, counts, chosen = time.monotonic(), Counter[str](), 0
-    with Database(path) as database, ProgressReporter(quiet) as reporter:
-        reporter.begin(len(problems), 0)
-        worker = SplitWorker(partial(SplitRunner, store=store), again=again)
-        for done in winners.tune_all(problems, worker, database, seconds, say=lambda problem: reporter.line):
-            counts[done.how] += 1
-            chosen += done.outcome is not None and winners.choose(context, done.outcome.entry)
-            reporter.line(f"{done.problem.request}\n  {done.how}: {done.text}")
-            if quiet and done.how == FAILED:
-                click.echo(f"{done.problem}: {done.text}", err=True)
-    took = f"{time.monotonic() - begin:.0f} s"
-    if counts[THERE] == len(problems):
-        click.echo(f"already tuned: {len(problems)} split policies, {took}")
-    else:
-        click.echo(", ".join(f"{count} {how}" for how, count in counts.items()) + f"; {chosen} chosen; {took}")
-    return 1 if counts[FAILED] else 0
+    worker = SplitWorker(partial(SplitRunner, store=store), again=again)
+    return tune_and_choose(list(dict.fromkeys(problems)), worker, context, path, seconds, quiet, tells_steps=True)

@@ -18,7 +18,7 @@ from kvq import lowlevel
 from kvq.errors import InvalidArgument
 
 UNKNOWN_LAST_LEVEL = 32 << 20  # bytes, where the system says nothing of its caches
-MOST_SECOND_LEVEL = 128 << 20  # bytes: more than a GPU has, B200's 126 MB are the most so far
+MOST_SECOND_LEVEL = 128 << 20  # bytes, assumed of every GPU: the runtime does not say them
 HASH_LETTERS = 32
 # Keys of the runtime's descriptions, by kind.
 KEYS = {"cpu": {"kind", "target", "name", "cores", "caches"}, "accelerator": {"kind", "target", "name"}}
