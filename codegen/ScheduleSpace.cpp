@@ -29,7 +29,9 @@ static constexpr int kMostTokens = 256; // schedule_c1
     schedule.tileTokens = tokens;
     llvm::append_range(space.schedules, target.scheduleVariants(request, schedule));
   }
-  auto knobs = [](const Schedule &s) { return std::tuple(s.tileTokens, s.rows, s.vectors, s.prefetch, s.blocks); };
+  auto knobs = [](const Schedule &s) {
+    return std::tuple(s.tileTokens, s.rows, s.vectors, s.prefetch, s.blocks, s.warps);
+  };
   llvm::sort(space.schedules, [&](const Schedule &a, const Schedule &b) { return knobs(a) < knobs(b); });
   return space;
 }

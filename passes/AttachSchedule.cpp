@@ -22,6 +22,7 @@ struct AttachSchedule : mlir::kvq::impl::KvqAttachScheduleBase<AttachSchedule> {
     TargetModel target;
     target.laneRegisters = laneRegisters;
     target.pagesAhead = pagesAhead;
+    target.warps = warps;
     getOperation()->walk([&](func::FuncOp func) {
       std::optional<::kvq::KernelRequest> request = getKernelRequest(func);
       if (request && !func->hasAttr(tile::kScheduleAttr))

@@ -131,6 +131,7 @@ struct Expand : mlir::kvq::impl::KvqExpandBase<Expand> {
     target.coefficients = coefficients;
     target.laneRegisters = laneRegisters;
     target.pagesAhead = pagesAhead;
+    target.warps = warps;
     for (auto &[func, request] : kernels)
       if (failed(expand(func, request, target)))
         return signalPassFailure();

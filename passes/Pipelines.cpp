@@ -14,6 +14,7 @@ void mlir::kvq::buildFusedPipeline(OpPassManager &manager, const TargetModel &ta
   KvqAttachScheduleOptions options;
   options.laneRegisters = target.laneRegisters;
   options.pagesAhead = target.pagesAhead;
+  options.warps = target.warps;
   manager.addPass(createKvqAttachSchedule(options));
 }
 
@@ -22,6 +23,7 @@ void mlir::kvq::buildTilePipeline(OpPassManager &manager, const TargetModel &tar
   options.coefficients = target.coefficients;
   options.laneRegisters = target.laneRegisters;
   options.pagesAhead = target.pagesAhead;
+  options.warps = target.warps;
   manager.addPass(createKvqExpand(options));
   manager.addPass(createCanonicalizerPass());
   manager.addPass(createCSEPass());

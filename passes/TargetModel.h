@@ -19,6 +19,8 @@ struct TargetModel {
   int64_t laneRegisters = 0;
   // Pages that a kernel fetches ahead where nobody chose.
   int64_t pagesAhead = 1;
+  // Warps that share a program where nobody chose.
+  int64_t warps = 1;
 };
 
 } // namespace mlir::kvq

@@ -92,15 +92,15 @@ static std::string checkKernel(const llvm::Module &module) {
   return "";
 }
 
-// Threads of a kernel's blocks where they are known and in a row; else 0.
-static int64_t threadsOf(const llvm::Function &kernel) {
+// Threads of a kernel's blocks along x and y where they are known and there are no others; else 0.
+static std::array<int64_t, 2> threadsOf(const llvm::Function &kernel) {
   llvm::SmallVector<llvm::StringRef> extents;
   kernel.getFnAttribute("nvvm.reqntid").getValueAsString().split(extents, ',');
-  int64_t threads = 0;
-  bool isRow = !extents[0].getAsInteger(10, threads);
-  for (llvm::StringRef extent : llvm::ArrayRef(extents).drop_front())
-    isRow &= extent == "1";
-  return isRow ? threads : 0;
+  std::array<int64_t, 3> threads = {0, 1, 1};
+  for (auto [i, extent] : llvm::enumerate(extents))
+    if (i >= threads.size() || extent.getAsInteger(10, threads[i]))
+      return {};
+  return threads[2] == 1 ? std::array{threads[0], threads[1]} : std::array<int64_t, 2>();
 }
 
 llvm::Expected<std::unique_ptr<llvm::Module>>
@@ -116,8 +116,8 @@ mlir::kvq::nvptx::translateToLLVM(ModuleOp source, const Processor &processor, l
   if (std::string why = checkKernel(**module); !why.empty())
     return llvm::createStringError(why);
   llvm::Function &kernel = *(*module)->getFunction(kEntryName);
-  if (int64_t threads = threadsOf(kernel))
-    parkValues(kernel, threads);
+  if (auto [x, y] = threadsOf(kernel); x > 0)
+    parkValues(kernel, x, y);
   return module;
 }
 

@@ -113,7 +113,7 @@ void LaneEmitter::emitPrologue(LLVM::LLVMFuncOp entry) {
         block = read(static_cast<NVVM::BlockIdXOp *>(nullptr));
   lane = arith::AndIOp::create(b, thread, constant32(31));
   Value warp = uniform(arith::ShRUIOp::create(b, thread, constant32(5)));
-  Value first = arith::MulIOp::create(b, block, constant32(kBlockThreads / 32));
+  Value first = arith::MulIOp::create(b, block, constant32(kBlockThreads / 32 / parts));
   program = arith::IndexCastUIOp::create(b, b.getIndexType(), arith::AddIOp::create(b, first, warp));
   for (BlockArgument argument : kernel.getArguments())
     scalars.map(argument, fromWord(b, entry.getArgument(argument.getArgNumber()), argument.getType()));
@@ -123,11 +123,12 @@ LogicalResult LaneEmitter::emit() {
   SmallVector<Type> types(kernel.getNumArguments() + 1, b.getI64Type());
   auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(b.getContext()), types);
   auto entry = LLVM::LLVMFuncOp::create(b, kEntryName, type);
+  auto schedule = kernel->getAttrOfType<tile::ScheduleAttr>(tile::kScheduleAttr);
+  parts = schedule ? schedule.getWarps() : 1;
   entry->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), b.getUnitAttr());
   entry->setAttr(NVVM::NVVMDialect::getReqntidAttrName(),
-                 b.getDenseI32ArrayAttr({static_cast<int32_t>(kBlockThreads), 1, 1}));
+                 b.getDenseI32ArrayAttr({static_cast<int32_t>(kBlockThreads / parts), static_cast<int32_t>(parts), 1}));
   // Unasked, ptxas spills a few registers to fit one more block on a multiprocessor.
-  auto schedule = kernel->getAttrOfType<tile::ScheduleAttr>(tile::kScheduleAttr);
   int64_t blocks = schedule && schedule.getBlocks() > 0 ? schedule.getBlocks() : 2;
   entry->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), b.getI32IntegerAttr(static_cast<int32_t>(blocks)));
   b.setInsertionPointToStart(entry.addEntryBlock(b));
@@ -182,6 +183,8 @@ LogicalResult LaneEmitter::emitOp(Operation &op) {
     return emitDot(dot);
   if (auto reduce = dyn_cast<tile::ReduceOp>(op))
     return emitReduce(reduce), success();
+  if (auto reduce = dyn_cast<tile::ReducePartsOp>(op))
+    return emitReduceParts(reduce), success();
   if (auto convert = dyn_cast<tile::ConvertOp>(op))
     return emitConvert(convert), success();
   if (auto broadcast = dyn_cast<tile::BroadcastOp>(op))
@@ -211,6 +214,10 @@ LogicalResult LaneEmitter::emitScalar(Operation &op) {
     if (id.getDimension() == 2)
       number = arith::IndexCastUIOp::create(b, b.getIndexType(), NVVM::BlockIdZOp::create(b, b.getI32Type()));
     scalars.map(id.getResult(), number);
+    return success();
+  }
+  if (isa<tile::PartIdOp>(op)) {
+    scalars.map(op.getResult(0), partId());
     return success();
   }
   auto move = [&](Value base, Value bytes) {

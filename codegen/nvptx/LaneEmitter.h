@@ -4,7 +4,8 @@
 // that a lane has of it: one value an element, or a vector<2xf16> where the layout pairs halves. One rule for each op;
 // an op without a rule is an error that says what is supported.
 //
-// One warp runs one program, so no rule needs a barrier or shared memory: lanes exchange elements by shuffles.
+// One warp runs one part of a program, so one rule alone needs a barrier and shared memory, kvq_tile.reduce_parts
+// (EmitParts.cpp): lanes exchange elements by shuffles.
 #pragma once
 
 #include "codegen/nvptx/Accumulation.h"
@@ -22,7 +23,7 @@
 
 namespace mlir::kvq::nvptx {
 
-// Threads of most blocks, each warp of which runs a program of its own.
+// Of a block. The warps of a program (kvq_tile.schedule) have neighbouring numbers along y, programs along x.
 inline constexpr int64_t kBlockThreads = 128;
 
 class LaneEmitter {
@@ -67,6 +68,12 @@ private:
                 function_ref<Value(ArrayRef<int64_t>)> at);
   void emitReduce(tile::ReduceOp op);
   Value combine(tile::ReduceKind kind, Value a, Value c);
+
+  // EmitParts.cpp
+  Value partId();
+  Value exchange();
+  void waitForParts();
+  void emitReduceParts(tile::ReducePartsOp op);
 
   // EmitConvert.cpp
   void emitConvert(tile::ConvertOp op);
@@ -193,6 +200,7 @@ private:
   const Accumulation accumulation;
   const DenseSet<Value> written; // arguments, through pointers
   ImplicitLocOpBuilder b;
+  int64_t parts = 1; // of a program
   IRMapping scalars;
   DenseMap<Value, Registers> registers;
   DenseSet<Value> waiting; // tiles of which registers may be missing

@@ -29,6 +29,10 @@ const nvptx::Processor *nvptx::findProcessor(int64_t sm) {
   return nullptr;
 }
 
+// Of a program: all of a block. Its keys are read by as many loads at once, and it leaves one partial result where as
+// many programs would leave that many.
+static constexpr int64_t kWarps = 4;
+
 static constexpr PhaseInfo kPassPhases[] = {
     {"layouts", "tile programs in which every tile says which lane holds which element"},
     {"lanes", "scalars and registers of the lanes of a warp"},
@@ -54,6 +58,7 @@ public:
     model.coefficients = form == nvptx::UnpackForm::Magic ? Coefficients::NormalF16 : Coefficients::F16;
     model.laneRegisters = 255;
     model.pagesAhead = processor.pagesAhead;
+    model.warps = kWarps;
     return model;
   }
   ::kvq::Status checkRequest(const ::kvq::KernelRequest &request) const override;
@@ -61,11 +66,13 @@ public:
                                                       const ::kvq::Schedule &standard) const override {
     llvm::SmallVector<::kvq::Schedule> variants;
     for (int pages : {0, 1, 2})
-      for (int blocks : {0, 3, 4}) { // the compiler's own is 2
-        variants.push_back(standard);
-        variants.back().prefetch = pages;
-        variants.back().blocks = blocks;
-      }
+      for (int blocks : {0, 3, 4}) // the compiler's own is 2
+        for (int warps : {1, 2, 4}) {
+          variants.push_back(standard);
+          variants.back().prefetch = pages;
+          variants.back().blocks = blocks;
+          variants.back().warps = warps;
+        }
     return variants;
   }
   void registerDialects(DialectRegistry &registry) const override { nvptx::registerDialects(registry); }

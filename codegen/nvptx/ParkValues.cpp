@@ -55,8 +55,8 @@ namespace {
 
 class Parking {
 public:
-  Parking(Function &function, int64_t threads)
-      : function(function), threads(threads), dominators(function), loops(dominators) {}
+  Parking(Function &function, int64_t x, int64_t y)
+      : function(function), row(x), threads(x * y), dominators(function), loops(dominators) {}
 
   void run() {
     SmallVector<Loop *> outermost(loops.begin(), loops.end());
@@ -94,7 +94,7 @@ private:
   void finish();
 
   Function &function;
-  const int64_t threads;
+  const int64_t row, threads; // of a block along x, and all
   DominatorTree dominators;
   LoopInfo loops;
   DenseMap<Value *, unsigned> slots; // first word
@@ -120,7 +120,8 @@ bool Parking::isUniform(Value *value) {
   bool result = all_of(made->operands(), [&](Use &operand) { return isUniform(operand.get()); });
   if (call && call->getIntrinsicID() == Intrinsic::nvvm_shfl_sync_idx_i32)
     result = match(call->getArgOperand(2), PatternMatch::m_Zero());
-  else if (call && call->getIntrinsicID() == Intrinsic::nvvm_read_ptx_sreg_tid_x)
+  else if (call && (call->getIntrinsicID() == Intrinsic::nvvm_read_ptx_sreg_tid_x ||
+                    call->getIntrinsicID() == Intrinsic::nvvm_read_ptx_sreg_tid_y))
     result = false;
   return uniform[value] = result;
 }
@@ -294,6 +295,10 @@ bool Parking::makeRoom(Loop &loop, Value *value) {
                                 nullptr, GlobalValue::NotThreadLocal, 3);
     IRBuilder<> builder(&*function.getEntryBlock().getFirstInsertionPt());
     Value *thread = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_x, {});
+    if (threads > row) {
+      Value *y = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_y, {});
+      thread = builder.CreateAdd(thread, builder.CreateMul(y, builder.getInt32(static_cast<uint32_t>(row))));
+    }
     lane = builder.CreateInBoundsGEP(builder.getInt32Ty(), memory, builder.CreateZExt(thread, builder.getInt64Ty()));
   }
   slots[value] = words;
@@ -355,4 +360,4 @@ void Parking::finish() {
   }
 }
 
-void mlir::kvq::nvptx::parkValues(Function &function, int64_t threads) { Parking(function, threads).run(); }
+void mlir::kvq::nvptx::parkValues(Function &function, int64_t x, int64_t y) { Parking(function, x, y).run(); }

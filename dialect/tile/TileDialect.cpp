@@ -90,7 +90,7 @@ LogicalResult LanesAttr::verifyEncoding(ArrayRef<int64_t> shape, Type,
 
 // schedule_c1
 LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t tileTokens, int64_t rows,
-                                   int64_t vectors, int64_t prefetch, int64_t blocks) {
+                                   int64_t vectors, int64_t prefetch, int64_t blocks, int64_t warps) {
   if (tileTokens < 16 || tileTokens % 16 != 0 || tileTokens > 256)
     return emitError() << "tile_tokens is " << tileTokens << "; use a multiple of 16 from 16 to 256";
   if (rows < 1 || rows > 16)
@@ -101,6 +101,8 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     return emitError() << "prefetch is " << prefetch << "; use 0 to 8";
   if (blocks < 0 || blocks > 16)
     return emitError() << "blocks is " << blocks << "; use 0 to 16";
+  if (warps != 1 && warps != 2 && warps != 4)
+    return emitError() << "warps is " << warps << "; use 1, 2 or 4";
   return success();
 }
 

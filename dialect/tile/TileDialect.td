@@ -113,13 +113,16 @@ def KvqTile_ScheduleAttr : KvqTile_Attr<"Schedule", "schedule"> {
     - `rows`, `vectors`: register tile of `kvq_tile.dot`: rows of coefficients x vectors of results held in registers.
     - `prefetch`: pages fetched ahead of the one in work; 0 for none.
     - `blocks`: blocks for which a multiprocessor of a GPU has registers, at least; 0, or left out: the compiler chooses.
+    - `warps`: parts of a program, which share its tiles (`kvq_tile.part_id`): 1, or left out; on a GPU 1, 2 or 4, each a
+      warp.
 
     ```mlir
     #kvq_tile.schedule<tile_tokens = 64, rows = 4, vectors = 4, prefetch = 1>
     ```
   }];
   let parameters = (ins "int64_t":$tile_tokens, "int64_t":$rows, "int64_t":$vectors, "int64_t":$prefetch,
-                        DefaultValuedParameter<"int64_t", "0">:$blocks);
+                        DefaultValuedParameter<"int64_t", "0">:$blocks,
+                        DefaultValuedParameter<"int64_t", "1">:$warps);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

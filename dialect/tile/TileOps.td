@@ -41,6 +41,21 @@ def KvqTile_ProgramIdOp : KvqTile_Op<"program_id", [Pure]> {
   let hasVerifier = 1;
 }
 
+def KvqTile_PartIdOp : KvqTile_Op<"part_id", [Pure]> {
+  let summary = "which part of its program this is";
+  let description = [{
+    A program may run as several parts at once, as many as the function's `kvq_tile.schedule` has `warps` (1 where there
+    is none): on a GPU each is a warp. All run the same ops, each with values of its own, and `kvq_tile.reduce_parts` is
+    the only way from one to another. The result is the part's number, from 0.
+
+    ```mlir
+    %part = kvq_tile.part_id
+    ```
+  }];
+  let results = (outs Index:$result);
+  let assemblyFormat = "attr-dict";
+}
+
 def KvqTile_AdvanceOp : KvqTile_Op<"advance", [Pure]> {
   let summary = "move a pointer by bytes and retype it";
   let description = [{
@@ -357,6 +372,23 @@ def KvqTile_ReduceOp : KvqTile_Op<"reduce", [Pure]> {
   let results = (outs AnyTypeOf<[F32, I32, StaticShapeTensorOf<[F32, I32]>]>:$result);
   let assemblyFormat = "`` $kind $source `dim` $dim attr-dict `:` type($source) `->` type($result)";
   let hasVerifier = 1;
+}
+
+def KvqTile_ReducePartsOp
+    : KvqTile_Op<"reduce_parts", !listconcat([Pure, AllTypesMatch<["source", "result"]>], ElementwiseMappable.traits)> {
+  let summary = "maximum, minimum or sum over the parts of a program, element by element";
+  let description = [{
+    Every part gets the same result: the elements that all parts (`kvq_tile.part_id`) have at a place, combined in the
+    order of the parts. Every part must come by the op, and by those like it in the same order: it may stand in no loop
+    and no branch that some parts do not take. With one part it is the source.
+
+    ```mlir
+    %m = kvq_tile.reduce_parts max %s : tensor<8xf32>
+    ```
+  }];
+  let arguments = (ins KvqTile_KindAttr:$kind, StaticShapeTensorOf<[F32, I32]>:$source);
+  let results = (outs StaticShapeTensorOf<[F32, I32]>:$result);
+  let assemblyFormat = "`` $kind $source attr-dict `:` type($source)";
 }
 
 def KvqTile_ConvertOp : KvqTile_Op<"convert", [Pure]> {

@@ -46,6 +46,7 @@ public:
         scalesTiles(halves && (target.coefficients == Coefficients::NormalF16 ||
                                request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full)),
         k(*this, ::kvq::Side::K), v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()),
+        parts(schedule.getWarps()),
         rawTokens(target.laneRegisters > 0 ? kRawTokensOfLanes : kRawTokens) {}
 
   void emit() {
@@ -56,7 +57,7 @@ public:
                      scalesTiles ? f32(1) : Value()};
     state = visitPages(state);
     state = visitTail(state);
-    storeResults(state);
+    storeResults(parts > 1 ? mergeParts(state) : state);
   }
 
 private:
@@ -96,8 +97,18 @@ private:
   void shrinkOutput(Softmax &state, Value shrink, const HalfRange &range);
   // Otherwise a score cap or a region asks for scores in natural units.
   bool scalesInSoftmax() const { return !request.scoreCap && !region; }
+  Softmax mergeParts(const Softmax &state);
   void storeResults(const Softmax &state);
 
+  // Over tiles of `step` tokens, which the parts of the program take in turn.
+  Softmax tileLoop(Value begin, Value end, int64_t step, const Softmax &state,
+                   function_ref<Softmax(Value, Softmax)> visit) {
+    if (parts > 1)
+      begin = add(begin, mul(part, index(step)));
+    return Softmax::from(loop(begin, end, step * parts, state.values(), [&](Value token, ValueRange carried) {
+      return visit(token, Softmax::from(carried)).values();
+    }));
+  }
   // Token numbers token .. token + count - 1 as i32: half the registers of index.
   Value tokenTile(Value token, int64_t count) { return add(iota(count, getI32Type()), toI32(token)); }
   Value perRow(Value tile, int64_t count) { return broadcast(tile, {rows, count}, {0}); }
@@ -116,7 +127,7 @@ private:
   Region *region;
   bool halves, scalesTiles; // HalfRange.h
   Section k, v;
-  int64_t rows, tokens, rawTokens;
+  int64_t rows, tokens, parts, rawTokens;
 
   // The item.
   Value kvHead, queryBase, rowBegin, rowCount, packedBegin, packedEnd, rawBegin, rawEnd, vRawBegin, tableBase, tailSlot,
@@ -124,6 +135,7 @@ private:
   // Per row: does it exist, its head and place among a split's results (i32), its coefficients, its bounds (i32).
   Value valid, head, place, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
   Value rowScale;   // [R], with halves: what scores are multiplied by
+  Value part;       // of the program, where it has several
   Value keptEnd;    // kept tokens below this body index exist for some row
   Value tailBegin;  // where the loop over kept tokens and the ring begins
   Value committedV; // V of tokens below this index is packed
@@ -145,6 +157,8 @@ void AttendEmitter::loadItem() {
     sequence = member(at, offsetof(kvq_attend_item, tail_slot));
   if (request.lag)
     loadTail();
+  if (parts > 1)
+    part = tile::PartIdOp::create(*this, getIndexType());
 }
 
 // What is needed only behind the pages is read there: registers are scarce in their loops.
@@ -231,7 +245,7 @@ static constexpr int64_t kNearBytes = 16384;
 // longer).
 void AttendEmitter::prefetchPart(Value entry, Value page, Value inPage) {
   Value last = add(tableBase, div(sub(packedEnd, index(1)), index(request.pageTokens)));
-  Value ahead = add(entry, index(schedule.getPrefetch())), isOwn = lessEqual(ahead, last);
+  Value ahead = add(entry, index(schedule.getPrefetch() * parts)), isOwn = lessEqual(ahead, last);
   // Where programs run beside each other, none comes next.
   Value nextPage = halves ? pageAt(select(isOwn, ahead, entry), kvHead)
                           : pageAt(select(isOwn, ahead, nextEntry), select(isOwn, kvHead, nextHead));
@@ -272,14 +286,14 @@ Softmax AttendEmitter::visitPages(Softmax state) {
 
 // Tiles of [begin, end), where begin is a multiple of the tile. A tile lies in one page.
 Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool whole, Softmax state) {
-  return Softmax::from(loop(begin, end, tokens, state.values(), [&](Value token, ValueRange carried) {
+  return tileLoop(begin, end, tokens, state, [&](Value token, Softmax carried) {
     Value entry = add(tableBase, div(token, index(request.pageTokens)));
     Value inPage = rem(token, index(request.pageTokens));
     Value page = pageAt(entry, kvHead);
     if (schedule.getPrefetch() > 0)
       prefetchPart(entry, page, inPage);
-    return visitPackedTile(page, inPage, token, whole, Softmax::from(carried)).values();
-  }));
+    return visitPackedTile(page, inPage, token, whole, carried);
+  });
 }
 
 // Scale and minimum for a tile. A probability of 0 must meet no NaN: parameters of groups that no commit has written
@@ -471,9 +485,18 @@ Softmax AttendEmitter::visitTail(Softmax state) {
   rawEnd = max(min(rawEnd, positionEnd), rawBegin); // the loop reaches the kept tokens in any case
   keptEnd = min(positionEnd, index(0));
   tailBegin = sub(rawBegin, alignDown(add(kept, index(rawTokens - 1)), rawTokens));
-  return Softmax::from(loop(tailBegin, rawEnd, rawTokens, state.values(), [&](Value step, ValueRange carried) {
-    return visitRawTile(step, Softmax::from(carried)).values();
-  }));
+  return tileLoop(tailBegin, rawEnd, rawTokens, state,
+                  [&](Value step, Softmax carried) { return visitRawTile(step, carried); });
+}
+
+// What the parts of the program have found, as one in all of them: the formula of the merge kernel.
+Softmax AttendEmitter::mergeParts(const Softmax &state) {
+  Value max = reduceParts(tile::ReduceKind::Max, state.max), below = sub(state.max, max);
+  Value shrink = exp2(scalesInSoftmax() ? mul(below, rowScale) : below, /*approximate=*/true);
+  Value sum = reduceParts(tile::ReduceKind::Add, mul(state.sum, broadcast(shrink, {rows, 1}, {0})));
+  Value weight = scalesTiles ? mul(shrink, state.unit) : shrink;
+  Value out = reduceParts(tile::ReduceKind::Add, mul(state.out, perRow(weight, v.dim)));
+  return {max, sum, out, scalesTiles ? f32(1) : Value()};
 }
 
 void AttendEmitter::storeResults(const Softmax &state) {
@@ -488,8 +511,9 @@ void AttendEmitter::storeResults(const Softmax &state) {
   Value split = member(item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item)), offsetof(kvq_attend_item, split));
   Value heads = mul(indexArg(KVQ_ATTEND_KV_HEADS), index(request.ratio));
   Value to = add(toIndex(place), mul(mul(split, indexArg(KVQ_ATTEND_QUERIES)), heads));
-  store(out, arg(KVQ_ATTEND_PARTIAL_O), mul(to, index(v.dim)), valid);
-  store(lse, arg(KVQ_ATTEND_PARTIAL_LSE), to, valid);
+  Value stored = part ? bitAnd(valid, compare(arith::CmpIPredicate::eq, part, index(0))) : valid;
+  store(out, arg(KVQ_ATTEND_PARTIAL_O), mul(to, index(v.dim)), stored);
+  store(lse, arg(KVQ_ATTEND_PARTIAL_LSE), to, stored);
 }
 
 } // namespace
@@ -501,6 +525,8 @@ LogicalResult mlir::kvq::buildAttend(func::FuncOp kernel, const ::kvq::KernelReq
     return kernel.emitError("tile_tokens is ")
            << tokens << ", which does not divide a page of " << request.pageTokens << " tokens into whole groups; use "
            << defaultSchedule(request, target).tileTokens;
+  if (schedule.getWarps() > 1 && !areHalves(target.coefficients))
+    return kernel.emitError("warps is ") << schedule.getWarps() << ", and a program of this target has one";
   if (score && failed(verifyScoreRegion(*score)))
     return failure();
   AttendEmitter(kernel, request, schedule, score, target).emit();

@@ -107,7 +107,7 @@ tile::ScheduleAttr mlir::kvq::getDefaultSchedule(MLIRContext *context, const ::k
 
 tile::ScheduleAttr mlir::kvq::toAttr(MLIRContext *context, const ::kvq::Schedule &schedule) {
   return tile::ScheduleAttr::get(context, schedule.tileTokens, schedule.rows, schedule.vectors, schedule.prefetch,
-                                 schedule.blocks);
+                                 schedule.blocks, schedule.warps);
 }
 
 LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &request,

@@ -31,16 +31,18 @@ Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<
                       const int64_t grid[3]) {
   constexpr int64_t kWarp = 32, kMost[3] = {INT32_MAX, 65535, 65535}; // blocks along each dimension
   const FunctionInfo &info = function.info();
-  if (info.block[0] < kWarp || info.block[0] % kWarp != 0 || info.block[1] != 1 || info.block[2] != 1)
+  if (info.block[0] < kWarp || info.block[0] % kWarp != 0 || info.block[2] != 1)
     return {Code::InvalidArgument,
             "kernel " + info.name + " has no blocks of whole warps along x (.reqntid): launch it " + "as blocks"};
-  const int64_t warps = info.block[0] / kWarp, blocks[3] = {grid[0] / warps + (grid[0] % warps != 0), grid[1], grid[2]};
+  // Of a block; its other dimension is the warps of a program.
+  const int64_t programs = info.block[0] / kWarp;
+  const int64_t blocks[3] = {grid[0] / programs + (grid[0] % programs != 0), grid[1], grid[2]};
   LaunchShape shape;
   for (int i = 0; i < 3; ++i) {
     if (grid[i] < 0 || blocks[i] > kMost[i])
       return {Code::InvalidArgument, "grid[" + std::to_string(i) + "] is " + std::to_string(grid[i]) +
                                          " programs: use at least 0 and at most " +
-                                         std::to_string(i == 0 ? kMost[0] * warps : kMost[i])};
+                                         std::to_string(i == 0 ? kMost[0] * programs : kMost[i])};
     shape.grid[i] = static_cast<uint32_t>(blocks[i]);
     shape.block[i] = info.block[i];
   }

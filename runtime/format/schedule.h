@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How a kernel runs, as plain data with one canonical text: "tile_tokens=64,rows=8,vectors=8,prefetch=1", and behind it
-// ",blocks=3" where that is not 0. Changing it never changes an answer beyond the accuracy class. Which schedules a
+// ",blocks=3" where that is not 0 and ",warps=4" where that is not 1. Changing it never changes an answer beyond the accuracy class. Which schedules a
 // request can have on a target the compiler says (codegen/ScheduleSpace.h); the runtime hands their texts on.
 #pragma once
 
@@ -19,11 +19,12 @@ struct Schedule {
   int vectors = 8;     // and so many vectors of results
   int prefetch = 1;    // pages fetched ahead of the one in work; 0: none
   int blocks = 0;      // blocks for which a multiprocessor of a GPU has registers, at least; 0: the compiler chooses
+  int warps = 1;       // warps of a program on a GPU, to which its tiles are dealt in turn
   bool operator==(const Schedule &) const = default;
 };
 
 std::string toText(const Schedule &);
-// All knobs in their order, each once, without blocks=0. InvalidArgument: which knob is wrong. Whether a kernel can
+// All knobs in their order, each once, without blocks=0 and warps=1. InvalidArgument: which knob is wrong. Whether a kernel can
 // have the values is not looked at.
 Result<Schedule> parseSchedule(std::string_view text);
 

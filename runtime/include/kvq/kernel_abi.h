@@ -23,11 +23,12 @@
  *
  * On an accelerator a kernel is PTX with one entry, kvq_entry, whose parameters are words of 64 bits (.u64): one for
  * each argument, as above but with pointers to the device's memory, and then the number of programs along dimension 0
- * of the grid. One program is one warp: program_id[0] is ctaid.x * (ntid.x / 32) + tid.x / 32, program_id[1] and [2]
- * are ctaid.y and ctaid.z, and warps past the number of programs return at once. Blocks are one-dimensional, of as
- * many threads as .reqntid says, a multiple of 32; a launch has ceil(programs / warps of a block) of them. Arguments
- * are different memory wherever a kernel writes through one of them. The kernel uses no dynamic shared memory. Page
- * pools and pages begin at multiples of 64 bytes, tails too, item arrays at 8, everything else at its element.
+ * of the grid. Blocks are of as many threads as .reqntid says: (32 * n, w, 1) for n programs of w warps each. Warps
+ * with the same tid.x / 32 are one program: program_id[0] is ctaid.x * n + tid.x / 32, program_id[1] and [2] are
+ * ctaid.y and ctaid.z, and warps past the number of programs return at once. A launch has ceil(programs / n) blocks.
+ * Arguments are different memory wherever a kernel writes through one of them. The kernel uses no dynamic shared
+ * memory. Page pools and pages begin at multiples of 64 bytes, tails too, item arrays at 8, everything else at its
+ * element.
  *
  * The argument lists of the built-in kernels follow. A table entry of 32 bits is an int32_t.
  */
@@ -36,7 +37,7 @@
 
 #include <stdint.h>
 
-#define KVQ_KERNEL_ABI_VERSION 4
+#define KVQ_KERNEL_ABI_VERSION 5
 
 #ifdef __cplusplus
 extern "C" {

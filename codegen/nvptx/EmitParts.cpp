@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Parts of a program: the warps of one, and what they tell each other. A block has kBlockThreads / parts threads along x,
+// whose warps are programs, and the parts along y. So a lane's words and those of the same lane of the other parts lie
+// at fixed distances.
+
+#include "codegen/nvptx/LaneEmitter.h"
+
+using namespace mlir;
+using namespace mlir::kvq;
+using namespace mlir::kvq::nvptx;
+
+// Words of a lane that are exchanged between two barriers: 8 KiB of a block, which no processor's blocks miss.
+static constexpr int64_t kWords = 16;
+static constexpr unsigned kShared = 3; // the address space
+
+// Made at the kernel's beginning, as a value that ptxas knows to be the same in all lanes.
+Value LaneEmitter::partId() {
+  Value &made = laneValues["part"];
+  if (made)
+    return made;
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(body);
+  made = constant(0);
+  if (parts > 1) {
+    Value y = uniform(NVVM::ThreadIdYOp::create(b, b.getI32Type()));
+    made = arith::IndexCastUIOp::create(b, b.getIndexType(), y);
+  }
+  return made;
+}
+
+// The address of the lane's word 0 of part 0, in memory that the whole block has.
+Value LaneEmitter::exchange() {
+  static constexpr StringLiteral kName = "exchanged";
+  auto module = kernel->getParentOfType<ModuleOp>();
+  auto global = module.lookupSymbol<LLVM::GlobalOp>(kName);
+  if (!global) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(module.getBody());
+    global = LLVM::GlobalOp::create(b, LLVM::LLVMArrayType::get(b.getI32Type(), kWords * kBlockThreads),
+                                    /*isConstant=*/false, LLVM::Linkage::Internal, kName, Attribute(), /*alignment=*/16,
+                                    kShared);
+  }
+  Value base = LLVM::AddressOfOp::create(b, global), x = NVVM::ThreadIdXOp::create(b, b.getI32Type());
+  return LLVM::GEPOp::create(b, base.getType(), b.getI32Type(), base, ArrayRef<LLVM::GEPArg>{x});
+}
+
+// Of the warps of one program. The others of the block need not come, and some may have none.
+void LaneEmitter::waitForParts() {
+  Value x = NVVM::ThreadIdXOp::create(b, b.getI32Type());
+  Value warp = uniform(arith::ShRUIOp::create(b, x, constant32(5)));
+  Value number = arith::AddIOp::create(b, warp, constant32(1));
+  NVVM::BarrierOp::create(b, /*res=*/Type(), number, constant32(32 * parts), /*reductionOp=*/{}, /*predicate=*/{});
+}
+
+// Each part leaves its words, waits, and reads those of all in the same order, so that all get the same. The next words
+// may be left when everybody has read these.
+void LaneEmitter::emitReduceParts(tile::ReducePartsOp op) {
+  Registers values = registersOf(op.getSource());
+  if (parts == 1) {
+    registers[op.getResult()] = std::move(values);
+    return;
+  }
+  Value first = exchange();
+  const int64_t row = kBlockThreads / parts; // words of a part
+  auto at = [&](Value from, int64_t words) {
+    return LLVM::GEPOp::create(b, first.getType(), b.getI32Type(), from,
+                               ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(words)});
+  };
+  Value number = arith::IndexCastOp::create(b, b.getI32Type(), partId());
+  Value own = LLVM::GEPOp::create(
+      b, first.getType(), b.getI32Type(), first,
+      ArrayRef<LLVM::GEPArg>{arith::MulIOp::create(b, number, constant32(row)).getResult()});
+  for (MutableArrayRef<Value> left = values; !left.empty();) {
+    MutableArrayRef<Value> words = left.take_front(kWords);
+    waitForParts();
+    for (auto [word, value] : llvm::enumerate(words))
+      LLVM::StoreOp::create(b, value, at(own, static_cast<int64_t>(word) * kBlockThreads), 4);
+    waitForParts();
+    for (auto [word, value] : llvm::enumerate(words)) {
+      Type type = value.getType();
+      value = Value();
+      for (int64_t part = 0; part < parts; ++part) {
+        Value of = LLVM::LoadOp::create(b, type, at(first, static_cast<int64_t>(word) * kBlockThreads + part * row), 4);
+        value = value ? combine(op.getKind(), value, of) : of;
+      }
+    }
+    left = left.drop_front(words.size());
+  }
+  registers[op.getResult()] = std::move(values);
+}
