@@ -31,7 +31,7 @@ def attend_report(case, target, size, folder):
     from kvq.inspect import attend, tools
 
     ptx = tools.run("kvqc", [f"--target=nvptx:{target}", f"--request={case.request}", "--no-bundle"]).stdout
-    return inspect(ptx, target, attend.attend_workload(case.request, size, folder), case.request)
+    return inspect(ptx, target, attend.attend_workload(case.request, ptx, size, folder), case.request)
 
 
 def plain_report(target, size, folder):

@@ -63,9 +63,7 @@ public:
   Value broadcast(Value source, ArrayRef<int64_t> shape, ArrayRef<int64_t> dims);
   Value iota(int64_t count, Type element);
   Value reduce(tile::ReduceKind kind, Value source, int64_t dim);
-  Value reduceParts(tile::ReduceKind kind, Value source) {
-    return tile::ReducePartsOp::create(*this, kind, source);
-  }
+  Value reduceParts(tile::ReduceKind kind, Value source) { return tile::ReducePartsOp::create(*this, kind, source); }
 
   // Memory. `shape` empty: one element per offset; otherwise the whole shape of the result.
   Value load(Value ptr, Value offset, ArrayRef<int64_t> shape = {}, Value mask = {});

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Parts of a program: the warps of one, and what they tell each other. A block has kBlockThreads / parts threads along x,
-// whose warps are programs, and the parts along y. So a lane's words and those of the same lane of the other parts lie
-// at fixed distances.
+// Parts of a program: the warps of one, and what they tell each other. A block has kBlockThreads / parts threads along
+// x, whose warps are programs, and the parts along y. So a lane's words and those of the same lane of the other parts
+// lie at fixed distances.
 
 #include "codegen/nvptx/LaneEmitter.h"
 
@@ -10,8 +10,9 @@ using namespace mlir;
 using namespace mlir::kvq;
 using namespace mlir::kvq::nvptx;
 
-// Words of a lane that are exchanged between two barriers: 8 KiB of a block, which no processor's blocks miss.
-static constexpr int64_t kWords = 16;
+// Words of a lane that are exchanged between two barriers: 4 KiB of a block; what is parked (ParkValues.h) needs the
+// rest.
+static constexpr int64_t kWords = 8;
 static constexpr unsigned kShared = 3; // the address space
 
 // Made at the kernel's beginning, as a value that ptxas knows to be the same in all lanes.
@@ -47,9 +48,11 @@ Value LaneEmitter::exchange() {
 
 // Of the warps of one program. The others of the block need not come, and some may have none.
 void LaneEmitter::waitForParts() {
-  Value x = NVVM::ThreadIdXOp::create(b, b.getI32Type());
-  Value warp = uniform(arith::ShRUIOp::create(b, x, constant32(5)));
-  Value number = arith::AddIOp::create(b, warp, constant32(1));
+  Value number = constant32(0);
+  if (kBlockThreads / parts > 32) {
+    Value x = NVVM::ThreadIdXOp::create(b, b.getI32Type());
+    number = uniform(arith::ShRUIOp::create(b, x, constant32(5)));
+  }
   NVVM::BarrierOp::create(b, /*res=*/Type(), number, constant32(32 * parts), /*reductionOp=*/{}, /*predicate=*/{});
 }
 
@@ -68,9 +71,9 @@ void LaneEmitter::emitReduceParts(tile::ReducePartsOp op) {
                                ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(words)});
   };
   Value number = arith::IndexCastOp::create(b, b.getI32Type(), partId());
-  Value own = LLVM::GEPOp::create(
-      b, first.getType(), b.getI32Type(), first,
-      ArrayRef<LLVM::GEPArg>{arith::MulIOp::create(b, number, constant32(row)).getResult()});
+  Value own =
+      LLVM::GEPOp::create(b, first.getType(), b.getI32Type(), first,
+                          ArrayRef<LLVM::GEPArg>{arith::MulIOp::create(b, number, constant32(row)).getResult()});
   for (MutableArrayRef<Value> left = values; !left.empty();) {
     MutableArrayRef<Value> words = left.take_front(kWords);
     waitForParts();

@@ -19,6 +19,16 @@ using namespace llvm;
 static unsigned mostHeld(unsigned carried) { return carried > 72 ? 72 : carried > 48 ? 64 : 80; }
 // Static shared memory of a block.
 static constexpr int64_t kSharedBytes = 48 << 10;
+static constexpr unsigned kShared = 3; // the address space
+
+// What of it the module does not use yet.
+static int64_t sharedBytesLeft(const Module &module) {
+  int64_t left = kSharedBytes;
+  for (const GlobalVariable &global : module.globals())
+    if (global.getAddressSpace() == kShared)
+      left -= static_cast<int64_t>(module.getDataLayout().getTypeAllocSize(global.getValueType()).getFixedValue());
+  return left;
+}
 
 static unsigned wordsOf(Type *type) {
   if (type->isPointerTy())
@@ -56,7 +66,8 @@ namespace {
 class Parking {
 public:
   Parking(Function &function, int64_t x, int64_t y)
-      : function(function), row(x), threads(x * y), dominators(function), loops(dominators) {}
+      : function(function), row(x), threads(x * y), bytes(sharedBytesLeft(*function.getParent())), dominators(function),
+        loops(dominators) {}
 
   void run() {
     SmallVector<Loop *> outermost(loops.begin(), loops.end());
@@ -95,6 +106,7 @@ private:
 
   Function &function;
   const int64_t row, threads; // of a block along x, and all
+  const int64_t bytes;        // of shared memory that there are
   DominatorTree dominators;
   LoopInfo loops;
   DenseMap<Value *, unsigned> slots; // first word
@@ -128,7 +140,7 @@ bool Parking::isUniform(Value *value) {
 
 bool Parking::canPark(Instruction &value) {
   Type *type = value.getType();
-  if (type->isPointerTy() && type->getPointerAddressSpace() == 3)
+  if (type->isPointerTy() && type->getPointerAddressSpace() == kShared)
     return false;
   bool isValue = type->isIntOrPtrTy() || type->isFloatingPointTy() || type->isVectorTy();
   return isValue && !isMadeAgain(value) && !isUniform(&value);
@@ -286,13 +298,13 @@ bool Parking::makeRoom(Loop &loop, Value *value) {
   if (slots.contains(value))
     return true;
   unsigned count = wordsOf(value->getType());
-  if ((words + count) * threads * 4 > kSharedBytes)
+  if ((words + count) * threads * 4 > bytes)
     return false;
   if (!lane) {
     Module &module = *function.getParent();
     auto *type = ArrayType::get(Type::getInt32Ty(module.getContext()), 1); // grows in finish()
     memory = new GlobalVariable(module, type, false, GlobalValue::InternalLinkage, PoisonValue::get(type), "parked",
-                                nullptr, GlobalValue::NotThreadLocal, 3);
+                                nullptr, GlobalValue::NotThreadLocal, kShared);
     IRBuilder<> builder(&*function.getEntryBlock().getFirstInsertionPt());
     Value *thread = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_x, {});
     if (threads > row) {
@@ -345,7 +357,7 @@ void Parking::finish() {
     return;
   auto *type = ArrayType::get(Type::getInt32Ty(memory->getContext()), words * static_cast<uint64_t>(threads));
   auto *whole = new GlobalVariable(*function.getParent(), type, false, GlobalValue::InternalLinkage,
-                                   PoisonValue::get(type), "", nullptr, GlobalValue::NotThreadLocal, 3);
+                                   PoisonValue::get(type), "", nullptr, GlobalValue::NotThreadLocal, kShared);
   whole->takeName(memory);
   whole->setAlignment(Align(16));
   memory->replaceAllUsesWith(whole);

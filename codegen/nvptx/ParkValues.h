@@ -9,8 +9,8 @@
 namespace mlir::kvq::nvptx {
 
 // Parks values over each outermost loop of the function, in shared memory at an address of the lane's own, so without a
-// barrier: those that pass through it, and of those that it only reads as many as its registers do not hold. A block has
-// `x` * `y` threads.
+// barrier: those that pass through it, and of those that it only reads as many as its registers do not hold. A block
+// has `x` * `y` threads.
 void parkValues(llvm::Function &function, int64_t x, int64_t y);
 
 } // namespace mlir::kvq::nvptx

@@ -46,8 +46,7 @@ public:
         scalesTiles(halves && (target.coefficients == Coefficients::NormalF16 ||
                                request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full)),
         k(*this, ::kvq::Side::K), v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()),
-        parts(schedule.getWarps()),
-        rawTokens(target.laneRegisters > 0 ? kRawTokensOfLanes : kRawTokens) {}
+        parts(schedule.getWarps()), rawTokens(target.laneRegisters > 0 ? kRawTokensOfLanes : kRawTokens) {}
 
   void emit() {
     loadItem();

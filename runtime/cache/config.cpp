@@ -27,12 +27,11 @@ CacheConfig onTarget(CacheConfig config, std::string_view target) {
 
 // On a host a thousand tokens are some tens of microseconds of work, and 128 programs two for each of 64 threads; more
 // would cost more in the merge, which one thread does for a query, than they gain in balance. Few heads need more
-// splits for as many programs, up to 64. On an accelerator a program is one warp, of which some 100 multiprocessors
-// hide their memory's latency with eight or more each. For 256 tokens of 4 bits and 128 channels, with 4 query heads a
-// KV head, partial results are written and read again, an eighth of what the codes have in bytes; shorter splits would
-// pay more.
+// splits for as many programs, up to 64. On an accelerator a program is four warps, and some 100 multiprocessors have
+// two each at once. Of 1024 tokens of 4 bits and 128 channels, with 4 query heads a KV head, partial results are
+// written and read again, 3 % of what the codes have in bytes; shorter splits would pay more.
 static SplitPolicy defaultSplits(bool onAccelerator) {
-  return onAccelerator ? SplitPolicy{256, 1024, 16, 128} : SplitPolicy{1024, 128, 16, 64};
+  return onAccelerator ? SplitPolicy{1024, 256, 4, 128} : SplitPolicy{1024, 128, 16, 64};
 }
 
 SplitPolicy splitPolicy(const CacheConfig &config) {

@@ -26,7 +26,8 @@ template <typename Values, size_t N> std::string knobsToText(const Knob<Values> 
   return text;
 }
 
-// All knobs in their order, each once, without optional ones that have their default. InvalidArgument: which one is wrong of the text, which messages call `what`.
+// All knobs in their order, each once, without optional ones that have their default. InvalidArgument: which one is
+// wrong of the text, which messages call `what`.
 template <typename Values, size_t N>
 Result<Values> parseKnobs(const Knob<Values> (&knobs)[N], const char *what, std::string_view text) {
   const std::vector<std::string_view> parts = text::split(text, ',');

@@ -11,12 +11,9 @@ namespace kvq {
 
 namespace {
 
-constexpr Knob<Schedule> kKnobs[] = {{"tile_tokens", &Schedule::tileTokens},
-                                     {"rows", &Schedule::rows},
-                                     {"vectors", &Schedule::vectors},
-                                     {"prefetch", &Schedule::prefetch},
-                                     {"blocks", &Schedule::blocks, true},
-                                     {"warps", &Schedule::warps, true}};
+constexpr Knob<Schedule> kKnobs[] = {{"tile_tokens", &Schedule::tileTokens}, {"rows", &Schedule::rows},
+                                     {"vectors", &Schedule::vectors},        {"prefetch", &Schedule::prefetch},
+                                     {"blocks", &Schedule::blocks, true},    {"warps", &Schedule::warps, true}};
 constexpr std::string_view kDefaultMark = " (default)";
 
 // In doublings: tiles of 32 and 64 tokens are as far apart as those of 64 and 128.

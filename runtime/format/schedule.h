@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How a kernel runs, as plain data with one canonical text: "tile_tokens=64,rows=8,vectors=8,prefetch=1", and behind it
-// ",blocks=3" where that is not 0 and ",warps=4" where that is not 1. Changing it never changes an answer beyond the accuracy class. Which schedules a
-// request can have on a target the compiler says (codegen/ScheduleSpace.h); the runtime hands their texts on.
+// ",blocks=3" where that is not 0 and ",warps=4" where that is not 1. Changing it never changes an answer beyond the
+// accuracy class. Which schedules a request can have on a target the compiler says (codegen/ScheduleSpace.h); the
+// runtime hands their texts on.
 #pragma once
 
 #include "runtime/format/status.h"
@@ -24,8 +25,8 @@ struct Schedule {
 };
 
 std::string toText(const Schedule &);
-// All knobs in their order, each once, without blocks=0 and warps=1. InvalidArgument: which knob is wrong. Whether a kernel can
-// have the values is not looked at.
+// All knobs in their order, each once, without blocks=0 and warps=1. InvalidArgument: which knob is wrong. Whether a
+// kernel can have the values is not looked at.
 Result<Schedule> parseSchedule(std::string_view text);
 
 // The schedules that are legal for one request on one target, each once; the default is one of them.

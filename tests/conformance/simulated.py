@@ -19,6 +19,7 @@ import torch
 
 import kvq
 from kvq import lowlevel
+from kvq.inspect import machine_code
 from sim_env import BUILD
 
 DEVICE = os.environ.get("KVQ_TEST_ACCELERATOR", "ptxsim")
@@ -136,12 +137,13 @@ class PtxKernel(SimulatedKernel):
 
     def start(self, kernel, given, grid):
         words = [int(np.float32(x).view(np.uint32)) if isinstance(x, float) else x for x in given]
-        warps = 4
-        kernel.launch([*words, grid[0]], grid=[-(-grid[0] // warps), *grid[1:]], block=[32 * warps, 1, 1])
+        blocks, block = machine_code.of_programs(self.ptx, grid[0])
+        kernel.launch([*words, grid[0]], grid=[*blocks, *grid[1:]], block=list(block))
 
 
 @lru_cache(maxsize=None)
-def ptx_of(level, request):
-    """What the compiler makes of a request, by kvqc: the same text that contexts get."""
+def ptx_of(level, request, schedule=None):
+    """What the compiler makes of a request, by kvqc: the same text that contexts get, but for another schedule."""
     command = [BUILD / "bin/kvqc", f"--request={request}", f"--target={level}", "--no-bundle", "--emit=ptx", "-o", "-"]
+    command += [f"--schedule={schedule}"] if schedule else []
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -312,6 +312,22 @@ def test_where_pages_lie_changes_no_bit(bits):
         assert_same_bits(output, first[name], name)
 
 
+@pytest.mark.parametrize("accuracy", ["exact", "full"])
+@pytest.mark.parametrize("warps", [1, 2, 4])
+@pytest.mark.parametrize("pair, lag", [("k4c32-v4t32", False), ("k2c32-v2t32", True), ("k8t64-v8c64", False)])
+def test_warps_of_a_program(pair, lag, warps, accuracy):
+    """Any number of them gives the answer, in any order; contexts with fewer tiles than warps among them, and blocks
+    some of whose programs do not exist."""
+    shape = of(pair, page=128, ratio=3, rows=8, lag=lag, accuracy=accuracy)
+    text = "tile_tokens=64,rows=1,vectors=1,prefetch=1" + (f",warps={warps}" if warps > 1 else "")
+    ptx = ptx_of(LEVEL, shape.request("attend"), text)
+    sequences = [*ragged_sequences(shape), Sequence(5, 1), Sequence(1000, 1, 3), Sequence(150, 4, keep=100)]
+    case = AttendCase(shape, sequences)
+    for mode in ({}, dict(seed=7), dict(seed=8, schedule="lowest-pc")):
+        launch = prepare_attend(np.random.default_rng(warps), case)
+        compare_partials(launch.run(PtxKernel(LEVEL, ptx, mode)), launch, str(mode), case.budget)
+
+
 def test_more_programs_than_warps():
     """Grids whose last block has warps without a program."""
     for queries in (1, 2, 3, 5):

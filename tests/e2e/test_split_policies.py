@@ -134,7 +134,7 @@ def device_answer(context, policy=None):
 
 
 def test_a_gpu_has_a_default_of_its_own_and_takes_choices(tmp_path):
-    default = "tokens=256,programs=1024,least=16,most=128"
+    default = "tokens=1024,programs=256,least=4,most=128"
     gpu = lowlevel.Context("ptxsim", store_dir=str(tmp_path / "store"))
     expected, _ = device_answer(lowlevel.Context("ref"))
     bound = two_devices_rms() + 2 * attention_rms("f16", 0.0)

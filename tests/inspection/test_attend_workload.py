@@ -25,9 +25,9 @@ def buffers(work):
 def test_arguments_are_those_of_the_kernel_abi(tmp_path):
     header = (Path(__file__).resolve().parents[2] / "runtime/include/kvq/kernel_abi.h").read_text(encoding="utf-8")
     count = int(header.split("KVQ_ATTEND_ARGS = ")[1].split()[0])
-    work = attend.attend_workload(REQUEST, attend.AttendSize(300, heads=3, splits=2), tmp_path)
+    work = attend.attend_workload(REQUEST, STAND_IN, attend.AttendSize(300, heads=3, splits=2), tmp_path)
     given = buffers(work)
-    assert len(given) == count + 1 and given[-1] == "u64:6" and (work.grid, work.block) == ((2,), (128,))
+    assert len(given) == count + 1 and given[-1] == "u64:6" and (work.grid, work.block) == ((2,), (128, 1, 1))
     assert work.elements == 301 * 3 * 256 and "300 packed tokens, 3 KV heads, 2 splits" in work.about
     items = given[0].view(ATTEND_ITEM)
     assert sorted((i["split"], i["kv_head"]) for i in items) == [(s, h) for s in range(2) for h in range(3)]
@@ -42,7 +42,7 @@ def test_arguments_are_those_of_the_kernel_abi(tmp_path):
 @pytest.mark.parametrize("size", [(1, 1, 1), (128, 2, 4), (1000, 3, 2), (4096, 2, 8)])
 def test_every_page_is_read_once(size, tmp_path):
     tokens, heads, splits = size
-    work = attend.attend_workload(REQUEST, attend.AttendSize(tokens, heads, splits), tmp_path)
+    work = attend.attend_workload(REQUEST, STAND_IN, attend.AttendSize(tokens, heads, splits), tmp_path)
     counts = workload.count(work, STAND_IN, "kvq_entry")
     assert (counts.status, counts.findings) == ("ok", 0)
     page = lowlevel.format_page_bytes("k4c128-v4t128", 128, 128, 128)
@@ -93,4 +93,4 @@ def test_bad_sizes(text, message):
 )
 def test_bad_requests(request_text, message, tmp_path):
     with pytest.raises(InvalidArgument, match=message):
-        attend.attend_workload(request_text, attend.AttendSize(9), tmp_path)
+        attend.attend_workload(request_text, STAND_IN, attend.AttendSize(9), tmp_path)

@@ -8,7 +8,7 @@ import pytest
 
 import tile_ops
 from ptx_run import In, InOut, Out, U64
-from tile_kernels import expect, kernel, load, pointer, run, store, tile
+from tile_kernels import expect, kernel, load, pointer, rows_at, run, store, tile
 
 EXTENTS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
 
@@ -295,6 +295,32 @@ def test_programs_and_pages():
     text = kernel({"pool": pointer("i8", True), "table": pointer("i32"), "out": pointer("f32")}, "\n".join(lines))
     (out,) = run(text, In(pool), In(table), Out((9, 64), "float32"), programs=9)
     np.testing.assert_array_equal(out, pool[table])
+
+
+@pytest.mark.parametrize("element, dtype", [("f32", "float32"), ("i32", "int32")])
+@pytest.mark.parametrize("warps", [1, 2, 4])
+def test_parts_of_a_program(warps, element, dtype):
+    """Every part of every program gets what all of it have, in tiles of more registers than are exchanged at once. Of
+    the last block's programs some may not exist."""
+    random = np.random.default_rng(warps)
+    programs, rows, width = 5, 24, 64
+    x = random.integers(-1000, 1000, (programs, warps, rows, width)).astype(dtype)
+    lines = ["%p = kvq_tile.program_id 0", "%part = kvq_tile.part_id",
+             f"%warps = arith.constant {warps} : index", f"%size = arith.constant {rows * width} : index",
+             "%first = arith.muli %p, %warps : index", "%number = arith.addi %first, %part : index",
+             "%begin = arith.muli %number, %size : index", rows_at("rows", rows, width),
+             f"%from = tensor.splat %begin : tensor<{rows}xindex>", f"%at = arith.addi %rows, %from : tensor<{rows}xindex>",
+             f"%x = kvq_tile.load %in[%at] : !kvq_tile.ptr<{element}>, tensor<{rows}xindex> -> {tile(element, rows, width)}"]
+    for kind in ("max", "add", "min"):
+        lines += [f"%{kind} = kvq_tile.reduce_parts {kind} %x : {tile(element, rows, width)}",
+                  f"kvq_tile.store %{kind}, %{kind}_out[%at] : {tile(element, rows, width)}, !kvq_tile.ptr<{element}>, "
+                  f"tensor<{rows}xindex>"]
+    arguments = {name: pointer(element) for name in ("in", "max_out", "add_out", "min_out")}
+    text = kernel(arguments, "\n".join(lines), warps)
+    for mode in ({}, dict(seed=3), dict(seed=4, schedule="lowest-pc")):
+        outputs = run(text, In(x), *(Out(x.shape, dtype) for _ in range(3)), programs=programs, **mode)
+        for reduce, output in zip((np.max, np.sum, np.min), outputs, strict=True):
+            np.testing.assert_array_equal(output, np.broadcast_to(reduce(x, 1, keepdims=True), x.shape))
 
 
 # ---- control flow

@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 
 import ptx_run
+from kvq.inspect import machine_code
 from sim_env import BUILD
 
 class Refused(Exception):
@@ -23,11 +24,14 @@ def compiled(text, processor="sm_80", **options):
     return done.stdout
 
 
-def kernel(arguments, body):
-    """A tile program: arguments by name and type (an element's name is a pointer to it), lines of the body."""
+def kernel(arguments, body, warps=1):
+    """A tile program of so many warps: arguments by name and type (an element's name is a pointer to it), lines of the
+    body."""
     listed = ", ".join(f"%{name}: {kind}" for name, kind in arguments.items())
     lines = ["  %c0 = arith.constant 0 : index", *(f"  {line}" for line in body.strip().splitlines())]
-    return f"func.func @f({listed}) attributes {{kvq_tile.kernel}} {{\n" + "\n".join(lines) + "\n  return\n}\n"
+    schedule = f"tile_tokens = 64, rows = 1, vectors = 1, prefetch = 0, warps = {warps}"
+    attributes = f"kvq_tile.kernel, kvq_tile.schedule = #kvq_tile.schedule<{schedule}>"
+    return f"func.func @f({listed}) attributes {{{attributes}}} {{\n" + "\n".join(lines) + "\n  return\n}\n"
 
 
 def tile(element, *shape):
@@ -64,8 +68,9 @@ def rows_at(name, rows, width):
 
 def run(text, *arguments, programs=1, processor="sm_80", **options):
     """What the program leaves in the arrays that it may write; a finding of the simulator raises."""
-    blocks = -(-programs // 4)
-    outputs, _ = ptx_run.run(compiled(text, processor), blocks, 128, *arguments, ptx_run.U64(programs), **options)
+    ptx = compiled(text, processor)
+    grid, block = machine_code.of_programs(ptx, programs)
+    outputs, _ = ptx_run.run(ptx, grid, block, *arguments, ptx_run.U64(programs), **options)
     return outputs
 
 

@@ -17,13 +17,15 @@ TEST(Schedule, EveryTextRoundTrips) {
     for (int rows : {1, 16})
       for (int vectors : {2, 8})
         for (int prefetch : {0, 4})
-          for (int blocks : {0, 3}) {
-            const Schedule schedule{tokens, rows, vectors, prefetch, blocks};
-            auto parsed = parseSchedule(toText(schedule));
-            ASSERT_TRUE(parsed.isOk()) << parsed.status().message();
-            EXPECT_EQ(parsed.value(), schedule);
-          }
+          for (int blocks : {0, 3})
+            for (int warps : {1, 4}) {
+              const Schedule schedule{tokens, rows, vectors, prefetch, blocks, warps};
+              auto parsed = parseSchedule(toText(schedule));
+              ASSERT_TRUE(parsed.isOk()) << parsed.status().message();
+              EXPECT_EQ(parsed.value(), schedule);
+            }
   EXPECT_EQ(toText(Schedule{64, 8, 8, 1, 3}), kExample + std::string(",blocks=3"));
+  EXPECT_EQ(toText(Schedule{64, 8, 8, 1, 0, 4}), kExample + std::string(",warps=4"));
 }
 
 TEST(Schedule, OneTextEachAndASentenceForOthers) {
@@ -43,9 +45,12 @@ TEST(Schedule, OneTextEachAndASentenceForOthers) {
               std::string::npos)
         << value;
   EXPECT_NE(refusal("tile_tokens,rows=8,vectors=8,prefetch=1").find("which is no number"), std::string::npos);
-  EXPECT_NE(refusal(kExample + std::string(",unroll=2")).find("has no knob blocks in place 5"), std::string::npos);
   EXPECT_NE(refusal(kExample + std::string(",blocks=0")).find("has blocks=0, which is left out"), std::string::npos);
-  EXPECT_NE(refusal(kExample + std::string(",blocks=3,unroll=2")).find("has 'unroll=2' behind its last knob"),
+  EXPECT_NE(refusal(kExample + std::string(",warps=1")).find("has warps=1, which is left out"), std::string::npos);
+  for (const char *before : {"", ",blocks=3", ",warps=4", ",blocks=3,warps=4"})
+    EXPECT_NE(refusal(kExample + std::string(before) + ",unroll=2").find("has 'unroll=2' behind its last knob"),
+              std::string::npos);
+  EXPECT_NE(refusal(kExample + std::string(",warps=4,blocks=3")).find("has 'blocks=3' behind its last knob"),
             std::string::npos);
 }
 

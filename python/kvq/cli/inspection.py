@@ -42,12 +42,12 @@ def kernel(
     attend:k4c32-v4t32:mma:p128:dk128:dv128:g4:f16:rows8:lag0:win0:cap0:exact, which is compiled first.
     """
     architecture = gpus.architecture_of(target)
+    ptx = read_subject(subject, target)
     with tempfile.TemporaryDirectory(prefix="kvq-inspect-") as folder:
-        load = read_workload(work, subject, Path(folder)) if work else None
+        load = read_workload(work, subject, ptx, Path(folder)) if work else None
         report = inspect_kernel(
-            read_subject(subject, target), architecture, kernel=kernel, work=load, threads=block, elements=elements,
-            source=subject,
-        )  # fmt: skip
+            ptx, architecture, kernel=kernel, work=load, threads=block, elements=elements, source=subject
+        )
     if json_file:
         write(json_file, json.dumps(report, indent=1) + "\n")
     if str(json_file) != "-":
@@ -66,8 +66,8 @@ def read_subject(subject: str, target: str) -> str:
     return tools.run("kvqc", [f"--target={target}", f"--request={subject}", "--no-bundle"]).stdout
 
 
-def read_workload(given: str, subject: str, folder: Path) -> workload.Workload:
+def read_workload(given: str, subject: str, ptx: str, folder: Path) -> workload.Workload:
     """A file, or the size of a workload that is made for the request in the folder."""
     if "=" in given and not subject.endswith(".ptx"):
-        return attend.attend_workload(subject, attend.parse_size(given), folder)
+        return attend.attend_workload(subject, ptx, attend.parse_size(given), folder)
     return workload.read(Path(given))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
+from kvq.inspect import machine_code
 from kvq.inspect.arguments import Buffers, number, real
 from kvq.inspect.workload import Workload
 
@@ -22,7 +23,6 @@ _REQUEST = re.compile(
     r":(?P<dtype>f16|bf16|f32):rows(?P<rows>\d+):"
 )
 _BYTES = {"f16": 2, "bf16": 2, "f32": 4}
-THREADS = 128  # of a block: four programs
 TAIL = 64  # tokens of one ring
 
 
@@ -46,8 +46,8 @@ def parse_size(text: str) -> AttendSize:
     return AttendSize(**given)
 
 
-def attend_workload(request: str, size: AttendSize, folder: Path) -> Workload:
-    """Writes its buffers into the folder."""
+def attend_workload(request: str, ptx: str, size: AttendSize, folder: Path) -> Workload:
+    """Of the request's kernel, whose PTX says what its blocks are. Writes its buffers into the folder."""
     found = _REQUEST.match(request)
     if not found:
         raise InvalidArgument(f"'{request}' is no request for attend, of which alone a size is a workload: give a file")
@@ -74,8 +74,9 @@ def attend_workload(request: str, size: AttendSize, folder: Path) -> Workload:
         f"out:float32:{splits * q_heads * dv}:o.npy", f"out:float32:{splits * q_heads}:lse.npy", number(1),
         number(programs),
     ]  # fmt: skip
+    grid, block = machine_code.of_programs(ptx, programs)
     return Workload(
-        grid=(-(-programs // (THREADS // 32)),), block=(THREADS,),
+        grid=grid, block=block,
         elements=(size.tokens + 1) * size.heads * (dk + dv), arguments=tuple(arguments),
         about=f"one query, {size.tokens} packed tokens, {size.heads} KV heads, {splits} splits",
     )  # fmt: skip

@@ -6,6 +6,7 @@ ptxas and nvdisasm are known here alone: whatever else compiles PTX gives the sa
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from kvq.errors import InvalidArgument
 from kvq.inspect import sass, tools
+from kvq.inspect.occupancy import WARP
 
 _ENTRY = re.compile(r"\.entry\s+([\w$]+)")
 _THREADS = re.compile(r"\.(?:req|max)ntid\s+([\d\s,]+)")
@@ -50,15 +52,23 @@ def choose_kernel(ptx: str, kernel: str | None) -> str:
 
 def block_threads(ptx: str, kernel: str) -> int | None:
     """Threads of a block by .reqntid or .maxntid; None: the text does not say."""
+    shape = block_shape(ptx, kernel)
+    return None if shape is None else math.prod(shape)
+
+
+def of_programs(ptx: str, programs: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Grid and block of a launch of so many programs of a kernel of ours (kernel_abi.h)."""
+    block = block_shape(ptx, choose_kernel(ptx, None))
+    if block is None:
+        raise InvalidArgument("the PTX does not say how many threads a block has (.reqntid): it is no kernel of kvq")
+    return (-(-programs * WARP // block[0]),), block
+
+
+def block_shape(ptx: str, kernel: str) -> tuple[int, ...] | None:
     text = _without_comments(ptx)
     header = re.search(r"\.entry\s+" + re.escape(kernel) + r"\b(.*?)\{", text, re.DOTALL)
     found = _THREADS.search(header[1]) if header else None
-    if not found:
-        return None
-    threads = 1
-    for size in found[1].split(","):
-        threads *= int(size)
-    return threads
+    return tuple(int(size) for size in found[1].split(",")) if found else None
 
 
 def compile_ptx(ptx: str, kernel: str, architecture: str) -> MachineCode:

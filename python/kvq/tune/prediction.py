@@ -62,7 +62,7 @@ class GpuPredictor:
     def _workload(self, ptx: str, problem: Problem, folder: Path) -> tuple[Workload, int]:
         """A small launch, and the elements of the problem's own."""
         if problem.request.startswith("attend:"):
-            work = attend.attend_workload(problem.request, SIMULATED, folder)
+            work = attend.attend_workload(problem.request, ptx, SIMULATED, folder)
             return work, elements_read(problem.request, problem.conditions)
         few = simulated_launch.small(problem)
         launch = simulated_launch.launch_of(few, self._reference)

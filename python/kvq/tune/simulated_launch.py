@@ -18,8 +18,7 @@ from kvq.tune.request_fields import parse
 from kvq.tune.split_policy import SplitPolicy
 
 HEADS, SEQUENCES, PAGES = 2, 2, 4  # of K and V; of each sequence
-WARP = 32
-ACCELERATOR = SplitPolicy(256, 1024, 16, 128)  # the default one there (runtime/cache/config.cpp)
+ACCELERATOR = SplitPolicy(1024, 256, 4, 128)  # the default one there (runtime/cache/config.cpp)
 
 
 def elements_of(problem: Problem) -> int:
@@ -51,10 +50,10 @@ def launch_of(problem: Problem, reference: lowlevel.Context) -> Launch:
 
 def simulated(problem: Problem, ptx: str, launch: Launch, folder: Path) -> Workload:
     """Writes the launch's buffers into the folder."""
-    threads = machine_code.block_threads(ptx, machine_code.choose_kernel(ptx, None))
     programs = launch.grid[0]
+    grid, block = machine_code.of_programs(ptx, programs)
     return Workload(
-        grid=(-(-programs * WARP // threads),), block=(threads,), elements=elements_of(problem),
+        grid=grid, block=block, elements=elements_of(problem),
         arguments=(*_arguments(launch, folder), number(programs)), about=str(problem),
     )  # fmt: skip
 

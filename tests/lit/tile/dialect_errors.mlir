@@ -43,6 +43,11 @@ func.func private @f() attributes {test.a = #kvq_tile.schedule<tile_tokens = 64,
 // -----
 
 // schedule_c1
+// expected-error @+1 {{warps is 3; use 1, 2 or 4}}
+func.func private @f() attributes {test.a = #kvq_tile.schedule<tile_tokens = 64, rows = 4, vectors = 4, prefetch = 1, warps = 3>}
+
+// -----
+
 // expected-error @+1 {{blocks is 17; use 0 to 16}}
 func.func private @f() attributes {test.a = #kvq_tile.schedule<tile_tokens = 64, rows = 4, vectors = 4, prefetch = 1, blocks = 17>}
 

@@ -32,6 +32,17 @@ func.func @attributes() attributes {
   return
 }
 
+// CHECK-LABEL: func.func @parts
+// CHECK-SAME: warps = 4
+// CHECK: kvq_tile.part_id
+// CHECK: kvq_tile.reduce_parts max %{{.*}} : tensor<8xf32>
+func.func @parts(%s: tensor<8xf32>) attributes {
+    kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 64, rows = 1, vectors = 1, prefetch = 0, warps = 4>} {
+  %part = kvq_tile.part_id
+  %m = kvq_tile.reduce_parts max %s : tensor<8xf32>
+  return
+}
+
 // CHECK-LABEL: func.func @memory
 // CHECK: kvq_tile.program_id 0
 // CHECK: kvq_tile.page %{{.*}}, %{{.*}}[%{{.*}}], %{{.*}} : {{(!kvq_tile.ptr)?}}<i8>, {{(!kvq_tile.ptr)?}}<i32>
