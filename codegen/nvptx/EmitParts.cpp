@@ -57,7 +57,7 @@ void LaneEmitter::waitForParts() {
 }
 
 // Each part leaves its words, waits, and reads those of all in the same order, so that all get the same. The next words
-// may be left when everybody has read these.
+// may be left when everybody has read these; before the first ones of a kernel there are none.
 void LaneEmitter::emitReduceParts(tile::ReducePartsOp op) {
   Registers values = registersOf(op.getSource());
   if (parts == 1) {
@@ -76,7 +76,9 @@ void LaneEmitter::emitReduceParts(tile::ReducePartsOp op) {
                           ArrayRef<LLVM::GEPArg>{arith::MulIOp::create(b, number, constant32(row)).getResult()});
   for (MutableArrayRef<Value> left = values; !left.empty();) {
     MutableArrayRef<Value> words = left.take_front(kWords);
-    waitForParts();
+    if (hasExchanged || op->getParentOp() != kernel)
+      waitForParts();
+    hasExchanged = true;
     for (auto [word, value] : llvm::enumerate(words))
       LLVM::StoreOp::create(b, value, at(own, static_cast<int64_t>(word) * kBlockThreads), 4);
     waitForParts();
