@@ -36,6 +36,9 @@ class SplitsOnPaper:
     def space(self, problem):
         return Space(DEFAULT, (DEFAULT,))
 
+    def resident(self, problem):
+        return 0
+
     def compile(self, problem, schedule):
         return schedule
 

@@ -62,7 +62,7 @@ def test_what_won_is_what_caches_are_made_with_and_a_default_forgets_it(folder):
 def test_steps_are_checked_against_the_reference_and_timed(dtype, format, window):
     text = split_request(format, Shape(4, 2, 64, 64, dtype, window), LEVEL)
     problem = Problem(text, LEVEL, Conditions("cold", 600, 2, 2, 2, window))
-    runner = SplitRunner(LEVEL)
+    runner = SplitRunner("cpu", LEVEL)
     for policy in (runner.default, str(exactly(64)), str(exactly(4096))):
         for case in CASES:
             found = runner.check(problem, policy, case)
@@ -78,7 +78,7 @@ def test_a_wrong_answer_shows(monkeypatch):
     from kvq.tune import split_runner
 
     problem = Problem(REQUEST, LEVEL, Conditions("cold", 600, 1, 1, 1, 0))
-    runner = SplitRunner(LEVEL)
+    runner = SplitRunner("cpu", LEVEL)
     answer = split_runner.checked_answer
     monkeypatch.setattr(split_runner, "checked_answer",
                         lambda kind, context, *rest: answer(kind, context, *rest)

@@ -134,6 +134,16 @@ def architecture_of(target: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
+def gpu_of(name: str, target: str | None = None) -> Gpu:
+    """By its name in the table, whatever its case; of a target, if one is given, that it runs."""
+    able = GPUS.values() if target is None else gpus_of(architecture_of(target).name)
+    found = [gpu for gpu in able if gpu.name.lower() == name.lower()]
+    if not found:
+        where = "" if target is None else f" that runs {target}"
+        raise InvalidArgument(f"there is no GPU '{name}'{where}: use one of {', '.join(gpu.name for gpu in able)}")
+    return found[0]
+
+
 def gpus_of(architecture: str) -> list[Gpu]:
     """Those of the table that code for the architecture runs on: its own, and later ones."""
     number = int(architecture.removeprefix("sm_"))

@@ -59,12 +59,23 @@ def request(
     page = page or default_page(format, shape.dk, shape.dv)
     lowlevel.format_layouts(canonical, shape.dk, shape.dv, page, profile)  # refuses what has no layout
     head = f"{operation}:{pair}:{profile}:p{page}:dk{shape.dk}:dv{shape.dv}"
-    if operation != "attend":  # fields that an operation does not depend on keep their defaults
-        return f"{head}:g1:{shape.dtype}:rows1:lag0:win0:cap0:exact"
+    if operation != "attend":
+        return _independent(head, shape.dtype)
     rows = rows or decode_rows(ratio, target, max(shape.dk, shape.dv))
     lag = int("sliding" in policy.split(","))
     flags = f"lag{lag}:win{int(shape.window > 0)}:cap{int(shape.score_cap)}"
     return f"{head}:g{ratio}:{shape.dtype}:rows{rows}:{flags}:{lowlevel.check_accuracy(accuracy)}"
+
+
+def bare_request(operation: str, attend: str) -> str:
+    """Of another kernel of the cache whose attend kernel that is."""
+    _, *parts = attend.split(":")
+    return _independent(":".join([operation, *parts[:5]]), parts[6])
+
+
+def _independent(head: str, dtype: str) -> str:
+    """Fields that only attention depends on keep their defaults."""
+    return f"{head}:g1:{dtype}:rows1:lag0:win0:cap0:exact"
 
 
 def attend_rows(ratio: int, target: str, head: int) -> list[int]:
