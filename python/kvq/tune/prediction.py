@@ -44,22 +44,23 @@ class GpuPredictor:
     def predict(self, problem: Problem, schedule: str) -> float:
         return self.row(problem, schedule)["predicted_us"] * 1e-6
 
-    def row(self, problem: Problem, schedule: str) -> dict[str, Any]:
-        """What `kvq inspect` predicts of the GPU for all elements of a problem, which has finite times."""
+    def row(self, problem: Problem, schedule: str, gpu: gpus.Gpu | None = None) -> dict[str, Any]:
+        """What `kvq inspect` predicts of the GPU, or one with other figures, for all elements of a problem; its times are
+        finite."""
         chosen = [f"--schedule={schedule}"] if schedule else []
         try:
             ptx = tools.run("kvqc", [*self._options(problem), *chosen, "--no-bundle"]).stdout
-            found = self._predicted(ptx, problem)
+            found = self._predicted(ptx, problem, gpu or self.gpu)
         except InvalidArgument as error:  # in the words of kvqc or ptxas
             raise Infeasible(str(error)) from error
         if found is None or found["predicted_us"] is None:
             raise Infeasible("the model finds no loop in its machine code")
         return found
 
-    def _predicted(self, ptx: str, problem: Problem) -> dict[str, Any] | None:
+    def _predicted(self, ptx: str, problem: Problem, gpu: gpus.Gpu) -> dict[str, Any] | None:
         with tempfile.TemporaryDirectory(prefix="kvq-tune-") as folder:
             work, elements = self._workload(ptx, problem, Path(folder))
-            report = inspect_kernel(ptx, self.architecture, work=work, elements=elements, gpus=[self.gpu])
+            report = inspect_kernel(ptx, self.architecture, work=work, elements=elements, gpus=[gpu])
         return report["predicted"]["gpus"][0] if report["predicted"] else None
 
     def elements(self, problem: Problem) -> int:

@@ -4,13 +4,12 @@ datasheet, and of the machine code of the attend and merge kernels with their de
 
 Each price says below what it is made of. Launches are in none of them, as in all predictions, so that `step` and `wake`
 are nothing: policies are compared by what differs between them. What no datasheet says is left out too: blocks that
-end unevenly, partial results that the second level still has when they are merged, and what instructions before and
-after a kernel's loop cost, but for the loads that wait for each other.
+end unevenly, and what instructions before and after a kernel's loop cost, but for the loads that wait for each other.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvq.inspect.gpus import Gpu
 from kvq.tune.kernel_requests import bare_request
@@ -56,23 +55,25 @@ class SplitPredictor:
     def prices(self, problem: Problem) -> Prices:
         """CandidateFailed where a kernel cannot be compiled."""
         fields = parse(self._attend(problem).request)
-        attend, merge = self._cost(self._attend(problem)), self._cost(self._merge(problem, fields))
+        attend = self._cost(self._attend(problem))
+        merge = self._cost(self._merge(problem, fields), self.gpu.second_level_ns)
         return Prices(
             step=0.0, wake=0.0, program=self._program(fields, self.resident(problem)),
             # Of a program that has the GPU for itself: what it waits for its pages, or computes.
             token=(fields.dk + fields.dv) * attend.one_warp,
             # Of all programs together: bytes over the bandwidth, or instructions over what all pipes take.
             read=(fields.dk + fields.dv) * attend.all,
-            # Of one partial result of a query head, which a warp goes through one after the other.
+            # Of one partial result of a query head: a warp goes through them one after the other, and they were written
+            # just before, so that the second level has them.
             merge=fields.dv * merge.one_warp,
         )  # fmt: skip
 
     def _program(self, fields: Fields, resident: int) -> float:
-        """Loads that wait for each other, and the partial results of its rows, written and read again, by its share of
-        the bandwidth while all others do the same."""
+        """Loads that wait for each other, and the partial results of its rows, which the memory gets in the end, by its
+        share of the bandwidth while all others do the same."""
         waits = CHAINED_LOADS * self.gpu.latency_ns * 1e-9
         partial = min(fields.ratio, fields.rows) * (fields.dv + 1) * F32
-        return waits + 2 * partial * resident / (self.gpu.bandwidth_gb_s * 1e9)
+        return waits + partial * resident / (self.gpu.bandwidth_gb_s * 1e9)
 
     def _attend(self, problem: Problem) -> Problem:
         return Problem(attend_request(problem.request)[0], problem.target, problem.conditions)
@@ -80,9 +81,11 @@ class SplitPredictor:
     def _merge(self, problem: Problem, fields: Fields) -> Problem:
         return Problem(bare_request("merge", fields.text), problem.target, problem.conditions)
 
-    def _cost(self, problem: Problem) -> KernelCost:
+    def _cost(self, problem: Problem, latency_ns: float | None = None) -> KernelCost:
+        """With the default schedule. `latency_ns`: of its loads; None: the memory's."""
         if problem.request not in self._costs:
-            row = self._kernels.row(problem, "")
+            gpu = replace(self.gpu, latency_ns=latency_ns or self.gpu.latency_ns)
+            row = self._kernels.row(problem, "", gpu)
             of_one = MICRO / self._kernels.elements(problem)
             self._costs[problem.request] = KernelCost(
                 row["predicted_us"] * of_one, row["predicted_us_of_one_warp"] * of_one, row["warps"]
