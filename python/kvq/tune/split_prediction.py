@@ -52,7 +52,7 @@ class SplitPredictor:
         warps = self._cost(attend).warps * self.gpu.multiprocessors
         return resident_programs(warps, self._kernels.space(attend).default)
 
-    def prices(self, problem: Problem) -> Prices:
+    def predicted_prices(self, problem: Problem) -> Prices:
         """CandidateFailed where a kernel cannot be compiled."""
         fields = parse(self._attend(problem).request)
         attend = self._cost(self._attend(problem))

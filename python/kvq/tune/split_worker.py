@@ -38,7 +38,7 @@ class StepPredictor(Protocol):
     def resident(self, problem: Problem) -> int:
         """As a runner's."""
 
-    def prices(self, problem: Problem) -> Prices:
+    def predicted_prices(self, problem: Problem) -> Prices:
         """CandidateFailed where a kernel cannot be compiled."""
 
 
@@ -67,7 +67,7 @@ def predict(
     if before is not None and not again:
         return Outcome(before, was_there=True)
     default = parse_policy(predictor.space(splits.problem).default)
-    prices = predictor.prices(splits.problem)
+    prices = predictor.predicted_prices(splits.problem)
     text, heads = attend_request(splits.request)
     shape = CacheShape(parse(text), heads, predictor.resident(splits.problem))
     policy, share = choose(prices, shape, splits.conditions, default)
