@@ -272,7 +272,8 @@ kvq_error *kvq_kernel_resident_warps(const kvq_kernel *kernel, int64_t *warps) {
     KVQ_REQUIRE(warps);
     const Accelerator *accelerator = kernel->device->accelerator();
     if (!accelerator)
-      return {Code::Unsupported, "a host runs as many programs at once as the context has threads: ask a kernel of a GPU"};
+      return {Code::Unsupported,
+              "a host runs as many programs at once as the context has threads: ask a kernel of a GPU"};
     const auto found = residentWarps(*accelerator, *kernel->kernel->function());
     if (found.isOk())
       *warps = found.value();
