@@ -58,7 +58,8 @@ def text_of(numbers: Sequence[int]) -> str:
 def tune_splits(
     subject: str, caches: tuple[str, ...], dtype: str | None, accuracy: str, target: str | None,
     device: str | None, gpu: str | None, contexts: tuple[int, ...], batches: tuple[int, ...] | None,
-    threads: tuple[int, ...] | None, state: str, seconds: float | None, again: bool, store: str | None, path: Path | None, quiet: bool,
+    threads: tuple[int, ...] | None, state: str, seconds: float | None, again: bool, store: str | None,
+    path: Path | None, quiet: bool,
 ) -> int:  # fmt: skip
     """Tune how caches of a model split the keys of a sequence over programs.
 

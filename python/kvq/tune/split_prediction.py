@@ -5,6 +5,8 @@ datasheet, and of the machine code of the attend and merge kernels with their de
 Each price says below what it is made of. Launches are in none of them, as in all predictions, so that `step` and `wake`
 are nothing: policies are compared by what differs between them. What no datasheet says is left out too: blocks that
 end unevenly, and what instructions before and after a kernel's loop cost, but for the loads that wait for each other.
+The model of a step adds what a GPU that is full of programs does at once, waiting and reading: its times are longer than
+those that are predicted of the kernels.
 """
 
 from __future__ import annotations
