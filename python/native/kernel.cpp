@@ -182,6 +182,12 @@ static void launch(Kernel &kernel, nb::sequence args, std::array<int64_t, 3> gri
     check(kvq_kernel_launch(kernel.handle, words.data(), count, grid.data(), launch.stream));
 }
 
+static int64_t residentWarps(const Kernel &kernel) {
+  int64_t warps = 0;
+  check(kvq_kernel_resident_warps(kernel.handle, &warps));
+  return warps;
+}
+
 static std::string signatureText(const Kernel &kernel) { return kvq_kernel_signature(kernel.handle); }
 
 void bindKernel(nb::module_ &m) {
@@ -197,6 +203,8 @@ void bindKernel(nb::module_ &m) {
       .def_prop_ro(
           "schedule", [](const Kernel &kernel) { return std::string(kvq_kernel_schedule(kernel.handle)); },
           "The schedule that it was compiled with; empty for the default one.")
+      .def_prop_ro("resident_warps", residentWarps,
+                   "How many warps of it run at once on a GPU, in blocks of its own size; kvq.Unsupported on a host.")
       .def("launch", launch, "args"_a, nb::kw_only(), "grid"_a, "block"_a = nb::none(), "shared"_a = 0,
            "stream"_a = nb::none(),
            "Runs grid[0] * grid[1] * grid[2] programs, or on a device as many blocks of `block` threads with `shared` "

@@ -266,6 +266,21 @@ const char *kvq_kernel_schedule(const kvq_kernel *kernel) {
   return kernel ? kernel->kernel->info().schedule.c_str() : "";
 }
 
+kvq_error *kvq_kernel_resident_warps(const kvq_kernel *kernel, int64_t *warps) {
+  return guarded([&]() -> Status {
+    KVQ_REQUIRE(kernel);
+    KVQ_REQUIRE(warps);
+    const Accelerator *accelerator = kernel->device->accelerator();
+    if (!accelerator)
+      return {Code::Unsupported,
+              "a host runs as many programs at once as the context has threads: ask a kernel of a GPU"};
+    const auto found = residentWarps(*accelerator, *kernel->kernel->function());
+    if (found.isOk())
+      *warps = found.value();
+    return found.status();
+  });
+}
+
 kvq_error *kvq_kernel_launch(kvq_kernel *kernel, const uint64_t *args, int32_t count, const int64_t grid[3],
                              void *stream) {
   return guarded([&]() -> Status {

@@ -10,6 +10,21 @@
 
 namespace kvq {
 
+static constexpr int64_t kWarp = 32;
+
+Result<int64_t> residentWarps(const Accelerator &accelerator, const DeviceFunction &function) {
+  const FunctionInfo &info = function.info();
+  const int64_t threads = int64_t(info.block[0]) * info.block[1] * info.block[2];
+  if (threads == 0)
+    return Status(Code::InvalidArgument, "kernel " + info.name +
+                                             " was not made for one size of blocks (.reqntid), on which it depends "
+                                             "how many of them run at once");
+  const auto blocks = function.blocksPerProcessor(static_cast<int>(threads), 0);
+  if (!blocks.isOk())
+    return blocks.status();
+  return accelerator.processors() * blocks.value() * ((threads + kWarp - 1) / kWarp);
+}
+
 Result<std::vector<uint8_t>> packParameters(const FunctionInfo &function, std::span<const uint64_t> words) {
   if (words.size() != function.parameters.size())
     return Status(Code::InvalidArgument, "kernel " + function.name + " takes " +
@@ -29,7 +44,7 @@ Result<std::vector<uint8_t>> packParameters(const FunctionInfo &function, std::s
 
 Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args,
                       const int64_t grid[3]) {
-  constexpr int64_t kWarp = 32, kMost[3] = {INT32_MAX, 65535, 65535}; // blocks along each dimension
+  constexpr int64_t kMost[3] = {INT32_MAX, 65535, 65535}; // blocks along each dimension
   const FunctionInfo &info = function.info();
   if (info.block[0] < kWarp || info.block[0] % kWarp != 0 || info.block[2] != 1)
     return {Code::InvalidArgument,

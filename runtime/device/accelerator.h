@@ -118,10 +118,15 @@ public:
   // PTX text. The error of text that the device cannot run names the line.
   virtual Result<DeviceModuleRef> load(std::string_view text, const std::string &file) = 0;
   virtual Status synchronize() = 0;     // all streams
+  virtual int processors() const = 0;   // multiprocessors
   virtual std::string name() const = 0; // of the GPU, as its maker calls it
   // One line for people: name, compute capability, memory, driver.
   virtual std::string description() const = 0;
 };
+
+// How many warps of a kernel run at once, on all multiprocessors together, in blocks of the kernel's own size: launches
+// of more warps take turns. InvalidArgument where it has none (.reqntid).
+Result<int64_t> residentWarps(const Accelerator &accelerator, const DeviceFunction &function);
 
 // The parameter buffer of a launch from one word for each parameter: its low bytes. InvalidArgument where a parameter
 // has more than 8.

@@ -45,6 +45,7 @@ LOOP = {
 GPU = {
     "gpu": str, "architecture": str, "warps": int, "predicted_us": optional(NUMBER),
     "predicted_bandwidth_share": NUMBER, "predicted_limiter": str, "predicted_us_by": by_name(NUMBER),
+    "predicted_us_of_one_warp": optional(NUMBER),
     "predicted_bytes_in_flight": NUMBER, "predicted_bytes_in_flight_from": str,
     "predicted_bytes_in_flight_needed": NUMBER, "sources": by_name(str),
 }  # fmt: skip

@@ -53,6 +53,17 @@ def test_pipes(pipes, issue, limiter, clocks):
     assert found.limiter == limiter and found.time == pytest.approx(clocks * ELEMENTS / 1e10)
 
 
+def test_one_warp_waits_for_what_it_asked_for_or_has_a_quarter_of_a_multiprocessor():
+    """The bandwidth is nothing to it, nor how many there could be."""
+    waits = Cost(0.5, 0.01, {})
+    assert limits(waits).one_warp == pytest.approx(ELEMENTS * 0.5 / 4096 * 1000e-9)
+    assert limits(waits, in_flight=2048.0).one_warp == 2 * limits(waits).one_warp == 2 * limits(waits, warps=2).one_warp
+    works = limits(Cost(0.001, 1.0, {"alu": 32.0}))
+    assert works.one_warp == pytest.approx(ELEMENTS * 32 / (64 / 4) / 1e9)
+    assert limits(Cost(0.001, 8.0, {"alu": 32.0})).one_warp == pytest.approx(ELEMENTS * 8 / 1e9)  # one a clock
+    assert limits(waits, in_flight=0.0).one_warp == limits(waits, in_flight=0.0).time == float("inf")
+
+
 def test_halves_take_the_pipe_of_fp32_but_on_sm_80():
     cost = Cost(0.001, 0.1, {"fma": 64.0, "half": 64.0})
     assert limits(cost).time == pytest.approx(1.0 * ELEMENTS / 1e10)
@@ -94,7 +105,9 @@ def test_hopper_and_b200_say_that_they_are_assumed():
 
 def test_every_figure_has_a_source():
     for gpu in GPUS.values():
-        assert set(gpu.sources) == {"multiprocessors", "clock_mhz", "tensor", "bandwidth_gb_s", "latency_ns"}
+        assert set(gpu.sources) == {"multiprocessors", "clock_mhz", "tensor", "bandwidth_gb_s", "latency_ns",
+                                    "second_level_ns"}  # fmt: skip
+        assert gpu.second_level_ns == gpu.latency_ns / 2  # as the source says
         assert all(len(text) > 5 for text in gpu.sources.values()) and gpu.architecture in ARCHITECTURES
         number = re.search(r"([\d.,]+) ?([GT])B/s", gpu.sources["bandwidth_gb_s"])
         assert gpu.bandwidth_gb_s == float(number[1].replace(",", "")) * (1000 if number[2] == "T" else 1)

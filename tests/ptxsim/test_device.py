@@ -138,6 +138,16 @@ def test_kernels_of_one_size(context):
     context.synchronize()
 
 
+def test_warps_that_run_at_once(context):
+    """Blocks of one warp: as many as a multiprocessor of an A100 takes, on 108 of them."""
+    found = compile(context, FIXED, "fixed").resident_warps
+    assert found == 32 * 108 if is_simulated(context) else found > 0
+    with pytest.raises(kvq.InvalidArgument, match="kernel free was not made for one size of blocks"):
+        compile(context, FIXED, "free").resident_warps  # noqa: B018
+    with pytest.raises(kvq.Unsupported, match="as many programs at once as the context has threads"):
+        open_kernel(Context("ref", threads=1), REQUEST.format(4)).resident_warps  # noqa: B018
+
+
 def test_refused(context):
     kernel, x = compile(context, ADD), np.zeros(8, np.float32)
     made = buffer(context, x)

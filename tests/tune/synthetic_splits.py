@@ -5,7 +5,7 @@ import noisy
 from kvq.tune.problem import Conditions, Deviation, Space
 from kvq.tune.request_fields import parse
 from kvq.tune.split_model import CacheShape, Prices
-from kvq.tune.split_policy import SplitPolicy, attend_request, parse_policy
+from kvq.tune.split_policy import ACCELERATOR, SplitPolicy, attend_request, parse_policy
 from kvq.tune.splits import problem_of
 from made_rows import COMPILER, MACHINE
 from synthetic import ROUND, Clock
@@ -17,6 +17,14 @@ SHAPE = CacheShape(parse(TEXT), HEADS)
 PRICES = Prices(step=5e-6, wake=1e-5, program=2e-6, token=8e-9, read=2e-9, merge=2e-8)
 DEAR_PROGRAMS = Prices(step=5e-6, wake=1e-5, program=4e-5, token=8e-9, read=2e-9, merge=2e-7)
 SPLITS = problem_of(REQUEST, "x86-64-v4", threads=(1, 2, 4, 16))
+
+GPU = "nvptx:sm_90"
+GPU_REQUEST = "split:k4c32-v4t32:mma:p64:dk128:dv128:g4:f16:heads8:lag0:win0:cap0:exact"
+GPU_DEFAULT = str(ACCELERATOR)
+GPU_SHAPE = CacheShape(parse(attend_request(GPU_REQUEST)[0]), HEADS, resident=1056)  # 8 warps on 132 multiprocessors
+GPU_PRICES = Prices(step=8e-6, wake=0.0, program=3e-6, token=1.4e-8, read=5e-11, merge=4e-7)
+GPU_DEAR_PROGRAMS = Prices(step=8e-6, wake=0.0, program=2e-5, token=1.4e-8, read=5e-11, merge=1e-6)
+GPU_SPLITS = problem_of(GPU_REQUEST, GPU, batches=(1, 16, 64))
 
 
 def conditions(tokens, batch=1, threads=1):
@@ -35,6 +43,9 @@ class SplitsOnPaper:
 
     def space(self, problem):
         return Space(DEFAULT, (DEFAULT,))
+
+    def resident(self, problem):
+        return 0
 
     def compile(self, problem, schedule):
         return schedule

@@ -104,6 +104,8 @@ def test_predictions_are_marked_and_not_chosen(folder, capsys, monkeypatch):
         (["model", "absent/folder", "kvq-4"], "absent/folder"),
         (["kernel", MERGE, "--target", "x86-64-v9"], "x86-64-v9"),
         (["kernel", MERGE, "--target", "nvptx:sm_1"], "there is no target 'nvptx:sm_1'"),
+        (["kernel", MERGE, "--gpu", "H1"], "there is no GPU 'H1': use one of A100, H100"),
+        (["model", "q_heads=2,kv_heads=1,d=64", "kvq-4", "--gpu", "H100", "--device", "cpu"], "give one of them"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(folder, capsys, arguments, words):

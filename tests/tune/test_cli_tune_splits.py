@@ -62,7 +62,7 @@ def test_what_won_is_what_caches_are_made_with_and_a_default_forgets_it(folder):
 def test_steps_are_checked_against_the_reference_and_timed(dtype, format, window):
     text = split_request(format, Shape(4, 2, 64, 64, dtype, window), LEVEL)
     problem = Problem(text, LEVEL, Conditions("cold", 600, 2, 2, 2, window))
-    runner = SplitRunner(LEVEL)
+    runner = SplitRunner("cpu", LEVEL)
     for policy in (runner.default, str(exactly(64)), str(exactly(4096))):
         for case in CASES:
             found = runner.check(problem, policy, case)
@@ -78,7 +78,7 @@ def test_a_wrong_answer_shows(monkeypatch):
     from kvq.tune import split_runner
 
     problem = Problem(REQUEST, LEVEL, Conditions("cold", 600, 1, 1, 1, 0))
-    runner = SplitRunner(LEVEL)
+    runner = SplitRunner("cpu", LEVEL)
     answer = split_runner.checked_answer
     monkeypatch.setattr(split_runner, "checked_answer",
                         lambda kind, context, *rest: answer(kind, context, *rest)
@@ -103,7 +103,15 @@ def test_all_kernels_of_a_model_and_its_policy_share_a_budget(folder, capsys):
         (["q_heads=2,kv_heads=1,d=64", "nonsense"], "nonsense"),
         (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--contexts", "4x"], "'4x' is no list of numbers from 1"),
         (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--threads", "0"], "'0' is no list of numbers from 1"),
-        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--target", "nvptx:sm_90"], "nvptx:sm_90 is not a level of this"),
+        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--target", "nvptx:sm_90", "--threads", "1,2"], "leave --threads out"),
+        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--target", "nvptx:sm_1"], "there is no target 'nvptx:sm_1'"),
+        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--gpu", "H1"], "there is no GPU 'H1': use one of A100, H100"),
+        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--gpu", "A100", "--target", "nvptx:sm_90"],
+         "there is no GPU 'A100' that runs nvptx:sm_90: use one of H100"),
+        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--gpu", "A100", "--device", "cuda"],
+         "--gpu A100 is predicted for and --device cuda is measured: give one of them"),
+        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--device", "cpu", "--target", "nvptx:sm_90"], "cannot run on this host"),
+        (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--target", "x86-64", "--gpu", "A100"], "there is no target 'x86-64'"),
         (["q_heads=2,kv_heads=1,d=64", "kvq-4", "--target", "x86-64-v9"], "x86-64-v9"),
     ],
 )

@@ -17,6 +17,7 @@ from kvq.tune.prediction import PROGRAMS
 from kvq.tune.problem import Conditions, Infeasible, Predictor, Problem
 from kvq.tune.request_fields import parse
 from kvq.tune.tuner import predict
+from tune_command import run
 
 TARGET = "nvptx:sm_90"
 # Bytes of an element that no launch goes without: f16 is read and written, or 4 bits on one side; merge reads f32.
@@ -82,6 +83,18 @@ def test_kernels_besides_attend_are_predicted(predictor, tmp_path, operation):
     many = replace(given, conditions=replace(given.conditions, batch=8))
     times = [predictor.predict(each, outcome.entry.schedule) for each in (given, many)]
     assert times[0] == outcome.entry.seconds and times[1] == pytest.approx(8 * times[0], rel=0.2)
+
+
+def test_the_gpu_that_is_named_is_predicted_for(predictor, folder, capsys):
+    """By its own figures, of a target that both run: L4's memory has a seventh of A100's rate."""
+    text = request("merge", "kvq-4", Shape(8, 2, 64, 64, "f16"), TARGET)
+    for gpu in ("a100", "L4"):
+        code, out, _ = run(capsys, "kernel", text, "--gpu", gpu, "--target", "nvptx:sm_80")
+        assert code == 0 and out.startswith("1 predicted; 0 chosen; "), out
+    with Database(folder / "tuning.db", readonly=True) as database:
+        machines = database.machines()
+        seconds = {machines[entry.key.machine].vector["name"]: entry.seconds for entry in database.entries()}
+    assert seconds["L4"] > 3 * seconds["A100"] and len(seconds) == 2
 
 
 def simulated(work, ptx, launch, folder):

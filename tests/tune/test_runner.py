@@ -12,7 +12,7 @@ import pytest
 import tolerances
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
-from kvq.tune import budgets, kernels, simulated_launch
+from kvq.tune import budgets, kernels
 from kvq.tune.attend_launch import ITEM, Part, Plan
 from kvq.tune.database import Database
 from kvq.tune.estimator import ROUNDS
@@ -21,6 +21,7 @@ from kvq.tune.launch_memory import decode, encode
 from kvq.tune.measure import CASES, Settings
 from kvq.tune.problem import CheckCase, Conditions, Infeasible, Problem
 from kvq.tune.request_fields import parse
+from kvq.tune.split_policy import ACCELERATOR
 from kvq.tune.tuner import tune
 from memory import encode as encoded_by_tests
 from sim_env import BUILD
@@ -239,7 +240,7 @@ def test_a_real_kernel_is_tuned_and_the_second_time_nothing_is_compiled(runner, 
 
 
 def test_the_split_policy_of_predictions_is_an_accelerators():
-    assert str(simulated_launch.ACCELERATOR) == lowlevel.Context("ptxsim", store_dir="").default_split_policy
+    assert str(ACCELERATOR) == lowlevel.Context("ptxsim", store_dir="").default_split_policy
 
 
 def test_a_gpu_that_is_here_is_measured(tmp_path):

@@ -7,8 +7,10 @@ import pytest
 from kvq.errors import InvalidArgument
 from kvq.tune.estimator import Estimate, estimate_all, round_order
 from kvq.tune.kernel_requests import Shape
+from kvq.tune.request_fields import parse
 from kvq.tune.split_model import (
     BEYOND,
+    CacheShape,
     Load,
     Prices,
     _score,
@@ -17,18 +19,31 @@ from kvq.tune.split_model import (
     choose,
     fit,
     lengths,
+    resident_programs,
 )
-from kvq.tune.split_policy import SplitPolicy, at_most, attend_request, exactly, parse_policy, split_request
-from synthetic_splits import DEAR_PROGRAMS, PRICES, REQUEST, SHAPE, SPLITS, conditions
+from kvq.tune.split_policy import ACCELERATOR, SplitPolicy, at_most, attend_request, exactly, parse_policy, split_request
+from synthetic_splits import (
+    DEAR_PROGRAMS,
+    GPU_DEAR_PROGRAMS,
+    GPU_PRICES,
+    GPU_REQUEST,
+    GPU_SHAPE,
+    GPU_SPLITS,
+    PRICES,
+    REQUEST,
+    SHAPE,
+    SPLITS,
+    conditions,
+)
 
 from kvq import lowlevel
 
 
-def points(prices, kind, seed, rounds=8):
+def points(prices, kind, seed, rounds=8, shape=SHAPE, splits=SPLITS):
     found = []
-    for index, each in enumerate(SPLITS.conditions):
+    for index, each in enumerate(splits.conditions):
         policies = [exactly(each.tokens // part) for part in (1, 4, 16, 64) if each.tokens // part >= 128]
-        loads = {str(policy): SHAPE.load(each, policy) for policy in policies}
+        loads = {str(policy): shape.load(each, policy) for policy in policies}
         seconds = {name: prices.seconds(load) for name, load in loads.items()}
         samples = noisy.sampled(seconds, kind, f"{seed}/{index}", rounds, round_order)
         found += [(loads[name], estimate) for name, estimate in estimate_all(samples).items()]
@@ -97,6 +112,30 @@ def test_counts_follow_from_the_conditions():
     assert SHAPE.load(conditions(16384), SplitPolicy()) == one
 
 
+def test_programs_of_a_gpu_take_turns_on_what_is_resident_and_never_go_to_one_thread():
+    few = GPU_SHAPE.load(conditions(1024), exactly(1024))
+    assert (few.programs, few.launches) == (1, 0) and few.tokens * 8 == few.read and few.results == 1
+    full = GPU_SHAPE.load(conditions(16384, batch=8), exactly(1024))
+    assert full.programs == 1 and full.results == 16  # 1024 programs, and a merge for each of 256 heads
+    many = GPU_SHAPE.load(conditions(16384, batch=64), exactly(1024))
+    assert many.programs == 8 and many.results == 2 * 16  # 8192 programs and 2048 merges in 1056 places
+    assert GPU_SHAPE.load(conditions(16384, batch=64, threads=4), exactly(1024)) == many  # threads are a host's
+    assert GPU_SHAPE.load(conditions(16384, batch=64), ACCELERATOR).programs > many.programs
+
+
+def test_more_query_heads_than_a_kernel_has_rows_are_more_programs():
+    for ratio, groups in ((4, 1), (16, 1), (17, 2), (64, 4)):
+        text, heads = attend_request(GPU_REQUEST.replace(":g4:", f":g{ratio}:"))
+        load = CacheShape(parse(text), heads, resident=1).load(conditions(1024), exactly(1024))
+        assert load.programs == heads * groups, ratio
+    assert ":rows8:" in attend_request(GPU_REQUEST)[0] and ":rows4:" in attend_request(REQUEST)[0]
+
+
+def test_programs_are_the_warps_of_a_gpu_over_those_of_a_program():
+    assert resident_programs(1056, "tile_tokens=64,rows=8,prefetch=1,blocks=3") == resident_programs(1056, "") == 1056
+    assert resident_programs(1056, "tile_tokens=64,warps=4") == 264 and resident_programs(2, "warps=4") == 1
+
+
 # -- the fit -----------------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +146,29 @@ def test_prices_are_found_again(kind, prices):
         found = fit(points(prices, kind, seed))
         for name, off in (("token", 0.05), ("read", 0.05), ("program", 0.08), ("merge", 0.4)):
             assert getattr(found, name) == pytest.approx(getattr(prices, name), rel=off), (name, seed, str(found))
+
+
+@pytest.mark.parametrize("prices", [GPU_PRICES, GPU_DEAR_PROGRAMS])
+@pytest.mark.parametrize("kind", ["plain", "lucky", "spikes", "busy"])
+def test_prices_of_a_gpu_are_found_again(kind, prices):
+    """A step and the first program of it are told apart by steps of several turns alone: their sum is certain."""
+    for seed in range(4):
+        found = fit(points(prices, kind, seed, shape=GPU_SHAPE, splits=GPU_SPLITS))
+        for name, off in (("token", 0.05), ("read", 0.15), ("program", 0.15), ("merge", 0.1)):
+            assert getattr(found, name) == pytest.approx(getattr(prices, name), rel=off), (name, seed, str(found))
+        assert found.step + found.program == pytest.approx(prices.step + prices.program, rel=0.08)
+
+
+@pytest.mark.parametrize("kind", noisy.KINDS)
+def test_what_is_chosen_for_a_gpu_is_nearly_the_best_whatever_happens(kind):
+    for prices in (GPU_PRICES, GPU_DEAR_PROGRAMS):
+        score = _score(prices, GPU_SHAPE, lengths(GPU_SPLITS.conditions), ACCELERATOR)
+        best = min(map(score, candidates(GPU_SHAPE, ACCELERATOR)))
+        assert best < -0.03
+        for seed in range(4):
+            found = fit(points(prices, kind, seed, shape=GPU_SHAPE, splits=GPU_SPLITS))
+            policy, _ = choose(found, GPU_SHAPE, GPU_SPLITS.conditions, ACCELERATOR)
+            assert score(policy) <= best + 0.02, (seed, str(policy))
 
 
 @pytest.mark.parametrize("kind", noisy.KINDS)

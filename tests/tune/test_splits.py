@@ -12,7 +12,8 @@ from kvq.tune.rows import OK
 from kvq.tune.search import Budget
 from kvq.tune.split_model import Prices
 from kvq.tune.split_policy import exactly, parse_policy
-from kvq.tune.splits import SplitProblem, SplitWorker, problem_of
+from kvq.tune.split_worker import SplitWorker
+from kvq.tune.splits import SplitProblem, problem_of
 from kvq.tune.sweep_run import FAILED, LEFT, THERE, TUNED
 from synthetic_splits import DEAR_PROGRAMS, DEFAULT, REQUEST, SHAPE, SPLITS, SplitsOnPaper, conditions
 

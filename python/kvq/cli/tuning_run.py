@@ -15,7 +15,8 @@ from kvq.cli.progress import ProgressReporter
 from kvq.tune import winners
 from kvq.tune.database import Database
 from kvq.tune.problem import Problem
-from kvq.tune.splits import SplitProblem, SplitWorker
+from kvq.tune.split_worker import SplitWorker
+from kvq.tune.splits import SplitProblem
 from kvq.tune.sweep_run import FAILED, THERE
 
 

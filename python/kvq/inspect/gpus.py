@@ -53,6 +53,7 @@ class Gpu:
     bandwidth_gb_s: float
     sources: dict[str, str]  # by field
     latency_ns: float = 800.0  # from a load to its data, while the memory is busy
+    second_level_ns: float = 400.0  # the same where the second level has it
 
 
 _ARCHITECTURES = (
@@ -66,6 +67,10 @@ _ARCHITECTURES = (
 ARCHITECTURES = {architecture.name: architecture for architecture in _ARCHITECTURES}
 
 _LATENCY = "assumed: 800 ns under load on every GPU; NVIDIA publishes none"
+_SECOND_LEVEL = (
+    "assumed: half of latency_ns, as table 3 of pmc.ncbi.nlm.nih.gov/articles/PMC10448217 has 200 clock cycles for the "
+    "second level of V100, A100 and H100 and 400 for their memory"
+)
 _HOPPER_MMA = (
     "peak of wgmma, 989.4 TFLOPS dense at 1830 MHz (NVIDIA H100 Tensor Core GPU Architecture), is 2048; assumed: "
     "mma.sync reaches 62 % of it (62.9 % on average in Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU "
@@ -78,6 +83,7 @@ _GPUS = (
         "tensor": "the same: 1024 FP16 FMA a clock and SM (312 TFLOPS dense)",
         "bandwidth_gb_s": "NVIDIA A100 datasheet, 80 GB SXM: 2,039 GB/s",
         "latency_ns": _LATENCY,
+        "second_level_ns": _SECOND_LEVEL,
     }),
     Gpu("H100", "sm_90", 132, 1830, 2048 * 0.62, 3350, {
         "multiprocessors": "NVIDIA H100 Tensor Core GPU Architecture, SXM5",
@@ -85,6 +91,7 @@ _GPUS = (
         "tensor": _HOPPER_MMA,
         "bandwidth_gb_s": "NVIDIA H100 datasheet, SXM: 3.35 TB/s",
         "latency_ns": _LATENCY,
+        "second_level_ns": _SECOND_LEVEL,
     }),
     Gpu("H200", "sm_90", 132, 1830, 2048 * 0.62, 4800, {
         "multiprocessors": "the GH100 of H100 SXM5",
@@ -92,6 +99,7 @@ _GPUS = (
         "tensor": _HOPPER_MMA,
         "bandwidth_gb_s": "NVIDIA H200 datasheet: 4.8 TB/s",
         "latency_ns": _LATENCY,
+        "second_level_ns": _SECOND_LEVEL,
     }),
     Gpu("RTX 4090", "sm_89", 128, 2520, 256, 1008, {
         "multiprocessors": "NVIDIA Ada GPU Architecture, GeForce RTX 4090",
@@ -99,6 +107,7 @@ _GPUS = (
         "tensor": "the same: 165.2 TFLOPS FP16 with FP32 sums, dense = 256 a clock and SM",
         "bandwidth_gb_s": "the same: 1008 GB/s",
         "latency_ns": _LATENCY,
+        "second_level_ns": _SECOND_LEVEL,
     }),
     Gpu("L4", "sm_89", 58, 2040, 512, 300, {
         "multiprocessors": "NVIDIA L4 datasheet, 7,424 CUDA cores = 58 SMs of 128",
@@ -106,6 +115,7 @@ _GPUS = (
         "tensor": "NVIDIA L4 datasheet: 242 TFLOPS FP16 with sparsity = 512 a clock and SM dense",
         "bandwidth_gb_s": "NVIDIA L4 datasheet: 300 GB/s",
         "latency_ns": _LATENCY,
+        "second_level_ns": _SECOND_LEVEL,
     }),
     Gpu("B200", "sm_100", 148, 1860, 1024, 8000, {
         "multiprocessors": "148 SMs: hmc-tech.com/gpus/nvidia-b200-vs-nvidia-b100",
@@ -113,6 +123,7 @@ _GPUS = (
         "tensor": "assumed: mma.sync as fast as on A100; the 2.25 PFLOPS are those of tcgen05.mma",
         "bandwidth_gb_s": "NVIDIA DGX B200 datasheet: 8 TB/s, 64 of 8 GPUs",
         "latency_ns": _LATENCY,
+        "second_level_ns": _SECOND_LEVEL,
     }),
     Gpu("RTX 5090", "sm_120", 170, 2407, 256, 1792, {
         "multiprocessors": "NVIDIA RTX Blackwell GPU Architecture, GeForce RTX 5090",
@@ -120,6 +131,7 @@ _GPUS = (
         "tensor": "the same: 209.5 TFLOPS FP16 with FP32 sums, dense = 256 a clock and SM",
         "bandwidth_gb_s": "the same: 1792 GB/s",
         "latency_ns": _LATENCY,
+        "second_level_ns": _SECOND_LEVEL,
     }),
 )  # fmt: skip
 GPUS = {gpu.name: gpu for gpu in _GPUS}
@@ -132,6 +144,16 @@ def architecture_of(target: str) -> Architecture:
         known = ", ".join(f"nvptx:{known}" for known in ARCHITECTURES)
         raise InvalidArgument(f"there is no target '{target}': use one of {known}")
     return ARCHITECTURES[name]
+
+
+def gpu_of(name: str, target: str | None = None) -> Gpu:
+    """By its name in the table, whatever its case; of a target, if one is given, that it runs."""
+    able = GPUS.values() if target is None else gpus_of(architecture_of(target).name)
+    found = [gpu for gpu in able if gpu.name.lower() == name.lower()]
+    if not found:
+        where = "" if target is None else f" that runs {target}"
+        raise InvalidArgument(f"there is no GPU '{name}'{where}: use one of {', '.join(gpu.name for gpu in able)}")
+    return found[0]
 
 
 def gpus_of(architecture: str) -> list[Gpu]:

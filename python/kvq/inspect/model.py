@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvq.inspect.gpus import ARCHITECTURES, Gpu
+from kvq.inspect.occupancy import PARTITIONS
 
 # How the report names what each resource is.
 MEMORY, ISSUE, LATENCY = "memory", "issue", "latency"
@@ -47,6 +48,7 @@ class Prediction:
     bandwidth_share: float  # of the memory's peak
     in_flight: float  # bytes a multiprocessor has asked for
     in_flight_needed: float  # by Little's law: bandwidth times latency
+    one_warp: float  # seconds of a single warp on a GPU that does nothing else, as below
 
 
 def predict(gpu: Gpu, cost: Cost, elements: int, warps: int, bytes_in_flight: float) -> Prediction:
@@ -72,4 +74,9 @@ def predict(gpu: Gpu, cost: Cost, elements: int, warps: int, bytes_in_flight: fl
     # Among equals the first one: enough bytes in flight are a matter of memory.
     limiter = max(seconds, key=lambda name: (seconds[name], name == MEMORY))
     time = seconds[limiter]
-    return Prediction(gpu.name, seconds, limiter, time, seconds[MEMORY] / time, in_flight, needed)
+    # One warp waits for what it asked for, and has the pipes and the issue slots of a partition for itself. It never
+    # comes near the memory's bandwidth.
+    waits = elements * cost.bytes * gpu.latency_ns * 1e-9 / bytes_in_flight if bytes_in_flight else float("inf")
+    works = max(value for name, value in seconds.items() if name not in (MEMORY, LATENCY))
+    one_warp = max(waits, works * gpu.multiprocessors * PARTITIONS)
+    return Prediction(gpu.name, seconds, limiter, time, seconds[MEMORY] / time, in_flight, needed, one_warp)

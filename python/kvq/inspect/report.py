@@ -211,6 +211,7 @@ def _row(
         "predicted_bandwidth_share": found.bandwidth_share,
         "predicted_limiter": model.LIMITERS[found.limiter],
         "predicted_us_by": {model.LIMITERS[name]: value * 1e6 for name, value in finite.items()},
+        "predicted_us_of_one_warp": found.one_warp * 1e6 if found.limiter in finite else None,
         "predicted_bytes_in_flight": found.in_flight,
         "predicted_bytes_in_flight_from": origin,
         "predicted_bytes_in_flight_needed": found.in_flight_needed,

@@ -13,6 +13,7 @@ from kvq.tune.problem import Conditions
 OPERATIONS = ("attend", "append", "quantize_k", "quantize_v", "dequantize_k", "dequantize_v", "merge")
 DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "f32": "f32", "bf16": "bf16", "f16": "f16"}
 MOST_RATIO = 64
+ACCELERATORS = "nvptx:"  # what the names of their targets begin with
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Shape:
 
 
 def is_accelerator(target: str) -> bool:
-    return target.startswith("nvptx:")
+    return target.startswith(ACCELERATORS)
 
 
 def request(
@@ -58,13 +59,23 @@ def request(
     page = page or default_page(format, shape.dk, shape.dv)
     lowlevel.format_layouts(canonical, shape.dk, shape.dv, page, profile)  # refuses what has no layout
     head = f"{operation}:{pair}:{profile}:p{page}:dk{shape.dk}:dv{shape.dv}"
-    if operation != "attend":  # fields that an operation does not depend on keep their defaults
-        return f"{head}:g1:{shape.dtype}:rows1:lag0:win0:cap0:exact"
-    known = attend_rows(ratio, target, max(shape.dk, shape.dv))
-    rows = rows or next(each for each in known if each >= min(ratio, known[-1]))
+    if operation != "attend":
+        return _independent(head, shape.dtype)
+    rows = rows or decode_rows(ratio, target, max(shape.dk, shape.dv))
     lag = int("sliding" in policy.split(","))
     flags = f"lag{lag}:win{int(shape.window > 0)}:cap{int(shape.score_cap)}"
     return f"{head}:g{ratio}:{shape.dtype}:rows{rows}:{flags}:{lowlevel.check_accuracy(accuracy)}"
+
+
+def bare_request(operation: str, attend: str) -> str:
+    """Of another kernel of the cache whose attend kernel that is."""
+    _, *parts = attend.split(":")
+    return _independent(":".join([operation, *parts[:5]]), parts[6])
+
+
+def _independent(head: str, dtype: str) -> str:
+    """Fields that only attention depends on keep their defaults."""
+    return f"{head}:g1:{dtype}:rows1:lag0:win0:cap0:exact"
 
 
 def attend_rows(ratio: int, target: str, head: int) -> list[int]:
@@ -73,6 +84,12 @@ def attend_rows(ratio: int, target: str, head: int) -> list[int]:
         return [8, 16] if head <= 128 else [8]
     few = list(range(ratio, max(8, ratio) + 1, ratio))
     return few + [rows for rows in (12, 16, 20, 24, 28, 32) if rows > few[-1]]
+
+
+def decode_rows(ratio: int, target: str, head: int) -> int:
+    """Of the kernel that attends by one query; more heads than it has rows are several programs."""
+    known = attend_rows(ratio, target, head)
+    return next(each for each in known if each >= min(ratio, known[-1]))
 
 
 def cache_requests(

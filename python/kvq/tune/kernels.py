@@ -39,13 +39,14 @@ def device_of(target: str) -> str | None:
     return "cuda"
 
 
-def make_runner(target: str) -> Runner | Predictor:
-    """What measures kernels of a target; for a GPU that is not here what predicts by the static model."""
-    device = device_of(target)
+def make_runner(target: str, gpu: str = "") -> Runner | Predictor:
+    """What measures kernels of a target; for a GPU that is not here, or one of the table of `kvq inspect`, what predicts
+    by the static model."""
+    device = None if gpu else device_of(target)
     if device is None:
         from kvq.tune.prediction import GpuPredictor
 
-        return GpuPredictor(target)
+        return GpuPredictor(target, gpu)
     return KernelRunner(device, target)
 
 

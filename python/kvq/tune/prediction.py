@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
@@ -41,32 +42,40 @@ class GpuPredictor:
         return Space(default[0] if default else "", tuple(line.removesuffix(DEFAULT) for line in lines))
 
     def predict(self, problem: Problem, schedule: str) -> float:
+        return self.row(problem, schedule)["predicted_us"] * 1e-6
+
+    def row(self, problem: Problem, schedule: str, gpu: gpus.Gpu | None = None) -> dict[str, Any]:
+        """What `kvq inspect` predicts of the GPU, or one with other figures, for all elements of a problem; its times are
+        finite."""
         chosen = [f"--schedule={schedule}"] if schedule else []
         try:
             ptx = tools.run("kvqc", [*self._options(problem), *chosen, "--no-bundle"]).stdout
-            seconds = self._seconds(ptx, problem)
+            found = self._predicted(ptx, problem, gpu or self.gpu)
         except InvalidArgument as error:  # in the words of kvqc or ptxas
             raise Infeasible(str(error)) from error
-        if seconds is None:
+        if found is None or found["predicted_us"] is None:
             raise Infeasible("the model finds no loop in its machine code")
-        return seconds
+        return found
 
-    def _seconds(self, ptx: str, problem: Problem) -> float | None:
+    def _predicted(self, ptx: str, problem: Problem, gpu: gpus.Gpu) -> dict[str, Any] | None:
         with tempfile.TemporaryDirectory(prefix="kvq-tune-") as folder:
             work, elements = self._workload(ptx, problem, Path(folder))
-            report = inspect_kernel(ptx, self.architecture, work=work, elements=elements, gpus=[self.gpu])
-        rows = report["predicted"]["gpus"] if report["predicted"] else []
-        found = rows[0]["predicted_us"] if rows else None
-        return None if found is None else found * 1e-6
+            report = inspect_kernel(ptx, self.architecture, work=work, elements=elements, gpus=[gpu])
+        return report["predicted"]["gpus"][0] if report["predicted"] else None
+
+    def elements(self, problem: Problem) -> int:
+        """Of K or V, or of partial results, that a launch visits."""
+        if problem.request.startswith("attend:"):
+            return elements_read(problem.request, problem.conditions)
+        return simulated_launch.elements_of(problem)
 
     def _workload(self, ptx: str, problem: Problem, folder: Path) -> tuple[Workload, int]:
         """A small launch, and the elements of the problem's own."""
         if problem.request.startswith("attend:"):
-            work = attend.attend_workload(problem.request, ptx, SIMULATED, folder)
-            return work, elements_read(problem.request, problem.conditions)
+            return attend.attend_workload(problem.request, ptx, SIMULATED, folder), self.elements(problem)
         few = simulated_launch.small(problem)
         launch = simulated_launch.launch_of(few, self._reference)
-        return simulated_launch.simulated(few, ptx, launch, folder), simulated_launch.elements_of(problem)
+        return simulated_launch.simulated(few, ptx, launch, folder), self.elements(problem)
 
     @staticmethod
     def _options(problem: Problem) -> list[str]:

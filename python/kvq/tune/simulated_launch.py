@@ -15,10 +15,9 @@ from kvq.tune.kernels import MERGED_RATIO, merge_splits, workload_launches
 from kvq.tune.launch_memory import Launch, LaunchMemory
 from kvq.tune.problem import Problem
 from kvq.tune.request_fields import parse
-from kvq.tune.split_policy import SplitPolicy
+from kvq.tune.split_policy import ACCELERATOR
 
 HEADS, SEQUENCES, PAGES = 2, 2, 4  # of K and V; of each sequence
-ACCELERATOR = SplitPolicy(1024, 256, 4, 128)  # the default one there (runtime/cache/config.cpp)
 
 
 def elements_of(problem: Problem) -> int:

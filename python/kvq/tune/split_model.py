@@ -4,12 +4,14 @@ by it.
 
     seconds = step + wake * launches + program * programs + token * tokens + read * all tokens + merge * results
 
-A step takes what its busiest thread takes. Threads take programs one by one, the longest first, so that thread has
-some number of programs, each with a price of its own (argument lists, the first page, the partial result that it
-writes), and so many tokens to attend over. What all threads read together counts besides: once the memory is busy, more
-threads bring nothing. The merge of a query is one program, which reads the partial result of each split for each query
-head. `wake` is for launches that are worth other threads at all (runtime/cache/run.cpp). Each term is a count that the
-planner's rule gives for any length, batch and number of threads; what is measured are the six prices. They are never
+A step takes what its busiest worker takes. Workers are what runs programs at once: the threads of a host, and on a GPU
+as many programs as all of its multiprocessors have room for. They take programs one by one, the longest first, so that
+the busiest has some number of programs, each with a price of its own (argument lists, the first page, the partial
+result that it writes), and so many tokens to attend over. What all read together counts besides: once the memory is
+busy, more workers bring nothing. Merges are programs too, one for each query on a host and one for each head of a query
+on a GPU; they read the partial result of each split. `wake` is for launches that are worth a host's other threads at
+all (runtime/cache/run.cpp); on a GPU launches are all alike, and in the price of a step. Each term is a count that the
+planner's rule gives for any length, batch and number of workers; what is measured are the six prices. They are never
 negative, and are found by least squares of relative errors in which points that the others contradict weigh less.
 
 A policy must not depend on batch or threads, or results would; so the one is taken whose times are the shortest on
@@ -31,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from kvq.tune.attend_launch import Part, Plan
 from kvq.tune.estimator import Estimate
-from kvq.tune.problem import Conditions
+from kvq.tune.problem import Conditions, knobs
 from kvq.tune.request_fields import Fields
 from kvq.tune.split_policy import SplitPolicy, at_most, exactly
 
@@ -83,10 +85,15 @@ class Prices:
 
 @dataclass(frozen=True)
 class CacheShape:
-    """Of a cache: the fields of its attention's request, and its KV heads."""
+    """Of a cache: the fields of its attention's request, and its KV heads. `resident`: programs of that kernel which
+    run at once on the GPU; 0: on a host, where the conditions say how many threads there are."""
 
     fields: Fields
     heads: int
+    resident: int = 0
+
+    def workers(self, conditions: Conditions) -> int:
+        return self.resident or conditions.threads
 
     def load(self, conditions: Conditions, policy: SplitPolicy) -> Load:
         """Of a step of one token in each sequence."""
@@ -101,23 +108,32 @@ class CacheShape:
         return Plan(self.fields, (), self.heads, conditions.window or conditions.tokens, policy=policy)
 
 
+def resident_programs(warps: int, schedule: str) -> int:
+    """Programs of a kernel with this schedule that so many warps are: where those run at once on a GPU, so do they. A
+    program is one warp where its schedule does not say otherwise."""
+    return max(1, warps // int(knobs(schedule).get("warps", 1)))
+
+
 @lru_cache(maxsize=4096)  # of the policies that are tried most make the same splits
 def _load(shape: CacheShape, conditions: Conditions, length: int) -> Load:
     costs = shape.splits(conditions, exactly(length))
-    copies = conditions.batch * shape.heads
+    fields, workers, on_host = shape.fields, shape.workers(conditions), not shape.resident
+    copies = conditions.batch * shape.heads * -(-fields.ratio // fields.rows)
     read = sum(costs) * copies
-    parallel = conditions.threads > 1 and read >= SERIAL_WORK
-    programs, tokens = busiest(costs, copies, conditions.threads if parallel else 1)
-    q_heads = shape.heads * shape.fields.ratio
-    merges_in_parallel = conditions.threads > 1 and conditions.batch * q_heads * len(costs) >= SERIAL_WORK
-    queries = -(-conditions.batch // conditions.threads) if merges_in_parallel else conditions.batch
-    return Load(1, parallel + merges_in_parallel, programs, tokens, read, queries * q_heads * len(costs))
+    q_heads = shape.heads * fields.ratio
+    merged = conditions.batch * q_heads * len(costs)
+    parallel, merges_in_parallel = (workers > 1 and (not on_host or work >= SERIAL_WORK) for work in (read, merged))
+    programs, tokens = busiest(costs, copies, workers if parallel else 1)
+    heads = q_heads if on_host else 1  # of a query, that one merge takes
+    merges = -(-conditions.batch * q_heads // heads // (workers if merges_in_parallel else 1))
+    launches = parallel + merges_in_parallel if on_host else 0
+    return Load(1, launches, programs, tokens, read, merges * heads * len(costs))
 
 
-def busiest(costs: Sequence[int], copies: int, threads: int) -> tuple[int, int]:
-    """Programs and tokens of the thread that has the most to do, where each cost stands for so many programs and
-    threads take them one by one, the longest first."""
-    loads = [(0, 0)] * threads
+def busiest(costs: Sequence[int], copies: int, workers: int) -> tuple[int, int]:
+    """Programs and tokens of the worker that has the most to do, where each cost stands for so many programs and
+    workers take them one by one, the longest first."""
+    loads = [(0, 0)] * workers
     for cost in sorted(costs, reverse=True):
         for _ in range(copies):
             tokens, programs = loads[0]

@@ -7,8 +7,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 
 from kvq.errors import InvalidArgument
-from kvq.tune.kernel_requests import Shape, request
+from kvq.tune.kernel_requests import ACCELERATORS, Shape, decode_rows, request
 from kvq.tune.problem import knobs
+from kvq.tune.request_fields import parse
 
 SPLIT = "split:"
 MOST_SPLITS, MOST_PROGRAMS = 512, 1 << 16  # as in runtime/format/split_policy.cpp
@@ -37,6 +38,9 @@ class SplitPolicy:
         while longest > self.most_splits(heads) * length:
             length *= 2
         return length
+
+
+ACCELERATOR = SplitPolicy(1024, 256, 4, 128)  # the default one there (runtime/cache/config.cpp)
 
 
 def parse_policy(text: str) -> SplitPolicy:
@@ -69,7 +73,7 @@ def split_request(
 
 
 def attend_request(text: str) -> tuple[str, int]:
-    """The request of attention of one query of such a cache, on a host, and its KV heads."""
+    """The request of attention of one query of such a cache, and its KV heads."""
     parts = text.split(":")
     heads = parts[_ROWS].removeprefix("heads") if len(parts) > _ROWS else ""
     if parts[0] != SPLIT[:-1] or not heads.isdecimal() or int(heads) < 1:
@@ -77,5 +81,8 @@ def attend_request(text: str) -> tuple[str, int]:
             f"the request '{text}' is not legal: write it as in "
             "split:k4c32-v4t32:vnni:p64:dk128:dv128:g4:f32:heads8:lag0:win0:cap0:exact"
         )
-    parts[0], parts[_ROWS] = "attend", f"rows{parts[6].removeprefix('g')}"
+    parts[0], parts[_ROWS] = "attend", "rows1"
+    kind = parse(":".join(parts))
+    target = ACCELERATORS if kind.profile == "mma" else ""
+    parts[_ROWS] = f"rows{decode_rows(kind.ratio, target, max(kind.dk, kind.dv))}"
     return ":".join(parts), int(heads)

@@ -3,7 +3,8 @@
 "kernel" is the policy, its workload attention and merge of one token of every sequence, through a cache of its own.
 
 The copies of a workload are layers: a step of a model goes from layer to layer too. Planning, which a model does once
-for all its layers, is not in the times."""
+for all its layers, is not in the times; on a GPU, where attention is done some time after the call, the wait for all of
+them is."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from kvq import errors, lowlevel
 from kvq.tune import budgets
 from kvq.tune.attend_launch import SCORE_CAP
-from kvq.tune.capability import this_cpu
+from kvq.tune.capability import parse_machine
 from kvq.tune.check_data import keys_and_values, queries
 from kvq.tune.compiler import compiler_hash
 from kvq.tune.kernel_requests import DTYPES
@@ -23,6 +24,7 @@ from kvq.tune.launch_data import noise
 from kvq.tune.launch_memory import ELEMENT, decode, encode
 from kvq.tune.problem import CheckCase, Deviation, Infeasible, Problem, Space
 from kvq.tune.request_fields import Fields, parse
+from kvq.tune.split_model import resident_programs
 from kvq.tune.split_policy import attend_request, parse_policy
 
 if TYPE_CHECKING:
@@ -82,15 +84,15 @@ class Tensor:
 
 
 class SplitRunner:
-    """Of one level of this processor. `store`: the folder whose kernels, and chosen schedules, are run; None: the
-    user's; "": none."""
+    """Of one device and level. `store`: the folder whose kernels, and chosen schedules, are run; None: the user's; "":
+    none. Threads are a host's: a GPU has one context for all conditions."""
 
-    def __init__(self, target: str, store: str | None = None) -> None:
-        self.machine = this_cpu(target)
+    def __init__(self, device: str, target: str, store: str | None = None) -> None:
         self.compiler = compiler_hash()
-        self.level = target
+        self.device, self.level = device, target
         self._store = store
         self._contexts: dict[int, lowlevel.Context] = {}
+        self.machine = parse_machine(self._context(1).machine)
         self._reference = lowlevel.Context("ref", threads=1, store_dir="")
         self._wanted: dict[tuple[str, CheckCase, int, int], np.ndarray] = {}
         self._deviations: dict[tuple[str, str, CheckCase], Deviation] = {}
@@ -102,6 +104,16 @@ class SplitRunner:
     def space(self, problem: Problem) -> Space:
         """The default alone: what else is tried the model says (kvq.tune.splits)."""
         return Space(self.default, (self.default,))
+
+    def resident(self, problem: Problem) -> int:
+        """Programs of the attend kernel that run at once on the GPU, with the schedule that caches there have; 0 on a
+        host."""
+        if self._is_host:
+            return 0
+        request, _ = attend_request(problem.request)
+        kernel = lowlevel.open_kernel(self._context(1), request)
+        schedule = kernel.schedule or self._context(1).schedule_space(request)[0]
+        return resident_programs(kernel.resident_warps, schedule)
 
     def compile(self, problem: Problem, schedule: str) -> str:
         parse_policy(schedule)
@@ -136,9 +148,16 @@ class SplitRunner:
     def workload(self, problem: Problem, copies: int) -> StepWorkload:
         return StepWorkload(_kind(problem), problem, copies, self._context(problem.conditions.threads))
 
+    @property
+    def _is_host(self) -> bool:
+        return self.device == "cpu"
+
     def _context(self, threads: int) -> lowlevel.Context:
+        threads = threads if self._is_host else 1
         if threads not in self._contexts:
-            self._contexts[threads] = lowlevel.Context("cpu", level=self.level, threads=threads, store_dir=self._store)
+            self._contexts[threads] = lowlevel.Context(
+                self.device, level=self.level, threads=threads, store_dir=self._store
+            )
         return self._contexts[threads]
 
 
@@ -162,6 +181,7 @@ class StepWorkload:
         begin = time.perf_counter()
         for layer in copies:
             step.attend(layer, q, scale, out)
+        self.context.synchronize()  # which a host has nothing to do for
         return time.perf_counter() - begin
 
     def close(self) -> None:

@@ -14,25 +14,33 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from kvq.errors import Error, InvalidArgument
+from kvq.errors import InvalidArgument
 from kvq.tune.database import Database
 from kvq.tune.estimator import LEAST_ROUNDS, ROUNDS, Estimate, compare, fastest
+from kvq.tune.kernel_requests import is_accelerator
 from kvq.tune.measure import Bench, Settings
 from kvq.tune.problem import Conditions, Problem, Runner
 from kvq.tune.request_fields import parse
 from kvq.tune.rows import OK, Entry, Key, Trial, key_of, now
 from kvq.tune.search import Budget, lacking, working
-from kvq.tune.search_options import SearchOptions
 from kvq.tune.split_model import LEAST_NOISE, WORST, CacheShape, Point, choose, fit
 from kvq.tune.split_policy import attend_request, exactly, parse_policy
-from kvq.tune.sweep_run import FAILED, Done, Worker, described
 from kvq.tune.tuner import Outcome, Say
 
 PARTS = (1, 4, 16, 64)  # of the keys, that a step is measured with
 SHORTEST = 128  # tokens of such a split
 FIT_SHARE = 0.6  # of the seconds; the rest is for measuring what was chosen
 CONTEXTS, BATCHES = (1024, 4096, 16384), (1, 4)
+ACCELERATOR_BATCHES = (1, 16)  # a GPU has room for the programs of many sequences
+
+
+class StepRunner(Runner, Protocol):
+    """A runner whose kernels are policies, and its problems steps."""
+
+    def resident(self, problem: Problem) -> int:
+        """Programs of attention that run at once on a GPU; 0 on a host, which has threads."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,21 @@ class SplitProblem:
 
 
 def problem_of(
-    request: str, target: str, *, contexts: Sequence[int] = CONTEXTS, batches: Sequence[int] = BATCHES,
+    request: str, target: str, *, contexts: Sequence[int] = CONTEXTS, batches: Sequence[int] = (),
     threads: Sequence[int] = (), window: int = 0, cache: str = "cold",
 ) -> SplitProblem:  # fmt: skip
-    """All combinations. `threads`: none for one, and twice as many until all that this process may use."""
+    """All combinations. `batches`: none for the usual ones of a host or a GPU. `threads`: none for one, and twice as
+    many until all that this process may use; a GPU has none."""
     _, heads = attend_request(request)
+    if is_accelerator(target):
+        if any(many != 1 for many in threads):
+            raise InvalidArgument(
+                f"threads are of a host, and {target} runs as many programs as it has room for: leave --threads out"
+            )
+        batches, threads = batches or ACCELERATOR_BATCHES, (1,)
     return SplitProblem(request, target, tuple(
         Conditions(cache, tokens, batch, heads, many, window)
-        for tokens in contexts for batch in batches for many in threads or all_threads()
+        for tokens in contexts for batch in batches or BATCHES for many in threads or all_threads()
     ))  # fmt: skip
 
 
@@ -78,7 +93,7 @@ def all_threads() -> list[int]:
 
 def tune(
     splits: SplitProblem,
-    runner: Runner,
+    runner: StepRunner,
     database: Database,
     *,
     budget: Budget | None = None,
@@ -90,7 +105,7 @@ def tune(
     interruption is not sampled again; `again` forgets both first."""
     search = _Search(splits, runner, database, budget or Budget(), settings or Settings(), say)
     before = database.entry(search.key)
-    if before is not None and not again:
+    if is_done(before, again):
         return Outcome(before, was_there=True)
     if again:
         for conditions in splits.conditions:
@@ -101,50 +116,19 @@ def tune(
     return Outcome(entry, finished=search.finished, failures=search.failures)
 
 
-class SplitWorker:
-    """Works on split problems, for kvq.tune.winners.tune_all, with the runner of a target, made when it is first
-    needed; `kernels` on all others."""
-
-    def __init__(
-        self, make_runner: Callable[[str], Runner], *, kernels: Worker | None = None, again: bool = False
-    ) -> None:  # fmt: skip
-        self.options = kernels.options if kernels else SearchOptions()
-        self._make_runner, self._kernels, self._again = make_runner, kernels, again
-        self._runners: dict[str, Runner] = {}
-
-    def runner(self, target: str) -> Runner:
-        if target not in self._runners:
-            self._runners[target] = self._make_runner(target)
-        return self._runners[target]
-
-    def is_done(self, problem: Problem | SplitProblem, database: Database) -> bool:
-        if not isinstance(problem, SplitProblem):
-            return self._kernels.is_done(problem, database)
-        runner = self.runner(problem.target)
-        key = key_of(problem.problem, runner.machine.hash, runner.compiler)
-        return database.entry(key) is not None and not self._again
-
-    def work(self, problem: Problem | SplitProblem, database: Database, say: Say, budget: Budget) -> Done:
-        """Kvq's own errors are a failure of this problem."""
-        if not isinstance(problem, SplitProblem):
-            return self._kernels.work(problem, database, say, budget)
-        try:
-            runner = self.runner(problem.target)
-            return described(
-                problem.problem, tune(problem, runner, database, budget=budget, again=self._again, say=say)
-            )
-        except Error as error:
-            return Done(problem.problem, FAILED, str(error))
+def is_done(entry: Entry | None, again: bool) -> bool:
+    """Whether nothing is to be measured."""
+    return entry is not None and not entry.predicted and not again
 
 
 class _Search:
     def __init__(
-        self, splits: SplitProblem, runner: Runner, database: Database, budget: Budget, settings: Settings, say: Say
+        self, splits: SplitProblem, runner: StepRunner, database: Database, budget: Budget, settings: Settings, say: Say
     ) -> None:
         self.splits, self.runner, self.database = splits, runner, database
         self.budget, self.settings, self.say = budget, settings, say
         text, heads = attend_request(splits.request)
-        self.shape = CacheShape(parse(text), heads)
+        self.shape = CacheShape(parse(text), heads, runner.resident(splits.problem))
         self.key = self.key_in(splits.problem.conditions)
         self.default = runner.space(splits.problem).default
         self.finished, self.failures = True, Counter[str]()
@@ -184,7 +168,7 @@ class _Search:
 
     def _measure(self, conditions: Conditions) -> dict[str, Trial]:
         names = self.probes(conditions)
-        known = {trial.schedule: trial for trial in self.database.trials(self.key_in(conditions))}
+        known = {trial.schedule: trial for trial in self._trials(self.key_in(conditions))}
         wanted = lacking(working(names, known), known, LEAST_ROUNDS)
         if wanted:
             self.say(f"{conditions}: {len(wanted)} policies")
@@ -242,13 +226,17 @@ class _Search:
     def _entry(self, won: str) -> Entry:
         """With the time in the hardest condition, where what makes the same splits has the same."""
         conditions = self.splits.problem.conditions
-        trials = {trial.schedule: trial for trial in self.database.trials(self.key)}
+        trials = {trial.schedule: trial for trial in self._trials(self.key)}
         parts = self.shape.splits(conditions, parse_policy(won))
         same = won if won in trials else next(
             name for name in trials if self.shape.splits(conditions, parse_policy(name)) == parts
         )  # fmt: skip
         trial = trials[same]
         return Entry(self.key, won, self.default, OK, "", trial.seconds, trial.noise, len(trial.samples), at=now())
+
+    def _trials(self, key: Key) -> list[Trial]:
+        """Those that were measured."""
+        return [trial for trial in self.database.trials(key) if not trial.predicted]
 
     # -- the bench -----------------------------------------------------------------------------------------------------
 

@@ -56,11 +56,12 @@ def make_runner(place: str, target: str) -> Runner | Predictor:
 
 
 class Worker:
-    """Works on problems with the runners of a place, made when they are first needed."""
+    """Works on problems with the runners of a place, made when they are first needed. `factory`: what makes them in this
+    process; None: the place's function."""
 
-    def __init__(self, place: str, options: SearchOptions) -> None:
+    def __init__(self, place: str, options: SearchOptions, factory: Factory | None = None) -> None:
         self.place, self.options = place, options
-        self._factory = runner_factory(place)
+        self._factory = factory or runner_factory(place)
         self.strategy = options.make_strategy()
         self._runners: dict[str, Runner | Predictor] = {}
 

@@ -67,6 +67,7 @@ Result<CoreRef> Core::create(const Driver &driver, int ordinal, CubinCompiler cu
   if (const CUresult error = driver.cuDeviceTotalMem_v2(&figures.memoryBytes, device))
     return failed(error, "cuDeviceTotalMem");
   for (const auto &[value, attribute] : {std::pair(&figures.major, kMajor), std::pair(&figures.minor, kMinor),
+                                         std::pair(&figures.multiprocessors, kMultiprocessors),
                                          std::pair(&figures.sharedPerBlock, kMaxSharedPerBlockOptIn)})
     if (const CUresult error = driver.cuDeviceGetAttribute(value, attribute, device))
       return failed(error, "cuDeviceGetAttribute");

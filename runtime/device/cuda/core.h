@@ -24,7 +24,7 @@ class Core {
 public:
   struct Figures {
     std::string name;
-    int ordinal = 0, major = 0, minor = 0;
+    int ordinal = 0, major = 0, minor = 0, multiprocessors = 0;
     size_t memoryBytes = 0;
     int sharedPerBlock = 0; // bytes that a block may have after opting in
   };

@@ -249,6 +249,7 @@ public:
       return Status::ok();
     });
   }
+  int processors() const override { return core_->figures().multiprocessors; }
   std::string name() const override { return core_->figures().name; }
   std::string description() const override {
     const Core::Figures &figures = core_->figures();

@@ -51,6 +51,7 @@ using CUevent = ::CUevent_st *;
 
 enum DeviceAttribute : int {
   kMaxSharedPerBlock = 8,
+  kMultiprocessors = 16,
   kMajor = 75,
   kMinor = 76,
   kMaxSharedPerBlockOptIn = 97,

@@ -217,6 +217,7 @@ public:
   Status synchronize() override {
     return locked(core_, [&] { return failed(core_->gpu.synchronizeAll()); });
   }
+  int processors() const override { return core_->gpu.settings().arch->multiprocessors; }
   std::string name() const override { return std::string("ptxsim ") + core_->gpu.settings().arch->name; }
   std::string description() const override {
     const ptxsim::Settings &settings = core_->gpu.settings();

@@ -386,6 +386,9 @@ KVQ_API kvq_error *kvq_kernel_open_scheduled(kvq_context *context, const char *r
 /* The schedule that it was compiled with, owned by the kernel; "": the default one, or no built-in kernel. Since 0.2.
  */
 KVQ_API const char *kvq_kernel_schedule(const kvq_kernel *kernel);
+/* How many warps of it run at once on the device, in blocks of its own size: a grid of more takes turns. Since 0.2.
+ * KVQ_UNSUPPORTED on a host; KVQ_INVALID_ARGUMENT: a kernel given as PTX that was not made for one size of blocks. */
+KVQ_API kvq_error *kvq_kernel_resident_warps(const kvq_kernel *kernel, int64_t *warps);
 KVQ_API void kvq_kernel_destroy(kvq_kernel *kernel);
 /* Its arguments, one word each: "ptr<f32>", "i64", "i32", "f32"; separated by spaces, owned by the kernel. Of a kernel
  * given as PTX, which says no more, their bits: "b64", "b32". */

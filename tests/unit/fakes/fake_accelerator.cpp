@@ -271,6 +271,7 @@ public:
     return status;
   }
   Result<int64_t> freeBytes() const override { return core_->memory.freeBytes(); }
+  int processors() const override { return 1; }
   std::string name() const override { return "fake"; }
   std::string description() const override { return "a fake"; }
   Stream &defaultStream() override { return default_; }

@@ -66,6 +66,7 @@ TEST_P(AcceleratorTest, FunctionsAndVariables) {
   EXPECT_EQ(module_->functions(), std::vector<std::string>{"fill"});
   EXPECT_EQ(function_->info().parameterBytes, 12);
   EXPECT_EQ(function_->blocksPerProcessor(1024, 0).value(), 2);
+  EXPECT_EQ(device_->processors(), 108); // of an A100
   EXPECT_FALSE(module_->function("other").isOk());
   const auto [address, bytes] = module_->variable("number").value();
   EXPECT_EQ(bytes, 4);
@@ -154,6 +155,18 @@ TEST_P(AcceleratorTest, AFailureStays) {
   EXPECT_EQ(device_->createStream().status().message(), status.message());
   EXPECT_EQ(device_->load(kText, "again").status().message(), status.message());
   EXPECT_TRUE(device_->release(memory_).isOk());
+}
+
+// 2048 threads of a multiprocessor are 16 blocks of 128; of blocks whose size is not known nothing is.
+TEST_P(AcceleratorTest, WarpsThatRunAtOnce) {
+  std::string text = kText;
+  text.replace(text.find("{\n  .reg"), 0, ".reqntid 128, 1, 1\n");
+  const DeviceFunctionRef function = device_->load(text, "blocks").value()->function("fill").value();
+  EXPECT_EQ(residentWarps(*device_, *function).value(), 108 * 16 * 4);
+  const Status status = residentWarps(*device_, *function_).status();
+  EXPECT_EQ(status.code(), Code::InvalidArgument);
+  EXPECT_NE(status.message().find("kernel fill was not made for one size of blocks (.reqntid)"), std::string::npos)
+      << status.message();
 }
 
 TEST_P(AcceleratorTest, ObjectsOutliveTheirDevice) {

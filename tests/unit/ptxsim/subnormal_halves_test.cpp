@@ -38,6 +38,7 @@ public:
     return inner_->load(other, file);
   }
   Status synchronize() override { return inner_->synchronize(); }
+  int processors() const override { return inner_->processors(); }
   std::string name() const override { return "spoiled"; }
   std::string description() const override { return "spoiled"; }
 
