@@ -36,6 +36,19 @@ def lanes_that_store_alike(name, mutant, lines):
     return mutant.operator == "bit of a mask cleared" and mutant.before.split()[1].rstrip(",") in guards
 
 
+def lane_of_a_row_of_one_warp(name, mutant, lines):
+    """Where a block has one warp along x, the lane's number is the thread's."""
+    return mutant.operator == "thread to lane" and any(re.match(r"\.reqntid 32, ", line) for line in lines)
+
+
+def reference_of_the_parts(name, mutant, lines):
+    """What the parts of a program exchange first is their largest score, by which all of them then measure theirs. If they
+    agree on another one the answer is the same; where that makes numbers too large it is not, and they are caught."""
+    barriers = [number for number, line in enumerate(lines, 1) if "bar.sync" in line]
+    loads = name.startswith("attend") and "ld.shared" in mutant.before
+    return loads and len(barriers) > 1 and barriers[0] < mutant.line < barriers[1]
+
+
 def half_of_an_exchange(name, mutant, lines):
     """After a butterfly of sums all lanes have the sum, after moves downward the first one, which alone stores it."""
     return name == "append" and mutant.operator == "kind of a shuffle"
@@ -52,7 +65,7 @@ def wrap_within_a_tile(name, mutant, lines):
 def frontier_within_a_tile(name, mutant, lines):
     """Frontiers of whole groups of 32 lie between tiles: of a tile's tokens only the first is compared with one that is
     equal. The kernel for any frontier has the others."""
-    near = " ".join(_near(lines, mutant.line, 3))
+    near = " ".join(_near(lines, mutant.line, 4))
     kinds = ("comparison at the bound", "added constant")
     ahead = len(re.findall(r"setp\.lt\.s32", near)) >= 2 and bool(re.search(r"add\.s32\s+%r\d+, %r\d+, \d+;", near))
     behind = len(re.findall(r"setp\.le\.s32", near)) >= 4
@@ -109,6 +122,8 @@ def other_rounding(name, mutant, lines):
 def power_of_q(name, mutant, lines):
     """Queries are multiplied by a power of two that their largest magnitude gives (2139095040 cuts out its exponent); any
     power nearby does."""
+    if name.startswith("attend") and mutant.operator == "added constant" and "-8388608" in mutant.before:
+        return True  # a power and the number behind it
     exponent = next((number for number, line in enumerate(lines, 1) if "2139095040" in line), 0)
     kinds = ("min and max", "distance of an exchange", "kind of a shuffle", "bit of an or cleared")
     return name.startswith("attend") and mutant.operator in kinds and exponent - 60 <= mutant.line <= exponent
@@ -118,7 +133,7 @@ def wider_range(name, mutant, lines):
     """How far loops over keys go is the least or the most of what the rows see. Of a wider range each row masks the rest."""
     kinds = ("kind of a shuffle", "distance of an exchange", "added constant", "moved constant", "min and max")
     around = " ".join(_near(lines, mutant.line, 4))
-    rounded_up = ", 31;" in mutant.before and ", -32;" in around
+    rounded_up = any(f", {n - 1};" in mutant.before and f", -{n};" in around for n in (16, 32))
     if name.startswith("attend") and mutant.operator == "added constant of 64 bits" and rounded_up:
         return True
     # What rows have that do not exist: moved into their registers where their positions are not loaded.
@@ -128,6 +143,6 @@ def wider_range(name, mutant, lines):
 
 
 RULES = (
-    wide_division, lanes_that_store_alike, half_of_an_exchange, wrap_within_a_tile, end_of_a_loop, operand_of_ones,
+    wide_division, lanes_that_store_alike, lane_of_a_row_of_one_warp, reference_of_the_parts, half_of_an_exchange, wrap_within_a_tile, end_of_a_loop, operand_of_ones,
     frontier_within_a_tile, load_of_what_is_masked, zero_of_a_place, other_rounding, power_of_q, wider_range,
 )  # fmt: skip

@@ -45,8 +45,8 @@ def attend_trials(shape):
         AttendCase(shape, [Sequence(150, 9, 2), Sequence(64, 2, keep=3), Sequence(3, 1, 3)], exact_ranges=True),
         AttendCase(shape, [Sequence(90, 3, 2, keep=keep) for keep in (1, 31, 32, 33, 64, 100)]),
         AttendCase(shape, ragged_sequences(shape), q_size=30.0, values="extreme"),
-        # Tiles for every warp of a program; each of them has the largest score of some row.
-        AttendCase(shape, [Sequence(1100, 3, 2), Sequence(600, 2)], q_size=4.0),
+        # Tiles for every warp of a program, several of each kind; each warp has the largest score of some row.
+        AttendCase(shape, [Sequence(1100, 3), Sequence(240, 32)], q_size=4.0),
     ]
     for seed, case in enumerate(cases):
         launch = prepare_attend(np.random.default_rng(seed), case)

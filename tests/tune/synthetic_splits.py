@@ -21,9 +21,9 @@ SPLITS = problem_of(REQUEST, "x86-64-v4", threads=(1, 2, 4, 16))
 GPU = "nvptx:sm_90"
 GPU_REQUEST = "split:k4c32-v4t32:mma:p64:dk128:dv128:g4:f16:heads8:lag0:win0:cap0:exact"
 GPU_DEFAULT = str(ACCELERATOR)
-GPU_SHAPE = CacheShape(parse(attend_request(GPU_REQUEST)[0]), HEADS, resident=1056)  # 8 warps on 132 multiprocessors
-GPU_PRICES = Prices(step=8e-6, wake=0.0, program=3e-6, token=1.4e-8, read=5e-11, merge=4e-7)
-GPU_DEAR_PROGRAMS = Prices(step=8e-6, wake=0.0, program=2e-5, token=1.4e-8, read=5e-11, merge=1e-6)
+GPU_SHAPE = CacheShape(parse(attend_request(GPU_REQUEST)[0]), HEADS, resident=264)  # 8 warps on 132 multiprocessors, 4 a program
+GPU_PRICES = Prices(step=8e-6, wake=0.0, program=3e-6, token=3.5e-9, read=5e-11, merge=4e-7)
+GPU_DEAR_PROGRAMS = Prices(step=8e-6, wake=0.0, program=2e-5, token=3.5e-9, read=5e-11, merge=1e-6)
 GPU_SPLITS = problem_of(GPU_REQUEST, GPU, batches=(1, 16, 64))
 
 

@@ -21,7 +21,7 @@ from kvq.tune.split_model import (
     lengths,
     resident_programs,
 )
-from kvq.tune.split_policy import ACCELERATOR, SplitPolicy, at_most, attend_request, exactly, parse_policy, split_request
+from kvq.tune.split_policy import SplitPolicy, at_most, attend_request, exactly, parse_policy, split_request
 from synthetic_splits import (
     DEAR_PROGRAMS,
     GPU_DEAR_PROGRAMS,
@@ -115,12 +115,12 @@ def test_counts_follow_from_the_conditions():
 def test_programs_of_a_gpu_take_turns_on_what_is_resident_and_never_go_to_one_thread():
     few = GPU_SHAPE.load(conditions(1024), exactly(1024))
     assert (few.programs, few.launches) == (1, 0) and few.tokens * 8 == few.read and few.results == 1
-    full = GPU_SHAPE.load(conditions(16384, batch=8), exactly(1024))
-    assert full.programs == 1 and full.results == 16  # 1024 programs, and a merge for each of 256 heads
+    full = GPU_SHAPE.load(conditions(16384, batch=2), exactly(1024))
+    assert full.programs == 1 and full.results == 16  # 256 programs, and a merge for each of 64 heads
     many = GPU_SHAPE.load(conditions(16384, batch=64), exactly(1024))
-    assert many.programs == 8 and many.results == 2 * 16  # 8192 programs and 2048 merges in 1056 places
+    assert many.programs == 32 and many.results == 8 * 16  # 8192 programs and 2048 merges in 264 places
     assert GPU_SHAPE.load(conditions(16384, batch=64, threads=4), exactly(1024)) == many  # threads are a host's
-    assert GPU_SHAPE.load(conditions(16384, batch=64), ACCELERATOR).programs > many.programs
+    assert GPU_SHAPE.load(conditions(16384, batch=64), exactly(512)).programs > many.programs
 
 
 def test_more_query_heads_than_a_kernel_has_rows_are_more_programs():
@@ -161,14 +161,15 @@ def test_prices_of_a_gpu_are_found_again(kind, prices):
 
 @pytest.mark.parametrize("kind", noisy.KINDS)
 def test_what_is_chosen_for_a_gpu_is_nearly_the_best_whatever_happens(kind):
+    before = SplitPolicy(256, 1024, 16, 128)  # shorter than these prices ask for
     for prices in (GPU_PRICES, GPU_DEAR_PROGRAMS):
-        score = _score(prices, GPU_SHAPE, lengths(GPU_SPLITS.conditions), ACCELERATOR)
-        best = min(map(score, candidates(GPU_SHAPE, ACCELERATOR)))
+        score = _score(prices, GPU_SHAPE, lengths(GPU_SPLITS.conditions), before)
+        best = min(map(score, candidates(GPU_SHAPE, before)))
         assert best < -0.03
         for seed in range(4):
             found = fit(points(prices, kind, seed, shape=GPU_SHAPE, splits=GPU_SPLITS))
-            policy, _ = choose(found, GPU_SHAPE, GPU_SPLITS.conditions, ACCELERATOR)
-            assert score(policy) <= best + 0.02, (seed, str(policy))
+            policy, _ = choose(found, GPU_SHAPE, GPU_SPLITS.conditions, before)
+            assert score(policy) <= best + 0.03, (seed, str(policy))
 
 
 @pytest.mark.parametrize("kind", noisy.KINDS)

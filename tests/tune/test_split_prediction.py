@@ -58,8 +58,8 @@ def test_prices_are_of_the_datasheet_and_the_kernels(predictor):
     assert prices.read * predictor.resident(SPLITS.problem) > prices.token > 10 * prices.read  # full, it is enough
     assert prices.program > 3 * gpu.latency_ns * 1e-9 and prices.program < 10e-6
     assert gpu.second_level_ns * 1e-9 <= prices.merge < 2 * gpu.latency_ns * 1e-9  # one split waits for the other
-    warps = predictor.resident(SPLITS.problem) / gpu.multiprocessors
-    assert warps == int(warps) and 4 <= warps <= 64 and warps % 4 == 0  # whole blocks
+    programs = predictor.resident(SPLITS.problem) / gpu.multiprocessors
+    assert programs == int(programs) and 1 <= programs <= 16  # a block is a program
 
 
 def test_prices_follow_the_figures_of_the_gpu(predictor):

@@ -108,10 +108,13 @@ class CacheShape:
         return Plan(self.fields, (), self.heads, conditions.window or conditions.tokens, policy=policy)
 
 
+def warps_of_program(schedule: str) -> int:
+    return int(knobs(schedule).get("warps", 1))
+
+
 def resident_programs(warps: int, schedule: str) -> int:
-    """Programs of a kernel with this schedule that so many warps are: where those run at once on a GPU, so do they. A
-    program is one warp where its schedule does not say otherwise."""
-    return max(1, warps // int(knobs(schedule).get("warps", 1)))
+    """Programs of a kernel with this schedule that so many warps are: where those run at once on a GPU, so do they."""
+    return max(1, warps // warps_of_program(schedule))
 
 
 @lru_cache(maxsize=4096)  # of the policies that are tried most make the same splits

@@ -18,7 +18,7 @@ from kvq.tune.kernel_requests import bare_request
 from kvq.tune.prediction import GpuPredictor
 from kvq.tune.problem import Problem, Space
 from kvq.tune.request_fields import Fields, parse
-from kvq.tune.split_model import Prices, resident_programs
+from kvq.tune.split_model import Prices, resident_programs, warps_of_program
 from kvq.tune.split_policy import ACCELERATOR, attend_request
 
 CHAINED_LOADS = 3  # at the begin of a program: its work item, an entry of the block table, its first page
@@ -50,9 +50,8 @@ class SplitPredictor:
     def resident(self, problem: Problem) -> int:
         """Programs of the attend kernel that run at once: its warps, by registers and shared memory, on all
         multiprocessors."""
-        attend = self._attend(problem)
-        warps = self._cost(attend).warps * self.gpu.multiprocessors
-        return resident_programs(warps, self._kernels.space(attend).default)
+        warps = self._cost(self._attend(problem)).warps * self.gpu.multiprocessors
+        return resident_programs(warps, self._schedule(problem))
 
     def predicted_prices(self, problem: Problem) -> Prices:
         """CandidateFailed where a kernel cannot be compiled."""
@@ -61,8 +60,9 @@ class SplitPredictor:
         merge = self._cost(self._merge(problem, fields), self.gpu.second_level_ns)
         return Prices(
             step=0.0, wake=0.0, program=self._program(fields, self.resident(problem)),
-            # Of a program that has the GPU for itself: what it waits for its pages, or computes.
-            token=(fields.dk + fields.dv) * attend.one_warp,
+            # Of a program that has the GPU for itself: what its warps, which share its tokens, wait for their pages, or
+            # compute.
+            token=(fields.dk + fields.dv) * attend.one_warp / warps_of_program(self._schedule(problem)),
             # Of all programs together: bytes over the bandwidth, or instructions over what all pipes take.
             read=(fields.dk + fields.dv) * attend.all,
             # Of one partial result of a query head: a warp goes through them one after the other, and they were written
@@ -76,6 +76,9 @@ class SplitPredictor:
         waits = CHAINED_LOADS * self.gpu.latency_ns * 1e-9
         partial = min(fields.ratio, fields.rows) * (fields.dv + 1) * F32
         return waits + partial * resident / (self.gpu.bandwidth_gb_s * 1e9)
+
+    def _schedule(self, problem: Problem) -> str:
+        return self._kernels.space(self._attend(problem)).default
 
     def _attend(self, problem: Problem) -> Problem:
         return Problem(attend_request(problem.request)[0], problem.target, problem.conditions)
