@@ -56,6 +56,16 @@ void LaneEmitter::waitForParts() {
   NVVM::BarrierOp::create(b, /*res=*/Type(), number, constant32(32 * parts), /*reductionOp=*/{}, /*predicate=*/{});
 }
 
+// Made here and nowhere else: only one part may need it in the end, and LLVM would move what makes it there, for which
+// each of its operands waits in a register.
+Value LaneEmitter::here(Value value) {
+  auto dialect = LLVM::AsmDialectAttr::get(b.getContext(), LLVM::AsmDialect::AD_ATT);
+  StringRef registers = isa<FloatType>(value.getType()) ? "=f,f" : "=r,r";
+  return LLVM::InlineAsmOp::create(b, value.getType(), value, "mov.b32 $0, $1;", registers, /*has_side_effects=*/true,
+                                   /*is_align_stack=*/false, LLVM::TailCallKind::None, dialect, ArrayAttr())
+      .getResult(0);
+}
+
 // Each part leaves its words, waits, and reads those of all in the same order, so that all get the same. The next words
 // may be left when everybody has read these; before the first ones of a kernel there are none.
 void LaneEmitter::emitReduceParts(tile::ReducePartsOp op) {
@@ -89,6 +99,7 @@ void LaneEmitter::emitReduceParts(tile::ReducePartsOp op) {
         Value of = LLVM::LoadOp::create(b, type, at(first, static_cast<int64_t>(word) * kBlockThreads + part * row), 4);
         value = value ? combine(op.getKind(), value, of) : of;
       }
+      value = here(value);
     }
     left = left.drop_front(words.size());
   }

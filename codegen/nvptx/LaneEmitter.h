@@ -73,6 +73,7 @@ private:
   Value partId();
   Value exchange();
   void waitForParts();
+  Value here(Value value);
   void emitReduceParts(tile::ReducePartsOp op);
 
   // EmitConvert.cpp
