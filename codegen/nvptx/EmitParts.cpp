@@ -10,9 +10,9 @@ using namespace mlir;
 using namespace mlir::kvq;
 using namespace mlir::kvq::nvptx;
 
-// Words of a lane that are exchanged between two barriers: 4 KiB of a block; what is parked (ParkValues.h) needs the
-// rest.
-static constexpr int64_t kWords = 8;
+// Words of a lane that are exchanged at once; of them a block has two sets, 4 KiB, as what is parked (ParkValues.h)
+// needs the rest.
+static constexpr int64_t kWords = 4;
 static constexpr unsigned kShared = 3; // the address space
 
 // Made at the kernel's beginning, as a value that ptxas knows to be the same in all lanes.
@@ -38,7 +38,7 @@ Value LaneEmitter::exchange() {
   if (!global) {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(module.getBody());
-    global = LLVM::GlobalOp::create(b, LLVM::LLVMArrayType::get(b.getI32Type(), kWords * kBlockThreads),
+    global = LLVM::GlobalOp::create(b, LLVM::LLVMArrayType::get(b.getI32Type(), 2 * kWords * kBlockThreads),
                                     /*isConstant=*/false, LLVM::Linkage::Internal, kName, Attribute(), /*alignment=*/16,
                                     kShared);
   }
@@ -66,8 +66,8 @@ Value LaneEmitter::here(Value value) {
       .getResult(0);
 }
 
-// Each part leaves its words, waits, and reads those of all in the same order, so that all get the same. The next words
-// may be left when everybody has read these; before the first ones of a kernel there are none.
+// Each part leaves its words, waits, and reads those of all in the same order, so that all get the same. The next ones
+// go to the other half of the memory: who waits for those has read these.
 void LaneEmitter::emitReduceParts(tile::ReducePartsOp op) {
   Registers values = registersOf(op.getSource());
   if (parts == 1) {
@@ -86,17 +86,16 @@ void LaneEmitter::emitReduceParts(tile::ReducePartsOp op) {
                           ArrayRef<LLVM::GEPArg>{arith::MulIOp::create(b, number, constant32(row)).getResult()});
   for (MutableArrayRef<Value> left = values; !left.empty();) {
     MutableArrayRef<Value> words = left.take_front(kWords);
-    if (hasExchanged || op->getParentOp() != kernel)
-      waitForParts();
-    hasExchanged = true;
+    const int64_t half = exchanges++ % 2 * kWords;
+    auto place = [&](size_t word) { return (half + static_cast<int64_t>(word)) * kBlockThreads; };
     for (auto [word, value] : llvm::enumerate(words))
-      LLVM::StoreOp::create(b, value, at(own, static_cast<int64_t>(word) * kBlockThreads), 4);
+      LLVM::StoreOp::create(b, value, at(own, place(word)), 4);
     waitForParts();
     for (auto [word, value] : llvm::enumerate(words)) {
       Type type = value.getType();
       value = Value();
       for (int64_t part = 0; part < parts; ++part) {
-        Value of = LLVM::LoadOp::create(b, type, at(first, static_cast<int64_t>(word) * kBlockThreads + part * row), 4);
+        Value of = LLVM::LoadOp::create(b, type, at(first, place(word) + part * row), 4);
         value = value ? combine(op.getKind(), value, of) : of;
       }
       value = here(value);

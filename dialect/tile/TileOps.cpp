@@ -5,6 +5,7 @@
 #include "dialect/tile/Tile.h"
 
 #include "mlir/IR/Builders.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 
 using namespace mlir;
 using namespace mlir::kvq::tile;
@@ -44,6 +45,12 @@ LogicalResult verifyAccess(Operation *op, Type value, PtrType ptr, Type offset, 
 }
 
 } // namespace
+
+LogicalResult ReducePartsOp::verify() { // reduce_parts_c1
+  if (isa<FunctionOpInterface>((*this)->getParentOp()))
+    return success();
+  return emitOpError("stands in a loop or a branch, which some parts might not take");
+}
 
 LogicalResult ProgramIdOp::verify() { // program_id_c1
   if (getDimension() > 2)

@@ -379,8 +379,9 @@ def KvqTile_ReducePartsOp
   let summary = "maximum, minimum or sum over the parts of a program, element by element";
   let description = [{
     Every part gets the same result: the elements that all parts (`kvq_tile.part_id`) have at a place, combined in the
-    order of the parts. Every part must come by the op, and by those like it in the same order: it may stand in no loop
-    and no branch that some parts do not take. With one part it is the source.
+    order of the parts. Every part must come by the op, once. With one part it is the source.
+
+    - reduce_parts_c1: it stands in no loop and no branch.
 
     ```mlir
     %m = kvq_tile.reduce_parts max %s : tensor<8xf32>
@@ -389,6 +390,7 @@ def KvqTile_ReducePartsOp
   let arguments = (ins KvqTile_KindAttr:$kind, StaticShapeTensorOf<[F32, I32]>:$source);
   let results = (outs StaticShapeTensorOf<[F32, I32]>:$result);
   let assemblyFormat = "`` $kind $source attr-dict `:` type($source)";
+  let hasVerifier = 1;
 }
 
 def KvqTile_ConvertOp : KvqTile_Op<"convert", [Pure]> {

@@ -37,7 +37,7 @@ func.func @blocks(%x: !kvq_tile.ptr<f32>) attributes {
 #p = #kvq_tile.lanes<"lane=[d0.0 d0.1 d0.2 d0.3 d0.4]">
 
 // Two warps a program: each leaves its word, and both read both. A barrier is of one program's warps, of which there are
-// two beside each other. The next ones wait until these have been read.
+// two beside each other. The next words go to the other half.
 // CHECK: llvm.mlir.global internal @exchanged() {addr_space = 3 : i32, alignment = 16 : i64} : !llvm.array<1024 x i32>
 // CHECK-LABEL: llvm.func @kvq_entry
 // CHECK-SAME: nvvm.reqntid = array<i32: 64, 2, 1>
@@ -47,8 +47,9 @@ func.func @blocks(%x: !kvq_tile.ptr<f32>) attributes {
 // CHECK: %[[A:.*]] = llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<3> -> f32
 // CHECK: %[[B:.*]] = llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<3> -> f32
 // CHECK: arith.addf %[[A]], %[[B]]
-// CHECK: nvvm.barrier
-// CHECK: llvm.store %{{.*}}, %{{.*}} {alignment = 4 : i64} : f32, !llvm.ptr<3>
+// CHECK-NOT: nvvm.barrier
+// CHECK: %[[OTHER:.*]] = llvm.getelementptr %{{.*}}[512] : (!llvm.ptr<3>) -> !llvm.ptr<3>, i32
+// CHECK: llvm.store %{{.*}}, %[[OTHER]] {alignment = 4 : i64} : f32, !llvm.ptr<3>
 // CHECK: nvvm.barrier
 func.func @parts(%x: !kvq_tile.ptr<f32>) attributes {
     kvq_tile.kernel, kvq_tile.schedule = #kvq_tile.schedule<tile_tokens = 64, rows = 1, vectors = 1, prefetch = 0, warps = 2>} {

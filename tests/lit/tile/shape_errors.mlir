@@ -123,3 +123,14 @@ func.func @f(%x: tensor<64xf32>) {
   %y = kvq_tile.convert %x : tensor<64xf32> -> tensor<64xf32, #kvq_tile.lanes<"lane=[d0.0 - - - -]">>
   return
 }
+
+// -----
+
+// reduce_parts_c1
+func.func @f(%x: tensor<8xf32>, %c: i1) {
+  scf.if %c {
+    // expected-error @+1 {{stands in a loop or a branch, which some parts might not take}}
+    %m = kvq_tile.reduce_parts max %x : tensor<8xf32>
+  }
+  return
+}
