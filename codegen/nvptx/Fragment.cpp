@@ -192,10 +192,7 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   };
   putFirst(mOrder, kept, setsOf(op));
   putFirst(kOrder, contracted, groupsOf(op));
-  fragment = complete(fragment, m, k, mOrder, kOrder);
-  if (fragment.kLane[1] < 0 || fragment.kReg < 0)
-    return refuse("lanes of the contracted dimension have no codes of their own; use the profile mma");
-  return fragment;
+  return complete(fragment, m, k, mOrder, kOrder);
 }
 
 std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::optional<LaneLayout> coeff,
