@@ -113,12 +113,6 @@ static constexpr int kMostElements = 2048;
                                           " do not fit the registers of a warp, which hold " +
                                           std::to_string(kMostElements) + " elements of a query or an output on " +
                                           name() + ": use " + std::to_string(most) + " rows"};
-  // Tiles of other profiles than mma are 64 tokens or more, or a page.
-  if (request.profile != ::kvq::Profile::Mma && request.pageTokens > 64 && request.pageTokens % 64 != 0)
-    return {::kvq::Code::Unsupported, "pages of " + std::to_string(request.pageTokens) + " tokens in the profile " +
-                                          std::string(toText(request.profile)) +
-                                          " are no whole number of tiles of 64 tokens on " + name() +
-                                          ": use pages of 64 or 128 tokens, or the profile mma"};
   return ::kvq::Status::ok();
 }
 
