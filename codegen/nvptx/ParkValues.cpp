@@ -61,9 +61,11 @@ public:
 
   void run() {
     SmallVector<Loop *> outermost(loops.begin(), loops.end());
-    // A loop that ends where the next one begins has no place behind it for loads, nor the next one before it for stores.
+    // A loop that ends where the next one begins has no place behind it for loads, nor the next one before it for
+    // stores.
     for (Loop *loop : outermost)
-      simplifyLoop(loop, &dominators, &loops, /*SE=*/nullptr, /*AC=*/nullptr, /*MSSAU=*/nullptr, /*PreserveLCSSA=*/false);
+      simplifyLoop(loop, &dominators, &loops, /*SE=*/nullptr, /*AC=*/nullptr, /*MSSAU=*/nullptr,
+                   /*PreserveLCSSA=*/false);
     llvm::sort(outermost, [&](Loop *a, Loop *b) { return dominators.dominates(a->getHeader(), b->getHeader()); });
     for (Loop *loop : outermost)
       if (loop->getLoopPreheader() && loop->getExitBlock() && loop->getLoopLatch()) {
