@@ -176,7 +176,7 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
       fragment.kPair = bit;
     else if (isK)
       kFields.push_back(bit);
-    else if (!isK && fragment.mReg < 0)
+    else if (fragment.mReg < 0)
       fragment.mReg = bit;
   }
   takeFields(fragment, kFields, llvm::count_if(llvm::seq(k.bits()), [&](int bit) {

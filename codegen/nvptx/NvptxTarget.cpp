@@ -108,6 +108,10 @@ static constexpr int kMostElements = 2048;
   const int head = std::max(request.dk, request.dv), most = kMostElements / head / 8 * 8;
   if (request.op != ::kvq::KernelOp::Attend)
     return ::kvq::Status::ok();
+  for (int bits : {request.pair.k.bits, request.pair.v.bits})
+    if (bits == 3)
+      return {::kvq::Code::Unsupported,
+              "codes of 3 bits, which lie in several planes, have no product on " + name() + ": use 2, 4 or 8 bits"};
   if (request.rows > most)
     return {::kvq::Code::Unsupported, std::to_string(request.rows) + " rows of a head of " + std::to_string(head) +
                                           " do not fit the registers of a warp, which hold " +
