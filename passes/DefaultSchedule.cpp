@@ -17,35 +17,53 @@ bool mlir::kvq::dividesPage(int64_t tokens, const KernelRequest &request) {
   return request.pageTokens % tokens == 0 && fits(request.pair.k) && fits(request.pair.v);
 }
 
+// Into how many groups V's channels make 32 neighbours, which have coefficients of their own.
+static int64_t setsOf(const KernelRequest &request) {
+  const ::kvq::SideFormat &v = request.pair.v;
+  return v.perChannel() || v.group > 32 ? 0 : 32 / v.group;
+}
+
+// Registers for words of other profiles than mma: they are read before all of their codes are needed, those of a group
+// for several rows, so that scales of K's groups and coefficients of V's wait as well.
+static int64_t wordRegistersOf(const KernelRequest &request, int64_t tokens) {
+  if (request.profile == ::kvq::Profile::Mma)
+    return 0;
+  const ::kvq::SideFormat &k = request.pair.k;
+  return tokens * std::max(request.dk, request.dv) / 1024 + (k.perChannel() ? 0 : request.dk / k.group * tokens / 8) +
+         setsOf(request) / 2 * request.rows * tokens / 32;
+}
+
 // Registers of a lane in which it has its part of the output and of the query, which leaves them where the output is
-// large (codegen/nvptx/ParkValues.h), of a tile's scores, of the coefficients of groups of V that are short, and, where
-// every tile may have rows of V that are still in the tail, of these. Of f32 and of class full coefficients are two
-// halves.
+// large (codegen/nvptx/ParkValues.h), of a tile's scores, of the coefficients of groups of V that are short, or their
+// scales, and, where every tile may have rows of V that are still in the tail, of these. Of f32 and of class full
+// coefficients are two halves.
 static int64_t registersOf(const KernelRequest &request, int64_t tokens) {
   const ::kvq::SideFormat &v = request.pair.v;
   const int64_t out = request.rows * request.dv / 32, query = out < 64 ? request.rows * request.dk / 64 : 0;
-  const int64_t sets = v.perChannel() || v.group > 32 ? 0 : 32 / v.group;
+  const int64_t scales = v.perChannel() && v.group < tokens ? (tokens / v.group - 1) * request.dv / 64 : 0;
   const int64_t raw = request.lag && request.window ? tokens * request.dv / 64 : 0;
   const bool isWide = request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full;
-  return out + query + (isWide ? 2 : 1) * request.rows * tokens / 32 + sets * request.rows * tokens / 64 + raw;
+  return out + query + (isWide ? 2 : 1) * request.rows * tokens / 32 + setsOf(request) * request.rows * tokens / 64 +
+         scales + wordRegistersOf(request, tokens) + raw;
 }
 
-// Fewer tokens than these are not made into words of one lane each.
+// Fewer tokens than these are not made into words of lanes.
 static int shortestTile(const KernelRequest &request, const TargetModel &target) {
   if (target.laneRegisters == 0)
     return 16;
-  return std::min(request.pageTokens, request.profile == ::kvq::Profile::Mma ? 32 : 64);
+  return std::min(request.pageTokens, 32);
 }
 
 // What is done once a tile (coefficients, the output's rescaling) costs less the longer it is. In memory, with many
 // rows, their scores ask for a shorter one, or leave the cache. In registers, these may fill three eighths of them and
-// codes may be 768 a lane, or ptxas spills (measured).
+// codes may be 768 a lane, 384 of other profiles than mma, or ptxas spills (measured).
 static int64_t longestTile(const KernelRequest &request, const TargetModel &target) {
   if (target.laneRegisters == 0)
     return request.rows > 32 ? 64 : 128;
+  const int64_t mostCodes = request.profile == ::kvq::Profile::Mma ? 768 : 384;
   auto fits = [&](int64_t tokens) {
     return registersOf(request, tokens) * 8 <= (target.laneRegisters + 1) * 3 &&
-           tokens * std::max(request.dk, request.dv) <= 768 * 32;
+           tokens * std::max(request.dk, request.dv) <= mostCodes * 32;
   };
   int64_t tokens = 128;
   while (tokens > shortestTile(request, target) && !fits(tokens))
@@ -73,10 +91,10 @@ Schedule mlir::kvq::defaultSchedule(const KernelRequest &request, const TargetMo
   return schedule;
 }
 
-// Lanes take powers of two, and a page as a whole.
+// Lanes take powers of two, and a page as a whole, if its parts begin anew in it.
 bool mlir::kvq::takesTile(int64_t tokens, const KernelRequest &request, const TargetModel &target) {
   if (tokens < shortestTile(request, target) || tokens % 16 != 0 || tokens > 256)
     return false;
-  bool isPage = tokens < 128 && tokens == request.pageTokens;
+  bool isPage = tokens < 128 && tokens == request.pageTokens && request.profile == ::kvq::Profile::Mma;
   return target.laneRegisters == 0 || tokens == 128 || tokens == 64 || tokens == 32 || isPage;
 }

@@ -127,21 +127,29 @@ bool LaneEmitter::lanesAlign(const Packed &codes, const LaneLayout &lanes) {
 
 // ---- single codes ----
 
-// The code of an element as i32. Where the lane decides which field it is in, the shift is the lane's.
+// By how many bits the codes of the lane are higher in their words than those of lane 0; null where no lane's are.
+Value LaneEmitter::laneShift(const WordMap &map, const LaneLayout &lanes) {
+  Value shift;
+  for (int bit = 0; bit < LaneLayout::kLaneBits; ++bit) {
+    int64_t fields = lanes.lane[bit].isNone() ? 0 : map.field(indexOf(lanes.lane[bit]));
+    if (!fields)
+      continue;
+    Value more = arith::SelectOp::create(b, laneBit(bit), constant32(fields * map.bits), constant32(0));
+    shift = shift ? arith::AddIOp::create(b, shift, more).getResult() : more;
+  }
+  return shift;
+}
+
+// The code of an element as i32.
 Value LaneEmitter::codeAt(const Packed &codes, const RegisterFile &file, ArrayRef<int64_t> index,
                           ArrayRef<int64_t> words, LoadedWords &loaded) {
   const LaneLayout &lanes = file.layout();
   Value word = loadWord(codes, lanes, words, codes.map.word(index), loaded);
   int64_t bits = codes.map.bits;
   Value shift = constant32(codes.map.field(index) * bits);
-  for (int bit = 0; bit < LaneLayout::kLaneBits; ++bit)
-    if (!lanes.lane[bit].isNone())
-      if (int64_t fields = codes.map.field(indexOf(lanes.lane[bit]))) {
-        Value more = arith::SelectOp::create(b, laneBit(bit), constant32(fields * bits), constant32(0));
-        shift = arith::AddIOp::create(b, shift, more);
-      }
-  if (Value begin = beginShift(codes))
-    shift = arith::AddIOp::create(b, shift, begin);
+  for (Value more : {laneShift(codes.map, lanes), beginShift(codes)})
+    if (more)
+      shift = arith::AddIOp::create(b, shift, more);
   word = b.createOrFold<arith::ShRUIOp>(word, shift);
   return arith::AndIOp::create(b, word, constant32((1 << bits) - 1));
 }

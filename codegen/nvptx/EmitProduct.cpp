@@ -8,7 +8,8 @@
 // code * 2^p, no number of which is subnormal, for one more operation. So are codes unpacked for f32 coefficients.)
 // Fields that share a byte are rows of m: each row has its own power. Where all fields of a byte are rows that meet the
 // same coefficients, a row's mask lets the rows above it through as well, and their sum is taken away in f32
-// (telescoping): the lowest row of the second byte then needs no mask behind its byte permutation.
+// (telescoping): the lowest row of the second byte then needs no mask behind its byte permutation. Where lanes share a
+// word (Fragment.cpp), it is first shifted by what the lane decides.
 //
 // Sums begin at zero in every product and are added in f32: tensor cores cut what they add to an accumulator that has
 // grown (ptxsim's mode `truncate`), always in one direction. Values of f32 are the sum of two halves (addProducts).
@@ -139,6 +140,8 @@ Value LaneEmitter::codesRegister(Product &product, int64_t m, int64_t k) {
   const WordMap &map = product.codes->map;
   SmallVector<int64_t> index = product.xIndex(m, k);
   Value word = loadWord(*product.codes, product.xLanes, product.words, map.word(index), product.loaded);
+  if (Value shift = laneShift(map, product.xLanes))
+    word = arith::ShRUIOp::create(b, word, shift);
   int64_t bits = map.bits, row = product.rowField(m), step = product.stepField(k);
   bool second = map.field(index) >= product.fieldsPerByte();
   int64_t field = (int64_t(1) << bits) - 1;

@@ -4,6 +4,7 @@
 
 #include "codegen/nvptx/Fragment.h"
 
+#include "llvm/ADT/Sequence.h"
 #include "llvm/ADT/SmallSet.h"
 
 using namespace mlir;
@@ -129,6 +130,18 @@ bool mlir::kvq::nvptx::liesInParts(const Fragment &f, tile::DotOp op) {
          all({f.kPair, f.kLane[0], f.kLane[1], f.kReg}, x.getDimSize(contract), groupsOf(op));
 }
 
+// Hands out the fields of a word along k. `others`: bits of k within a group that are no fields. Lanes read words of
+// their own where these suffice; else they share words, of which each takes some of the fields, lowest first: a shift
+// by what the lane decides brings them to where those of lane 0 are.
+static void takeFields(Fragment &fragment, ArrayRef<int> kFields, int64_t others) {
+  for (int64_t i = 0; i + others < 2 && !kFields.empty(); ++i) {
+    fragment.kLane[i] = kFields.front();
+    kFields = kFields.drop_front();
+  }
+  if (!kFields.empty())
+    fragment.kReg = kFields.front();
+}
+
 FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens) {
   auto type = typeOf(op.getX());
   tile::LayoutAttr attr = tile::getLayout(type);
@@ -140,11 +153,13 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   if (map.inner.empty())
     return op.emitOpError("takes codes of ")
            << codeBits << " bits, which lie in several planes; use 2, 4 or 8 on this target";
-  Bits m(type.getDimSize(1 - contract)), k(type.getDimSize(contract));
+  int64_t kept = type.getDimSize(1 - contract), contracted = type.getDimSize(contract);
+  Bits m(kept), k(contracted);
   if (k.bits() < 4)
     return refuse("tiles contract a multiple of 16 elements; use the profile mma");
   Fragment fragment;
   fragment.kPair = fragment.kLane[0] = fragment.kLane[1] = fragment.kReg = -1;
+  SmallVector<int> kFields; // but for the halves
   size_t fields = llvm::Log2_64(32 / codeBits);
   for (size_t i = 0; i < fields; ++i) {
     if (map.inner[i].size() != 1)
@@ -159,11 +174,14 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
       return refuse("the halves of a word are not of the contracted dimension; use the profile mma");
     if (i + 1 == fields)
       fragment.kPair = bit;
-    else if (isK && fragment.kReg < 0)
-      fragment.kReg = bit;
-    else if (!isK && fragment.mReg < 0)
+    else if (isK)
+      kFields.push_back(bit);
+    else if (fragment.mReg < 0)
       fragment.mReg = bit;
   }
+  takeFields(fragment, kFields, llvm::count_if(llvm::seq(k.bits()), [&](int bit) {
+               return k.isFree(bit) && isInPart(bit, contracted, groupsOf(op));
+             }));
   auto kDim = static_cast<::kvq::Dim>(contract), mDim = static_cast<::kvq::Dim>(1 - contract);
   SmallVector<int> mOrder(contract == 1 ? tokens : ArrayRef<int>());
   llvm::append_range(mOrder, laneOrder(map, mDim, m.bits(), 32 / codeBits));
@@ -172,12 +190,9 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   auto putFirst = [](MutableArrayRef<int> order, int64_t extent, int64_t parts) {
     std::stable_partition(order.begin(), order.end(), [&](int bit) { return isInPart(bit, extent, parts); });
   };
-  putFirst(mOrder, type.getDimSize(1 - contract), setsOf(op));
-  putFirst(kOrder, type.getDimSize(contract), groupsOf(op));
-  fragment = complete(fragment, m, k, mOrder, kOrder);
-  if (fragment.kLane[1] < 0 || fragment.kReg < 0)
-    return refuse("the tile is too short for its words to be of different lanes; use the profile mma");
-  return fragment;
+  putFirst(mOrder, kept, setsOf(op));
+  putFirst(kOrder, contracted, groupsOf(op));
+  return complete(fragment, m, k, mOrder, kOrder);
 }
 
 std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::optional<LaneLayout> coeff,

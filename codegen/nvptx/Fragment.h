@@ -32,9 +32,10 @@ struct Fragment {
 // of a few products an element.
 bool usesTensorCores(tile::DotOp op);
 
-// The fragment of a product with packed codes, chosen so that words are operands as they lie. `tokens`: bits of the
-// token index that should be on lanes of m where codes leave a choice. Fails with a diagnostic where the layout has no
-// such fragment.
+// The fragment of a product with packed codes, chosen so that words are operands as they lie; where a group has fewer
+// words along k than lanes, lanes share words, and bits of a word's fields are on lanes. `tokens`: bits of the token
+// index that should be on lanes of m where codes leave a choice. Fails with a diagnostic where the layout has no such
+// fragment.
 FailureOr<Fragment> fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens);
 
 // Whether the 16 elements of m and of k that a multiplication takes have one scale.

@@ -121,6 +121,7 @@ private:
   Value beginShift(const Packed &codes);
   Value wordAddress(const Packed &codes, const tile::LaneLayout &lanes, int64_t word);
   Value laneWords(const WordMap &map, const tile::LaneLayout &lanes);
+  Value laneShift(const WordMap &map, const tile::LaneLayout &lanes);
   Value loadWord(const Packed &codes, const tile::LaneLayout &lanes, ArrayRef<int64_t> words, int64_t word,
                  LoadedWords &loaded);
   Value codeAt(const Packed &codes, const tile::RegisterFile &file, ArrayRef<int64_t> index, ArrayRef<int64_t> words,

@@ -115,17 +115,15 @@ static constexpr int kMostElements = 2048;
   const int head = std::max(request.dk, request.dv), most = kMostElements / head / 8 * 8;
   if (request.op != ::kvq::KernelOp::Attend)
     return ::kvq::Status::ok();
+  for (int bits : {request.pair.k.bits, request.pair.v.bits})
+    if (bits == 3)
+      return {::kvq::Code::Unsupported,
+              "codes of 3 bits, which lie in several planes, have no product on " + name() + ": use 2, 4 or 8 bits"};
   if (request.rows > most)
     return {::kvq::Code::Unsupported, std::to_string(request.rows) + " rows of a head of " + std::to_string(head) +
                                           " do not fit the registers of a warp, which hold " +
                                           std::to_string(kMostElements) + " elements of a query or an output on " +
                                           name() + ": use " + std::to_string(most) + " rows"};
-  // Tiles of other profiles than mma are 64 tokens or more, or a page.
-  if (request.profile != ::kvq::Profile::Mma && request.pageTokens > 64 && request.pageTokens % 64 != 0)
-    return {::kvq::Code::Unsupported, "pages of " + std::to_string(request.pageTokens) + " tokens in the profile " +
-                                          std::string(toText(request.profile)) +
-                                          " are no whole number of tiles of 64 tokens on " + name() +
-                                          ": use pages of 64 or 128 tokens, or the profile mma"};
   return ::kvq::Status::ok();
 }
 

@@ -11,6 +11,7 @@
 #include "llvm/IR/IntrinsicsNVPTX.h"
 #include "llvm/IR/Module.h"
 #include "llvm/IR/PatternMatch.h"
+#include "llvm/Transforms/Utils/LoopSimplify.h"
 
 using namespace llvm;
 
@@ -71,6 +72,11 @@ public:
 
   void run() {
     SmallVector<Loop *> outermost(loops.begin(), loops.end());
+    // A loop that ends where the next one begins has no place behind it for loads, nor the next one before it for
+    // stores.
+    for (Loop *loop : outermost)
+      simplifyLoop(loop, &dominators, &loops, /*SE=*/nullptr, /*AC=*/nullptr, /*MSSAU=*/nullptr,
+                   /*PreserveLCSSA=*/false);
     llvm::sort(outermost, [&](Loop *a, Loop *b) { return dominators.dominates(a->getHeader(), b->getHeader()); });
     for (Loop *loop : outermost)
       if (loop->getLoopPreheader() && loop->getExitBlock() && loop->getLoopLatch()) {

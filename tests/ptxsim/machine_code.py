@@ -29,6 +29,15 @@ def request(operation, bits=4, group=128, dim=128, rows=8, page=128, flags="lag0
     return f"{operation}:k{bits}c{group}-v{bits}t{min(group, dim)}:{tail}"
 
 
+def shared_words():
+    """Attention of profile vnni in whose groups or heads lanes share words (codegen/nvptx/Fragment.cpp), and one whose
+    loops follow each other at once."""
+    shapes = (("k2t32-v2c32", 128, 8), ("k2t32-v2c32", 128, 16), ("k2t32-v4t32", 128, 8), ("k4c32-v2c32", 64, 16),
+              ("k2c32-v2t32", 96, 8), ("k4c32-v4c32", 80, 16), ("k2t32-v2c32", 256, 8), ("k8t32-v8c64", 64, 16))
+    return [f"attend:{pair}:vnni:p64:dk{dim}:dv{dim}:g4:f16:rows{rows}:lag0:win0:cap0:exact"
+            for pair, dim, rows in shapes]
+
+
 def requests():
     """Attention in every width, group, head dimension and number of rows that differ in code, and the other kernels."""
     attends = [request("attend", bits, group, dim) for bits in (2, 4, 8) for group in (32, 128) for dim in (64, 128)]
@@ -40,7 +49,7 @@ def requests():
     attends += [request("attend", 8, 64, rows=16, page=64)]
     others = [request(operation, bits, 32) for bits in (2, 4, 8)
               for operation in ("quantize_k", "quantize_v", "dequantize_k", "dequantize_v")]
-    return attends + others + [request("append", group=32), request("merge", group=32)]
+    return attends + shared_words() + others + [request("append", group=32), request("merge", group=32)]
 
 
 def spilling():

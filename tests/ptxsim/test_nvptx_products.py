@@ -190,12 +190,9 @@ def test_store_codes(profile, side, bits, channels):
     np.testing.assert_array_equal(page, oracle_layout.pack(codes, tables))
 
 
-# Of vnni's words of K a channel's bits are used up where D has few.
-TOO_SHORT = {("vnni", "K", 2, 80), ("vnni", "K", 2, 96), ("vnni", "K", 4, 80)}
-
-
-def times_codes(layout, bits, rows, channels, contract, sets=0, center=0.0):
-    """A program that multiplies the codes of a page of 64 tokens, by coefficients or by sets of them."""
+def times_codes(layout, bits, rows, channels, contract, sets=0, center=0.0, groups=0):
+    """A program that multiplies the codes of a page of 64 tokens, by coefficients or by sets of them; the sums of groups
+    of what is contracted by scales of their own."""
     n, c = (64, channels) if contract == 1 else (channels, 64)
     kind = f"tensor<64x{channels}xi{bits}, {layout}>"
     name, type_ = "q", tile("f16", rows, c)
@@ -204,10 +201,14 @@ def times_codes(layout, bits, rows, channels, contract, sets=0, center=0.0):
         name, type_ = "qs", tile("f16", sets, rows, c)
         lines += [load("m", "scale", "f16", sets, c),
                   f"%qs = kvq_tile.coeff %q, %m : {tile('f16', rows, c)}, {tile('f16', sets, c)} -> {type_}"]
+    scale = "scale %s" if groups else ""
+    if groups:
+        lines.append(load("s", "scale", "f32", groups, n))
+        type_ += f", {tile('f32', groups, n)}"
     lines += [f"%k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> {kind}",
-              f"%y = kvq_tile.dot %k, %{name} acc %a contract {contract} center {center} : {kind}, {type_} -> "
+              f"%y = kvq_tile.dot %k, %{name} acc %a {scale} contract {contract} center {center} : {kind}, {type_} -> "
               f"{tile('f32', rows, n)}", store("y", "out", "f32", rows, n)]
-    return kernel({"page": pointer("i8", True), "coeff": pointer("f16"), "scale": pointer("f16"),
+    return kernel({"page": pointer("i8", True), "coeff": pointer("f16"), "scale": pointer("f32" if groups else "f16"),
                    "acc": pointer("f32"), "out": pointer("f32")}, "\n".join(lines))
 
 
@@ -219,10 +220,6 @@ def test_codes_on_tensor_cores(contract, side, profile, bits, channels):
     """Codes times f16 coefficients, in one and in two sets, with and without a center, added to an accumulator."""
     random = np.random.default_rng(bits + channels)
     codes, data, layout = section(random, profile, side, bits, channels=channels)
-    if (profile, side, bits, channels) in TOO_SHORT:
-        with pytest.raises(Refused, match="too short for its words to be of different lanes; use the profile mma"):
-            compiled(times_codes(layout, bits, 8, channels, contract))
-        return
     n, c = (64, channels) if contract == 1 else (channels, 64)
     for rows, sets, center in ((8, 0, 0.0), (16, 2 if n == 64 else 0, (2**bits - 1) / 2)):
         coeff, acc = whole(random, (rows, c), 8).astype(np.float16), whole(random, (rows, n))
@@ -231,3 +228,21 @@ def test_codes_on_tensor_cores(contract, side, profile, bits, channels):
         spread = (coeff[None] * scale[:, None] if sets else coeff).astype(np.float64)
         wanted = tile_ops.dot(codes - center, spread, acc.astype(np.float64), None, contract)
         expect(text, [data, coeff, scale, acc], [wanted.astype(np.float32)])
+
+
+@pytest.mark.parametrize("contract,side", ((1, "K"), (0, "V")))
+@pytest.mark.parametrize("profile,group", (("mma", 32), ("vnni", 32), ("vnni", 16)))
+@pytest.mark.parametrize("bits", (2, 4, 8))
+@pytest.mark.parametrize("processor", ("sm_80", "sm_80+magic"))
+def test_codes_in_groups(contract, side, profile, group, bits, processor):
+    """A scale for each group of the contracted dimension, which words of sixteen codes fill or half fill: lanes that
+    have no word of their own take fields of one that they share."""
+    random = np.random.default_rng(bits + group)
+    codes, data, layout = section(random, profile, side, bits, channels=96)
+    n, c = (64, 96) if contract == 1 else (96, 64)
+    for rows, center in ((8, 0.0), (16, (2**bits - 1) / 2)):
+        coeff, acc = whole(random, (rows, c), 8).astype(np.float16), whole(random, (rows, n))
+        scale = whole(random, (c // group, n), 4)
+        text = times_codes(layout, bits, rows, 96, contract, 0, center, c // group)
+        wanted = tile_ops.dot(codes - center, coeff.astype(np.float64), acc.astype(np.float64), scale, contract)
+        expect(text, [data, coeff, scale, acc], [wanted.astype(np.float32)], processor=processor)

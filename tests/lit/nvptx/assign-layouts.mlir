@@ -102,3 +102,52 @@ func.func @carried(%x: !kvq_tile.ptr<f32>, %n: i64) attributes {kvq_tile.kernel}
   kvq_tile.store %sum, %x[%c0] : tensor<128xf32>, !kvq_tile.ptr<f32>, index
   return
 }
+
+// -----
+
+!k = tensor<64x48xi2, #kvq_tile.layout<"[ch.2 ch.3 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:3 tok:1">>
+
+// 48 channels have four bits, and a word has sixteen channels: the lanes of k share words, and take ch.2 and ch.3 of
+// them.
+// CHECK-LABEL: func.func @shared_words
+// CHECK: kvq_tile.load {{.*}} -> tensor<8x48xf16, #kvq_tile.lanes<"lane=[d1.2 d1.3 d0.0 d0.1 d0.2] pair=d1.1">>
+// CHECK: kvq_tile.dot {{.*}} -> tensor<8x64xf32, #kvq_tile.lanes<"lane=[d0.1 d0.2 d1.2 d1.3 d1.4]">>
+func.func @shared_words(%q: !kvq_tile.ptr<f16>, %page: !kvq_tile.ptr<i8>, %out: !kvq_tile.ptr<f32>)
+    attributes {kvq_tile.kernel} {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant dense<0.0> : tensor<8x64xf32>
+  %rows = kvq_tile.iota : tensor<8xindex>
+  %qs = kvq_tile.load %q[%rows] : !kvq_tile.ptr<f16>, tensor<8xindex> -> tensor<8x48xf16>
+  %codes = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> !k
+  %s = kvq_tile.dot %codes, %qs acc %zero contract 1 : !k, tensor<8x48xf16> -> tensor<8x64xf32>
+  kvq_tile.store %s, %out[%rows] : tensor<8x64xf32>, !kvq_tile.ptr<f32>, tensor<8xindex>
+  return
+}
+
+// -----
+
+!v = tensor<64x64xi2, #kvq_tile.layout<"[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:1">>
+
+// Of 32 tokens of a group two words have the codes: as many lanes read words of their own, by tok.4, and two share one.
+// Without groups no word is shared.
+// CHECK-LABEL: func.func @shared_words_of_groups
+// CHECK: kvq_tile.load {{.*}} -> tensor<8x64xf16, #kvq_tile.lanes<"lane=[d1.2 d1.4 d0.0 d0.1 d0.2] pair=d1.1">>
+// CHECK: kvq_tile.dot {{.*}} scale
+// CHECK: kvq_tile.load {{.*}} -> tensor<8x64xf16, #kvq_tile.lanes<"lane=[d1.4 d1.5 d0.0 d0.1 d0.2] pair=d1.1">>
+// CHECK: kvq_tile.dot
+func.func @shared_words_of_groups(%p: !kvq_tile.ptr<f16>, %page: !kvq_tile.ptr<i8>, %scales: !kvq_tile.ptr<f32>,
+                                  %out: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant dense<0.0> : tensor<8x64xf32>
+  %rows = kvq_tile.iota : tensor<8xindex>
+  %groups = kvq_tile.iota : tensor<2xindex>
+  %scale = kvq_tile.load %scales[%groups] : !kvq_tile.ptr<f32>, tensor<2xindex> -> tensor<2x64xf32>
+  %codes = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> !v
+  %first = kvq_tile.load %p[%rows] : !kvq_tile.ptr<f16>, tensor<8xindex> -> tensor<8x64xf16>
+  %a = kvq_tile.dot %codes, %first acc %zero scale %scale contract 0 : !v, tensor<8x64xf16>, tensor<2x64xf32> -> tensor<8x64xf32>
+  kvq_tile.store %a, %out[%rows] : tensor<8x64xf32>, !kvq_tile.ptr<f32>, tensor<8xindex>
+  %second = kvq_tile.load %p[%rows] : !kvq_tile.ptr<f16>, tensor<8xindex> -> tensor<8x64xf16>
+  %b = kvq_tile.dot %codes, %second acc %zero contract 0 : !v, tensor<8x64xf16> -> tensor<8x64xf32>
+  kvq_tile.store %b, %out[%rows] : tensor<8x64xf32>, !kvq_tile.ptr<f32>, tensor<8xindex>
+  return
+}

@@ -72,19 +72,3 @@ func.func @within_a_word(%page: !kvq_tile.ptr<i8>, %out: !kvq_tile.ptr<f32>) att
   kvq_tile.store %m, %out[%c0] : tensor<1xf32>, !kvq_tile.ptr<f32>, index
   return
 }
-
-// -----
-
-// 48 channels have four bits, all of which a word of sixteen codes and its neighbours take.
-!k = tensor<64x48xi2, #kvq_tile.layout<"[ch.1 ch.2 ch.3 ch.0 tok.0 tok.1 tok.2 tok.3] tok:4 ch:3 tok:1">>
-func.func @too_short(%page: !kvq_tile.ptr<i8>, %out: !kvq_tile.ptr<f32>) attributes {kvq_tile.kernel} {
-  %c0 = arith.constant 0 : index
-  %q = arith.constant dense<1.0> : tensor<8x48xf16>
-  %zero = arith.constant dense<0.0> : tensor<8x64xf32>
-  %k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> !k
-  // expected-error @+1 {{the tile is too short for its words to be of different lanes; use the profile mma}}
-  %s = kvq_tile.dot %k, %q acc %zero contract 1 : !k, tensor<8x48xf16> -> tensor<8x64xf32>
-  %m = kvq_tile.reduce max %s dim 0 : tensor<8x64xf32> -> tensor<64xf32>
-  kvq_tile.store %m, %out[%c0] : tensor<64xf32>, !kvq_tile.ptr<f32>, index
-  return
-}
