@@ -129,6 +129,12 @@ def power_of_q(name, mutant, lines):
     return name.startswith("attend") and mutant.operator in kinds and exponent - 60 <= mutant.line <= exponent
 
 
+def sign_of_zero(name, mutant, lines):
+    """Queries take over the sign of the scale. A scale of 0 makes all scores 0, whatever sign it has."""
+    bound = mutant.operator == "comparison at the bound" and "setp.lt.f32" in mutant.before
+    return name.startswith("attend") and bound and "0f00000000" in mutant.before
+
+
 def wider_range(name, mutant, lines):
     """How far loops over keys go is the least or the most of what the rows see. Of a wider range each row masks the rest."""
     kinds = ("kind of a shuffle", "distance of an exchange", "added constant", "moved constant", "min and max")
@@ -144,5 +150,5 @@ def wider_range(name, mutant, lines):
 
 RULES = (
     wide_division, lanes_that_store_alike, lane_of_a_row_of_one_warp, reference_of_the_parts, half_of_an_exchange, wrap_within_a_tile, end_of_a_loop, operand_of_ones,
-    frontier_within_a_tile, load_of_what_is_masked, zero_of_a_place, other_rounding, power_of_q, wider_range,
+    frontier_within_a_tile, load_of_what_is_masked, zero_of_a_place, other_rounding, power_of_q, sign_of_zero, wider_range,
 )  # fmt: skip
