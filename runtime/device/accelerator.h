@@ -132,7 +132,7 @@ Result<int64_t> residentWarps(const Accelerator &accelerator, const DeviceFuncti
 // has more than 8.
 Result<std::vector<uint8_t>> packParameters(const FunctionInfo &function, std::span<const uint64_t> words);
 
-// Hands in a built-in kernel (kernel_abi.h) over a grid of programs, each of which is one warp: blocks of the kernel's
+// Hands in a built-in kernel (kernel_abi.h) over a grid of programs: blocks of the kernel's
 // own size, and the number of programs along dimension 0 as one more parameter. InvalidArgument where `args` are too
 // few or too many, or the grid is too large.
 Status launchPrograms(Stream &stream, const DeviceFunction &function, std::span<const uint64_t> args,

@@ -151,11 +151,13 @@ def test_every_tile_of_a_gpu_gives_the_references_answer(tmp_path):
     device_answer(gpu, cache, sequence)
     requests = list(attending(gpu))
     default, schedules = gpu.schedule_space(requests[0])
-    assert default in schedules and len(schedules) == 54  # tiles of 32 and 64, 0 to 2 pages ahead, 2 to 4 blocks, 1, 2, 4 warps
+    assert default in schedules and len(schedules) == 54  # 2 tiles, 0 to 2 pages ahead, 2 to 4 blocks, 1, 2, 4 warps
+    tried = [each for each in schedules if len(set(each.split(",")) ^ set(default.split(","))) <= 2]
+    assert len(tried) == 10  # itself, those that differ in one knob, and two of those that differ in two
     bound = two_devices_rms() + 2 * attention_rms("f16", 0.0)
-    for schedule in (each for each in schedules if len(set(each.split(",")) ^ set(default.split(","))) <= 2):
+    for schedule in tried:
         for request in requests:
             gpu.set_schedule(request, schedule)
         cache.refresh_kernels()
         assert relative_rms(device_answer(gpu, cache, sequence), expected) <= bound, schedule
-    assert attending(gpu) == {request: {"", *schedules} for request in requests}
+    assert attending(gpu) == {request: {"", *tried} for request in requests}
