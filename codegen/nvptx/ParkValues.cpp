@@ -20,6 +20,9 @@ static unsigned mostHeld(unsigned carried) { return carried > 72 ? 72 : carried 
 // Static shared memory of a block.
 static constexpr int64_t kSharedBytes = 48 << 10;
 
+// Of a token's number: a page has at most 256 tokens.
+static constexpr uint64_t kKnownBits = 8;
+
 static unsigned wordsOf(Type *type) {
   if (type->isPointerTy())
     return 2;
@@ -39,12 +42,13 @@ static bool isMadeAgain(const Instruction &value, int operations = 6) {
 }
 
 // Zero, in a way that ptxas does not see: an address with it is not known before the loop has ended, or before a turn.
-// It would move loads, volatile ones as well, to before the loop.
+// It would move loads, volatile ones as well, to before the loop. Low bits of the loop's number are known where a turn
+// visits whole tiles.
 static Value *nothing(Loop &loop, Instruction *before) {
   for (PHINode &phi : loop.getHeader()->phis())
     if (phi.getType()->isIntegerTy(64)) {
       IRBuilder<> builder(before);
-      Value *number = builder.CreateTrunc(&phi, builder.getInt32Ty());
+      Value *number = builder.CreateTrunc(builder.CreateLShr(&phi, kKnownBits), builder.getInt32Ty());
       Value *even = builder.CreateMul(number, builder.CreateAdd(number, builder.getInt32(1)));
       return builder.CreateZExt(builder.CreateAnd(even, builder.getInt32(1)), builder.getInt64Ty());
     }

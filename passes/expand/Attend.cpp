@@ -148,8 +148,6 @@ void AttendEmitter::loadItem() {
   nextHead = member(at, offsetof(kvq_attend_item, next_head));
   if (region) // the number of a sequence is that of its slot
     sequence = member(at, offsetof(kvq_attend_item, tail_slot));
-  if (request.lag)
-    loadTail();
 }
 
 // What is needed only behind the pages is read there: registers are scarce in their loops.
@@ -157,7 +155,6 @@ void AttendEmitter::loadTail() {
   Value at = item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item));
   rawBegin = member(at, offsetof(kvq_attend_item, raw_begin));
   rawEnd = member(at, offsetof(kvq_attend_item, raw_end));
-  vRawBegin = member(at, offsetof(kvq_attend_item, v_raw_begin));
   tailSlot = member(at, offsetof(kvq_attend_item, tail_slot));
   kept = member(at, offsetof(kvq_attend_item, kept));
 }
@@ -280,6 +277,9 @@ Softmax AttendEmitter::visitPages(Softmax state) {
     return state;
   if (halves)
     tokens = std::min(tokens, shortest);
+  Value at = item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item));
+  vRawBegin = member(at, offsetof(kvq_attend_item, v_raw_begin));
+  tailSlot = member(at, offsetof(kvq_attend_item, tail_slot));
   return visitPackedTiles(max(alignDown(vRawBegin, tokens), packedBegin), packedEnd, Tokens::Lagging, state);
 }
 
@@ -484,8 +484,7 @@ Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
 
 // One loop over kept tokens and ring: the steps over kept tokens stand before rawBegin.
 Softmax AttendEmitter::visitTail(Softmax state) {
-  if (!request.lag)
-    loadTail();
+  loadTail();
   Value positionEnd = add(toIndex(reduce(tile::ReduceKind::Max, position, 0)), index(1));
   rawEnd = max(min(rawEnd, positionEnd), rawBegin); // the loop reaches the kept tokens in any case
   keptEnd = min(positionEnd, index(0));
