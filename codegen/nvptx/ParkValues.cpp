@@ -88,7 +88,7 @@ private:
   bool isBehind(Loop &loop, const Use &use);
   void parkOver(Loop &loop);
   void parkValue(Loop &loop, Instruction &value, Value *within, Value *behind);
-  void parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind);
+  unsigned parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind);
   void keepBehind(Loop &loop);
   Value *moved(Loop &loop, Instruction *before);
   Value *address(IRBuilder<> &builder, Value *at, unsigned word);
@@ -102,6 +102,7 @@ private:
   DominatorTree dominators;
   LoopInfo loops;
   DenseMap<Value *, unsigned> slots; // first word
+  SmallVector<unsigned> freeWords; // that a loop had for what it carried
   SmallVector<Instruction *> loads;
   DenseMap<Value *, bool> uniform;
   unsigned words = 0;
@@ -134,7 +135,7 @@ bool Parking::canPark(Instruction &value) {
   if (type->isPointerTy() && type->getPointerAddressSpace() == 3)
     return false;
   bool isValue = type->isIntOrPtrTy() || type->isFloatingPointTy() || type->isVectorTy();
-  return isValue && !isMadeAgain(value) && !isUniform(&value);
+  return isValue && !isMadeAgain(value) && (type->isPointerTy() || !isUniform(&value));
 }
 
 // Values that the loop reads and does not change.
@@ -216,9 +217,11 @@ void Parking::parkOver(Loop &loop) {
   for (Instruction *value : choice.values)
     if (ready(value))
       parkValue(loop, *value, within, behind);
+  SmallVector<unsigned> released;
   for (PHINode *value : choice.carried)
     if (ready(value))
-      parkCarried(loop, *value, within, behind);
+      released.push_back(parkCarried(loop, *value, within, behind));
+  freeWords.append(released);
 }
 
 static Instruction *behindOf(Value *place, Loop &loop) {
@@ -246,8 +249,9 @@ void Parking::parkValue(Loop &loop, Instruction &value, Value *within, Value *be
     use->set(again);
 }
 
-// Each turn loads the value where it uses it and stores the next one where it is made.
-void Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind) {
+// Each turn loads the value where it uses it and stores the next one where it is made. Gives the word, which is free
+// behind the loop.
+unsigned Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind) {
   unsigned slot = slots.lookup(&value);
   auto *next = cast<Instruction>(value.getIncomingValueForBlock(loop.getLoopLatch()));
   store(value.getIncomingValueForBlock(loop.getLoopPreheader()), slot, loop.getLoopPreheader()->getTerminator());
@@ -263,6 +267,7 @@ void Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *behi
   store(next, slot, next->getNextNode());
   slots.erase(&value);
   value.eraseFromParent();
+  return slot;
 }
 
 // Loads of the warp in the block behind the loop.
@@ -288,8 +293,9 @@ Value *Parking::address(IRBuilder<> &builder, Value *at, unsigned word) {
 bool Parking::makeRoom(Loop &loop, Value *value) {
   if (slots.contains(value))
     return true;
-  unsigned count = wordsOf(value->getType());
-  if ((words + count) * threads * 4 > kSharedBytes)
+  const unsigned count = wordsOf(value->getType());
+  const bool isFree = count == 1 && !freeWords.empty();
+  if (!isFree && (words + count) * threads * 4 > kSharedBytes)
     return false;
   if (!lane) {
     Module &module = *function.getParent();
@@ -300,8 +306,8 @@ bool Parking::makeRoom(Loop &loop, Value *value) {
     Value *thread = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_x, {});
     lane = builder.CreateInBoundsGEP(builder.getInt32Ty(), memory, builder.CreateZExt(thread, builder.getInt64Ty()));
   }
-  slots[value] = words;
-  words += count;
+  slots[value] = isFree ? freeWords.pop_back_val() : words;
+  words += isFree ? 0 : count;
   if (!loop.contains(cast<Instruction>(value)))
     store(value, slots[value], loop.getLoopPreheader()->getTerminator());
   return true;
