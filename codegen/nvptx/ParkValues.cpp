@@ -89,6 +89,7 @@ private:
   void parkOver(Loop &loop);
   void parkValue(Loop &loop, Instruction &value, Value *within, Value *behind);
   unsigned parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind);
+  void keepBefore(Loop &loop);
   void keepBehind(Loop &loop);
   Value *moved(Loop &loop, Instruction *before);
   Value *address(IRBuilder<> &builder, Value *at, unsigned word);
@@ -222,6 +223,8 @@ void Parking::parkOver(Loop &loop) {
     if (ready(value))
       released.push_back(parkCarried(loop, *value, within, behind));
   freeWords.append(released);
+  if (within)
+    keepBefore(loop);
 }
 
 static Instruction *behindOf(Value *place, Loop &loop) {
@@ -268,6 +271,12 @@ unsigned Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *
   slots.erase(&value);
   value.eraseFromParent();
   return slot;
+}
+
+// Stores before the loop: ptxas would move them, volatile ones as well, to the loads behind it.
+void Parking::keepBefore(Loop &loop) {
+  IRBuilder<> builder(loop.getLoopPreheader()->getTerminator());
+  builder.CreateIntrinsic(Intrinsic::nvvm_bar_warp_sync, {builder.getInt32(-1)});
 }
 
 // Loads of the warp in the block behind the loop.
