@@ -17,6 +17,10 @@ using namespace llvm;
 // Registers that a loop may hold from turn to turn, of 255; what a turn needs for itself are the others. By
 // measurement: a turn needs more where what is carried is more, and of 16 rows, which carry most, less than of 8 rows.
 static unsigned mostHeld(unsigned carried) { return carried > 72 ? 72 : carried > 48 ? 64 : 80; }
+// The first loop has the common tiles. The others mask keys or load rows of the tail, and turn seldom: they hold less,
+// also of what a turn uses more than twice, and after so many matrix products no later load goes before them.
+static constexpr unsigned kMostHeldLater = 56;
+static constexpr int64_t kUsesInFirst = 2, kUsesLater = 4, kProductsAtOnce = 32;
 // Static shared memory of a block.
 static constexpr int64_t kSharedBytes = 48 << 10;
 
@@ -67,8 +71,11 @@ public:
     llvm::sort(outermost, [&](Loop *a, Loop *b) { return dominators.dominates(a->getHeader(), b->getHeader()); });
     for (Loop *loop : outermost)
       if (loop->getLoopPreheader() && loop->getExitBlock() && loop->getLoopLatch()) {
-        parkOver(*loop);
+        const bool isFirst = loop == outermost.front();
+        parkOver(*loop, isFirst);
         keepBehind(*loop);
+        if (!isFirst)
+          keepWithin(*loop);
       }
     finish();
   }
@@ -81,15 +88,16 @@ private:
     unsigned held = 0;
   };
 
-  Choice choose(Loop &loop);
+  Choice choose(Loop &loop, bool isFirst);
   SetVector<Instruction *> readOnly(Loop &loop);
   bool isUniform(Value *value);
   bool canPark(Instruction &value);
   bool isBehind(Loop &loop, const Use &use);
-  void parkOver(Loop &loop);
+  void parkOver(Loop &loop, bool isFirst);
   void parkValue(Loop &loop, Instruction &value, Value *within, Value *behind);
   unsigned parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind);
   void keepBefore(Loop &loop);
+  void keepWithin(Loop &loop);
   void keepBehind(Loop &loop);
   Value *moved(Loop &loop, Instruction *before);
   Value *address(IRBuilder<> &builder, Value *at, unsigned word);
@@ -162,7 +170,7 @@ bool Parking::isBehind(Loop &loop, const Use &use) {
 
 // What passes through the loop goes in any case; then, until the rest fits, data that the loop reads, then data that it
 // carries and uses once a turn.
-Parking::Choice Parking::choose(Loop &loop) {
+Parking::Choice Parking::choose(Loop &loop, bool isFirst) {
   Choice choice;
   SetVector<Instruction *> read = readOnly(loop);
   for (BasicBlock &block : function)
@@ -173,14 +181,14 @@ Parking::Choice Parking::choose(Loop &loop) {
         choice.values.insert(&value);
   for (PHINode &phi : loop.getHeader()->phis())
     choice.held += wordsOf(phi.getType());
-  const unsigned most = mostHeld(choice.held);
+  const unsigned most = isFirst ? mostHeld(choice.held) : std::min(mostHeld(choice.held), kMostHeldLater);
   for (Instruction *value : read)
     choice.held += wordsOf(value->getType());
   auto usesIn = [&](Instruction *value) {
     return count_if(value->users(), [&](User *user) { return loop.contains(cast<Instruction>(user)); });
   };
   for (Instruction *value : read)
-    if (choice.held > most && isData(value->getType()) && usesIn(value) <= 2) {
+    if (choice.held > most && isData(value->getType()) && usesIn(value) <= (isFirst ? kUsesInFirst : kUsesLater)) {
       choice.values.insert(value);
       choice.held -= wordsOf(value->getType());
     }
@@ -201,8 +209,8 @@ Value *Parking::moved(Loop &loop, Instruction *before) {
   return zero ? IRBuilder<>(before).CreateGEP(Type::getInt8Ty(function.getContext()), lane, zero) : lane;
 }
 
-void Parking::parkOver(Loop &loop) {
-  Choice choice = choose(loop);
+void Parking::parkOver(Loop &loop, bool isFirst) {
+  Choice choice = choose(loop, isFirst);
   if (choice.values.empty() && choice.carried.empty())
     return;
   Value *within = nullptr, *behind = nullptr;
@@ -273,10 +281,27 @@ unsigned Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *
   return slot;
 }
 
-// Stores before the loop: ptxas would move them, volatile ones as well, to the loads behind it.
-void Parking::keepBefore(Loop &loop) {
-  IRBuilder<> builder(loop.getLoopPreheader()->getTerminator());
+// ptxas moves no access to memory over it.
+static void fence(Instruction *before) {
+  IRBuilder<> builder(before);
   builder.CreateIntrinsic(Intrinsic::nvvm_bar_warp_sync, {builder.getInt32(-1)});
+}
+
+// Stores before the loop: ptxas would move them, volatile ones as well, to the loads behind it.
+void Parking::keepBefore(Loop &loop) { fence(loop.getLoopPreheader()->getTerminator()); }
+
+static bool isProduct(const Instruction &value) {
+  auto *call = dyn_cast<IntrinsicInst>(&value);
+  return call && Intrinsic::getBaseName(call->getIntrinsicID()).starts_with("llvm.nvvm.mma.");
+}
+
+// Loads of a turn at their products: ptxas would load as much ahead as there are registers, and then lack some.
+void Parking::keepWithin(Loop &loop) {
+  int64_t products = 0;
+  for (BasicBlock *block : loop.blocks())
+    for (Instruction &value : *block)
+      if (isProduct(value) && products++ % kProductsAtOnce == 0)
+        fence(&value);
 }
 
 // Loads of the warp in the block behind the loop.
