@@ -10,6 +10,7 @@
 #include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/IntrinsicsNVPTX.h"
 #include "llvm/IR/Module.h"
+#include "llvm/IR/Operator.h"
 #include "llvm/IR/PatternMatch.h"
 
 using namespace llvm;
@@ -92,6 +93,7 @@ private:
   SetVector<Instruction *> readOnly(Loop &loop);
   bool isUniform(Value *value);
   bool canPark(Instruction &value);
+  bool isParked(Value *address);
   bool isBehind(Loop &loop, const Use &use);
   void parkOver(Loop &loop, bool isFirst);
   void parkValue(Loop &loop, Instruction &value, Value *within, Value *behind);
@@ -103,7 +105,7 @@ private:
   Value *address(IRBuilder<> &builder, Value *at, unsigned word);
   bool makeRoom(Loop &loop, Value *value);
   void store(Value *value, unsigned slot, Instruction *before);
-  Instruction *load(Type *type, unsigned slot, Value *at, Instruction *before);
+  Instruction *load(Type *type, unsigned slot, Value *at, Instruction *before, bool ofWarp = false);
   void finish();
 
   Function &function;
@@ -121,8 +123,8 @@ private:
 
 } // namespace
 
-// Whether all lanes of a warp have it, as far as ptxas knows: such values it has in registers of the warp, and where
-// one comes back from memory it would no longer know.
+// Whether all lanes of a warp have it, as far as ptxas knows: such values it has in registers of the warp, and a branch
+// on one needs no care for lanes that go another way. Where one comes back from memory it would no longer know.
 bool Parking::isUniform(Value *value) {
   auto *made = dyn_cast<Instruction>(value);
   if (!made)
@@ -253,9 +255,9 @@ void Parking::parkValue(Loop &loop, Instruction &value, Value *within, Value *be
     use->set(load(value.getType(), slot, within, cast<Instruction>(use->getUser())));
   if (usesBehind.empty())
     return;
-  Instruction *again = load(value.getType(), slot, behind, behindOf(behind, loop));
+  Instruction *again = load(value.getType(), slot, behind, behindOf(behind, loop), isUniform(&value));
   slots[again] = slot;
-  uniform[again] = false;
+  uniform[again] = isUniform(&value);
   for (Use *use : usesBehind)
     use->set(again);
 }
@@ -304,12 +306,19 @@ void Parking::keepWithin(Loop &loop) {
         fence(&value);
 }
 
+// Whether an address comes from shared memory, and so not before the loop ends.
+bool Parking::isParked(Value *address) {
+  while (auto *step = dyn_cast<GEPOperator>(address))
+    address = step->getPointerOperand();
+  return slots.contains(address);
+}
+
 // Loads of the warp in the block behind the loop.
 void Parking::keepBehind(Loop &loop) {
   Value *zero = nullptr;
   for (Instruction &value : *loop.getExitBlock()) {
     auto *load = dyn_cast<LoadInst>(&value);
-    if (!load || load->isVolatile() || !isUniform(load->getPointerOperand()))
+    if (!load || load->isVolatile() || !isUniform(load->getPointerOperand()) || isParked(load->getPointerOperand()))
       continue;
     zero = zero ? zero : nothing(loop, load);
     if (!zero)
@@ -361,16 +370,21 @@ void Parking::store(Value *value, unsigned slot, Instruction *before) {
   }
 }
 
-Instruction *Parking::load(Type *type, unsigned slot, Value *at, Instruction *before) {
+// ofWarp: by a shuffle ptxas knows again that all lanes have it.
+Instruction *Parking::load(Type *type, unsigned slot, Value *at, Instruction *before, bool ofWarp) {
   IRBuilder<> builder(before);
   Type *whole = builder.getIntNTy(wordsOf(type) * 32);
   Value *value = nullptr;
-  for (unsigned word = 0; word < wordsOf(type); ++word) {
-    auto *part = builder.CreateAlignedLoad(builder.getInt32Ty(), address(builder, at, slot + word), Align(4),
+  for (unsigned i = 0; i < wordsOf(type); ++i) {
+    auto *part = builder.CreateAlignedLoad(builder.getInt32Ty(), address(builder, at, slot + i), Align(4),
                                            /*isVolatile=*/true);
     loads.push_back(part);
-    Value *wide = builder.CreateZExt(part, whole);
-    value = value ? builder.CreateOr(value, builder.CreateShl(wide, 32 * word)) : wide;
+    Value *word = part;
+    if (ofWarp)
+      word = builder.CreateIntrinsic(Intrinsic::nvvm_shfl_sync_idx_i32,
+                                     {builder.getInt32(-1), part, builder.getInt32(0), builder.getInt32(31)});
+    Value *wide = builder.CreateZExt(word, whole);
+    value = value ? builder.CreateOr(value, builder.CreateShl(wide, 32 * i)) : wide;
   }
   if (type->isPointerTy())
     return cast<Instruction>(builder.CreateIntToPtr(value, type));
@@ -392,7 +406,8 @@ void Parking::finish() {
   for (Instruction *load : loads) {
     SmallVector<Instruction *> chain = {load}; // what is made of it ends unused, or in a use
     while (chain.back()->hasOneUse() && !isa<StoreInst>(chain.back()->user_back()) &&
-           (chain.back()->user_back()->isCast() || chain.back()->user_back()->isBinaryOp()))
+           (chain.back()->user_back()->isCast() || chain.back()->user_back()->isBinaryOp() ||
+            isa<IntrinsicInst>(chain.back()->user_back())))
       chain.push_back(chain.back()->user_back());
     while (!chain.empty() && chain.back()->use_empty())
       chain.pop_back_val()->eraseFromParent();
