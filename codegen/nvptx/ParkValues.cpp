@@ -16,8 +16,11 @@
 using namespace llvm;
 
 // Registers that a loop may hold from turn to turn, of 255; what a turn needs for itself are the others. By
-// measurement: a turn needs more where what is carried is more, and of 16 rows, which carry most, less than of 8 rows.
-static unsigned mostHeld(unsigned carried) { return carried > 72 ? 72 : carried > 48 ? 64 : 80; }
+// measurement: a turn needs more where what is carried is more, and of 16 rows, which carry most, less than of 8 rows;
+// and much more where it reads many halves beside few sums: two for each f32.
+static unsigned mostHeld(unsigned carried, unsigned halves) {
+  return carried > 72 ? 72 : carried > 48 ? 64 : halves >= 32 ? 36 : 80;
+}
 // The first loop has the common tiles. The others mask keys or load rows of the tail, and turn seldom: they hold less,
 // also of what a turn uses more than twice, and after so many matrix products no later load goes before them.
 static constexpr unsigned kMostHeldLater = 56;
@@ -183,7 +186,9 @@ Parking::Choice Parking::choose(Loop &loop, bool isFirst) {
         choice.values.insert(&value);
   for (PHINode &phi : loop.getHeader()->phis())
     choice.held += wordsOf(phi.getType());
-  const unsigned most = isFirst ? mostHeld(choice.held) : std::min(mostHeld(choice.held), kMostHeldLater);
+  const auto halves = count_if(read, [](Instruction *value) { return value->getType()->isVectorTy(); });
+  unsigned most = mostHeld(choice.held, static_cast<unsigned>(halves));
+  most = isFirst ? most : std::min(most, kMostHeldLater);
   for (Instruction *value : read)
     choice.held += wordsOf(value->getType());
   auto usesIn = [&](Instruction *value) {
