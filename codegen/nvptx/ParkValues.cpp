@@ -116,7 +116,7 @@ private:
   DominatorTree dominators;
   LoopInfo loops;
   DenseMap<Value *, unsigned> slots; // first word
-  SmallVector<unsigned> freeWords; // that a loop had for what it carried
+  SmallVector<unsigned> freeWords;   // that a loop had for what it carried
   SmallVector<Instruction *> loads;
   DenseMap<Value *, bool> uniform;
   unsigned words = 0;

@@ -128,10 +128,10 @@ private:
   // Per row: does it exist, its head and place among a split's results (i32), its coefficients, its bounds (i32).
   Value valid, head, place, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
   Value committedLimit; // packedLimit, but of keys whose V is packed as well
-  Value rowScale;   // [R], with halves: what scores are multiplied by
-  Value keptEnd;    // kept tokens below this body index exist for some row
-  Value tailBegin;  // where the loop over kept tokens and the ring begins
-  Value committedV; // V of tokens below this index is packed
+  Value rowScale;       // [R], with halves: what scores are multiplied by
+  Value keptEnd;        // kept tokens below this body index exist for some row
+  Value tailBegin;      // where the loop over kept tokens and the ring begins
+  Value committedV;     // V of tokens below this index is packed
 };
 
 void AttendEmitter::loadItem() {
@@ -258,8 +258,8 @@ Value AttendEmitter::pageAt(Value entry, Value head) {
 
 // First the tiles that every row sees whole, then the others: the common tile pays nothing for the rare one. Under a
 // window either end may cut a tile, and all are taken as the rare one. Keys whose V is still in the tail come last: no
-// tile holds V packed and V of the tail, and the few keys that some rows see in one way and some in the other are looked
-// at twice, each time by the rows that they are for.
+// tile holds V packed and V of the tail, and the few keys that some rows see in one way and some in the other are
+// looked at twice, each time by the rows that they are for.
 Softmax AttendEmitter::visitPages(Softmax state) {
   Value begin = packedBegin;
   if (!request.window) {
@@ -269,8 +269,9 @@ Softmax AttendEmitter::visitPages(Softmax state) {
     state = visitPackedTiles(packedBegin, begin, Tokens::All, state);
   }
   // Where registers hold a tile, the rare ones are short: masks take registers, and the code of a long one is long.
-  const int64_t shortest = request.profile == ::kvq::Profile::Mma ? 32 : 64; // 16 codes of V in a word, and lanes of
-  if (halves && !request.window)            // four words, in layouts that are not made for it
+  // There are 16 codes of V in a word, and lanes of four words in layouts that are not made for it.
+  const int64_t shortest = request.profile == ::kvq::Profile::Mma ? 32 : 64;
+  if (halves && !request.window)
     tokens = std::min(tokens, shortest);
   state = visitPackedTiles(begin, committedV, Tokens::Packed, state);
   if (!request.lag)
