@@ -255,6 +255,10 @@ Value Assigner::inLayout(Value tile, LaneLayout layout) {
   constexpr int kMostOps = 8; // in a row
   if (Value again = madeAgain(tile, layout, kMostOps))
     return again;
+  // Halves that do not come in pairs are made again as single ones, which their lane pairs.
+  if (LaneLayout single = fitPair(layout, tile); single != layout && layouts[tile] != single)
+    if (Value again = madeAgain(tile, single, kMostOps))
+      tile = again;
   // Behind the tile and not before its user: a loop does not convert what stays the same.
   OpBuilder b(kernel.getContext());
   b.setInsertionPointAfterValue(tile);

@@ -10,14 +10,22 @@
 #include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/IntrinsicsNVPTX.h"
 #include "llvm/IR/Module.h"
+#include "llvm/IR/Operator.h"
 #include "llvm/IR/PatternMatch.h"
 #include "llvm/Transforms/Utils/LoopSimplify.h"
 
 using namespace llvm;
 
 // Registers that a loop may hold from turn to turn, of 255; what a turn needs for itself are the others. By
-// measurement: a turn needs more where what is carried is more, and of 16 rows, which carry most, less than of 8 rows.
-static unsigned mostHeld(unsigned carried) { return carried > 72 ? 72 : carried > 48 ? 64 : 80; }
+// measurement: a turn needs more where what is carried is more, and of 16 rows, which carry most, less than of 8 rows;
+// and much more where it reads many halves beside few sums: two for each f32.
+static unsigned mostHeld(unsigned carried, unsigned halves) {
+  return carried > 72 ? 72 : carried > 48 ? 64 : halves >= 32 ? 36 : 80;
+}
+// The first loop has the common tiles. The others mask keys or load rows of the tail, and turn seldom: they hold less,
+// also of what a turn uses more than twice, and after so many matrix products no later load goes before them.
+static constexpr unsigned kMostHeldLater = 56;
+static constexpr int64_t kUsesInFirst = 2, kUsesLater = 4, kProductsAtOnce = 32;
 // Static shared memory of a block.
 static constexpr int64_t kSharedBytes = 48 << 10;
 static constexpr unsigned kShared = 3; // the address space
@@ -30,6 +38,9 @@ static int64_t sharedBytesLeft(const Module &module) {
       left -= static_cast<int64_t>(module.getDataLayout().getTypeAllocSize(global.getValueType()).getFixedValue());
   return left;
 }
+
+// Of a token's number: a page has at most 256 tokens.
+static constexpr uint64_t kKnownBits = 8;
 
 static unsigned wordsOf(Type *type) {
   if (type->isPointerTy())
@@ -50,12 +61,13 @@ static bool isMadeAgain(const Instruction &value, int operations = 6) {
 }
 
 // Zero, in a way that ptxas does not see: an address with it is not known before the loop has ended, or before a turn.
-// It would move loads, volatile ones as well, to before the loop.
+// It would move loads, volatile ones as well, to before the loop. Low bits of the loop's number are known where a turn
+// visits whole tiles.
 static Value *nothing(Loop &loop, Instruction *before) {
   for (PHINode &phi : loop.getHeader()->phis())
     if (phi.getType()->isIntegerTy(64)) {
       IRBuilder<> builder(before);
-      Value *number = builder.CreateTrunc(&phi, builder.getInt32Ty());
+      Value *number = builder.CreateTrunc(builder.CreateLShr(&phi, kKnownBits), builder.getInt32Ty());
       Value *even = builder.CreateMul(number, builder.CreateAdd(number, builder.getInt32(1)));
       return builder.CreateZExt(builder.CreateAnd(even, builder.getInt32(1)), builder.getInt64Ty());
     }
@@ -80,8 +92,11 @@ public:
     llvm::sort(outermost, [&](Loop *a, Loop *b) { return dominators.dominates(a->getHeader(), b->getHeader()); });
     for (Loop *loop : outermost)
       if (loop->getLoopPreheader() && loop->getExitBlock() && loop->getLoopLatch()) {
-        parkOver(*loop);
+        const bool isFirst = loop == outermost.front();
+        parkOver(*loop, isFirst);
         keepBehind(*loop);
+        if (!isFirst)
+          keepWithin(*loop);
       }
     finish();
   }
@@ -94,20 +109,23 @@ private:
     unsigned held = 0;
   };
 
-  Choice choose(Loop &loop);
+  Choice choose(Loop &loop, bool isFirst);
   SetVector<Instruction *> readOnly(Loop &loop);
   bool isUniform(Value *value);
   bool canPark(Instruction &value);
+  bool isParked(Value *address);
   bool isBehind(Loop &loop, const Use &use);
-  void parkOver(Loop &loop);
+  void parkOver(Loop &loop, bool isFirst);
   void parkValue(Loop &loop, Instruction &value, Value *within, Value *behind);
-  void parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind);
+  unsigned parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind);
+  void keepBefore(Loop &loop);
+  void keepWithin(Loop &loop);
   void keepBehind(Loop &loop);
   Value *moved(Loop &loop, Instruction *before);
   Value *address(IRBuilder<> &builder, Value *at, unsigned word);
   bool makeRoom(Loop &loop, Value *value);
   void store(Value *value, unsigned slot, Instruction *before);
-  Instruction *load(Type *type, unsigned slot, Value *at, Instruction *before);
+  Instruction *load(Type *type, unsigned slot, Value *at, Instruction *before, bool ofWarp = false);
   void finish();
 
   Function &function;
@@ -116,6 +134,7 @@ private:
   DominatorTree dominators;
   LoopInfo loops;
   DenseMap<Value *, unsigned> slots; // first word
+  SmallVector<unsigned> freeWords;   // that a loop had for what it carried
   SmallVector<Instruction *> loads;
   DenseMap<Value *, bool> uniform;
   unsigned words = 0;
@@ -125,8 +144,8 @@ private:
 
 } // namespace
 
-// Whether all lanes of a warp have it, as far as ptxas knows: such values it has in registers of the warp, and where
-// one comes back from memory it would no longer know.
+// Whether all lanes of a warp have it, as far as ptxas knows: such values it has in registers of the warp, and a branch
+// on one needs no care for lanes that go another way. Where one comes back from memory it would no longer know.
 bool Parking::isUniform(Value *value) {
   auto *made = dyn_cast<Instruction>(value);
   if (!made)
@@ -149,7 +168,7 @@ bool Parking::canPark(Instruction &value) {
   if (type->isPointerTy() && type->getPointerAddressSpace() == kShared)
     return false;
   bool isValue = type->isIntOrPtrTy() || type->isFloatingPointTy() || type->isVectorTy();
-  return isValue && !isMadeAgain(value) && !isUniform(&value);
+  return isValue && !isMadeAgain(value) && (type->isPointerTy() || !isUniform(&value));
 }
 
 // Values that the loop reads and does not change.
@@ -175,7 +194,7 @@ bool Parking::isBehind(Loop &loop, const Use &use) {
 
 // What passes through the loop goes in any case; then, until the rest fits, data that the loop reads, then data that it
 // carries and uses once a turn.
-Parking::Choice Parking::choose(Loop &loop) {
+Parking::Choice Parking::choose(Loop &loop, bool isFirst) {
   Choice choice;
   SetVector<Instruction *> read = readOnly(loop);
   for (BasicBlock &block : function)
@@ -186,14 +205,16 @@ Parking::Choice Parking::choose(Loop &loop) {
         choice.values.insert(&value);
   for (PHINode &phi : loop.getHeader()->phis())
     choice.held += wordsOf(phi.getType());
-  const unsigned most = mostHeld(choice.held);
+  const auto halves = count_if(read, [](Instruction *value) { return value->getType()->isVectorTy(); });
+  unsigned most = mostHeld(choice.held, static_cast<unsigned>(halves));
+  most = isFirst ? most : std::min(most, kMostHeldLater);
   for (Instruction *value : read)
     choice.held += wordsOf(value->getType());
   auto usesIn = [&](Instruction *value) {
     return count_if(value->users(), [&](User *user) { return loop.contains(cast<Instruction>(user)); });
   };
   for (Instruction *value : read)
-    if (choice.held > most && isData(value->getType()) && usesIn(value) <= 2) {
+    if (choice.held > most && isData(value->getType()) && usesIn(value) <= (isFirst ? kUsesInFirst : kUsesLater)) {
       choice.values.insert(value);
       choice.held -= wordsOf(value->getType());
     }
@@ -214,8 +235,8 @@ Value *Parking::moved(Loop &loop, Instruction *before) {
   return zero ? IRBuilder<>(before).CreateGEP(Type::getInt8Ty(function.getContext()), lane, zero) : lane;
 }
 
-void Parking::parkOver(Loop &loop) {
-  Choice choice = choose(loop);
+void Parking::parkOver(Loop &loop, bool isFirst) {
+  Choice choice = choose(loop, isFirst);
   if (choice.values.empty() && choice.carried.empty())
     return;
   Value *within = nullptr, *behind = nullptr;
@@ -231,9 +252,13 @@ void Parking::parkOver(Loop &loop) {
   for (Instruction *value : choice.values)
     if (ready(value))
       parkValue(loop, *value, within, behind);
+  SmallVector<unsigned> released;
   for (PHINode *value : choice.carried)
     if (ready(value))
-      parkCarried(loop, *value, within, behind);
+      released.push_back(parkCarried(loop, *value, within, behind));
+  freeWords.append(released);
+  if (within)
+    keepBefore(loop);
 }
 
 static Instruction *behindOf(Value *place, Loop &loop) {
@@ -254,15 +279,16 @@ void Parking::parkValue(Loop &loop, Instruction &value, Value *within, Value *be
     use->set(load(value.getType(), slot, within, cast<Instruction>(use->getUser())));
   if (usesBehind.empty())
     return;
-  Instruction *again = load(value.getType(), slot, behind, behindOf(behind, loop));
+  Instruction *again = load(value.getType(), slot, behind, behindOf(behind, loop), isUniform(&value));
   slots[again] = slot;
-  uniform[again] = false;
+  uniform[again] = isUniform(&value);
   for (Use *use : usesBehind)
     use->set(again);
 }
 
-// Each turn loads the value where it uses it and stores the next one where it is made.
-void Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind) {
+// Each turn loads the value where it uses it and stores the next one where it is made. Gives the word, which is free
+// behind the loop.
+unsigned Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind) {
   unsigned slot = slots.lookup(&value);
   auto *next = cast<Instruction>(value.getIncomingValueForBlock(loop.getLoopLatch()));
   store(value.getIncomingValueForBlock(loop.getLoopPreheader()), slot, loop.getLoopPreheader()->getTerminator());
@@ -278,6 +304,37 @@ void Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *behi
   store(next, slot, next->getNextNode());
   slots.erase(&value);
   value.eraseFromParent();
+  return slot;
+}
+
+// ptxas moves no access to memory over it.
+static void fence(Instruction *before) {
+  IRBuilder<> builder(before);
+  builder.CreateIntrinsic(Intrinsic::nvvm_bar_warp_sync, {builder.getInt32(-1)});
+}
+
+// Stores before the loop: ptxas would move them, volatile ones as well, to the loads behind it.
+void Parking::keepBefore(Loop &loop) { fence(loop.getLoopPreheader()->getTerminator()); }
+
+static bool isProduct(const Instruction &value) {
+  auto *call = dyn_cast<IntrinsicInst>(&value);
+  return call && Intrinsic::getBaseName(call->getIntrinsicID()).starts_with("llvm.nvvm.mma.");
+}
+
+// Loads of a turn at their products: ptxas would load as much ahead as there are registers, and then lack some.
+void Parking::keepWithin(Loop &loop) {
+  int64_t products = 0;
+  for (BasicBlock *block : loop.blocks())
+    for (Instruction &value : *block)
+      if (isProduct(value) && products++ % kProductsAtOnce == 0)
+        fence(&value);
+}
+
+// Whether an address comes from shared memory, and so not before the loop ends.
+bool Parking::isParked(Value *address) {
+  while (auto *step = dyn_cast<GEPOperator>(address))
+    address = step->getPointerOperand();
+  return slots.contains(address);
 }
 
 // Loads of the warp in the block behind the loop.
@@ -285,7 +342,7 @@ void Parking::keepBehind(Loop &loop) {
   Value *zero = nullptr;
   for (Instruction &value : *loop.getExitBlock()) {
     auto *load = dyn_cast<LoadInst>(&value);
-    if (!load || load->isVolatile() || !isUniform(load->getPointerOperand()))
+    if (!load || load->isVolatile() || !isUniform(load->getPointerOperand()) || isParked(load->getPointerOperand()))
       continue;
     zero = zero ? zero : nothing(loop, load);
     if (!zero)
@@ -303,8 +360,9 @@ Value *Parking::address(IRBuilder<> &builder, Value *at, unsigned word) {
 bool Parking::makeRoom(Loop &loop, Value *value) {
   if (slots.contains(value))
     return true;
-  unsigned count = wordsOf(value->getType());
-  if ((words + count) * threads * 4 > bytes)
+  const unsigned count = wordsOf(value->getType());
+  const bool isFree = count == 1 && !freeWords.empty();
+  if (!isFree && (words + count) * threads * 4 > bytes)
     return false;
   if (!lane) {
     Module &module = *function.getParent();
@@ -319,8 +377,8 @@ bool Parking::makeRoom(Loop &loop, Value *value) {
     }
     lane = builder.CreateInBoundsGEP(builder.getInt32Ty(), memory, builder.CreateZExt(thread, builder.getInt64Ty()));
   }
-  slots[value] = words;
-  words += count;
+  slots[value] = isFree ? freeWords.pop_back_val() : words;
+  words += isFree ? 0 : count;
   if (!loop.contains(cast<Instruction>(value)))
     store(value, slots[value], loop.getLoopPreheader()->getTerminator());
   return true;
@@ -340,16 +398,21 @@ void Parking::store(Value *value, unsigned slot, Instruction *before) {
   }
 }
 
-Instruction *Parking::load(Type *type, unsigned slot, Value *at, Instruction *before) {
+// ofWarp: by a shuffle ptxas knows again that all lanes have it.
+Instruction *Parking::load(Type *type, unsigned slot, Value *at, Instruction *before, bool ofWarp) {
   IRBuilder<> builder(before);
   Type *whole = builder.getIntNTy(wordsOf(type) * 32);
   Value *value = nullptr;
-  for (unsigned word = 0; word < wordsOf(type); ++word) {
-    auto *part = builder.CreateAlignedLoad(builder.getInt32Ty(), address(builder, at, slot + word), Align(4),
+  for (unsigned i = 0; i < wordsOf(type); ++i) {
+    auto *part = builder.CreateAlignedLoad(builder.getInt32Ty(), address(builder, at, slot + i), Align(4),
                                            /*isVolatile=*/true);
     loads.push_back(part);
-    Value *wide = builder.CreateZExt(part, whole);
-    value = value ? builder.CreateOr(value, builder.CreateShl(wide, 32 * word)) : wide;
+    Value *word = part;
+    if (ofWarp)
+      word = builder.CreateIntrinsic(Intrinsic::nvvm_shfl_sync_idx_i32,
+                                     {builder.getInt32(-1), part, builder.getInt32(0), builder.getInt32(31)});
+    Value *wide = builder.CreateZExt(word, whole);
+    value = value ? builder.CreateOr(value, builder.CreateShl(wide, 32 * i)) : wide;
   }
   if (type->isPointerTy())
     return cast<Instruction>(builder.CreateIntToPtr(value, type));
@@ -371,7 +434,8 @@ void Parking::finish() {
   for (Instruction *load : loads) {
     SmallVector<Instruction *> chain = {load}; // what is made of it ends unused, or in a use
     while (chain.back()->hasOneUse() && !isa<StoreInst>(chain.back()->user_back()) &&
-           (chain.back()->user_back()->isCast() || chain.back()->user_back()->isBinaryOp()))
+           (chain.back()->user_back()->isCast() || chain.back()->user_back()->isBinaryOp() ||
+            isa<IntrinsicInst>(chain.back()->user_back())))
       chain.push_back(chain.back()->user_back());
     while (!chain.empty() && chain.back()->use_empty())
       chain.pop_back_val()->eraseFromParent();

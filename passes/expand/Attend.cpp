@@ -66,8 +66,12 @@ private:
   void loadQuery(Value offset);
   Value normalized(Value values, Value scale);
   Softmax visitPages(Softmax state);
-  Softmax visitPackedTiles(Value begin, Value end, bool whole, Softmax state);
-  Softmax visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state);
+  // Tiles of which every row sees every key and has its V packed; of which rows see some such keys; of which rows see
+  // some keys whose V is still in the tail.
+  enum class Tokens { All, Packed, Lagging };
+  Softmax visitPackedTiles(Value begin, Value end, Tokens which, Softmax state);
+  Softmax visitPackedTile(Value page, Value inPage, Value token, Tokens which, Softmax state);
+  Value visibleTokens(Value token, Tokens which);
   Value laggingV(Value token);
   void addRawV(Value raw, Value weights, Value shrink, Softmax &state);
   Softmax visitTail(Softmax state);
@@ -78,8 +82,8 @@ private:
     Value scale, min;
     HalfRange range; // what they were brought to, where tiles are scaled; else null
   };
-  Params committedParams(Section &side, Value committed, Value page, Value inPage, Value token, bool whole);
-  Params paramsOfK(Value page, Value inPage, Value token, bool whole);
+  Params committedParams(Section &side, Value committed, Value page, Value inPage, Value token, Tokens which);
+  Params paramsOfK(Value page, Value inPage, Value token, Tokens which);
   Value largestOf(Value tile);
   HalfRange scaledTile(Value &raw);
   Value inRange(Value scores, const HalfRange &range) { return scalesTiles ? mul(scores, range.up) : scores; }
@@ -133,11 +137,12 @@ private:
       kept, nextEntry, nextHead, sequence;
   // Per row: does it exist, its head and place among a split's results (i32), its coefficients, its bounds (i32).
   Value valid, head, place, q, kFrontier, vFrontier, packedLimit, position, windowFirst;
-  Value rowScale;   // [R], with halves: what scores are multiplied by
-  Value part;       // of the program, where it has several
-  Value keptEnd;    // kept tokens below this body index exist for some row
-  Value tailBegin;  // where the loop over kept tokens and the ring begins
-  Value committedV; // V of tokens below this index is packed
+  Value committedLimit; // packedLimit, but of keys whose V is packed as well
+  Value part;           // of the program, where it has several
+  Value rowScale;       // [R], with halves: what scores are multiplied by
+  Value keptEnd;        // kept tokens below this body index exist for some row
+  Value tailBegin;      // where the loop over kept tokens and the ring begins
+  Value committedV;     // V of tokens below this index is packed
 };
 
 void AttendEmitter::loadItem() {
@@ -154,8 +159,6 @@ void AttendEmitter::loadItem() {
   nextHead = member(at, offsetof(kvq_attend_item, next_head));
   if (region) // the number of a sequence is that of its slot
     sequence = member(at, offsetof(kvq_attend_item, tail_slot));
-  if (request.lag)
-    loadTail();
   if (parts > 1)
     part = tile::PartIdOp::create(*this, getIndexType());
 }
@@ -165,7 +168,6 @@ void AttendEmitter::loadTail() {
   Value at = item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item));
   rawBegin = member(at, offsetof(kvq_attend_item, raw_begin));
   rawEnd = member(at, offsetof(kvq_attend_item, raw_end));
-  vRawBegin = member(at, offsetof(kvq_attend_item, v_raw_begin));
   tailSlot = member(at, offsetof(kvq_attend_item, tail_slot));
   kept = member(at, offsetof(kvq_attend_item, kept));
 }
@@ -188,8 +190,9 @@ void AttendEmitter::loadRows() {
   position = select(valid, load(arg(KVQ_ATTEND_POSITIONS), query, {}, valid), i32(kNowhere));
   // What lies past every row's frontier or position may hold anything, also NaN: it is never visited.
   packedEnd = min(packedEnd, toIndex(reduce(tile::ReduceKind::Max, kFrontier, 0)));
-  committedV = request.lag ? toIndex(reduce(tile::ReduceKind::Max, vFrontier, 0)) : packedEnd;
+  committedV = request.lag ? min(packedEnd, toIndex(reduce(tile::ReduceKind::Max, vFrontier, 0))) : packedEnd;
   packedLimit = min(min(kFrontier, add(position, i32(1))), toI32(packedEnd));
+  committedLimit = request.lag ? min(packedLimit, vFrontier) : packedLimit;
   if (request.window) {
     Value window = toI32(min(indexArg(KVQ_ATTEND_WINDOW), index(kLongestWindow)));
     windowFirst = add(sub(position, window), i32(1));
@@ -266,41 +269,52 @@ Value AttendEmitter::pageAt(Value entry, Value head) {
   return advance(block, mul(head, indexArg(KVQ_ATTEND_HEAD_STRIDE)), getI8Type());
 }
 
-// First the tiles that every row sees whole and whose V is packed, then the others: the common tile pays nothing for
-// the rare one. Under a window either end may cut a tile, and all are taken as the rare one.
+// First the tiles that every row sees whole, then the others: the common tile pays nothing for the rare one. Under a
+// window either end may cut a tile, and all are taken as the rare one. Keys whose V is still in the tail come last: no
+// tile holds V packed and V of the tail, and the few keys that some rows see in one way and some in the other are
+// looked at twice, each time by the rows that they are for.
 Softmax AttendEmitter::visitPages(Softmax state) {
-  if (request.window)
-    return visitPackedTiles(packedBegin, packedEnd, /*whole=*/false, state);
-  Value seen = select(valid, packedLimit, i32(std::numeric_limits<int32_t>::max()));
-  Value end = max(toIndex(reduce(tile::ReduceKind::Min, seen, 0)), packedBegin);
-  if (request.lag)
-    end = max(min(end, vRawBegin), packedBegin);
-  end = min(alignDown(end, tokens), packedEnd);
-  state = visitPackedTiles(packedBegin, end, /*whole=*/true, state);
+  Value begin = packedBegin;
+  if (!request.window) {
+    Value seen = select(valid, committedLimit, i32(std::numeric_limits<int32_t>::max()));
+    Value end = max(toIndex(reduce(tile::ReduceKind::Min, seen, 0)), packedBegin);
+    begin = min(alignDown(end, tokens), packedEnd);
+    state = visitPackedTiles(packedBegin, begin, Tokens::All, state);
+  }
   // Where registers hold a tile, the rare ones are short: masks take registers, and the code of a long one is long.
-  if (halves) // 16 codes of V in a word, and lanes of four words, in layouts that are not made for it
-    tokens = std::min<int64_t>(tokens, request.profile == ::kvq::Profile::Mma ? 32 : 64);
-  return visitPackedTiles(end, packedEnd, /*whole=*/false, state);
+  // There are 16 codes of V in a word, and lanes of four words in layouts that are not made for it.
+  const int64_t shortest = request.profile == ::kvq::Profile::Mma ? 32 : 64;
+  if (halves && !request.window)
+    tokens = std::min(tokens, shortest);
+  state = visitPackedTiles(begin, committedV, Tokens::Packed, state);
+  if (!request.lag)
+    return state;
+  if (halves)
+    tokens = std::min(tokens, shortest);
+  Value at = item(KVQ_ATTEND_ITEMS, sizeof(kvq_attend_item));
+  vRawBegin = member(at, offsetof(kvq_attend_item, v_raw_begin));
+  tailSlot = member(at, offsetof(kvq_attend_item, tail_slot));
+  return visitPackedTiles(max(alignDown(vRawBegin, tokens), packedBegin), packedEnd, Tokens::Lagging, state);
 }
 
 // Tiles of [begin, end), where begin is a multiple of the tile. A tile lies in one page.
-Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, bool whole, Softmax state) {
+Softmax AttendEmitter::visitPackedTiles(Value begin, Value end, Tokens which, Softmax state) {
   return tileLoop(begin, end, tokens, state, [&](Value token, Softmax carried) {
     Value entry = add(tableBase, div(token, index(request.pageTokens)));
     Value inPage = rem(token, index(request.pageTokens));
     Value page = pageAt(entry, kvHead);
     if (schedule.getPrefetch() > 0)
       prefetchPart(entry, page, inPage);
-    return visitPackedTile(page, inPage, token, whole, carried);
+    return visitPackedTile(page, inPage, token, which, carried);
   });
 }
 
 // Scale and minimum for a tile. A probability of 0 must meet no NaN: parameters of groups that no commit has written
 // yet are read as 0.
 AttendEmitter::Params AttendEmitter::committedParams(Section &side, Value committed, Value page, Value inPage,
-                                                     Value token, bool whole) {
+                                                     Value token, Tokens which) {
   Value scale = side.scales(page, inPage, tokens), min = side.minima(page, inPage, tokens);
-  if (!whole) {
+  if (which != Tokens::All) {
     auto type = cast<RankedTensorType>(scale.getType());
     int64_t groups = type.getDimSize(0), step = tokens / groups;
     bool perChannel = side.format.perChannel();
@@ -324,8 +338,8 @@ Value AttendEmitter::largestOf(Value tile) {
 }
 
 // K's need no such care unless all of a tile are looked at: its scores are chosen by the mask.
-AttendEmitter::Params AttendEmitter::paramsOfK(Value page, Value inPage, Value token, bool whole) {
-  return committedParams(k, packedEnd, page, inPage, token, whole || !scalesTiles);
+AttendEmitter::Params AttendEmitter::paramsOfK(Value page, Value inPage, Value token, Tokens which) {
+  return committedParams(k, packedEnd, page, inPage, token, scalesTiles ? which : Tokens::All);
 }
 
 // A tile that is not packed, brought to the range of halves where tiles are scaled.
@@ -415,24 +429,30 @@ AttendEmitter::Weights AttendEmitter::advanceSoftmax(Value scores, Softmax &stat
   return {weights, shrink};
 }
 
-Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, bool whole, Softmax state) {
+// Which of a tile's tokens rows see, [R, tokens]; null: all.
+Value AttendEmitter::visibleTokens(Value token, Tokens which) {
+  if (which == Tokens::All)
+    return {};
+  Value number = perToken(tokenTile(token, tokens), tokens);
+  Value limit = which == Tokens::Packed ? committedLimit : packedLimit;
+  Value visible = withinWindow(less(number, perRow(limit, tokens)), number, tokens);
+  return which == Tokens::Packed ? visible : bitAnd(visible, lessEqual(perRow(vFrontier, tokens), number));
+}
+
+Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, Tokens which, Softmax state) {
   Value kCodes = k.codes(page, inPage, tokens);
-  Params ofK = paramsOfK(page, inPage, token, whole);
+  Params ofK = paramsOfK(page, inPage, token, which);
   Value kTile = k.dequantize(kCodes, ofK.scale, ofK.min);
   Value scores = inRange(dot(kTile, q, constantTile({rows, tokens}, 0), 1, queryRounding()), ofK.range);
-  Value number = perToken(tokenTile(token, tokens), tokens), visible;
-  if (!whole)
-    visible = withinWindow(less(number, perRow(packedLimit, tokens)), number, tokens);
-  auto [weights, shrink] = advanceSoftmax(maskedScores(scores, visible, token), state);
-
-  Params ofV = committedParams(v, committedV, page, inPage, token, whole);
+  auto [weights, shrink] = advanceSoftmax(maskedScores(scores, visibleTokens(token, which), token), state);
+  if (which == Tokens::Lagging) {
+    addRawV(laggingV(token), weights, shrink, state);
+    return state;
+  }
+  Params ofV = committedParams(v, committedV, page, inPage, token, which);
   Value vTile = v.dequantize(v.codes(page, inPage, tokens), ofV.scale, ofV.min);
   shrinkOutput(state, shrink, ofV.range);
-  bool lagging = !whole && request.lag;
-  Value packed = lagging ? select(less(number, perRow(vFrontier, tokens)), weights, f32(0)) : weights;
-  state.out = dot(vTile, packed, state.out, 0, weightRounding());
-  if (lagging)
-    addRawV(laggingV(token), sub(weights, packed), splat(f32(1), {rows}), state);
+  state.out = dot(vTile, weights, state.out, 0, weightRounding());
   return state;
 }
 
@@ -478,8 +498,7 @@ Softmax AttendEmitter::visitRawTile(Value step, Softmax state) {
 
 // One loop over kept tokens and ring: the steps over kept tokens stand before rawBegin.
 Softmax AttendEmitter::visitTail(Softmax state) {
-  if (!request.lag)
-    loadTail();
+  loadTail();
   Value positionEnd = add(toIndex(reduce(tile::ReduceKind::Max, position, 0)), index(1));
   rawEnd = max(min(rawEnd, positionEnd), rawBegin); // the loop reaches the kept tokens in any case
   keptEnd = min(positionEnd, index(0));

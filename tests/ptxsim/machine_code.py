@@ -24,9 +24,10 @@ CEILINGS = ROOT / "tests/golden/nvptx_ceilings.json"
 PROCESSORS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 
-def request(operation, bits=4, group=128, dim=128, rows=8, page=128, flags="lag0:win0:cap0", dtype="f16", accuracy="exact"):
+def request(operation, bits=4, group=128, dim=128, rows=8, page=128, flags="lag0:win0:cap0", dtype="f16", accuracy="exact",
+            key="c"):
     tail = f"mma:p{page}:dk{dim}:dv{dim}:g4:{dtype}:rows{rows}:{flags}:{accuracy}"
-    return f"{operation}:k{bits}c{group}-v{bits}t{min(group, dim)}:{tail}"
+    return f"{operation}:k{bits}{key}{group}-v{bits}t{min(group, dim)}:{tail}"
 
 
 def shared_words():
@@ -52,12 +53,20 @@ def requests():
     return attends + shared_words() + others + [request("append", group=32), request("merge", group=32)]
 
 
-def spilling():
-    """Kernels that lack registers: tiles some of whose rows of V lie in the tail (lag), and tails of f32. Their spilled
-    bytes are ceilings too."""
+def scarce():
+    """Attention that has next to no registers left: caches of which V is packed later than K, tails of f32 and bf16,
+    heads of 256, and K per token."""
     lagging = [request("attend", 2, 32, dim, flags=f"lag1:win{window}:cap0") for dim in (128, 256) for window in (0, 1)]
-    return [*lagging, request("attend", 4, 32, flags="lag1:win1:cap1", dtype="bf16"), request("attend", dtype="f32"),
-            request("attend", 4, 32, dtype="f32", accuracy="full")]
+    lagging += [request("attend", bits, 32, dim, rows, flags="lag1:win0:cap0") for bits, dim, rows in
+                ((4, 128, 16), (8, 128, 8), (8, 256, 8))]
+    lagging += [request("attend", 4, 32, flags="lag1:win1:cap1", dtype="bf16")]
+    wide = [request("attend", dtype="f32"), request("attend", 4, 32, dtype="f32", accuracy="full")]
+    bf16 = [request("attend", bits, group, 256, dtype="bf16") for bits, group in ((4, 32), (8, 128))]
+    tokens = [request("attend", bits, group, dim, rows, page, key="t") for bits, group, dim, rows, page in
+              ((2, 16, 128, 16, 128), (2, 16, 256, 8, 128), (4, 16, 256, 8, 128), (8, 16, 256, 8, 128),
+               (4, 64, 256, 8, 64), (8, 32, 256, 8, 64), (8, 32, 256, 8, 128), (8, 64, 128, 8, 256))]
+    bf16 += [request("attend", 4, 64, dim, rows, dtype="bf16", key="t") for dim, rows in ((256, 8), (128, 16))]
+    return lagging + wide + bf16 + tokens
 
 
 # Asked: issue slots of the steady loop for each element of K and V, of 32 lanes (head 128, ratio 4, page 128, sm_80).
@@ -91,7 +100,7 @@ def figures(text, processor, schedule=""):
 
 
 def all_figures():
-    pairs = [(text, processor) for text in requests() + spilling() for processor in PROCESSORS]
+    pairs = [(text, processor) for text in requests() + scarce() for processor in PROCESSORS]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda pair: figures(*pair), pairs))
     result = {}
