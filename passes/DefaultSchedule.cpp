@@ -35,15 +35,18 @@ static int64_t wordRegistersOf(const KernelRequest &request, int64_t tokens) {
 
 // Registers of a lane in which it has its part of the output and of the query, which leaves them where the output is
 // large (codegen/nvptx/ParkValues.h), of a tile's scores, of the coefficients of groups of V that are short, or their
-// scales, and, where every tile is masked and keys follow whose V is not packed, as many as a part of V. Of f32 and of
-// class full coefficients and query are two halves, which a turn makes of f32.
+// scales, more of them where the output is large, and, where every tile is masked, of masks, of scores on their way
+// to a cap, and, if keys follow whose V is not packed, as many as a part of V. Of f32 and of class full coefficients
+// and query are two halves, which a turn makes of f32.
 static int64_t registersOf(const KernelRequest &request, int64_t tokens) {
   const ::kvq::SideFormat &v = request.pair.v;
   const int64_t out = request.rows * request.dv / 32, query = out < 64 ? request.rows * request.dk / 64 : 0;
-  const int64_t scales = v.perChannel() && v.group < tokens ? (tokens / v.group - 1) * request.dv / 64 : 0;
-  const int64_t masked = request.lag && request.window ? tokens * request.dv / 64 : 0;
+  const int64_t scales =
+      v.perChannel() && v.group < tokens ? (tokens / v.group - 1) * request.dv / (out < 64 ? 64 : 8) : 0;
   const bool isWide = request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full;
   const int64_t scores = request.rows * tokens / 32, coefficients = setsOf(request) * request.rows * tokens / 64;
+  const int64_t masked =
+      request.window ? scores / 2 + (request.scoreCap ? scores : 0) + (request.lag ? tokens * request.dv / 64 : 0) : 0;
   return out + (isWide ? 3 : 1) * query + (isWide ? 2 : 1) * scores + coefficients + scales +
          wordRegistersOf(request, tokens) + masked;
 }

@@ -17,20 +17,26 @@ static bool isMadeByRegister(Operation *op, function_ref<bool(Value)> isReadOnly
     return isReadOnly(load.getPtr());
   if (auto convert = dyn_cast<tile::ConvertOp>(op))
     return tile::getLanes(convert.getSource().getType())->sameLanes(*tile::getLanes(convert.getType()));
-  return isa<arith::SelectOp>(op);
+  return isa<arith::SelectOp, arith::ExtFOp, arith::TruncFOp>(op);
+}
+
+// Loaded under a mask, perhaps as elements of another type.
+static bool isMaskedLoad(Operation *op) {
+  while (isa_and_present<arith::ExtFOp, arith::TruncFOp, tile::ConvertOp>(op))
+    op = op->getOperand(0).getDefiningOp();
+  auto load = dyn_cast_if_present<tile::LoadOp>(op);
+  return load && load.getMask();
 }
 
 // Whether coefficients of the op's block, or under a mask also products, are all that its tile is for.
 bool LaneEmitter::canWait(Operation *op) {
-  auto load = dyn_cast<tile::LoadOp>(op);
-  bool isMasked = load && load.getMask();
   if (op->getNumResults() != 1 || !isa<RankedTensorType>(op->getResult(0).getType()) ||
       !isMadeByRegister(op, [&](Value ptr) { return isReadOnly(ptr); }))
     return false;
   return llvm::all_of(op->getUsers(), [&](Operation *user) {
     if (user->getBlock() != op->getBlock())
       return false;
-    if (auto dot = dyn_cast<tile::DotOp>(user); dot && isMasked)
+    if (auto dot = dyn_cast<tile::DotOp>(user); dot && isMaskedLoad(op))
       return dot.getX() == op->getResult(0) && usesTensorCores(dot);
     auto coeff = dyn_cast<tile::CoeffOp>(user);
     return coeff ? coeff.getScale() == op->getResult(0) : canWait(user);
@@ -59,7 +65,7 @@ Value LaneEmitter::registerOf(Value tile, int64_t number) {
     SmallVector<Value> operands;
     for (Value operand : op->getOperands())
       operands.push_back(isa<RankedTensorType>(operand.getType()) ? registerOf(operand, number) : scalarOf(operand));
-    value = arith::SelectOp::create(b, operands[0], operands[1], operands[2]);
+    value = b.create(op->getLoc(), op->getName().getIdentifier(), operands, registerType(tile.getType()))->getResult(0);
   }
   return registers[tile][number] = value;
 }
