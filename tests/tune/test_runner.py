@@ -12,7 +12,7 @@ import pytest
 import tolerances
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
-from kvq.tune import budgets, kernels
+from kvq.tune import budgets, check_data, kernels
 from kvq.tune.attend_launch import ITEM, Part, Plan
 from kvq.tune.database import Database
 from kvq.tune.estimator import ROUNDS
@@ -255,3 +255,15 @@ def test_a_gpu_that_is_here_is_measured(tmp_path):
         (entry,), (machine,) = database.entries(), database.machines().values()
         assert not entry.predicted and entry.samples == ROUNDS and machine.target == "nvptx:sm_80"
         assert machine.vector["kind"] == "accelerator" and {trial.status for trial in database.trials()} == {"ok"}
+
+
+@pytest.mark.parametrize("dk", [32, 64, 256])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_scores_of_checked_data_are_as_large_as_their_budget_takes_them(case, dk):
+    """The budget of a log-sum-exp is a share of them: within a factor of two either way."""
+    fields = parse(f"attend:k4c32-v4t32:vnni:p64:dk{dk}:dv{dk}:g4:f32:rows4:lag0:win0:cap0:exact")
+    keys, _ = check_data.keys_and_values(case, 2, 2000, dk, dk)
+    q = check_data.queries(case, keys, 4).reshape(2, 4, dk)
+    scores = np.sort(np.einsum("hrd,htd->hrt", q, keys) * dk**-0.5, axis=2)[:, :, :-1]  # without the dominant one
+    size = np.sqrt(np.mean((scores - scores.mean(axis=2, keepdims=True)) ** 2))
+    assert 0.5 * size <= budgets.score_size(fields, case) <= 2 * max(size, 1.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from kvq.tune.check_data import DOMINANT
 from kvq.tune.launch_memory import decode
 from kvq.tune.problem import CheckCase, Deviation
 from kvq.tune.request_fields import Fields
@@ -57,7 +58,7 @@ def partials(
     allowed = over_rows(budget, len(lse)) + REFERENCE
     worst = Deviation(relative_rms(got["o"][seen], wanted["o"][seen]), allowed)
     off = float(np.max(np.abs(got["lse"][seen] - lse), initial=0.0))
-    bound = (1 if budget <= REFERENCE else 4) * budget * _score_size(fields, case) + REFERENCE
+    bound = (1 if budget <= REFERENCE else 4) * budget * score_size(fields, case) + REFERENCE
     of_lse = Deviation(off, bound + 4 * F32_ROUNDOFF * float(np.max(np.abs(lse), initial=0.0)))
     return max((worst, of_lse), key=lambda found: _share(found))
 
@@ -88,11 +89,12 @@ def relative_rms(got: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.sqrt(np.mean((got - wanted) ** 2) / np.mean(wanted**2)))
 
 
-def _score_size(fields: Fields, case: CheckCase) -> float:
+def score_size(fields: Fields, case: CheckCase) -> float:
     """Rms of a row's scores, of which an error is a share: outlier channels make them. Queries of a dominant token take
-    outliers out again."""
+    outliers out again; they are that key, times what makes its own score DOMINANT, so that others have 1/sqrt(dk) of
+    it."""
     if case.dominant:
-        return 1.0
+        return max(1.0, DOMINANT / fields.dk**0.5)
     return max(1.0, case.factor * (2 * case.outliers / fields.dk) ** 0.5)
 
 

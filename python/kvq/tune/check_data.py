@@ -12,6 +12,8 @@ from kvq.tune.problem import CheckCase
 if TYPE_CHECKING:
     import numpy as np
 
+DOMINANT = 12.0  # of a dominant token's score
+
 
 def keys_and_values(case: CheckCase, heads: int, tokens: int, dk: int, dv: int) -> tuple[np.ndarray, np.ndarray]:
     """K [heads, tokens, dk] and V [heads, tokens, dv] in float32. Outlier channels are others in each head."""
@@ -28,7 +30,7 @@ def keys_and_values(case: CheckCase, heads: int, tokens: int, dk: int, dv: int) 
 
 def queries(case: CheckCase, keys: np.ndarray, ratio: int) -> np.ndarray:
     """q [heads * ratio, dk] in float32. Where the case has a dominant token the queries of a head look at one of its
-    keys: its score is 12 above what the others have on average, so that it takes nearly all attention."""
+    keys: its score is DOMINANT above what the others have on average, so that it takes nearly all attention."""
     import numpy as np
 
     heads, tokens, dk = keys.shape
@@ -38,5 +40,5 @@ def queries(case: CheckCase, keys: np.ndarray, ratio: int) -> np.ndarray:
         for head in range(heads):
             spread = keys[head].std(axis=0)  # without it the key that is largest in an outlier channel would win
             key = ((keys[head] - keys[head].mean(axis=0)) / spread)[rng.integers(tokens)]
-            q[head] = key / spread * (12 * np.sqrt(dk) / float(key @ key))
+            q[head] = key / spread * (DOMINANT * np.sqrt(dk) / float(key @ key))
     return q.reshape(heads * ratio, dk)
