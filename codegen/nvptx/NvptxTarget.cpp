@@ -107,12 +107,15 @@ private:
 
 } // namespace
 
-// Elements of the query or of the output of a program, which lie in the registers of a warp. Of more, lanes would
-// spill.
-static constexpr int kMostElements = 2048;
+// Elements of the query or of the output of a program, which lie in the registers of a warp: 2048, or half as many
+// where operands are two halves each. Of more, lanes would spill. No program has fewer rows than a product.
+static int mostElements(const ::kvq::KernelRequest &request) {
+  bool isWide = request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full;
+  return std::max(isWide ? 1024 : 2048, 8 * std::max(request.dk, request.dv));
+}
 
 ::kvq::Status NvptxTarget::checkRequest(const ::kvq::KernelRequest &request) const {
-  const int head = std::max(request.dk, request.dv), most = kMostElements / head / 8 * 8;
+  const int head = std::max(request.dk, request.dv), elements = mostElements(request), most = elements / head / 8 * 8;
   if (request.op != ::kvq::KernelOp::Attend)
     return ::kvq::Status::ok();
   for (int bits : {request.pair.k.bits, request.pair.v.bits})
@@ -122,8 +125,8 @@ static constexpr int kMostElements = 2048;
   if (request.rows > most)
     return {::kvq::Code::Unsupported, std::to_string(request.rows) + " rows of a head of " + std::to_string(head) +
                                           " do not fit the registers of a warp, which hold " +
-                                          std::to_string(kMostElements) + " elements of a query or an output on " +
-                                          name() + ": use " + std::to_string(most) + " rows"};
+                                          std::to_string(elements) + " elements of a query or an output on " + name() +
+                                          ": use " + std::to_string(most) + " rows"};
   return ::kvq::Status::ok();
 }
 

@@ -45,6 +45,7 @@ public:
       : KernelBuilder(kernel, request), schedule(schedule), region(score), halves(areHalves(target.coefficients)),
         scalesTiles(halves && (target.coefficients == Coefficients::NormalF16 ||
                                request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full)),
+        rawCounts(request.type == ::kvq::ElementType::F16 && target.coefficients == Coefficients::F16),
         k(*this, ::kvq::Side::K), v(*this, ::kvq::Side::V), rows(request.rows), tokens(schedule.getTileTokens()),
         parts(schedule.getWarps()), rawTokens(target.laneRegisters > 0 ? kRawTokensOfLanes : kRawTokens) {}
 
@@ -129,6 +130,7 @@ private:
   tile::ScheduleAttr schedule;
   Region *region;
   bool halves, scalesTiles; // HalfRange.h
+  bool rawCounts;           // a tile that is not packed is of halves, and they are operands
   Section k, v;
   int64_t rows, tokens, parts, rawTokens;
 
@@ -342,10 +344,13 @@ AttendEmitter::Params AttendEmitter::paramsOfK(Value page, Value inPage, Value t
   return committedParams(k, packedEnd, page, inPage, token, scalesTiles ? which : Tokens::All);
 }
 
-// A tile that is not packed, brought to the range of halves where tiles are scaled.
+// A tile that is not packed, brought to the range of halves where tiles are scaled and their elements are none that
+// count as they are.
 HalfRange AttendEmitter::scaledTile(Value &raw) {
   if (!scalesTiles)
     return {};
+  if (rawCounts)
+    return {f32(1), f32(1)};
   HalfRange range = HalfRange::of(*this, largestOf(math::AbsFOp::create(*this, raw)), 0);
   raw = mul(raw, range.down);
   return range;

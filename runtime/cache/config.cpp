@@ -156,7 +156,8 @@ AttendRows::AttendRows(const CacheConfig &config) : AttendRows(config.ratio()) {
     return;
   size_ = 0;
   rows_[size_++] = 8;
-  if (std::max(config.dk, config.dv) <= 128)
+  const bool isWide = config.type == ElementType::F32 || config.accuracy == Accuracy::Full;
+  if (std::max(config.dk, config.dv) <= (isWide ? 64 : 128))
     rows_[size_++] = 16;
 }
 

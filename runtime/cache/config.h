@@ -96,7 +96,8 @@ enum class CacheKernel { Append, QuantizeK, QuantizeV, Merge, DequantizeK, Dequa
 // How many rows the attend kernels of a cache have, ascending: those of one query, of each number of queries up to 8
 // rows, where a row too many would cost most, and multiples of 4 up to 32. At 32 rows unpacking is a few hundredths of
 // a program and the rows' scores still lie in the cache. On accelerators tiles of a matrix product have 8 or 16 rows,
-// and rows that are too many cost nothing; of heads above 128 the registers of a warp hold 8.
+// and rows that are too many cost nothing; of heads above 128, of f32 and in class full
+// above 64, the registers of a warp hold 8.
 class AttendRows {
 public:
   static constexpr int kMost = 14;

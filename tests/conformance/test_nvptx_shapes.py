@@ -47,7 +47,8 @@ def allowed(row):
         group, page = row.get(f"group_{name}"), row.get("page")
         if row.get(f"axis_{name}") == "c" and isinstance(group, int) and page and page % group:
             return False
-    if row.get("rows") == 16 and row.get("head_dim", 0) > 128:
+    is_wide = row.get("dtype") == "f32" or row.get("accuracy") == "full"
+    if row.get("rows") == 16 and row.get("head_dim", 0) > (64 if is_wide else 128):
         return False
     return allowed_anywhere(row)
 
@@ -160,6 +161,10 @@ REFUSED = {
     "three bits": (Shape("k3c32-v4t32", 64, 64, 64, 3, "f16", 8), "codes of 3 bits, .* use 2, 4 or 8"),
     "rows that do not fit the registers": (
         Shape("k4c32-v4t32", 64, 256, 256, 3, "f16", 16), "16 rows of a head of 256 do not fit .*: use 8 rows"
+    ),
+    "rows of two halves each": (
+        Shape("k4c32-v4t32", 64, 128, 128, 3, "f16", 16, accuracy="full"),
+        "16 rows of a head of 128 do not fit .* hold 1024 elements .*: use 8 rows",
     ),
     "rows that are no multiple of 8": (Shape("k4c32-v4t32", 64, 64, 64, 3, "f16", 6), "multiple of 8 rows"),
 }

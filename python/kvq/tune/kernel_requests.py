@@ -61,10 +61,11 @@ def request(
     head = f"{operation}:{pair}:{profile}:p{page}:dk{shape.dk}:dv{shape.dv}"
     if operation != "attend":
         return _independent(head, shape.dtype)
-    rows = rows or decode_rows(ratio, target, max(shape.dk, shape.dv))
+    accuracy = lowlevel.check_accuracy(accuracy)
+    rows = rows or decode_rows(ratio, target, max(shape.dk, shape.dv), shape.dtype, accuracy)
     lag = int("sliding" in policy.split(","))
     flags = f"lag{lag}:win{int(shape.window > 0)}:cap{int(shape.score_cap)}"
-    return f"{head}:g{ratio}:{shape.dtype}:rows{rows}:{flags}:{lowlevel.check_accuracy(accuracy)}"
+    return f"{head}:g{ratio}:{shape.dtype}:rows{rows}:{flags}:{accuracy}"
 
 
 def bare_request(operation: str, attend: str) -> str:
@@ -78,17 +79,18 @@ def _independent(head: str, dtype: str) -> str:
     return f"{head}:g1:{dtype}:rows1:lag0:win0:cap0:exact"
 
 
-def attend_rows(ratio: int, target: str, head: int) -> list[int]:
+def attend_rows(ratio: int, target: str, head: int, dtype: str, accuracy: str) -> list[int]:
     """Rows of the attend kernels of a cache, as AttendRows of runtime/cache/config.cpp has them."""
     if is_accelerator(target):
-        return [8, 16] if head <= 128 else [8]
+        is_wide = dtype == "f32" or accuracy == "full"
+        return [8, 16] if head <= (64 if is_wide else 128) else [8]
     few = list(range(ratio, max(8, ratio) + 1, ratio))
     return few + [rows for rows in (12, 16, 20, 24, 28, 32) if rows > few[-1]]
 
 
-def decode_rows(ratio: int, target: str, head: int) -> int:
+def decode_rows(ratio: int, target: str, head: int, dtype: str, accuracy: str) -> int:
     """Of the kernel that attends by one query; more heads than it has rows are several programs."""
-    known = attend_rows(ratio, target, head)
+    known = attend_rows(ratio, target, head, dtype, accuracy)
     return next(each for each in known if each >= min(ratio, known[-1]))
 
 
@@ -96,7 +98,8 @@ def cache_requests(
     format: str, shape: Shape, target: str, accuracy: str | None = None, *, page: int | None = None
 ) -> list[str]:
     """Of all kernels of a cache: attention of one token first, which a model that decodes waits for most."""
-    rows = attend_rows(max(1, shape.q_heads // shape.kv_heads), target, max(shape.dk, shape.dv))
+    ratio, head = max(1, shape.q_heads // shape.kv_heads), max(shape.dk, shape.dv)
+    rows = attend_rows(ratio, target, head, shape.dtype, lowlevel.check_accuracy(accuracy))
     attend = [request("attend", format, shape, target, accuracy, page=page)]
     attend += [request("attend", format, shape, target, accuracy, page=page, rows=each) for each in rows]
     others = [request(each, format, shape, target, page=page) for each in OPERATIONS if each != "attend"]

@@ -84,5 +84,5 @@ def attend_request(text: str) -> tuple[str, int]:
     parts[0], parts[_ROWS] = "attend", "rows1"
     kind = parse(":".join(parts))
     target = ACCELERATORS if kind.profile == "mma" else ""
-    parts[_ROWS] = f"rows{decode_rows(kind.ratio, target, max(kind.dk, kind.dv))}"
+    parts[_ROWS] = f"rows{decode_rows(kind.ratio, target, max(kind.dk, kind.dv), kind.dtype, kind.accuracy)}"
     return ":".join(parts), int(heads)
