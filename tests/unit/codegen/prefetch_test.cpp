@@ -76,6 +76,8 @@ public:
   }
   Line pageAt(PageOf page, int64_t line) const { return {kTable[page.entry] * kHeads + page.head, line}; }
 
+  bool visitsTwice() const { return request.lag; }
+
   std::vector<Line> prefetched; // without lines that repeat the one before
   std::set<Line> late;          // read before they were brought in
   std::vector<Line> outside;    // read or brought in beside a page
@@ -88,6 +90,8 @@ private:
   PageOf following(size_t program) const { return program + 1 < programs.size() ? programs[program + 1].first : after; }
   void record(const MemoryAccess &access);
   std::vector<kvq_attend_item> items() const;
+  int64_t lagging() const { return request.lag ? 5 : 0; } // keys whose V is still in the tail
+  std::vector<int64_t> visited(int64_t tokens, int64_t tile) const;
 
   const PrefetchCase &chosen;
   const mlir::kvq::cpu::CpuLevel *level;
@@ -131,7 +135,7 @@ std::vector<kvq_attend_item> Attend::items() const {
     item.packed_begin = request.window ? request.pageTokens : 0;
     item.packed_end = item.packed_begin + static_cast<int32_t>(program.tokens);
     item.raw_begin = item.raw_end = item.packed_end;
-    item.v_raw_begin = item.packed_end - (request.lag ? 5 : 0);
+    item.v_raw_begin = item.packed_end - static_cast<int32_t>(lagging());
     item.table_base = static_cast<int32_t>(program.first.entry) - (request.window ? 1 : 0);
     item.next_entry = static_cast<int32_t>(following(i).entry);
     item.next_head = static_cast<int32_t>(following(i).head);
@@ -179,6 +183,17 @@ void Attend::run() {
   }
 }
 
+// The tiles of a program, by their numbers. Those with keys whose V is still in the tail come last, and the one in
+// which that begins is visited twice.
+std::vector<int64_t> Attend::visited(int64_t tokens, int64_t tile) const {
+  std::vector<int64_t> tiles;
+  for (int64_t at = 0; at * tile < tokens - lagging(); ++at)
+    tiles.push_back(at);
+  for (int64_t at = (tokens - lagging()) / tile; request.lag && at * tile < tokens; ++at)
+    tiles.push_back(at);
+  return tiles;
+}
+
 std::vector<Line> Attend::expected() const {
   std::vector<Line> result;
   auto bring = [&](PageOf page, int64_t from, int64_t to) {
@@ -190,7 +205,7 @@ std::vector<Line> Attend::expected() const {
   for (size_t i = 0; i < programs.size(); ++i) {
     const auto [first, tokens] = programs[i];
     const int64_t pages = (tokens - 1) / request.pageTokens + 1;
-    for (int64_t at = 0; at * tile < tokens; ++at) {
+    for (int64_t at : visited(tokens, tile)) {
       PageOf own = {first.entry + at / tiles, first.head};
       PageOf next = at / tiles + 1 < pages ? PageOf{own.entry + 1, own.head} : following(i);
       if (isLong())
@@ -211,8 +226,8 @@ INSTANTIATE_TEST_SUITE_P(Kernels, Prefetch,
                                   levelName({std::get<1>(info.param), info.index});
                          });
 
-// The page that follows in the table and the first one of the following program; each line once, in order, of no other
-// page and nothing behind one, and before it is read.
+// The page that follows in the table and the first one of the following program; each line once, or twice where a tile
+// is visited twice, in order, of no other page and nothing behind one, and before it is read.
 TEST_P(Prefetch, kernels_bring_in_every_line_of_the_next_page_once_and_in_order) {
   const auto &[chosen, level] = GetParam();
   Attend attend(chosen, level);
@@ -224,7 +239,8 @@ TEST_P(Prefetch, kernels_bring_in_every_line_of_the_next_page_once_and_in_order)
   ASSERT_EQ(attend.prefetched.size(), expected.size());
   for (size_t i = 0; i < expected.size(); ++i)
     ASSERT_EQ(attend.prefetched[i], expected[i]) << "the prefetch number " << i;
-  EXPECT_EQ(std::set<Line>(expected.begin(), expected.end()).size(), expected.size()) << "a line comes twice";
+  const bool twice = std::set<Line>(expected.begin(), expected.end()).size() < expected.size();
+  EXPECT_EQ(twice, attend.visitsTwice());
   for (const Program &program : attend.programs)
     EXPECT_TRUE(attend.read.contains(attend.pageAt(program.first, 0)));
 }
