@@ -150,9 +150,13 @@ KL_RELATIVE = 0.05
 square of the deviation, and arithmetic of relative error 1e-3 beside the deviation of 8 bits (about 5e-3, the
 smallest) adds (1e-3 / 5e-3)**2 = 4 % at worst; 5 % leaves one for the sampling of positions."""
 
-PERPLEXITY_RELATIVE = 0.005
-"""Perplexity against the same, relative: 0.005 nats a token. The signed deviations of single tokens are of the size
-sqrt(2 KL), 0.05 at 2 bits, of which the arithmetic contributes a tenth; over a window they cancel further."""
+
+def perplexity_relative(kl, tokens):
+    """Perplexity against the same over so many tokens, relative. The signed deviations of single tokens are of the size
+    sqrt(2 KL), of which the arithmetic contributes a tenth, through codes that fall to the other side of a rounding;
+    their mean is smaller by the root of the number of tokens. Four standard deviations of it."""
+    return 4 * 0.1 * (2 * kl) ** 0.5 / tokens**0.5
+
 
 FAKE_QUANTIZED_RMS = 1e-5
 """torch_attention (f32) against attention.py (f64): dot products and sums of some thousand terms in f32, each term

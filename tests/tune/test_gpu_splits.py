@@ -80,10 +80,11 @@ def test_the_work_of_the_stream_is_in_the_time(runner):
 
 
 def test_what_is_resident_is_a_property_of_device_and_kernel(runner):
-    """2048 threads of each of 108 multiprocessors, as the simulator counts no registers; a program is four
-    warps."""
+    """Of 108 multiprocessors each has room for 16 blocks of 128 threads, or for as many as have shared memory in it; a
+    program is a block of four warps. The simulator counts no registers."""
     conditions = Conditions("warm", 100, 1, 1, 1, 0)
-    assert runner.resident(Problem(REQUEST, TARGET, conditions)) == 108 * 64 / 4
+    blocks, left = divmod(runner.resident(Problem(REQUEST, TARGET, conditions)), 108)
+    assert left == 0 and 8 <= blocks <= 16
     level = lowlevel.shared_context().level
     host = SplitRunner("cpu", level, store="")
     assert host.resident(Problem(split_request("kvq-4", SHAPE, level), level, conditions)) == 0
