@@ -6,6 +6,8 @@
 
 #include "codegen/nvptx/LaneEmitter.h"
 
+#include "llvm/Support/NVPTXAddrSpace.h"
+
 using namespace mlir;
 using namespace mlir::kvq;
 using namespace mlir::kvq::nvptx;
@@ -13,7 +15,7 @@ using namespace mlir::kvq::nvptx;
 // Words of a lane that are exchanged at once; of them a block has two sets, 4 KiB, as what is parked (ParkValues.h)
 // needs the rest.
 static constexpr int64_t kWords = 4;
-static constexpr unsigned kShared = 3; // the address space
+static constexpr unsigned kShared = llvm::NVPTXAS::ADDRESS_SPACE_SHARED;
 
 // Made at the kernel's beginning, as a value that ptxas knows to be the same in all lanes.
 Value LaneEmitter::partId() {

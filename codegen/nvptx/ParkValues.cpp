@@ -12,6 +12,7 @@
 #include "llvm/IR/Module.h"
 #include "llvm/IR/Operator.h"
 #include "llvm/IR/PatternMatch.h"
+#include "llvm/Support/NVPTXAddrSpace.h"
 #include "llvm/Transforms/Utils/LoopSimplify.h"
 
 using namespace llvm;
@@ -28,7 +29,7 @@ static constexpr unsigned kMostHeldLater = 56;
 static constexpr int64_t kUsesInFirst = 2, kUsesLater = 4, kProductsAtOnce = 32;
 // Static shared memory of a block.
 static constexpr int64_t kSharedBytes = 48 << 10;
-static constexpr unsigned kShared = 3; // the address space
+static constexpr unsigned kShared = llvm::NVPTXAS::ADDRESS_SPACE_SHARED;
 
 // What of it the module does not use yet.
 static int64_t sharedBytesLeft(const Module &module) {
