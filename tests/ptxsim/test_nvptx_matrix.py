@@ -7,8 +7,10 @@ import subprocess
 
 import pytest
 
+from kvq.tune.kernel_requests import attend_rows
 from sim_env import BUILD
 
+TARGET = "nvptx:sm_80"
 BITS = (2, 4, 8)
 HEADS = (16, 48, 64, 80, 96, 128, 192, 256)
 PAGES = (32, 64, 96, 128, 256)
@@ -26,14 +28,15 @@ def requests(profile, head, full):
     for index, (k, of_k) in enumerate(both):
         for v, of_v in both if full else [both[(index + len(both) // 2 - 1) % len(both)]]:
             page = next(page for page in PAGES[index % len(PAGES):] + (256,) if page % of_k == page % of_v == 0)
-            rows = 16 if index % 2 and head <= 128 else 8
-            yield (f"attend:k{k}-v{v}:{profile}:p{page}:dk{head}:dv{head}:g4:f16:rows{rows}:lag0:win{index % 2}:cap0:"
-                   f"{('exact', 'full')[index % 3 == 0]}")
+            accuracy = ("exact", "full")[index % 3 == 0]
+            known = attend_rows(4, TARGET, head, "f16", accuracy)
+            yield (f"attend:k{k}-v{v}:{profile}:p{page}:dk{head}:dv{head}:g4:f16:rows{known[index % len(known)]}:lag0:"
+                   f"win{index % 2}:cap0:{accuracy}")
 
 
 def refusal(request, *options):
     """What kvqc says of a request that it does not compile, else nothing."""
-    command = [BUILD / "bin/kvqc", f"--request={request}", "--target=nvptx:sm_80", "--no-bundle", "-o", "/dev/null"]
+    command = [BUILD / "bin/kvqc", f"--request={request}", f"--target={TARGET}", "--no-bundle", "-o", "/dev/null"]
     command += options or ["--compile-to=lanes"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"{request}: {done.stderr}" if done.returncode else ""

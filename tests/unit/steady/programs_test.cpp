@@ -161,12 +161,30 @@ TEST(Programs, HaveTheKernelWithTheFewestRowsThatHoldThem) {
 TEST(Programs, OfAcceleratorsHaveAsManyRowsAsRegistersHold) {
   CacheConfig config = configOf();
   config.onAccelerator = true;
-  for (const auto &[dk, dv, most] :
-       {std::tuple(64, 64, 16), {128, 128, 16}, {64, 144, 8}, {192, 128, 8}, {256, 256, 8}}) {
-    config.dk = dk, config.dv = dv;
+  struct Case {
+    ElementType type;
+    Accuracy accuracy;
+    int dk, dv, most;
+  };
+  constexpr ElementType f16 = ElementType::F16, bf16 = ElementType::BF16, f32 = ElementType::F32;
+  constexpr Accuracy exact = Accuracy::Exact, full = Accuracy::Full;
+  for (const auto &[type, accuracy, dk, dv, most] : {
+           Case{f16, exact, 64, 64, 16},
+           {bf16, exact, 128, 128, 16},
+           {f16, exact, 64, 144, 8},
+           {f16, exact, 192, 128, 8},
+           {f16, exact, 256, 256, 8},
+           {f16, full, 64, 64, 16},
+           {f16, full, 64, 80, 8},
+           {f16, full, 128, 128, 8}, // a row takes twice as much
+           {f32, exact, 64, 64, 16},
+           {f32, exact, 80, 64, 8},
+           {f32, full, 128, 128, 8},
+       }) {
+    config.type = type, config.accuracy = accuracy, config.dk = dk, config.dv = dv;
     const AttendRows kernels(config);
     EXPECT_EQ(kernels.rows(0), 8);
-    EXPECT_EQ(kernels.most(), most) << dk << " " << dv;
+    EXPECT_EQ(kernels.most(), most) << toText(type) << " " << toText(accuracy) << " " << dk << " " << dv;
   }
   config.qHeads = 16 * config.kvHeads; // two programs of the large heads
   const Chunk chunk = planned(config, {partOf(config, 0, 100)});
