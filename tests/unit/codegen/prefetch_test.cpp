@@ -22,6 +22,8 @@ struct PrefetchCase {
 void PrintTo(const PrefetchCase &chosen, std::ostream *os) { *os << chosen.name; }
 constexpr PrefetchCase kCases[] = {
     {"one_tile", "attend:k4c32-v4t32:vnni:p64:dk64:dv64:g4:bf16:rows4:lag1:win0:cap0:exact", 1},
+    {"lagging_in_a_long_tile", "attend:k2c32-v2t32:vnni:p128:dk64:dv128:g4:f32:rows4:lag1:win0:cap0:normal", 1},
+    {"lagging_under_a_window", "attend:k2c64-v4t32:vnni:p256:dk64:dv64:g2:f32:rows2:lag1:win1:cap0:exact", 2},
     {"few_lines", "attend:k2c32-v2t32:vnni:p32:dk32:dv128:g3:f32:rows3:lag0:win0:cap1:full", 1},
     {"long_page", "attend:k8c32-v8t32:vnni:p128:dk128:dv128:g4:f16:rows4:lag0:win0:cap0:normal", 1},
     {"two_tiles", "attend:k4c32-v2t32:vnni:p256:dk128:dv64:g2:f32:rows2:lag0:win1:cap0:fast", 2},
@@ -31,6 +33,7 @@ constexpr PrefetchCase kCases[] = {
 constexpr int64_t kHeads = 2, kCap = 96, kBlocks = 8;
 // Sequences of three pages and of two, neither in the order of the pool.
 constexpr int32_t kTable[] = {5, 2, 6, 1, 3};
+constexpr int64_t kShortTile = 32;  // of keys that lag, and of those before them that not every row sees
 constexpr int64_t kNearLines = 256; // of a long page with one tile: how far ahead its own lines are brought in
 
 // The page of an entry of kTable.
@@ -42,6 +45,11 @@ struct PageOf {
 struct Program {
   PageOf first;
   int64_t tokens;
+};
+
+// A tile that a program visits, by its place among the program's tokens.
+struct Tile {
+  int64_t begin, tokens;
 };
 
 // A line of 64 bytes: page (in the order of the pool) and number in it, which is -1 or too large beside the page.
@@ -91,7 +99,12 @@ private:
   void record(const MemoryAccess &access);
   std::vector<kvq_attend_item> items() const;
   int64_t lagging() const { return request.lag ? 5 : 0; } // keys whose V is still in the tail
-  std::vector<int64_t> visited(int64_t tokens, int64_t tile) const;
+  // Keys that the program's query looks at: the first one looks at half of them, so that some tiles are seen whole,
+  // others not.
+  static int64_t seen(const Program &program) {
+    return program.first.entry == 0 ? program.tokens / 2 + 1 : program.tokens;
+  }
+  std::vector<Tile> visited(const Program &program) const;
 
   const PrefetchCase &chosen;
   const mlir::kvq::cpu::CpuLevel *level;
@@ -156,13 +169,13 @@ void Attend::run() {
 
   const std::vector<kvq_attend_item> items = this->items();
   const int64_t heads = kHeads * request.ratio, dim = std::max(request.dk, request.dv);
-  // Of the largest type. The first query looks at half of its keys: some tiles are seen whole, others not.
+  // Of the largest type.
   std::vector<float> q(2 * heads * dim), tail(kHeads * kCap * dim), o(2 * heads * dim), lse(2 * heads);
   const std::vector<int64_t> offsets = {0, heads * request.dk};
   const std::vector<int32_t> ends = {items[0].packed_end, items[2].packed_end};
   const std::vector<int32_t> vEnds = {items[0].v_raw_begin, items[2].v_raw_begin};
-  const std::vector<int32_t> positions = {items[0].packed_begin + static_cast<int32_t>(programs[0].tokens) / 2,
-                                          ends[1]};
+  auto position = [&](int i) { return items[i].packed_begin + static_cast<int32_t>(seen(programs[i])) - 1; };
+  const std::vector<int32_t> positions = {position(0), position(2)};
   const auto pageStride = static_cast<uint64_t>((lines + kGap) * 64);
   auto bits = [](float value) { return uint64_t(std::bit_cast<uint32_t>(value)); };
   const std::vector<uint64_t> args = {word(items.data()),   word(q.data()),
@@ -183,14 +196,19 @@ void Attend::run() {
   }
 }
 
-// The tiles of a program, by their numbers. Those with keys whose V is still in the tail come last, and the one in
-// which that begins is visited twice.
-std::vector<int64_t> Attend::visited(int64_t tokens, int64_t tile) const {
-  std::vector<int64_t> tiles;
-  for (int64_t at = 0; at * tile < tokens - lagging(); ++at)
-    tiles.push_back(at);
-  for (int64_t at = (tokens - lagging()) / tile; request.lag && at * tile < tokens; ++at)
-    tiles.push_back(at);
+// The tiles of a program: of the schedule's length where every row sees all keys, then, if some keys have their V still
+// in the tail, short ones. Keys of that kind come last, and the tile in which they begin is visited twice.
+std::vector<Tile> Attend::visited(const Program &program) const {
+  const int64_t committed = program.tokens - lagging(), tile = request.pageTokens / chosen.tiles;
+  const int64_t rare = request.lag && !request.window ? kShortTile : tile;
+  const int64_t whole = std::min(committed, seen(program)) / tile * tile;
+  std::vector<Tile> tiles;
+  for (int64_t at = 0; at < whole; at += tile)
+    tiles.push_back({at, tile});
+  for (int64_t at = whole; at < committed; at += rare)
+    tiles.push_back({at, rare});
+  for (int64_t at = committed / kShortTile * kShortTile; request.lag && at < program.tokens; at += kShortTile)
+    tiles.push_back({at, kShortTile});
   return tiles;
 }
 
@@ -201,17 +219,17 @@ std::vector<Line> Attend::expected() const {
       if (result.empty() || result.back() != pageAt(page, line))
         result.push_back(pageAt(page, line));
   };
-  const int64_t tiles = chosen.tiles, tile = request.pageTokens / tiles;
   for (size_t i = 0; i < programs.size(); ++i) {
     const auto [first, tokens] = programs[i];
     const int64_t pages = (tokens - 1) / request.pageTokens + 1;
-    for (int64_t at : visited(tokens, tile)) {
-      PageOf own = {first.entry + at / tiles, first.head};
-      PageOf next = at / tiles + 1 < pages ? PageOf{own.entry + 1, own.head} : following(i);
+    for (const Tile tile : visited(programs[i])) {
+      const int64_t at = tile.begin / request.pageTokens, tiles = request.pageTokens / tile.tokens;
+      PageOf own = {first.entry + at, first.head};
+      PageOf next = at + 1 < pages ? PageOf{own.entry + 1, own.head} : following(i);
       if (isLong())
         bring(own, kNearLines, lines);
       // The tile's share, of which a line that two tiles share is the last of one and the first of the other.
-      const int64_t begin = at % tiles * lines / tiles;
+      const int64_t begin = tile.begin % request.pageTokens * lines / request.pageTokens;
       bring(next, begin, isLong() ? kNearLines : begin + (lines + tiles - 1) / tiles);
     }
   }
