@@ -28,9 +28,9 @@ def rows(rng, heads, tokens):
     return rng.standard_normal((1, heads, tokens, 64)).astype(np.float32)
 
 
-def filled(context, accuracy):
+def filled(context, accuracy, form=FORMAT, page_tokens=SHAPE["page_tokens"]):
     """A cache with one sequence, always the same."""
-    cache = lowlevel.Cache(context, FORMAT, accuracy=accuracy, **SHAPE)
+    cache = lowlevel.Cache(context, form, accuracy=accuracy, **{**SHAPE, "page_tokens": page_tokens})
     rng = np.random.default_rng(3)
     sequence = cache.add()
     k, v, q = rows(rng, 2, TOKENS), rows(rng, 2, TOKENS), rows(rng, 6, TOKENS)
@@ -74,6 +74,19 @@ def test_every_schedule_gives_the_references_answer(context, accuracy):
         cache.refresh_kernels()
         assert relative_rms(answer(cache, sequence), expected) <= bound, schedule
         assert schedule in attending(context)[request]
+
+
+@pytest.mark.parametrize("form, page_tokens", [("k4c32-v2t32/w64,sliding", 256), ("k4c32-v2t32/w32,sliding", 160)])
+def test_tail_c1_tiles_longer_than_the_ring(context, form, page_tokens):
+    """The last tile with packed K has its V in a ring that is shorter than a page."""
+    expected = answer(*filled(lowlevel.Context("ref"), "exact", form, page_tokens))
+    cache, sequence = filled(context, "exact", form, page_tokens)
+    answer(cache, sequence)
+    request = next(name for name in attending(context) if ":rows3:" in name)
+    schedules = context.schedule_space(request)[1]
+    context.set_schedule(request, next(text for text in schedules if f"tile_tokens={page_tokens}," in text))
+    cache.refresh_kernels()
+    assert relative_rms(answer(cache, sequence), expected) <= two_devices_rms(budget("exact", BITS))
 
 
 def test_a_cache_that_is_made_later_has_the_chosen_schedule(context, tmp_path):

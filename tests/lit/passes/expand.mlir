@@ -123,14 +123,18 @@
 // MASKED-NOT: scf.for
 // MASKED: return
 
-// With a lagging V: a loop over tiles whose V is packed, one over tiles whose V is partly in the tail, one over raw tokens.
+// With a lagging V: a loop over tiles that every row sees whole and whose V is packed, two over short ones, first with
+// their V packed, then with their V in the tail, and one over raw tokens.
 // LAG: func.func @attend
 // LAG: scf.for
 // LAG: kvq_tile.dot {{.*}} contract 0 center 1.500000e+00 : tensor<64x128xi2
 // LAG-NEXT: scf.yield
-// LAG: scf.for
-// LAG: kvq_tile.dot {{.*}} contract 0 center 1.500000e+00 : tensor<64x128xi2
-// LAG: kvq_tile.dot {{.*}} contract 0 : tensor<64x128xf32>
+// LAG: scf.for {{.*}} step %c32
+// LAG: kvq_tile.dot {{.*}} contract 0 center 1.500000e+00 : tensor<32x128xi2
+// LAG-NEXT: scf.yield
+// LAG: scf.for {{.*}} step %c32
+// LAG: kvq_tile.dot {{.*}} contract 1 center 7.500000e+00 : tensor<32x64xi4
+// LAG: kvq_tile.dot {{.*}} contract 0 : tensor<32x128xf32>
 // LAG-NEXT: scf.yield
 // LAG: scf.for
 // LAG: return
