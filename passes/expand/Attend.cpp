@@ -275,9 +275,9 @@ Value AttendEmitter::pageAt(Value entry, Value head) {
 
 // Tokens of a rare tile. Where registers hold a tile, it is short: masks take registers, and the code of a long one is
 // long; there are 16 codes of V in a word, and lanes of four words in layouts that are not made for it. In memory the
-// tile in which V's frontier lies is paid twice, and half empty both times (measured, 2 bits and 1,056 tokens: 5 %
-// slower with tiles of 128). It divides the schedule's tile, so that it begins where that does and lies in one page,
-// and is no longer than a ring, which a lagging V's rows wrap around once (tail_c1: 64 rows under `sliding`).
+// tile in which V's frontier lies is paid twice, and half empty both times (measured, 2 bits and 1,056 tokens: with
+// tiles of 128 attention takes 8 % longer). It divides the schedule's tile, so that it begins where that does and lies
+// in one page, and is no longer than a ring, which a lagging V's rows wrap around once (tail_c1: at least 64 rows).
 int64_t AttendEmitter::shortTile() const {
   return std::gcd(tokens, halves && request.profile != ::kvq::Profile::Mma ? 64 : 32);
 }
