@@ -25,6 +25,12 @@ void TileBuilder::unify(Value &a, Value &b) {
     a = splat(a, shapeOf(b));
 }
 
+Value TileBuilder::fma(Value a, Value b, Value c) {
+  unify(a, b);
+  unify(b, c);
+  return createOrFold<math::FmaOp>(a, b, c);
+}
+
 Value TileBuilder::alignDown(Value value, int64_t multiple) { return sub(value, rem(value, index(multiple))); }
 
 Value TileBuilder::compare(arith::CmpIPredicate predicate, Value a, Value b) {
@@ -137,7 +143,8 @@ Value TileBuilder::coeff(Value values, Value scale, TypeAttr round) {
 }
 
 SmallVector<Value> TileBuilder::loop(Value begin, Value end, int64_t step, ValueRange inits, Body body) {
-  auto loop = scf::ForOp::create(*this, begin, end, index(step), inits);
+  Value by = begin.getType().isIndex() ? index(step) : i32(static_cast<int32_t>(step));
+  auto loop = scf::ForOp::create(*this, begin, end, by, inits);
   OpBuilder::InsertionGuard guard(*this);
   // scf.for without carried values comes with its terminator.
   if (inits.empty())

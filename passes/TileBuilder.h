@@ -31,6 +31,7 @@ public:
   Value rem(Value a, Value b) { return binary<arith::RemUIOp, arith::RemFOp>(a, b); }
   Value min(Value a, Value b) { return binary<arith::MinSIOp, arith::MinNumFOp>(a, b); }
   Value max(Value a, Value b) { return binary<arith::MaxSIOp, arith::MaxNumFOp>(a, b); }
+  Value fma(Value a, Value b, Value c); // a * b + c, rounded once
   Value bitAnd(Value a, Value b) { return binary<arith::AndIOp, arith::AndIOp>(a, b); }
   // value rounded down to a multiple of the constant.
   Value alignDown(Value value, int64_t multiple);
@@ -83,7 +84,7 @@ public:
   // scale [S, C] may be null: one set of the values themselves.
   Value coeff(Value values, Value scale, TypeAttr round);
 
-  // A loop that carries values; body returns the next ones.
+  // A loop over index or i32 that carries values; body returns the next ones.
   using Body = function_ref<SmallVector<Value>(Value iv, ValueRange carried)>;
   SmallVector<Value> loop(Value begin, Value end, int64_t step, ValueRange inits, Body body);
   // A branch without results.

@@ -6,6 +6,7 @@
 
 #include "codegen/nvptx/Fragment.h"
 
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Matchers.h"
 
 using namespace mlir;
@@ -20,7 +21,7 @@ Accumulation::Accumulation(func::FuncOp kernel) {
       findSums(loop);
     for (Region &region : op->getRegions())
       for (Block &block : region)
-        findPairs(block);
+        findPairs(block), findUnscaled(block);
   });
 }
 
@@ -124,6 +125,20 @@ ProductPair Accumulation::pairOf(tile::DotOp own, tile::DotOp first) {
   pair.ofOwn = (isSwapped ? ofRight : ofLeft).value_or(1);
   pair.ofFirst = (isSwapped ? ofLeft : ofRight).value_or(1);
   return pair;
+}
+
+void Accumulation::findUnscaled(Block &block) {
+  for (auto dot : block.getOps<tile::DotOp>()) {
+    auto takesIt = [&](Operation *user) {
+      if (auto reduce = dyn_cast<tile::ReduceOp>(user))
+        return reduce.getKind() == tile::ReduceKind::Max;
+      auto fma = dyn_cast<math::FmaOp>(user);
+      return fma && fma.getA() == dot && fma.getB() != dot && fma.getC() != dot;
+    };
+    if (tile::getLayout(typeOf(dot.getX())) && !dot.getScale() && usesTensorCores(dot) &&
+        llvm::all_of(dot->getUsers(), takesIt))
+      unscaled.insert(dot);
+  }
 }
 
 void Accumulation::findPairs(Block &block) {

@@ -40,6 +40,9 @@ struct Accumulation {
   DenseMap<Operation *, SmallVector<CarriedSum>> sums; // by loop
   // Ops that a carried sum or a pair consists of and that are not emitted for themselves.
   llvm::SmallPtrSet<Operation *, 8> absorbed;
+  // Products of codes of which none but maxima and multiply-adds are taken: these take them in the units that they come
+  // in, each with its own power of two and bias.
+  llvm::SmallPtrSet<Operation *, 8> unscaled;
   // A product of at most 8 rows of values with the coefficients of another such: both are one multiplication, of which
   // each has half of the rows. By the later one.
   DenseMap<Operation *, ProductPair> pairs;
@@ -47,6 +50,7 @@ struct Accumulation {
 private:
   void findSums(scf::ForOp loop);
   void findPairs(Block &block);
+  void findUnscaled(Block &block);
   ProductPair pairOf(tile::DotOp own, tile::DotOp first);
 };
 

@@ -6,7 +6,6 @@
 #include "codegen/nvptx/LaneEmitter.h"
 #include "codegen/nvptx/Product.h"
 
-#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Matchers.h"
 
 using namespace mlir;
@@ -101,8 +100,10 @@ LaneEmitter::Registers LaneEmitter::endCarried(const Carried &parts) {
   RegisterFile file = fileOf(dot.getResult());
   Registers result(parts.products.size());
   Registers biases = parts.bias;
+  for (Value &bias : biases)
+    bias = parts.pair ? sumOfPair(*parts.pair, bias) : bias;
   if (parts.sum.bias)
-    biases = converted(parts.bias, fileOf(parts.sum.bias), fileOf(parts.sum.taken));
+    biases = converted(biases, fileOf(parts.sum.bias), fileOf(parts.sum.taken));
   Sums sums;
   for (int64_t number = 0; number < file.count(); ++number) {
     SmallVector<int64_t> index = file.base(number);

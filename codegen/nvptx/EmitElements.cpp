@@ -137,20 +137,31 @@ Value LaneEmitter::combine(tile::ReduceKind kind, Value a, Value c) {
   llvm_unreachable("all kinds are handled");
 }
 
-// First the registers of a lane, then one exchange for each lane bit that selects the dimension.
-void LaneEmitter::emitReduce(tile::ReduceOp op) {
-  RegisterFile from = fileOf(op.getSource());
-  const Registers source = registersOf(op.getSource());
-  int dim = static_cast<int>(op.getDim());
-  bool isScalar = !isa<RankedTensorType>(op.getResult().getType());
-  RegisterFile to = isScalar ? RegisterFile({}, tile::LaneLayout()) : fileOf(op.getResult());
+// The registers of a lane alone. One that is null takes no part.
+LaneEmitter::Registers LaneEmitter::reduced(tile::ReduceKind kind, ArrayRef<Value> source, const RegisterFile &from,
+                                            const RegisterFile &to, int dim) {
   Registers values(static_cast<size_t>(to.count()));
   for (int64_t number = 0; number < from.count(); ++number) {
     SmallVector<int64_t> index = from.base(number);
     index.erase(index.begin() + dim);
     Value &value = values[to.find(index)];
-    value = value ? combine(op.getKind(), value, source[number]) : source[number];
+    if (source[number])
+      value = value ? combine(kind, value, source[number]) : source[number];
   }
+  return values;
+}
+
+// First the registers of a lane, then one exchange for each lane bit that selects the dimension.
+void LaneEmitter::emitReduce(tile::ReduceOp op) {
+  RegisterFile from = fileOf(op.getSource());
+  int dim = static_cast<int>(op.getDim());
+  bool isScalar = !isa<RankedTensorType>(op.getResult().getType());
+  RegisterFile to = isScalar ? RegisterFile({}, tile::LaneLayout()) : fileOf(op.getResult());
+  Registers values;
+  if (auto found = unscaled.find(op.getSource()); found != unscaled.end())
+    values = largestOf(found->second, from, to, dim);
+  else
+    values = reduced(op.getKind(), registersOf(op.getSource()), from, to, dim);
   for (int bit = 0; bit < tile::LaneLayout::kLaneBits; ++bit)
     if (from.layout().lane[bit].dim == dim)
       for (Value &value : values)

@@ -81,10 +81,10 @@ void LaneEmitter::emitReadPair(tile::DotOp op, const ProductPair &pair) {
     steps[k >> 1 & 1].push_back(k);
   RegisterFile file = fileOf(op.getResult());
   Registers results(static_cast<size_t>(file.count())), ofFirst = results;
-  auto constantOf = [&](double value) {
-    return arith::ConstantOp::create(b, b.getF32FloatAttr(static_cast<float>(value)));
-  };
-  Value factor = arith::SelectOp::create(b, isFirst, constantOf(pair.ofFirst), constantOf(pair.ofOwn));
+  // Summed up once, behind the loop, where one carries it.
+  Carried *carrier = carriedAsBias(pair);
+  if (carrier)
+    carrier->pair = &pair;
   for (int64_t block = 0; block < product.rows; block += 8) {
     SmallVector<Value> sums[2];
     for (int64_t half = 0; half < 2; ++half) {
@@ -93,14 +93,12 @@ void LaneEmitter::emitReadPair(tile::DotOp op, const ProductPair &pair) {
     }
     for (int64_t i = 0; i < 2; ++i) {
       Value own = arith::AddFOp::create(b, sums[0][i], sums[1][2 + i]);
-      if (pair.sum)
-        own = arith::MulFOp::create(b, own, factor);
-      Value other = shuffle("bfly", own, constant32(16));
       int64_t number = file.find({block + i, 0});
       if (pair.sum) {
-        results[number] = arith::AddFOp::create(b, own, other);
+        results[number] = carrier ? own : sumOfPair(pair, own);
         continue;
       }
+      Value other = shuffle("bfly", own, constant32(16));
       Value low = arith::SelectOp::create(b, isFirst, other, own),
             high = arith::SelectOp::create(b, isFirst, own, other);
       results[number] = accumulated(registersOf(op.getAcc()) [number], low, 1.0, {});
@@ -113,6 +111,30 @@ void LaneEmitter::emitReadPair(tile::DotOp op, const ProductPair &pair) {
   }
   registers[op.getResult()] = std::move(results);
   registers[first.getResult()] = std::move(ofFirst);
+}
+
+// The sum that a loop carries of which the pair's sum is the bias, if nothing else is added to that.
+LaneEmitter::Carried *LaneEmitter::carriedAsBias(const ProductPair &pair) {
+  arith::AddFOp sum = pair.sum;
+  if (!sum || !sum->hasOneUse())
+    return nullptr;
+  for (auto &[op, parts] : carried) {
+    tile::DotOp dot = parts.sum.dot;
+    unsigned bits = getElementTypeOrSelf(dot.getX().getType()).getIntOrFloatBitWidth();
+    if (parts.sum.bias == sum.getResult() && dot.getCenter().convertToDouble() == middleOfCodes(bits))
+      return &parts;
+  }
+  return nullptr;
+}
+
+// Of both products, from that of this lane.
+Value LaneEmitter::sumOfPair(const ProductPair &pair, Value own) {
+  auto constantOf = [&](double value) {
+    return arith::ConstantOp::create(b, b.getF32FloatAttr(static_cast<float>(value)));
+  };
+  Value factor = arith::SelectOp::create(b, laneBit(4), constantOf(pair.ofFirst), constantOf(pair.ofOwn));
+  own = arith::MulFOp::create(b, own, factor);
+  return arith::AddFOp::create(b, own, shuffle("bfly", own, constant32(16)));
 }
 
 // Where the values of this lane's product begin.

@@ -283,6 +283,8 @@ LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
   if (auto found = accumulation.pairs.find(op); found != accumulation.pairs.end())
     return emitPair(op, found->second), success();
   bool isCarried = carried.contains(op);
+  if (accumulation.unscaled.contains(op))
+    return emitUnscaled(op, product), success();
   Registers result(isCarried ? 0 : registersOf(op.getAcc()).size());
   for (ArrayRef<int64_t> blocks : clustersOf(product)) {
     if (isCarried)

@@ -198,6 +198,8 @@ LogicalResult LaneEmitter::emitOp(Operation &op) {
   bool hasTiles = llvm::any_of(op.getOperands(), isTile) || llvm::any_of(op.getResults(), isTile);
   if (auto constant = dyn_cast<arith::ConstantOp>(op); constant && hasTiles)
     return emitConstant(constant);
+  if (auto fma = dyn_cast<math::FmaOp>(op); fma && unscaled.contains(fma.getA()))
+    return emitMultiplyAdd(fma), success();
   if (hasTiles && OpTrait::hasElementwiseMappableTraits(&op))
     return emitElementwise(op);
   if (!hasTiles)
@@ -229,10 +231,12 @@ LogicalResult LaneEmitter::emitScalar(Operation &op) {
     return success();
   }
   if (auto page = dyn_cast<tile::PageOp>(op)) {
-    Value entry = move(scalarOf(page.getTable()), arith::MulIOp::create(b, scalarOf(page.getEntry()), constant(4)));
+    Value number = arith::IndexCastOp::create(b, b.getI32Type(), scalarOf(page.getEntry()));
+    Value offset = arith::MulIOp::create(b, arith::IndexCastUIOp::create(b, b.getIndexType(), number), constant(4));
+    Value entry = move(scalarOf(page.getTable()), offset);
     auto load = LLVM::LoadOp::create(b, b.getI32Type(), entry, 4);
     load.setInvariant(isReadOnly(page.getTable()));
-    Value block = arith::IndexCastOp::create(b, b.getIndexType(), load);
+    Value block = arith::IndexCastUIOp::create(b, b.getIndexType(), load);
     scalars.map(page.getResult(),
                 move(scalarOf(page.getPool()), arith::MulIOp::create(b, block, scalarOf(page.getStride()))));
     return success();
@@ -324,6 +328,7 @@ LogicalResult LaneEmitter::emitFor(scf::ForOp op) {
   if (failed(emitRegion(op.getRegion(), *loop.getBody(), yield)))
     return failure();
   bindAll(op.getResults(), loop.getResults(), [&](size_t place, Carried parts) {
+    parts.pair = carried[parts.sum.dot].pair;
     registers[op.getResult(place)] = endCarried(parts);
     // Only now, since units are known with the loop's codes.
     OpBuilder::InsertionGuard guard(b);

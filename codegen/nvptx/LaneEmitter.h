@@ -16,6 +16,7 @@
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
@@ -66,6 +67,8 @@ private:
   void emitBroadcast(tile::BroadcastOp op);
   Value byLanes(const tile::LaneLayout &lanes, ArrayRef<int> dims, SmallVector<int64_t> index,
                 function_ref<Value(ArrayRef<int64_t>)> at);
+  Registers reduced(tile::ReduceKind kind, ArrayRef<Value> source, const tile::RegisterFile &from,
+                    const tile::RegisterFile &to, int dim);
   void emitReduce(tile::ReduceOp op);
   Value combine(tile::ReduceKind kind, Value a, Value c);
 
@@ -159,6 +162,16 @@ private:
   static int64_t withRowField(const Product &product, int64_t m, int64_t field);
   Value accumulated(Value total, Value value, double power, Value scale);
 
+  // EmitUnscaled.cpp
+  // A tile of which each register stands for itself times a power of two, plus a bias.
+  struct Unscaled {
+    Registers values, biases;
+    SmallVector<int> powers;
+  };
+  void emitUnscaled(tile::DotOp op, Product &product);
+  Registers largestOf(const Unscaled &tile, const tile::RegisterFile &from, const tile::RegisterFile &to, int dim);
+  void emitMultiplyAdd(math::FmaOp op);
+
   // EmitPair.cpp
   void emitPair(tile::DotOp op, const ProductPair &pair);
   bool isReadWhole(tile::DotOp op);
@@ -170,7 +183,10 @@ private:
   struct Carried {
     CarriedSum sum;
     Registers products, bias;
+    const ProductPair *pair = nullptr; // whose results, lane by lane, the bias is
   };
+  Carried *carriedAsBias(const ProductPair &pair);
+  Value sumOfPair(const ProductPair &pair, Value own);
   void beginCarried(const CarriedSum &sum, SmallVectorImpl<Value> &inits);
   Registers beginProducts(const Carried &parts, ArrayRef<Value> init);
   Carried takeCarried(const CarriedSum &sum, ValueRange &flat);
@@ -208,6 +224,7 @@ private:
   DenseMap<Value, Registers> registers;
   DenseSet<Value> waiting; // tiles of which registers may be missing
   DenseMap<Value, Packed> packed;
+  DenseMap<Value, Unscaled> unscaled;
   DenseMap<Operation *, Carried> carried; // by product, while its loop is emitted
   Value program, lane, programs;          // index; i32; i64
   Registers ones;                         // an operand of ones, once it was needed

@@ -111,8 +111,10 @@ private:
                    function_ref<Softmax(Value, Softmax)> visit) {
     if (parts > 1)
       begin = add(begin, mul(part, index(step)));
+    if (halves) // numbers of tokens are i32
+      begin = toI32(begin), end = toI32(end);
     return Softmax::from(loop(begin, end, step * parts, state.values(), [&](Value token, ValueRange carried) {
-      return visit(token, Softmax::from(carried)).values();
+      return visit(toIndex(token), Softmax::from(carried)).values();
     }));
   }
   // Token numbers token .. token + count - 1 as i32: half the registers of index.
@@ -409,13 +411,13 @@ AttendEmitter::Weights AttendEmitter::advanceHalves(Value scores, Softmax &state
   Value max = this->max(state.max, reduce(tile::ReduceKind::Max, scores, 1));
   Value scale = scalesInSoftmax() ? rowScale : splat(f32(1), {rows});
   Value shrink = exp2(mul(sub(state.max, max), scale), /*approximate=*/true);
-  Value offset = sub(f32(static_cast<float>(headroom(v))), mul(max, scale));
-  Value weights =
-      exp2(math::FmaOp::create(*this, scores, perRow(scale, count), perRow(offset, count)), /*approximate=*/true);
+  Value offset = fma(max, sub(f32(0), scale), f32(static_cast<float>(headroom(v))));
+  Value weights = exp2(fma(scores, perRow(scale, count), perRow(offset, count)), /*approximate=*/true);
   if (request.accuracy != ::kvq::Accuracy::Full)
     weights = toF32(fromF32(weights, getF16Type()));
   state.max = max;
-  state.sum = dot(constantTile({1, count}, 1), weights, mul(state.sum, broadcast(shrink, {rows, 1}, {0})), 1);
+  Value sum = dot(constantTile({1, count}, 1), weights, constantTile({rows, 1}, 0), 1);
+  state.sum = fma(state.sum, broadcast(shrink, {rows, 1}, {0}), sum);
   return {weights, shrink};
 }
 
