@@ -65,11 +65,16 @@ def wrap_within_a_tile(name, mutant, lines):
 def frontier_within_a_tile(name, mutant, lines):
     """Frontiers of whole groups of 32 lie between tiles: of a tile's tokens only the first is compared with one that is
     equal. The kernel for any frontier has the others."""
-    near = " ".join(_near(lines, mutant.line, 4))
+    if name != "attend":
+        return False
+    text = "\n".join(lines)
+    others = re.findall(r"add\.s32\s+(%r\d+), %r\d+, \d+;", text)  # numbers of tokens behind the first
+    compared = {match[1] for match in re.finditer(r"setp\.lt\.s32\s+%p\d+, (%r\d+), %r\d+;", text)}
+    number = re.search(r"(?:setp\.lt\.s32\s+%p\d+, |add\.s32\s+)(%r\d+),", mutant.before)
     kinds = ("comparison at the bound", "added constant")
-    ahead = len(re.findall(r"setp\.lt\.s32", near)) >= 2 and bool(re.search(r"add\.s32\s+%r\d+, %r\d+, \d+;", near))
-    behind = len(re.findall(r"setp\.le\.s32", near)) >= 4
-    return name == "attend" and mutant.operator in kinds and (ahead or behind)
+    ahead = bool(number) and number[1] in others and number[1] in compared
+    behind = len(re.findall(r"setp\.le\.s32", " ".join(_near(lines, mutant.line, 4)))) >= 4
+    return mutant.operator in kinds and (ahead or behind)
 
 
 def load_of_what_is_masked(name, mutant, lines):
@@ -90,7 +95,7 @@ def end_of_a_loop(name, mutant, lines):
     after = " ".join(lines[mutant.line : mutant.line + 2])
     before = " ".join(lines[mutant.line - 3 : mutant.line - 1])
     loop = "bra" in after and "$L__" in before
-    return mutant.operator == "comparison at the bound" and loop and ".s64" in mutant.before
+    return mutant.operator == "comparison at the bound" and loop and bool(re.search(r"\.s(32|64)", mutant.before))
 
 
 def operand_of_ones(name, mutant, lines):
