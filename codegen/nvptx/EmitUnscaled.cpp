@@ -40,8 +40,8 @@ void LaneEmitter::emitUnscaled(tile::DotOp op, Product &product) {
       result.biases[number] = bias;
     }
   }
-  // Of each unit the maximum costs a multiply-add, and each bias another and a register. Where that is more than half of
-  // what it saves, it was the last that made ptxas spill (16 rows, groups of 32).
+  // Of each unit the maximum costs a multiply-add, and each bias another and a register. Where that is more than half
+  // of what it saves, it was the last that made ptxas spill (16 rows, groups of 32).
   llvm::DenseSet<std::pair<int, Value>> units;
   for (auto [power, bias] : llvm::zip(result.powers, result.biases))
     units.insert({power, bias});

@@ -246,3 +246,46 @@ def test_codes_in_groups(contract, side, profile, group, bits, processor):
         text = times_codes(layout, bits, rows, 96, contract, 0, center, c // group)
         wanted = tile_ops.dot(codes - center, coeff.astype(np.float64), acc.astype(np.float64), scale, contract)
         expect(text, [data, coeff, scale, acc], [wanted.astype(np.float32)], processor=processor)
+
+
+def maxima_and_multiples(layout, bits, rows, channels, contract, groups, center):
+    """A program that takes the maxima of a product of codes along both dimensions, and a multiple of it plus something.
+    What is added to the product differs by row and group of results."""
+    n, c = (64, channels) if contract == 1 else (channels, 64)
+    kind, result, row = f"tensor<64x{channels}xi{bits}, {layout}>", tile("f32", rows, n), tile("f32", rows)
+    lines = [load("q", "coeff", "f16", rows, c), load("b", "bias", "f32", rows, groups),
+             f"%f = kvq_tile.load %factor[%c0] : !kvq_tile.ptr<f32>, index -> {row}",
+             f"%a = kvq_tile.broadcast %b dims [0, 1] : {tile('f32', rows, groups)} -> {result}",
+             f"%k = kvq_tile.codes %page[%c0, %c0] : !kvq_tile.ptr<i8> -> {kind}",
+             f"%y = kvq_tile.dot %k, %q acc %a contract {contract} center {center} : {kind}, {tile('f16', rows, c)} -> "
+             f"{result}",
+             f"%m = kvq_tile.reduce max %y dim 1 : {result} -> {row}",
+             f"%l = kvq_tile.reduce max %y dim 0 : {result} -> {tile('f32', n)}",
+             f"%s = kvq_tile.broadcast %f dims [0] : {row} -> {result}",
+             f"%o = kvq_tile.broadcast %m dims [0] : {row} -> {result}",
+             f"%z = math.fma %y, %s, %o : {result}",
+             store("z", "out", "f32", rows, n),
+             f"kvq_tile.store %m, %most[%c0] : {row}, !kvq_tile.ptr<f32>, index",
+             f"kvq_tile.store %l, %of_all[%c0] : {tile('f32', n)}, !kvq_tile.ptr<f32>, index"]
+    pointers = {"page": pointer("i8", True)} | {name: pointer("f16" if name == "coeff" else "f32") for name in
+                                                ("coeff", "bias", "factor", "out", "most", "of_all")}
+    return kernel(pointers, "\n".join(lines))
+
+
+@pytest.mark.parametrize("contract,side", ((1, "K"), (0, "V")))
+@pytest.mark.parametrize("profile,processor", (("mma", "sm_80"), ("vnni", "sm_90"), ("mma", "sm_80+magic")))
+@pytest.mark.parametrize("bits", (2, 4, 8))
+@pytest.mark.parametrize("groups", (1, 2, 64))
+def test_products_of_which_maxima_and_multiples_are_taken(contract, side, profile, processor, bits, groups):
+    """They stay in the units of their codes, but where each result has a bias of its own."""
+    random = np.random.default_rng(bits + groups)
+    codes, data, layout = section(random, profile, side, bits)
+    for rows, center in ((8, 0.0), (16, (2**bits - 1) / 2)):
+        coeff, bias = whole(random, (rows, 64), 8).astype(np.float16), whole(random, (rows, groups), 900)
+        factor = whole(random, (rows,), 4)
+        text = maxima_and_multiples(layout, bits, rows, 64, contract, groups, center)
+        acc = np.repeat(bias, 64 // groups, axis=1).astype(np.float64)
+        product = tile_ops.dot(codes - center, coeff.astype(np.float64), acc, None, contract)
+        most = product.max(axis=1)
+        wanted = [product * factor[:, None] + most[:, None], most, product.max(axis=0)]
+        expect(text, [data, coeff, bias, factor], [each.astype(np.float32) for each in wanted], processor=processor)
