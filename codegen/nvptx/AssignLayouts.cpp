@@ -148,6 +148,19 @@ LogicalResult Assigner::anchorCodes() {
   return success();
 }
 
+// Whether a tile is 16-bit elements as memory has them, whose neighbours lie along the last dimension, and is wanted in
+// pairs along another: reading pairs and swapping them takes half as many loads, and a move for each pair either way.
+static bool isReadByRows(Value tile, const LaneLayout &wanted) {
+  int last = static_cast<int>(typeOf(tile).getRank()) - 1;
+  bool isPairOfRows = typeOf(tile).getElementType().isF16() && !wanted.pair.isNone() && wanted.pair.dim != last;
+  bool hasBlocks = llvm::all_of(wanted.lane, [](TileBit bit) { return !bit.isNone(); }) && wanted.lane[2].dim == last;
+  Operation *op = tile.getDefiningOp();
+  while (isa_and_present<arith::ExtFOp, arith::TruncFOp>(op))
+    op = op->getOperand(0).getDefiningOp();
+  return isPairOfRows && hasBlocks && isa_and_present<tile::LoadOp>(op) &&
+         typeOf(op->getResult(0)).getElementTypeBitWidth() == 16;
+}
+
 // Products with values adapt to what is known around them.
 void Assigner::anchorValues() {
   for (Operation *op : ops) {
@@ -167,7 +180,8 @@ void Assigner::anchorValues() {
     fragments[dot] = *fragment;
     assign(dot.getResult(), fragment->result());
     demand(dot.getCoeff(), fragment->coefficients(static_cast<int>(typeOf(dot.getCoeff()).getRank())));
-    assign(dot.getX(), fragment->values(static_cast<int>(dot.getContract())));
+    LaneLayout values = fragment->values(static_cast<int>(dot.getContract()));
+    assign(dot.getX(), isReadByRows(dot.getX(), values) ? transposed(values) : values);
     propagate(Reach::All);
   }
 }
@@ -253,10 +267,11 @@ Value Assigner::madeAgain(Value tile, LaneLayout layout, int depth) {
 
 Value Assigner::inLayout(Value tile, LaneLayout layout) {
   constexpr int kMostOps = 8; // in a row
-  if (Value again = madeAgain(tile, layout, kMostOps))
+  bool isSwapped = isReadByRows(tile, layout) && isTransposition(layouts[tile], layout);
+  if (Value again = isSwapped ? Value() : madeAgain(tile, layout, kMostOps))
     return again;
   // Halves that do not come in pairs are made again as single ones, which their lane pairs.
-  if (LaneLayout single = fitPair(layout, tile); single != layout && layouts[tile] != single)
+  if (LaneLayout single = fitPair(layout, tile); !isSwapped && single != layout && layouts[tile] != single)
     if (Value again = madeAgain(tile, single, kMostOps))
       tile = again;
   // Behind the tile and not before its user: a loop does not convert what stays the same.

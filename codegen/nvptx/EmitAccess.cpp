@@ -83,6 +83,7 @@ LaneEmitter::Access LaneEmitter::accessOf(Value ptr, Value offset, Value mask, T
   access.runs = offsetRank < rank;
   if (access.runs)
     access.run = runOf(access.elements, access.bytes, std::min(alignmentOf(ptr), multipleOf(offset) * access.bytes));
+  access.inPairs = element.isF16() && access.run > 1 && file.layout().pair == TileBit{static_cast<int>(rank) - 1, 0};
   return access;
 }
 
@@ -119,20 +120,22 @@ SmallVector<SmallVector<SmallVector<int64_t>>> LaneEmitter::runsOf(const Access 
   return result;
 }
 
+// The registers that neighbours fill.
 LaneEmitter::Registers LaneEmitter::loadRun(const Access &access, ArrayRef<int64_t> numbers) {
   SmallVector<int64_t> base = access.elements.base(numbers.front()), at = base;
   if (access.runs)
     at.pop_back();
   Value from = address(access, access.offsetFile ? access.offsetFile->find(at) : 0, base);
-  int64_t count = static_cast<int64_t>(numbers.size());
-  Type type = count == 1 ? access.element : Type(VectorType::get({count}, access.element));
-  auto load = LLVM::LoadOp::create(b, type, from, count * access.bytes);
+  int64_t bytes = static_cast<int64_t>(numbers.size()) * access.bytes, count = access.filledBy(numbers).size();
+  // A pair is read as a word: LLVM takes a vector of halves apart.
+  Type unit = access.inPairs ? b.getI32Type() : access.element;
+  auto load = LLVM::LoadOp::create(b, count == 1 ? unit : VectorType::get({count}, unit), from, bytes);
   load.setInvariant(access.invariant);
-  if (count == 1)
-    return {load};
   Registers values;
-  for (int64_t i = 0; i < count; ++i)
-    values.push_back(LLVM::ExtractElementOp::create(b, load, constant32(i)));
+  for (int64_t i = 0; i < count; ++i) {
+    Value value = count == 1 ? load : LLVM::ExtractElementOp::create(b, load, constant32(i)).getResult();
+    values.push_back(access.inPairs ? LLVM::BitcastOp::create(b, access.filledType(), value).getResult() : value);
+  }
   return values;
 }
 
@@ -154,11 +157,11 @@ LaneEmitter::Registers LaneEmitter::readIf(Value condition, Type element, size_t
 void LaneEmitter::emitLoad(tile::LoadOp op) {
   Type type = op.getResult().getType();
   Access access = accessOf(op.getPtr(), op.getOffset(), op.getMask(), type);
-  Registers values(static_cast<size_t>(access.elements.count()));
+  Registers values(static_cast<size_t>(access.filled().count()));
   for (auto [at, members] : llvm::enumerate(runsOf(access))) {
     SmallVector<int64_t> numbers;
     for (ArrayRef<int64_t> run : members)
-      llvm::append_range(numbers, run);
+      llvm::append_range(numbers, access.filledBy(run));
     auto readAll = [&, &members = members] {
       Registers loaded;
       for (ArrayRef<int64_t> run : members)
@@ -166,11 +169,11 @@ void LaneEmitter::emitLoad(tile::LoadOp op) {
       return loaded;
     };
     Value mask = access.masks.empty() ? Value() : access.masks[at];
-    for (auto [number, value] : llvm::zip(numbers, readIf(mask, access.element, numbers.size(), readAll)))
+    for (auto [number, value] : llvm::zip(numbers, readIf(mask, access.filledType(), numbers.size(), readAll)))
       values[number] = value;
   }
   if (isa<RankedTensorType>(type))
-    registers[op.getResult()] = repaired(values, access.elements, access.file);
+    registers[op.getResult()] = access.inPairs ? values : repaired(values, access.elements, access.file);
   else
     scalars.map(op.getResult(), values.front());
 }

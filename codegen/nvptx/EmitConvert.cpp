@@ -57,29 +57,18 @@ LaneEmitter::Registers LaneEmitter::repaired(ArrayRef<Value> from, const Registe
   return values;
 }
 
-// movmatrix takes rows of 8x8 halves from lane bits 2 to 4 and columns from the pair and lane bits 0 and 1 (PTX ISA,
-// movmatrix), and swaps them.
-static bool isTransposition(const LaneLayout &source, const LaneLayout &target) {
-  return source.lane[3] == target.lane[0] && source.lane[4] == target.lane[1] && source.lane[2] == target.pair &&
-         source.lane[0] == target.lane[3] && source.lane[1] == target.lane[4] && source.pair == target.lane[2] &&
-         !source.pair.isNone() && !target.pair.isNone();
-}
-
-LaneEmitter::Registers LaneEmitter::transposed(ArrayRef<Value> from, const RegisterFile &source,
-                                               const RegisterFile &target) {
-  Registers values;
-  Type pairs = VectorType::get({2}, b.getF16Type()), word = b.getI32Type();
+// A register of pairs of another layout (Fragment.h).
+Value LaneEmitter::transposed(Value pairs) {
+  Type word = b.getI32Type();
   auto dialect = LLVM::AsmDialectAttr::get(b.getContext(), LLVM::AsmDialect::AD_ATT);
-  for (int64_t number = 0; number < target.count(); ++number) {
-    Value value = LLVM::BitcastOp::create(b, word, from[source.find(target.base(number))]);
-    // LLVM 22 has no intrinsic for it.
-    Value moved = LLVM::InlineAsmOp::create(b, word, value, "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r",
-                                            /*has_side_effects=*/true, /*is_align_stack=*/false,
-                                            LLVM::TailCallKind::None, dialect, ArrayAttr())
-                      .getResult(0);
-    values.push_back(LLVM::BitcastOp::create(b, pairs, moved));
-  }
-  return values;
+  Value block = LLVM::BitcastOp::create(b, word, pairs);
+  // LLVM 22 has no intrinsic for it.
+  Value moved = LLVM::InlineAsmOp::create(b, word, block,
+                                          "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r",
+                                          /*has_side_effects=*/true, /*is_align_stack=*/false,
+                                          LLVM::TailCallKind::None, dialect, ArrayAttr())
+                    .getResult(0);
+  return LLVM::BitcastOp::create(b, pairs.getType(), moved);
 }
 
 // Each register of the target from the lane that has it. Where that lane has it in a register that depends on who asks,
@@ -138,12 +127,12 @@ LaneEmitter::Registers LaneEmitter::converted(ArrayRef<Value> from, const Regist
     return RegisterFile(file.shape(), layout);
   };
   // Halves that are not in pairs yet are put into those that a transposition takes, if the lane has both.
-  bool isHalf = getElementTypeOrSelf(from.front().getType()).isF16();
-  TileBit wish = target.layout().lane[2];
-  if (isHalf && !wish.isNone() && source.layout().laneOf(wish) < 0) {
-    RegisterFile pairs = withPair(source, wish);
-    if (isTransposition(pairs.layout(), target.layout()))
-      return transposed(repaired(from, source, pairs), pairs, target);
+  if (getElementTypeOrSelf(from.front().getType()).isF16() && isTransposition(source.layout(), target.layout())) {
+    RegisterFile pairs = withPair(source, target.layout().lane[2]);
+    Registers blocks = repaired(from, source, pairs), values;
+    for (int64_t number = 0; number < target.count(); ++number)
+      values.push_back(transposed(blocks[pairs.find(target.base(number))]));
+    return values;
   }
   RegisterFile single = withPair(target, TileBit());
   return repaired(shuffled(from, source, single), single, target);

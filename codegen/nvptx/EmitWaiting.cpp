@@ -15,8 +15,10 @@ using tile::RegisterFile;
 static bool isMadeByRegister(Operation *op, function_ref<bool(Value)> isReadOnly) {
   if (auto load = dyn_cast<tile::LoadOp>(op))
     return isReadOnly(load.getPtr());
-  if (auto convert = dyn_cast<tile::ConvertOp>(op))
-    return tile::getLanes(convert.getSource().getType())->sameLanes(*tile::getLanes(convert.getType()));
+  if (auto convert = dyn_cast<tile::ConvertOp>(op)) {
+    auto source = tile::getLanes(convert.getSource().getType()), target = tile::getLanes(convert.getType());
+    return source->sameLanes(*target) || isTransposition(*source, *target);
+  }
   return isa<arith::SelectOp, arith::ExtFOp, arith::TruncFOp>(op);
 }
 
@@ -60,7 +62,7 @@ Value LaneEmitter::registerOf(Value tile, int64_t number) {
   }
   Value value;
   if (auto convert = dyn_cast<tile::ConvertOp>(op)) {
-    value = makePaired(convert, number);
+    value = makeConverted(convert, number);
   } else {
     SmallVector<Value> operands;
     for (Value operand : op->getOperands())
@@ -70,8 +72,8 @@ Value LaneEmitter::registerOf(Value tile, int64_t number) {
   return registers[tile][number] = value;
 }
 
-// Its register out of those of the source: single elements become pairs, or the reverse.
-Value LaneEmitter::makePaired(tile::ConvertOp op, int64_t number) {
+// Its register out of those of the source: single elements become pairs, or the reverse, or pairs of another direction.
+Value LaneEmitter::makeConverted(tile::ConvertOp op, int64_t number) {
   RegisterFile source = fileOf(op.getSource()), target = fileOf(op.getResult());
   SmallVector<int64_t> index = target.base(number);
   auto single = [&] {
@@ -79,12 +81,16 @@ Value LaneEmitter::makePaired(tile::ConvertOp op, int64_t number) {
     tile::TileBit bit = source.layout().pair;
     return isa<VectorType>(value.getType()) ? half(value, index[bit.dim] >> bit.bit & 1) : value;
   };
+  bool isOther = isTransposition(source.layout(), target.layout());
+  if (isOther && !source.layout().pair.isNone())
+    return transposed(registerOf(op.getSource(), source.find(index)));
   Value low = single();
-  tile::TileBit bit = target.layout().pair;
+  tile::TileBit bit = isOther ? target.layout().lane[2] : target.layout().pair;
   if (bit.isNone())
     return low;
   index[bit.dim] |= int64_t(1) << bit.bit;
-  return pair(low, single());
+  Value both = pair(low, single());
+  return isOther ? transposed(both) : both;
 }
 
 // A run that contains an index; zeros where its mask is not set.
@@ -95,13 +101,14 @@ LaneEmitter::Registers LaneEmitter::loadRunIf(const Access &access, SmallVector<
   if (access.runs)
     index.pop_back();
   Value mask = access.masks[access.offsetFile ? access.offsetFile->find(index) : 0];
-  SmallVector<Type> types(numbers.size(), access.element);
+  size_t count = access.filledBy(numbers).size();
+  SmallVector<Type> types(count, access.filledType());
   auto branch = scf::IfOp::create(b, types, mask, /*withElseRegion=*/true);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(branch.thenBlock());
   scf::YieldOp::create(b, loadRun(access, numbers));
   b.setInsertionPointToStart(branch.elseBlock());
-  scf::YieldOp::create(b, SmallVector<Value>(numbers.size(), zeroOf(access.element)));
+  scf::YieldOp::create(b, SmallVector<Value>(count, zeroOf(access.filledType())));
   return Registers(branch.getResults());
 }
 
@@ -120,6 +127,12 @@ void LaneEmitter::makeLoaded(tile::LoadOp op, int64_t number) {
     }
     return std::pair(numbers, loadRunIf(access, index, numbers));
   };
+  if (access.inPairs) {
+    auto [numbers, values] = run(first);
+    for (auto [filled, value] : llvm::zip(access.filledBy(numbers), values))
+      registers[tile][filled] = value;
+    return;
+  }
   DenseMap<int64_t, Value> loaded;
   auto add = [&](SmallVector<int64_t> index) {
     auto [numbers, values] = run(index);

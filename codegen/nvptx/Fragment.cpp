@@ -31,6 +31,17 @@ LaneLayout Fragment::values(int contract) const {
           bitOf(contract, kPair)};
 }
 
+LaneLayout mlir::kvq::nvptx::transposed(const LaneLayout &layout) {
+  const auto &lane = layout.lane;
+  return {{lane[3], lane[4], layout.pair, lane[0], lane[1]}, lane[2]};
+}
+
+bool mlir::kvq::nvptx::isTransposition(const LaneLayout &source, const LaneLayout &target) {
+  TileBit column = target.lane[2];
+  return !target.pair.isNone() && !column.isNone() && source.laneOf(column) < 0 &&
+         (source.pair.isNone() || source.pair == column) && source.sameLanes(transposed(target));
+}
+
 static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
 bool mlir::kvq::nvptx::usesTensorCores(tile::DotOp op) {

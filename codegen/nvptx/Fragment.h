@@ -28,6 +28,13 @@ struct Fragment {
   tile::LaneLayout values(int contract) const;
 };
 
+// What becomes `layout` by transposing 8x8 blocks of paired halves, and the reverse. movmatrix takes their rows from lane
+// bits 2 to 4 and their columns from the pair and lane bits 0 and 1 (PTX ISA, movmatrix), and swaps them.
+tile::LaneLayout transposed(const tile::LaneLayout &layout);
+
+// Whether an f16 tile, in pairs or not, is brought into `target` so: its lanes have both halves of the pairs to swap.
+bool isTransposition(const tile::LaneLayout &source, const tile::LaneLayout &target);
+
 // Whether a product takes this form: rows are a multiple of 8 and at least 16 elements are contracted. Others are sums
 // of a few products an element.
 bool usesTensorCores(tile::DotOp op);

@@ -83,7 +83,7 @@ private:
   void emitConvert(tile::ConvertOp op);
   Registers converted(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
   Registers repaired(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
-  Registers transposed(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
+  Value transposed(Value pairs);
   Registers shuffled(ArrayRef<Value> from, const tile::RegisterFile &source, const tile::RegisterFile &target);
   Value shuffle(StringRef kind, Value value, Value lane);
 
@@ -106,7 +106,7 @@ private:
   bool canWait(Operation *op);
   void wait(Operation *op);
   Value registerOf(Value tile, int64_t number);
-  Value makePaired(tile::ConvertOp op, int64_t number);
+  Value makeConverted(tile::ConvertOp op, int64_t number);
   void makeLoaded(tile::LoadOp op, int64_t number);
   Registers loadRunIf(const Access &access, SmallVector<int64_t> index, ArrayRef<int64_t> numbers);
   static int64_t partner(const Access &access, SmallVector<int64_t> index);

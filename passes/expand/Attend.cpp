@@ -100,7 +100,7 @@ private:
   };
   Weights advanceSoftmax(Value scores, Softmax &state);
   Weights advanceHalves(Value scores, Softmax &state);
-  void shrinkOutput(Softmax &state, Value shrink, const HalfRange &range);
+  Value shrinkOfOutput(Softmax &state, Value shrink, const HalfRange &range);
   // Otherwise a score cap or a region asks for scores in natural units.
   bool scalesInSoftmax() const { return !request.scoreCap && !region; }
   Softmax mergeParts(const Softmax &state);
@@ -421,13 +421,13 @@ AttendEmitter::Weights AttendEmitter::advanceHalves(Value scores, Softmax &state
   return {weights, shrink};
 }
 
-// The output as the new maximum wants it, and in the range of the tile of V that comes next.
-void AttendEmitter::shrinkOutput(Softmax &state, Value shrink, const HalfRange &range) {
+// What brings the output to the new maximum, and to the range of the tile of V that comes next.
+Value AttendEmitter::shrinkOfOutput(Softmax &state, Value shrink, const HalfRange &range) {
   if (scalesTiles) {
     shrink = mul(shrink, mul(state.unit, range.down));
     state.unit = range.up;
   }
-  state.out = mul(state.out, perRow(shrink, v.dim));
+  return perRow(shrink, v.dim);
 }
 
 // Takes a tile of scores into maximum and sum; gives the weights of the tile's keys.
@@ -466,16 +466,17 @@ Softmax AttendEmitter::visitPackedTile(Value page, Value inPage, Value token, To
   }
   Params ofV = committedParams(v, committedV, page, inPage, token, which);
   Value vTile = v.dequantize(v.codes(page, inPage, tokens), ofV.scale, ofV.min);
-  shrinkOutput(state, shrink, ofV.range);
-  state.out = dot(vTile, weights, state.out, 0, weightRounding());
+  Value before = mul(state.out, shrinkOfOutput(state, shrink, ofV.range));
+  state.out = dot(vTile, weights, before, 0, weightRounding());
   return state;
 }
 
-// A tile of V that is not packed.
+// A tile of V that is not packed. Sums of tensor cores begin at zero, and what is added to them is multiplied at once.
 void AttendEmitter::addRawV(Value raw, Value weights, Value shrink, Softmax &state) {
   HalfRange range = scaledTile(raw);
-  shrinkOutput(state, shrink, range);
-  state.out = dot(raw, weights, state.out, 0);
+  shrink = shrinkOfOutput(state, shrink, range);
+  state.out = halves ? fma(state.out, shrink, dot(raw, weights, constantTile({rows, v.dim}, 0), 0))
+                     : dot(raw, weights, mul(state.out, shrink), 0);
 }
 
 // V of keys whose K is packed and that is itself still in the tail.
