@@ -154,11 +154,8 @@ static bool isReadByRows(Value tile, const LaneLayout &wanted) {
   int last = static_cast<int>(typeOf(tile).getRank()) - 1;
   bool isPairOfRows = typeOf(tile).getElementType().isF16() && !wanted.pair.isNone() && wanted.pair.dim != last;
   bool hasBlocks = llvm::all_of(wanted.lane, [](TileBit bit) { return !bit.isNone(); }) && wanted.lane[2].dim == last;
-  Operation *op = tile.getDefiningOp();
-  while (isa_and_present<arith::ExtFOp, arith::TruncFOp>(op))
-    op = op->getOperand(0).getDefiningOp();
-  return isPairOfRows && hasBlocks && isa_and_present<tile::LoadOp>(op) &&
-         typeOf(op->getResult(0)).getElementTypeBitWidth() == 16;
+  tile::LoadOp load = readOf(tile);
+  return isPairOfRows && hasBlocks && load && getElementTypeOrSelf(load.getType()).getIntOrFloatBitWidth() == 16;
 }
 
 // Products with values adapt to what is known around them.

@@ -63,10 +63,9 @@ Value LaneEmitter::transposed(Value pairs) {
   auto dialect = LLVM::AsmDialectAttr::get(b.getContext(), LLVM::AsmDialect::AD_ATT);
   Value block = LLVM::BitcastOp::create(b, word, pairs);
   // LLVM 22 has no intrinsic for it.
-  Value moved = LLVM::InlineAsmOp::create(b, word, block,
-                                          "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r",
-                                          /*has_side_effects=*/true, /*is_align_stack=*/false,
-                                          LLVM::TailCallKind::None, dialect, ArrayAttr())
+  Value moved = LLVM::InlineAsmOp::create(b, word, block, "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r",
+                                          /*has_side_effects=*/true, /*is_align_stack=*/false, LLVM::TailCallKind::None,
+                                          dialect, ArrayAttr())
                     .getResult(0);
   return LLVM::BitcastOp::create(b, pairs.getType(), moved);
 }

@@ -24,9 +24,7 @@ static bool isMadeByRegister(Operation *op, function_ref<bool(Value)> isReadOnly
 
 // Loaded under a mask, perhaps as elements of another type.
 static bool isMaskedLoad(Operation *op) {
-  while (isa_and_present<arith::ExtFOp, arith::TruncFOp, tile::ConvertOp>(op))
-    op = op->getOperand(0).getDefiningOp();
-  auto load = dyn_cast_if_present<tile::LoadOp>(op);
+  tile::LoadOp load = readOf(op->getResult(0));
   return load && load.getMask();
 }
 

@@ -206,6 +206,13 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   return complete(fragment, m, k, mOrder, kOrder);
 }
 
+tile::LoadOp mlir::kvq::nvptx::readOf(Value tile) {
+  Operation *op = tile.getDefiningOp();
+  while (isa_and_present<arith::ExtFOp, arith::TruncFOp, tile::ConvertOp>(op))
+    op = op->getOperand(0).getDefiningOp();
+  return dyn_cast_if_present<tile::LoadOp>(op);
+}
+
 std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::optional<LaneLayout> coeff,
                                                            std::optional<LaneLayout> result) {
   auto x = typeOf(op.getX());
@@ -239,7 +246,11 @@ std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::
       return std::nullopt;
     return completed;
   }
-  return complete(fragment, m, k);
+  // Along the last dimension of what is read, lanes leave each other eight neighbours, which are 16 bytes of halves. As
+  // m they come by a transposition, which puts pairs of them on the first lane.
+  if (!readOf(op.getX()))
+    return complete(fragment, m, k);
+  return contract == 1 ? complete(fragment, m, k, {}, {3, 4}) : complete(fragment, m, k, {0, 3, 4});
 }
 
 Fragment mlir::kvq::nvptx::assignedFragment(tile::DotOp op) {

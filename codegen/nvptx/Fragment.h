@@ -28,8 +28,8 @@ struct Fragment {
   tile::LaneLayout values(int contract) const;
 };
 
-// What becomes `layout` by transposing 8x8 blocks of paired halves, and the reverse. movmatrix takes their rows from lane
-// bits 2 to 4 and their columns from the pair and lane bits 0 and 1 (PTX ISA, movmatrix), and swaps them.
+// What becomes `layout` by transposing 8x8 blocks of paired halves, and the reverse. movmatrix takes their rows from
+// lane bits 2 to 4 and their columns from the pair and lane bits 0 and 1 (PTX ISA, movmatrix), and swaps them.
 tile::LaneLayout transposed(const tile::LaneLayout &layout);
 
 // Whether an f16 tile, in pairs or not, is brought into `target` so: its lanes have both halves of the pairs to swap.
@@ -47,6 +47,9 @@ FailureOr<Fragment> fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens);
 
 // Whether the 16 elements of m and of k that a multiplication takes have one scale.
 bool liesInParts(const Fragment &fragment, tile::DotOp op);
+
+// The load of a tile, where nothing but its type and layout has changed since; else null.
+tile::LoadOp readOf(Value tile);
 
 // The fragment of a product with values, after what is known of the coefficients and the result. Empty where what is
 // known has another form.
