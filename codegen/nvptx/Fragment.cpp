@@ -250,7 +250,10 @@ std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::
   // m they come by a transposition, which puts pairs of them on the first lane.
   if (!readOf(op.getX()))
     return complete(fragment, m, k);
-  return contract == 1 ? complete(fragment, m, k, {}, {3, 4}) : complete(fragment, m, k, {0, 3, 4});
+  SmallVector<int> order = contract == 1 ? SmallVector<int>{3, 4} : SmallVector<int>{0, 3, 4};
+  llvm::erase_if(order,
+                 [&](int bit) { return !isInPart(bit, x.getDimSize(1), contract == 1 ? groupsOf(op) : setsOf(op)); });
+  return contract == 1 ? complete(fragment, m, k, {}, order) : complete(fragment, m, k, order);
 }
 
 Fragment mlir::kvq::nvptx::assignedFragment(tile::DotOp op) {
