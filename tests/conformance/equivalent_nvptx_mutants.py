@@ -63,16 +63,17 @@ def wrap_within_a_tile(name, mutant, lines):
 
 
 def frontier_within_a_tile(name, mutant, lines):
-    """Frontiers of whole groups of 32 lie between tiles: of a tile's tokens only the first is compared with one that is
-    equal. The kernel for any frontier has the others."""
+    """Frontiers of whole groups of 32 lie between tiles: of a tile's tokens only the first could be compared with one
+    that is equal, and then no row sees the tile. The kernel for any frontier has the others."""
     if name != "attend":
         return False
     text = "\n".join(lines)
-    others = re.findall(r"add\.s32\s+(%r\d+), %r\d+, \d+;", text)  # numbers of tokens behind the first
+    behind_first = re.findall(r"add\.s32\s+(%r\d+), (%r\d+), \d+;", text)
+    numbers = {register for pair in behind_first for register in pair}  # of tokens that a lane has, its first included
     compared = {match[1] for match in re.finditer(r"setp\.lt\.s32\s+%p\d+, (%r\d+), %r\d+;", text)}
     number = re.search(r"(?:setp\.lt\.s32\s+%p\d+, |add\.s32\s+)(%r\d+),", mutant.before)
     kinds = ("comparison at the bound", "added constant")
-    ahead = bool(number) and number[1] in others and number[1] in compared
+    ahead = bool(number) and number[1] in numbers and number[1] in compared
     behind = len(re.findall(r"setp\.le\.s32", " ".join(_near(lines, mutant.line, 4)))) >= 4
     return mutant.operator in kinds and (ahead or behind)
 
@@ -96,6 +97,14 @@ def end_of_a_loop(name, mutant, lines):
     before = " ".join(lines[mutant.line - 3 : mutant.line - 1])
     loop = "bra" in after and "$L__" in before
     return mutant.operator == "comparison at the bound" and loop and bool(re.search(r"\.s(32|64)", mutant.before))
+
+
+def step_of_a_loop(name, mutant, lines):
+    """Of the number of a tile's first token, addresses have whole tiles only: a step that is longer by less than one reads
+    the same, until a tile is missed at the end."""
+    goes_on = "bra" in " ".join(lines[mutant.line : mutant.line + 4])
+    own = re.search(r"add\.s32\s+(%r\d+), \1, \d+;", mutant.before)
+    return name.startswith("attend") and mutant.operator == "added constant" and goes_on and bool(own)
 
 
 def operand_of_ones(name, mutant, lines):
@@ -154,6 +163,6 @@ def wider_range(name, mutant, lines):
 
 
 RULES = (
-    wide_division, lanes_that_store_alike, lane_of_a_row_of_one_warp, reference_of_the_parts, half_of_an_exchange, wrap_within_a_tile, end_of_a_loop, operand_of_ones,
-    frontier_within_a_tile, load_of_what_is_masked, zero_of_a_place, other_rounding, power_of_q, sign_of_zero, wider_range,
+    wide_division, lanes_that_store_alike, lane_of_a_row_of_one_warp, reference_of_the_parts, half_of_an_exchange, wrap_within_a_tile, end_of_a_loop, step_of_a_loop,
+    operand_of_ones, frontier_within_a_tile, load_of_what_is_masked, zero_of_a_place, other_rounding, power_of_q, sign_of_zero, wider_range,
 )  # fmt: skip
