@@ -37,13 +37,14 @@ static int64_t wordRegistersOf(const KernelRequest &request, int64_t tokens) {
 // large (codegen/nvptx/ParkValues.h), of a tile's scores, of the coefficients of groups of V that are short, or their
 // scales, more of them where the output is large, and, where every tile is masked, of masks, of scores on their way
 // to a cap, and, if keys follow whose V is not packed, as many as a part of V. Of f32 and of class full coefficients
-// and query are two halves, which a turn makes of f32.
+// and query are two halves, which a turn makes of f32: those of the query also where it has left the registers.
 static int64_t registersOf(const KernelRequest &request, int64_t tokens) {
   const ::kvq::SideFormat &v = request.pair.v;
-  const int64_t out = request.rows * request.dv / 32, query = out < 64 ? request.rows * request.dk / 64 : 0;
+  const bool isWide = request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full;
+  const int64_t out = request.rows * request.dv / 32;
+  const int64_t query = out < 64 || isWide ? request.rows * request.dk / 64 : 0;
   const int64_t scales =
       v.perChannel() && v.group < tokens ? (tokens / v.group - 1) * request.dv / (out < 64 ? 64 : 8) : 0;
-  const bool isWide = request.type == ::kvq::ElementType::F32 || request.accuracy == ::kvq::Accuracy::Full;
   const int64_t scores = request.rows * tokens / 32, coefficients = setsOf(request) * request.rows * tokens / 64;
   const int64_t masked =
       request.window ? scores / 2 + (request.scoreCap ? scores : 0) + (request.lag ? tokens * request.dv / 64 : 0) : 0;

@@ -154,7 +154,7 @@ static bool isReadByRows(Value tile, const LaneLayout &wanted) {
   int last = static_cast<int>(typeOf(tile).getRank()) - 1;
   bool isPairOfRows = typeOf(tile).getElementType().isF16() && !wanted.pair.isNone() && wanted.pair.dim != last;
   bool hasBlocks = llvm::all_of(wanted.lane, [](TileBit bit) { return !bit.isNone(); }) && wanted.lane[2].dim == last;
-  tile::LoadOp load = readOf(tile);
+  auto load = dyn_cast_if_present<tile::LoadOp>(originOf(tile));
   return isPairOfRows && hasBlocks && load && getElementTypeOrSelf(load.getType()).getIntOrFloatBitWidth() == 16;
 }
 

@@ -43,14 +43,14 @@ LaneEmitter::Product LaneEmitter::fragmentsOf(tile::DotOp op) {
   product.groups = op.getScale() ? typeOf(op.getScale()).getDimSize(0) : 1;
   product.xLanes = product.fragment.values(product.contract);
   product.xLanes.pair = {};
+  product.isWide = coeff.getElementType().isF32();
   if (auto found = packed.find(op.getX()); found != packed.end()) {
     product.codes = found->second;
     // f32 coefficients want all bits of the sums. Rows that share a byte make them larger than what is left of them in
     // the end. And tensor cores align products by exponents before they are normalized: of a code as a subnormal half,
     // whose exponent is that of 2^-14, they keep no more than 14 bits and its own.
-    bool isWide = coeff.getElementType().isF32();
-    product.telescopes = !isWide;
-    product.form = isWide ? UnpackForm::Magic : form;
+    product.telescopes = !product.isWide;
+    product.form = product.isWide ? UnpackForm::Magic : form;
     for (int64_t k = 0; k < product.c; ++k)
       product.telescopes &= product.stepField(k) == 0;
     // Rows that share a byte must have the same coefficients.
@@ -84,6 +84,8 @@ LaneEmitter::Product LaneEmitter::productOf(tile::DotOp op) {
 // What rounding to halves leaves is multiplied by that, which makes it as large as what was rounded: it stays clear of
 // where halves lose bits.
 static constexpr double kRestPower = 2048;
+// Products of two halves each wait for the sums of so many steps before the last.
+static constexpr size_t kStepsAhead = 1;
 
 // Two values as a register of halves, or kRestPower times what is left of them then.
 Value LaneEmitter::halves(Value low, Value high, bool rest) {
@@ -126,9 +128,9 @@ Value LaneEmitter::bRegister(Product &product, int64_t set, int64_t row, int64_t
 }
 
 // word & mask | bits as one instruction, which ptxas does not make of two with constants.
-Value LaneEmitter::maskedOr(Value word, int64_t mask, int64_t bits) {
+Value LaneEmitter::maskedOr(Value word, int64_t mask, Value bits) {
   auto dialect = LLVM::AsmDialectAttr::get(b.getContext(), LLVM::AsmDialect::AD_ATT);
-  SmallVector<Value> operands{word, constant32(mask), constant32(bits)};
+  SmallVector<Value> operands{word, constant32(mask), bits};
   return LLVM::InlineAsmOp::create(b, b.getI32Type(), operands, "lop3.b32 $0, $1, $2, $3, 0xea;", "=r,r,r,r",
                                    /*has_side_effects=*/false, /*is_align_stack=*/false, LLVM::TailCallKind::None,
                                    dialect, ArrayAttr())
@@ -149,15 +151,20 @@ Value LaneEmitter::codesRegister(Product &product, int64_t m, int64_t k) {
   bool isWhole = mask == 0xff && !step; // the byte as it is
   bool isMagic = product.form == UnpackForm::Magic;
   constexpr int64_t k1024 = 0x6400; // as an f16
-  if (second) {                     // bytes 1 and 3 to places 0 and 2, zeros elsewhere, or the upper byte of 1024
+  auto bitsOf = [&](int64_t bits) { // of 1024
+    Value value = constant32(bits);
+    return product.pace && isMagic ? arith::OrIOp::create(b, product.pace, value).getResult() : value;
+  };
+  if (second) { // bytes 1 and 3 to places 0 and 2, zeros elsewhere, or the upper byte of 1024
     int64_t upper = isMagic && isWhole ? k1024 >> 8 : 0;
-    word = intrinsic("llvm.nvvm.prmt", b.getI32Type(), {word, constant32(upper), constant32(0x4341)});
+    word =
+        intrinsic("llvm.nvvm.prmt", b.getI32Type(), {word, upper ? bitsOf(upper) : constant32(0), constant32(0x4341)});
   }
   if (step)
     word = arith::ShRUIOp::create(b, word, constant32(step * bits));
   bool isMasked = !second || !isWhole;
   if (isMasked && isMagic)
-    word = maskedOr(word, mask << 16 | mask, k1024 << 16 | k1024);
+    word = maskedOr(word, mask << 16 | mask, bitsOf(k1024 << 16 | k1024));
   else if (isMasked)
     word = arith::AndIOp::create(b, word, constant32(mask << 16 | mask));
   Type pairs = VectorType::get({2}, b.getF16Type());
@@ -176,11 +183,15 @@ Value LaneEmitter::aRegister(Product &product, int64_t m, int64_t k, bool rest) 
     return made;
   }
   SmallVector<int64_t> index = product.xIndex(m, k);
-  Value low = registerOf(product.x, product.xFile->find(index));
-  if (isa<VectorType>(low.getType()))
-    return low;
-  index[product.contract] |= int64_t(1) << product.fragment.kPair;
-  return halves(low, registerOf(product.x, product.xFile->find(index)), rest);
+  Value value = registerOf(product.x, product.xFile->find(index));
+  if (!isa<VectorType>(value.getType())) {
+    index[product.contract] |= int64_t(1) << product.fragment.kPair;
+    value = halves(value, registerOf(product.x, product.xFile->find(index)), rest);
+  }
+  if (!product.pace)
+    return value;
+  Value bits = LLVM::BitcastOp::create(b, b.getI32Type(), value);
+  return LLVM::BitcastOp::create(b, value.getType(), arith::OrIOp::create(b, bits, product.pace));
 }
 
 // sums[0..3] += the products of 16 elements along m with 8 rows of coefficients, over the given blocks of k. `operands`
@@ -188,10 +199,11 @@ Value LaneEmitter::aRegister(Product &product, int64_t m, int64_t k, bool rest) 
 //
 // A sum that wants more than a half's bits wants more than tensor cores' sums as well: these cut every addend off 24
 // bits below the largest, always in one direction, and the largest is soon the accumulator. So each block of 16 is a
-// sum of its own there, added in f32. What rounding left is 2^-11 of the rest, and cutting it off does no harm.
+// sum of its own there, added in f32. What rounding left is 2^-11 of the rest, and cutting it off does no harm; its sum
+// is added in the end, or, where the caller keeps it from step to step, by addKept.
 void LaneEmitter::addProducts(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> ks, bool restOfA,
                               function_ref<SmallVector<Value>(int64_t k, bool rest)> operands,
-                              MutableArrayRef<Value> sums) {
+                              MutableArrayRef<Value> sums, SmallVectorImpl<Value> *kept) {
   bool restOfB = !product.scaled ? product.coeff.front().getType().isF32()
                                  : getElementTypeOrSelf(product.scaled.getType()).isF32();
   Type f32 = b.getF32Type();
@@ -221,7 +233,7 @@ void LaneEmitter::addProducts(Product &product, int64_t set, int64_t row, ArrayR
     return;
   }
   const SmallVector<Value> zeros(4, zeroOf(f32));
-  SmallVector<Value> rest = zeros;
+  SmallVector<Value> rest = kept && !kept->empty() ? SmallVector<Value>(kept->begin(), kept->end()) : zeros;
   for (int64_t k : ks) {
     add(multiply(k, false, false, zeros), 1);
     if (restOfA)
@@ -229,12 +241,15 @@ void LaneEmitter::addProducts(Product &product, int64_t set, int64_t row, ArrayR
     if (restOfB)
       rest = multiply(k, false, true, rest);
   }
-  add(rest, 1 / kRestPower);
+  if (kept)
+    kept->assign(rest.begin(), rest.end());
+  else
+    add(rest, 1 / kRestPower);
 }
 
 // The same for a block of x. `upper`: whose elements the upper half along m are.
 void LaneEmitter::addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row,
-                              ArrayRef<int64_t> ks, MutableArrayRef<Value> sums) {
+                              ArrayRef<int64_t> ks, MutableArrayRef<Value> sums, SmallVectorImpl<Value> *kept) {
   auto operands = [&](int64_t k, bool rest) {
     SmallVector<Value> four;
     for (int64_t at : {k, product.kHigh(k)})
@@ -243,7 +258,23 @@ void LaneEmitter::addProducts(Product &product, Product &upper, int64_t set, int
     return four;
   };
   bool restOfA = product.x && getElementTypeOrSelf(product.x.getType()).isF32();
-  addProducts(product, set, row, ks, restOfA, operands, sums);
+  addProducts(product, set, row, ks, restOfA, operands, sums, kept);
+}
+
+void LaneEmitter::addKept(ArrayRef<Value> kept, MutableArrayRef<Value> sums) {
+  for (auto [sum, rest] : llvm::zip(sums, kept))
+    sum = accumulated(sum, rest, 1 / kRestPower, {});
+}
+
+// Zero, as far as the launch knows, and not before the sums are: ptxas would multiply far ahead, and what it multiplied
+// would wait in registers for these additions (measured: 144 of them).
+Value LaneEmitter::zeroBehind(ArrayRef<Value> sums) {
+  Value bits;
+  for (Value sum : sums) {
+    Value more = arith::BitcastOp::create(b, b.getI32Type(), sum);
+    bits = bits ? arith::OrIOp::create(b, bits, more).getResult() : more;
+  }
+  return arith::AndIOp::create(b, bits, launchZero());
 }
 
 LogicalResult LaneEmitter::emitCoeff(tile::CoeffOp op) {
@@ -298,8 +329,11 @@ LogicalResult LaneEmitter::emitDot(tile::DotOp op) {
   return success();
 }
 
-// Blocks of m whose rows share bytes are worked on together.
+// Blocks of m whose rows share bytes are worked on together; of coefficients that are two halves all blocks, where
+// these are fewer than blocks of k: else coefficients of all of k would wait for the next blocks.
 SmallVector<SmallVector<int64_t>> LaneEmitter::clustersOf(const Product &product) {
+  if (product.isWide && product.mBlocks().size() < product.kBlocks().size())
+    return {product.mBlocks()};
   llvm::MapVector<int64_t, SmallVector<int64_t>> clusters;
   for (int64_t m : product.mBlocks())
     clusters[product.codes ? withoutRowFields(product, m) : m].push_back(m);
@@ -358,9 +392,10 @@ double LaneEmitter::middleOf(const Product &product, int64_t m) {
 }
 
 // Sums over the given blocks of k of a few blocks of m, all rows; measured from the middle of codes, if asked. What a
-// block of k needs is used up before the next: operands of all of them would not fit the registers.
+// block of k needs is used up before the next: operands of all of them would not fit the registers. So coefficients
+// that are two halves are added up by the way; `group`: whose sums these are.
 LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> blocks, ArrayRef<int64_t> steps,
-                                           bool fromMiddle) {
+                                           bool fromMiddle, int64_t group) {
   llvm::MapVector<std::pair<int64_t, int64_t>, SmallVector<Value>> fours;
   auto setOf = [&](int64_t m) { return m * product.sets / product.n; };
   for (int64_t row = 0; row < product.rows; row += 8)
@@ -373,9 +408,36 @@ LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> b
         four[i] = accumulated(four[i], sumOfCoefficients(product, setOf(m), row + i % 2), middle, {});
       }
     }
-  for (int64_t k : steps)
+  llvm::MapVector<std::pair<int64_t, int64_t>, SmallVector<Value>> ofCoefficients; // by set and row
+  if (product.isWide && product.center != 0 && !fromMiddle)
     for (auto &[place, four] : fours)
-      addProducts(product, product, setOf(place.first), place.first, place.second, k, four);
+      if (std::pair at(setOf(place.first), place.second); !product.coeffSums.contains({at.first, at.second, group}))
+        ofCoefficients[at].assign(4, zeroOf(b.getF32Type()));
+  // Of coefficients that are two halves: what their rests sum up to, and sums as they were a step ago.
+  const bool isPaced = product.isWide && steps.size() > kStepsAhead + 1;
+  llvm::MapVector<SmallVector<Value> *, SmallVector<Value>> kept;
+  SmallVector<SmallVector<Value>> sumsOfSteps;
+  auto all = [&](function_ref<void(SmallVector<Value> & four)> visit) {
+    for (auto &[place, four] : fours)
+      visit(four);
+    for (auto &[place, four] : ofCoefficients)
+      visit(four);
+  };
+  for (int64_t k : steps) {
+    if (isPaced && sumsOfSteps.size() > kStepsAhead)
+      product.pace = zeroBehind(sumsOfSteps.end()[-1 - static_cast<int64_t>(kStepsAhead)]);
+    for (auto &[place, four] : fours)
+      addProducts(product, product, setOf(place.first), place.first, place.second, k, four, &kept[&four]);
+    for (auto &[place, four] : ofCoefficients)
+      addCoefficients(product, place.first, place.second, k, four, &kept[&four]);
+    SmallVector<Value> &now = sumsOfSteps.emplace_back();
+    all([&](SmallVector<Value> &four) { llvm::append_range(now, four); });
+  }
+  product.pace = Value();
+  all([&](SmallVector<Value> &four) { addKept(kept[&four], four); });
+  for (auto &[place, four] : ofCoefficients)
+    for (int64_t i = 0; i < 2; ++i)
+      product.coeffSums[{place.first, place.second + i, group}] = four[i];
   Sums sums;
   for (auto &[place, four] : fours)
     for (int64_t i = 0; i < 4; ++i)
@@ -384,15 +446,25 @@ LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> b
   return sums;
 }
 
+// The sign of the number of programs, which has none.
+Value LaneEmitter::launchZero() {
+  Value &made = laneValues["zero"];
+  if (made)
+    return made;
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(body);
+  Value sign = arith::ShRUIOp::create(b, programs, arith::ConstantIntOp::create(b, b.getI64Type(), 63));
+  return made = arith::TruncIOp::create(b, b.getI32Type(), sign);
+}
+
 // The four registers of an operand of ones. As constants they would be made anew for each multiplication, which wants
 // them in neighbouring registers (four moves each, measured); so they come from what only the launch knows.
 ArrayRef<Value> LaneEmitter::onesOperand() {
   if (!ones.empty())
     return ones;
+  Value nothing = launchZero();
   OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(body);
-  Value sign = arith::ShRUIOp::create(b, programs, arith::ConstantIntOp::create(b, b.getI64Type(), 63));
-  Value nothing = arith::TruncIOp::create(b, b.getI32Type(), sign); // a number of programs has no sign
+  b.setInsertionPointAfterValue(nothing);
   for (int64_t i = 1; i <= 4; ++i) {
     Value bits = arith::AddIOp::create(b, arith::MulIOp::create(b, nothing, constant32(i)), constant32(0x3c003c00));
     ones.push_back(LLVM::BitcastOp::create(b, VectorType::get({2}, b.getF16Type()), bits));
@@ -404,9 +476,14 @@ ArrayRef<Value> LaneEmitter::onesOperand() {
 std::array<Value, 2> LaneEmitter::sumsOfCoefficients(Product &product, int64_t set, int64_t row,
                                                      ArrayRef<int64_t> steps) {
   SmallVector<Value> four(4, zeroOf(b.getF32Type()));
-  auto operands = [&](int64_t, bool) { return SmallVector<Value>(onesOperand()); };
-  addProducts(product, set, row, steps, /*restOfA=*/false, operands, four);
+  addCoefficients(product, set, row, steps, four);
   return {four[0], four[1]};
+}
+
+void LaneEmitter::addCoefficients(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> steps,
+                                  MutableArrayRef<Value> sums, SmallVectorImpl<Value> *kept) {
+  auto operands = [&](int64_t, bool) { return SmallVector<Value>(onesOperand()); };
+  addProducts(product, set, row, steps, /*restOfA=*/false, operands, sums, kept);
 }
 
 // The sum of the coefficients of a row and set in a group, made once.
@@ -442,12 +519,17 @@ void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int
   RegisterFile file = fileOf(op.getResult());
   const Registers acc = registersOf(op.getAcc());
   for (int64_t group = 0; group < product.groups; ++group) {
-    Sums sums = clusterSums(product, blocks, product.kBlocksOf(group));
+    Sums sums = clusterSums(product, blocks, product.kBlocksOf(group), /*fromMiddle=*/false, group);
     for (auto &[place, sum] : sums) {
       auto [m, r] = place;
       int64_t number = file.find({r, m});
       auto [value, power] = product.codes ? withoutRowsAbove(product, sums, m, r) : std::pair(sum, 1.0);
-      Value scale = op.getScale() ? element(registersOf(op.getScale()), fileOf(op.getScale()), {group, m}) : Value();
+      Value scale;
+      if (op.getScale()) {
+        RegisterFile scaleFile = fileOf(op.getScale());
+        registerOf(op.getScale(), scaleFile.find({group, m}));
+        scale = element(registersOf(op.getScale()), scaleFile, {group, m});
+      }
       Value total = group == 0 ? acc[number] : result[number];
       int64_t set = m * product.sets / product.n;
       if (product.center != 0 && scale) { // a scale multiplies it as well

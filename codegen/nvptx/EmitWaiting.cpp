@@ -6,10 +6,18 @@
 
 #include "codegen/nvptx/Access.h"
 
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+
 using namespace mlir;
 using namespace mlir::kvq;
 using namespace mlir::kvq::nvptx;
 using tile::RegisterFile;
+
+// A product of all elements with one number.
+static bool isScaling(Operation *op) {
+  auto mul = dyn_cast<arith::MulFOp>(op);
+  return mul && mul.getRhs().getDefiningOp<tensor::SplatOp>();
+}
 
 // Whether each register of the op's tile can be made by itself, at any place behind the op in its block.
 static bool isMadeByRegister(Operation *op, function_ref<bool(Value)> isReadOnly) {
@@ -19,13 +27,14 @@ static bool isMadeByRegister(Operation *op, function_ref<bool(Value)> isReadOnly
     auto source = tile::getLanes(convert.getSource().getType()), target = tile::getLanes(convert.getType());
     return source->sameLanes(*target) || isTransposition(*source, *target);
   }
-  return isa<arith::SelectOp, arith::ExtFOp, arith::TruncFOp>(op);
+  return isa<arith::SelectOp, arith::ExtFOp, arith::TruncFOp>(op) || isScaling(op);
 }
 
-// Loaded under a mask, perhaps as elements of another type.
-static bool isMaskedLoad(Operation *op) {
-  tile::LoadOp load = readOf(op->getResult(0));
-  return load && load.getMask();
+// Loaded under a mask, perhaps as elements of another type, or brought to a range.
+static bool isLoadedLate(Operation *op) {
+  Operation *origin = originOf(op->getResult(0));
+  auto load = dyn_cast_if_present<tile::LoadOp>(origin);
+  return load ? load.getMask() != nullptr : origin && isScaling(origin);
 }
 
 // Whether coefficients of the op's block, or under a mask also products, are all that its tile is for.
@@ -36,8 +45,8 @@ bool LaneEmitter::canWait(Operation *op) {
   return llvm::all_of(op->getUsers(), [&](Operation *user) {
     if (user->getBlock() != op->getBlock())
       return false;
-    if (auto dot = dyn_cast<tile::DotOp>(user); dot && isMaskedLoad(op))
-      return dot.getX() == op->getResult(0) && usesTensorCores(dot);
+    if (auto dot = dyn_cast<tile::DotOp>(user); dot && isLoadedLate(op))
+      return dot.getCoeff() != op->getResult(0) && dot.getAcc() != op->getResult(0) && usesTensorCores(dot);
     auto coeff = dyn_cast<tile::CoeffOp>(user);
     return coeff ? coeff.getScale() == op->getResult(0) : canWait(user);
   });

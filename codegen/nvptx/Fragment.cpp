@@ -206,11 +206,11 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   return complete(fragment, m, k, mOrder, kOrder);
 }
 
-tile::LoadOp mlir::kvq::nvptx::readOf(Value tile) {
+Operation *mlir::kvq::nvptx::originOf(Value tile) {
   Operation *op = tile.getDefiningOp();
   while (isa_and_present<arith::ExtFOp, arith::TruncFOp, tile::ConvertOp>(op))
     op = op->getOperand(0).getDefiningOp();
-  return dyn_cast_if_present<tile::LoadOp>(op);
+  return op;
 }
 
 std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::optional<LaneLayout> coeff,
@@ -248,7 +248,7 @@ std::optional<Fragment> mlir::kvq::nvptx::fragmentOfValues(tile::DotOp op, std::
   }
   // Along the last dimension of what is read, lanes leave each other eight neighbours, which are 16 bytes of halves. As
   // m they come by a transposition, which puts pairs of them on the first lane.
-  if (!readOf(op.getX()))
+  if (!isa_and_present<tile::LoadOp>(originOf(op.getX())))
     return complete(fragment, m, k);
   SmallVector<int> order = contract == 1 ? SmallVector<int>{3, 4} : SmallVector<int>{0, 3, 4};
   llvm::erase_if(order,

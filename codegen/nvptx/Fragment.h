@@ -48,8 +48,8 @@ FailureOr<Fragment> fragmentOfCodes(tile::DotOp op, ArrayRef<int> tokens);
 // Whether the 16 elements of m and of k that a multiplication takes have one scale.
 bool liesInParts(const Fragment &fragment, tile::DotOp op);
 
-// The load of a tile, where nothing but its type and layout has changed since; else null.
-tile::LoadOp readOf(Value tile);
+// The op that a tile comes from, behind those that change nothing but its type and layout; null where that is none.
+Operation *originOf(Value tile);
 
 // The fragment of a product with values, after what is known of the coefficients and the result. Empty where what is
 // known has another form.

@@ -139,22 +139,29 @@ private:
   Product fragmentsOf(tile::DotOp op);
   Product productOf(tile::DotOp op);
   static SmallVector<SmallVector<int64_t>> clustersOf(const Product &product);
-  Sums clusterSums(Product &product, ArrayRef<int64_t> blocks, ArrayRef<int64_t> steps, bool fromMiddle = false);
+  Sums clusterSums(Product &product, ArrayRef<int64_t> blocks, ArrayRef<int64_t> steps, bool fromMiddle = false,
+                   int64_t group = 0);
   Value bRegister(Product &product, int64_t set, int64_t row, int64_t k, bool rest);
   Value aRegister(Product &product, int64_t m, int64_t k, bool rest);
   Value codesRegister(Product &product, int64_t m, int64_t k);
-  Value maskedOr(Value word, int64_t mask, int64_t bits);
+  Value maskedOr(Value word, int64_t mask, Value bits);
   Value halves(Value low, Value high, bool rest);
   void addProducts(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> ks, bool restOfA,
-                   function_ref<SmallVector<Value>(int64_t k, bool rest)> operands, MutableArrayRef<Value> sums);
+                   function_ref<SmallVector<Value>(int64_t k, bool rest)> operands, MutableArrayRef<Value> sums,
+                   SmallVectorImpl<Value> *kept = nullptr);
+  void addKept(ArrayRef<Value> kept, MutableArrayRef<Value> sums);
+  Value launchZero();
+  Value zeroBehind(ArrayRef<Value> sums);
   ArrayRef<Value> onesOperand();
   std::array<Value, 2> sumsOfCoefficients(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> steps);
+  void addCoefficients(Product &product, int64_t set, int64_t row, ArrayRef<int64_t> steps, MutableArrayRef<Value> sums,
+                       SmallVectorImpl<Value> *kept = nullptr);
   Value sumOfCoefficients(Product &product, int64_t set, int64_t row, int64_t group = 0);
   static double middleOf(const Product &product, int64_t m);
   Value centred(Product &product, int64_t set, int64_t row, Value total, int64_t group = 0);
   void emitConstantRow(tile::DotOp op, double factor);
   void addProducts(Product &product, Product &upper, int64_t set, int64_t m, int64_t row, ArrayRef<int64_t> ks,
-                   MutableArrayRef<Value> sums);
+                   MutableArrayRef<Value> sums, SmallVectorImpl<Value> *kept = nullptr);
   void multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int64_t> blocks, Registers &result);
   std::pair<Value, double> withoutRowsAbove(const Product &product, const Sums &sums, int64_t m, int64_t row);
   static double powerOf(const Product &product, int64_t m);

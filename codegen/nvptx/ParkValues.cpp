@@ -5,28 +5,36 @@
 #include "codegen/nvptx/ParkValues.h"
 
 #include "llvm/ADT/SetVector.h"
+#include "llvm/Analysis/DomTreeUpdater.h"
 #include "llvm/Analysis/LoopInfo.h"
 #include "llvm/IR/Dominators.h"
 #include "llvm/IR/IRBuilder.h"
+#include "llvm/IR/InlineAsm.h"
 #include "llvm/IR/IntrinsicsNVPTX.h"
 #include "llvm/IR/Module.h"
 #include "llvm/IR/Operator.h"
 #include "llvm/IR/PatternMatch.h"
 #include "llvm/Support/NVPTXAddrSpace.h"
+#include "llvm/Transforms/Utils/BasicBlockUtils.h"
 #include "llvm/Transforms/Utils/LoopSimplify.h"
 
 using namespace llvm;
 
 // Registers that a loop may hold from turn to turn, of 255; what a turn needs for itself are the others. By
 // measurement: a turn needs more where what is carried is more, and of 16 rows, which carry most, less than of 8 rows;
-// and much more where it reads many halves beside few sums: two for each f32.
+// and much more where it reads many halves beside few sums: two for each f32. More than any query of halves has are
+// those of a large head in f32.
+static constexpr unsigned kMostHalves = 40;
 static unsigned mostHeld(unsigned carried, unsigned halves) {
+  if (halves > kMostHalves)
+    return 24;
   return carried > 72 ? 72 : carried > 48 ? 64 : halves >= 32 ? 36 : 80;
 }
 // The first loop has the common tiles. The others mask keys or load rows of the tail, and turn seldom: they hold less,
-// also of what a turn uses more than twice, and after so many matrix products no later load goes before them.
+// also of what a turn uses more than twice, and after so many matrix products no later load goes before them. A large
+// head in f32 allows fewer, in the first loop as well.
 static constexpr unsigned kMostHeldLater = 56;
-static constexpr int64_t kUsesInFirst = 2, kUsesLater = 4, kProductsAtOnce = 32;
+static constexpr int64_t kUsesInFirst = 2, kUsesLater = 4, kProductsAtOnce = 32, kProductsOfF32 = 8;
 // Static shared memory of a block.
 static constexpr int64_t kSharedBytes = 48 << 10;
 static constexpr unsigned kShared = llvm::NVPTXAS::ADDRESS_SPACE_SHARED;
@@ -80,8 +88,8 @@ namespace {
 class Parking {
 public:
   Parking(Function &function, int64_t x, int64_t y)
-      : function(function), row(x), threads(x * y), bytes(sharedBytesLeft(*function.getParent())), dominators(function),
-        loops(dominators) {}
+      : function(function), row(x), parts(y), rows(sharedBytesLeft(*function.getParent()) / (x * 4)),
+        dominators(function), loops(dominators) {}
 
   void run() {
     SmallVector<Loop *> outermost(loops.begin(), loops.end());
@@ -94,10 +102,12 @@ public:
     for (Loop *loop : outermost)
       if (loop->getLoopPreheader() && loop->getExitBlock() && loop->getLoopLatch()) {
         const bool isFirst = loop == outermost.front();
-        parkOver(*loop, isFirst);
+        const bool isLarge = parkOver(*loop, isFirst) > kMostHalves;
         keepBehind(*loop);
-        if (!isFirst)
-          keepWithin(*loop);
+        if (isLarge)
+          keepMade(*loop);
+        if (isLarge || !isFirst)
+          keepWithin(*loop, isLarge ? kProductsOfF32 : kProductsAtOnce);
       }
     finish();
   }
@@ -107,39 +117,62 @@ private:
   struct Choice {
     SetVector<Instruction *> values;
     SmallVector<PHINode *> carried;
-    unsigned held = 0;
+    unsigned held = 0, halves = 0; // words; pairs that the loop reads
+  };
+
+  // Where a value waits: its first row of words of lanes along x. Of a value that all parts of a program have, a row
+  // can be a word, where memory is scarce; otherwise each part has a row of its own for each word. (A copy for all
+  // costs a branch and a barrier before the loop, and some 10 registers: ptxas moves nothing over them.)
+  struct Slot {
+    unsigned row;
+    bool isOfAll;
+  };
+  // The lane's places in the first row and in the part's own, at some time.
+  struct Place {
+    Value *ofAll = nullptr, *own = nullptr;
   };
 
   Choice choose(Loop &loop, bool isFirst);
   SetVector<Instruction *> readOnly(Loop &loop);
   bool isUniform(Value *value);
+  bool isOfAllParts(Value *value);
+  bool isForAllParts(BasicBlock &block, BasicBlock *from);
   bool canPark(Instruction &value);
   bool isParked(Value *address);
   bool isBehind(Loop &loop, const Use &use);
-  void parkOver(Loop &loop, bool isFirst);
-  void parkValue(Loop &loop, Instruction &value, Value *within, Value *behind);
-  unsigned parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind);
+  unsigned parkOver(Loop &loop, bool isFirst);
+  void parkValue(Loop &loop, Instruction &value, Place within, Place behind);
+  Slot parkCarried(Loop &loop, PHINode &value, Place within, Place behind);
   void keepBefore(Loop &loop);
-  void keepWithin(Loop &loop);
+  void keepWithin(Loop &loop, int64_t productsAtOnce);
   void keepBehind(Loop &loop);
-  Value *moved(Loop &loop, Instruction *before);
-  Value *address(IRBuilder<> &builder, Value *at, unsigned word);
+  void keepMade(Loop &loop);
+  Place moved(Loop &loop, Instruction *before);
+  static Instruction *behindOf(Place place, Loop &loop);
+  unsigned rowsOf(Type *type, bool isOfAll) const { return wordsOf(type) * (isOfAll ? 1 : parts); }
+  Value *address(IRBuilder<> &builder, Place at, Slot slot, unsigned word);
+  void makeMemory();
   bool makeRoom(Loop &loop, Value *value);
-  void store(Value *value, unsigned slot, Instruction *before);
-  Instruction *load(Type *type, unsigned slot, Value *at, Instruction *before, bool ofWarp = false);
+  Instruction *firstPart(Loop &loop);
+  void store(Value *value, Slot slot, Instruction *before);
+  Instruction *load(Type *type, Slot slot, Place at, Instruction *before, bool ofWarp = false);
   void finish();
 
   Function &function;
-  const int64_t row, threads; // of a block along x, and all
-  const int64_t bytes;        // of shared memory that there are
+  const int64_t row;    // threads of a block along x
+  const unsigned parts; // of a program, along y
+  const int64_t rows;   // of words that there are in shared memory
   DominatorTree dominators;
   LoopInfo loops;
-  DenseMap<Value *, unsigned> slots; // first word
-  SmallVector<unsigned> freeWords;   // that a loop had for what it carried
+  DenseMap<Value *, Slot> slots;
+  SmallVector<Slot> freeWords; // that a loop had for what it carried
   SmallVector<Instruction *> loads;
-  DenseMap<Value *, bool> uniform;
-  unsigned words = 0;
-  Value *lane = nullptr; // the lane's place in the first word
+  DenseMap<Value *, bool> uniform, ofAllParts;
+  unsigned used = 0;     // rows
+  bool isScarce = false; // whether a row for each part of all that waits over the loop would be too many
+  Place lane;
+  SmallVector<Value *> placesOfAll;
+  DenseMap<Loop *, Instruction *> firstParts; // ends of blocks before loops that the first part alone runs
   GlobalVariable *memory = nullptr;
 };
 
@@ -162,6 +195,37 @@ bool Parking::isUniform(Value *value) {
                     call->getIntrinsicID() == Intrinsic::nvvm_read_ptx_sreg_tid_y))
     result = false;
   return uniform[value] = result;
+}
+
+// Whether all parts of a program have it: what is not made of a part's number, nor on ways that depend on one.
+bool Parking::isOfAllParts(Value *value) {
+  auto *made = dyn_cast<Instruction>(value);
+  if (!made)
+    return true;
+  if (auto found = ofAllParts.find(value); found != ofAllParts.end())
+    return found->second;
+  ofAllParts[value] = false; // around loops
+  auto *call = dyn_cast<CallBase>(made);
+  auto *intrinsic = dyn_cast<IntrinsicInst>(made);
+  bool result = call ? intrinsic && intrinsic->getIntrinsicID() != Intrinsic::nvvm_read_ptx_sreg_tid_y
+                     : !made->mayReadFromMemory() || made->hasMetadata(LLVMContext::MD_invariant_load);
+  result = result && all_of(made->operands(), [&](Use &operand) { return isOfAllParts(operand.get()); });
+  if (isa<PHINode>(made))
+    result = result && isForAllParts(*made->getParent(), dominators.getNode(made->getParent())->getIDom()->getBlock());
+  return ofAllParts[value] = result;
+}
+
+// Whether all parts that come to `from` take the same ways from there to the block.
+bool Parking::isForAllParts(BasicBlock &block, BasicBlock *from) {
+  SetVector<BasicBlock *> before(pred_begin(&block), pred_end(&block));
+  for (unsigned i = 0; i < before.size(); ++i) {
+    auto *branch = dyn_cast<BranchInst>(before[i]->getTerminator());
+    if (!branch || before[i] == &block || (branch->isConditional() && !isOfAllParts(branch->getCondition())))
+      return false;
+    if (before[i] != from)
+      before.insert(pred_begin(before[i]), pred_end(before[i]));
+  }
+  return true;
 }
 
 bool Parking::canPark(Instruction &value) {
@@ -206,8 +270,9 @@ Parking::Choice Parking::choose(Loop &loop, bool isFirst) {
         choice.values.insert(&value);
   for (PHINode &phi : loop.getHeader()->phis())
     choice.held += wordsOf(phi.getType());
-  const auto halves = count_if(read, [](Instruction *value) { return value->getType()->isVectorTy(); });
-  unsigned most = mostHeld(choice.held, static_cast<unsigned>(halves));
+  choice.halves =
+      static_cast<unsigned>(count_if(read, [](Instruction *value) { return value->getType()->isVectorTy(); }));
+  unsigned most = mostHeld(choice.held, choice.halves);
   most = isFirst ? most : std::min(most, kMostHeldLater);
   for (Instruction *value : read)
     choice.held += wordsOf(value->getType());
@@ -231,20 +296,32 @@ Parking::Choice Parking::choose(Loop &loop, bool isFirst) {
 }
 
 // The lane's place, at a time that ptxas does not move loads from.
-Value *Parking::moved(Loop &loop, Instruction *before) {
+Parking::Place Parking::moved(Loop &loop, Instruction *before) {
   Value *zero = nothing(loop, before);
-  return zero ? IRBuilder<>(before).CreateGEP(Type::getInt8Ty(function.getContext()), lane, zero) : lane;
+  if (!zero)
+    return lane;
+  IRBuilder<> builder(before);
+  Place place;
+  place.ofAll = builder.CreateGEP(builder.getInt8Ty(), lane.ofAll, zero);
+  placesOfAll.push_back(place.ofAll);
+  place.own = builder.CreateGEP(builder.getInt8Ty(), lane.own, zero);
+  return place;
 }
 
-void Parking::parkOver(Loop &loop, bool isFirst) {
+// Gives how many pairs of halves the loop reads.
+unsigned Parking::parkOver(Loop &loop, bool isFirst) {
   Choice choice = choose(loop, isFirst);
-  if (choice.values.empty() && choice.carried.empty())
-    return;
-  Value *within = nullptr, *behind = nullptr;
+  int64_t asked = 0;
+  for (Instruction *value : choice.values)
+    asked += slots.contains(value) ? 0 : rowsOf(value->getType(), /*isOfAll=*/false);
+  for (PHINode *value : choice.carried)
+    asked += rowsOf(value->getType(), /*isOfAll=*/false);
+  isScarce = parts > 1 && choice.halves > kMostHalves && used + asked > rows;
+  Place within, behind;
   auto ready = [&](Value *value) {
     if (!makeRoom(loop, value))
       return false;
-    if (!within) {
+    if (!within.own) {
       within = moved(loop, &*loop.getHeader()->getFirstInsertionPt());
       behind = moved(loop, &*loop.getExitBlock()->getFirstInsertionPt());
     }
@@ -253,22 +330,23 @@ void Parking::parkOver(Loop &loop, bool isFirst) {
   for (Instruction *value : choice.values)
     if (ready(value))
       parkValue(loop, *value, within, behind);
-  SmallVector<unsigned> released;
+  SmallVector<Slot> released;
   for (PHINode *value : choice.carried)
     if (ready(value))
       released.push_back(parkCarried(loop, *value, within, behind));
   freeWords.append(released);
-  if (within)
+  if (within.own)
     keepBefore(loop);
+  return choice.halves;
 }
 
-static Instruction *behindOf(Value *place, Loop &loop) {
-  auto *made = cast<Instruction>(place);
+Instruction *Parking::behindOf(Place place, Loop &loop) {
+  auto *made = cast<Instruction>(place.own);
   return made->getParent() == loop.getExitBlock() ? made->getNextNode() : &*loop.getExitBlock()->getFirstInsertionPt();
 }
 
-void Parking::parkValue(Loop &loop, Instruction &value, Value *within, Value *behind) {
-  unsigned slot = slots.lookup(&value);
+void Parking::parkValue(Loop &loop, Instruction &value, Place within, Place behind) {
+  Slot slot = slots.lookup(&value);
   SmallVector<Use *> usesBehind, usesWithin;
   for (Use &use : value.uses()) {
     if (isBehind(loop, use))
@@ -282,6 +360,7 @@ void Parking::parkValue(Loop &loop, Instruction &value, Value *within, Value *be
     return;
   Instruction *again = load(value.getType(), slot, behind, behindOf(behind, loop), isUniform(&value));
   slots[again] = slot;
+  ofAllParts[again] = slot.isOfAll;
   uniform[again] = isUniform(&value);
   for (Use *use : usesBehind)
     use->set(again);
@@ -289,8 +368,8 @@ void Parking::parkValue(Loop &loop, Instruction &value, Value *within, Value *be
 
 // Each turn loads the value where it uses it and stores the next one where it is made. Gives the word, which is free
 // behind the loop.
-unsigned Parking::parkCarried(Loop &loop, PHINode &value, Value *within, Value *behind) {
-  unsigned slot = slots.lookup(&value);
+Parking::Slot Parking::parkCarried(Loop &loop, PHINode &value, Place within, Place behind) {
+  Slot slot = slots.lookup(&value);
   auto *next = cast<Instruction>(value.getIncomingValueForBlock(loop.getLoopLatch()));
   store(value.getIncomingValueForBlock(loop.getLoopPreheader()), slot, loop.getLoopPreheader()->getTerminator());
   SmallVector<Use *> uses(make_pointer_range(value.uses()));
@@ -323,12 +402,24 @@ static bool isProduct(const Instruction &value) {
 }
 
 // Loads of a turn at their products: ptxas would load as much ahead as there are registers, and then lack some.
-void Parking::keepWithin(Loop &loop) {
+void Parking::keepWithin(Loop &loop, int64_t productsAtOnce) {
   int64_t products = 0;
   for (BasicBlock *block : loop.blocks())
     for (Instruction &value : *block)
-      if (isProduct(value) && products++ % kProductsAtOnce == 0)
+      if (isProduct(value) && products++ % productsAtOnce == 0)
         fence(&value);
+}
+
+// Sums of a turn where they are made: LLVM moves what the next turn alone needs through all blocks to the loop's end,
+// and what it is made of has to wait in its place, which is more.
+void Parking::keepMade(Loop &loop) {
+  Type *f32 = Type::getFloatTy(function.getContext());
+  auto *move = InlineAsm::get(FunctionType::get(f32, {f32}, false), "mov.b32 $0, $1;", "=f,f", /*hasSideEffects=*/true);
+  for (PHINode &phi : loop.getHeader()->phis()) {
+    auto *next = dyn_cast<Instruction>(phi.getIncomingValueForBlock(loop.getLoopLatch()));
+    if (next && next->getType() == f32 && !isa<PHINode>(next) && next->getParent() != loop.getLoopLatch())
+      phi.setIncomingValueForBlock(loop.getLoopLatch(), IRBuilder<>(next->getNextNode()).CreateCall(move, next));
+  }
 }
 
 // Whether an address comes from shared memory, and so not before the loop ends.
@@ -353,39 +444,70 @@ void Parking::keepBehind(Loop &loop) {
   }
 }
 
-Value *Parking::address(IRBuilder<> &builder, Value *at, unsigned word) {
-  return builder.CreateConstInBoundsGEP1_64(builder.getInt8Ty(), at, word * static_cast<uint64_t>(threads) * 4);
+Value *Parking::address(IRBuilder<> &builder, Place at, Slot slot, unsigned word) {
+  const uint64_t bytes = (slot.row + word * (slot.isOfAll ? 1 : parts)) * static_cast<uint64_t>(row) * 4;
+  return builder.CreateConstInBoundsGEP1_64(builder.getInt8Ty(), slot.isOfAll ? at.ofAll : at.own, bytes);
+}
+
+void Parking::makeMemory() {
+  Module &module = *function.getParent();
+  auto *type = ArrayType::get(Type::getInt32Ty(module.getContext()), 1); // grows in finish()
+  memory = new GlobalVariable(module, type, false, GlobalValue::InternalLinkage, PoisonValue::get(type), "parked",
+                              nullptr, GlobalValue::NotThreadLocal, kShared);
+  IRBuilder<> builder(&*function.getEntryBlock().getFirstInsertionPt());
+  Value *thread = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_x, {});
+  auto at = [&](Value *number) {
+    return builder.CreateInBoundsGEP(builder.getInt32Ty(), memory, builder.CreateZExt(number, builder.getInt64Ty()));
+  };
+  lane.ofAll = lane.own = at(thread);
+  if (parts == 1)
+    return;
+  placesOfAll.push_back(lane.ofAll);
+  Value *y = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_y, {});
+  lane.own = at(builder.CreateAdd(thread, builder.CreateMul(y, builder.getInt32(static_cast<uint32_t>(row)))));
 }
 
 // Words for the value, in which it is, if no loop carries it; false where none are left.
 bool Parking::makeRoom(Loop &loop, Value *value) {
   if (slots.contains(value))
     return true;
-  const unsigned count = wordsOf(value->getType());
-  const bool isFree = count == 1 && !freeWords.empty();
-  if (!isFree && (words + count) * threads * 4 > bytes)
+  const bool isCarried = loop.contains(cast<Instruction>(value));
+  const bool isOfAll = isScarce && !isCarried && isOfAllParts(value) && firstPart(loop);
+  const unsigned count = rowsOf(value->getType(), isOfAll);
+  const bool isFree = count == parts && !isOfAll && !freeWords.empty();
+  if (!isFree && used + count > rows)
     return false;
-  if (!lane) {
-    Module &module = *function.getParent();
-    auto *type = ArrayType::get(Type::getInt32Ty(module.getContext()), 1); // grows in finish()
-    memory = new GlobalVariable(module, type, false, GlobalValue::InternalLinkage, PoisonValue::get(type), "parked",
-                                nullptr, GlobalValue::NotThreadLocal, kShared);
-    IRBuilder<> builder(&*function.getEntryBlock().getFirstInsertionPt());
-    Value *thread = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_x, {});
-    if (threads > row) {
-      Value *y = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_y, {});
-      thread = builder.CreateAdd(thread, builder.CreateMul(y, builder.getInt32(static_cast<uint32_t>(row))));
-    }
-    lane = builder.CreateInBoundsGEP(builder.getInt32Ty(), memory, builder.CreateZExt(thread, builder.getInt64Ty()));
-  }
-  slots[value] = isFree ? freeWords.pop_back_val() : words;
-  words += isFree ? 0 : count;
-  if (!loop.contains(cast<Instruction>(value)))
-    store(value, slots[value], loop.getLoopPreheader()->getTerminator());
+  if (!memory)
+    makeMemory();
+  slots[value] = isFree ? freeWords.pop_back_val() : Slot{used, isOfAll};
+  used += isFree ? 0 : count;
+  if (!isCarried)
+    store(value, slots[value], isOfAll ? firstPart(loop) : loop.getLoopPreheader()->getTerminator());
   return true;
 }
 
-void Parking::store(Value *value, unsigned slot, Instruction *before) {
+// The end of a block before the loop that the first part of a program runs alone, and the others wait for; null where
+// parts may not come to the loop together.
+Instruction *Parking::firstPart(Loop &loop) {
+  auto [found, isNew] = firstParts.try_emplace(&loop, nullptr);
+  BasicBlock *preheader = loop.getLoopPreheader();
+  if (!isNew || !isForAllParts(*preheader, &function.getEntryBlock()))
+    return found->second;
+  IRBuilder<> builder(preheader->getTerminator());
+  Value *part = builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_y, {});
+  Value *isFirst = builder.CreateICmpEQ(part, builder.getInt32(0));
+  DomTreeUpdater updater(dominators, DomTreeUpdater::UpdateStrategy::Eager);
+  Instruction *end = SplitBlockAndInsertIfThen(isFirst, preheader->getTerminator(), /*Unreachable=*/false,
+                                               /*BranchWeights=*/nullptr, &updater, &loops);
+  builder.SetInsertPoint(loop.getLoopPreheader()->getTerminator());
+  Value *program = builder.getInt32(0); // of the block
+  if (row > 32)
+    program = builder.CreateLShr(builder.CreateIntrinsic(Intrinsic::nvvm_read_ptx_sreg_tid_x, {}), 5);
+  builder.CreateIntrinsic(Intrinsic::nvvm_barrier_cta_sync_aligned_count, {program, builder.getInt32(32 * parts)});
+  return firstParts[&loop] = end;
+}
+
+void Parking::store(Value *value, Slot slot, Instruction *before) {
   IRBuilder<> builder(before);
   Type *type = value->getType(), *whole = builder.getIntNTy(wordsOf(type) * 32);
   if (type->isPointerTy())
@@ -395,17 +517,17 @@ void Parking::store(Value *value, unsigned slot, Instruction *before) {
   value = builder.CreateZExt(value, whole);
   for (unsigned word = 0; word < wordsOf(type); ++word) {
     Value *part = builder.CreateTrunc(word ? builder.CreateLShr(value, 32 * word) : value, builder.getInt32Ty());
-    builder.CreateAlignedStore(part, address(builder, lane, slot + word), Align(4), /*isVolatile=*/true);
+    builder.CreateAlignedStore(part, address(builder, lane, slot, word), Align(4), /*isVolatile=*/true);
   }
 }
 
 // ofWarp: by a shuffle ptxas knows again that all lanes have it.
-Instruction *Parking::load(Type *type, unsigned slot, Value *at, Instruction *before, bool ofWarp) {
+Instruction *Parking::load(Type *type, Slot slot, Place at, Instruction *before, bool ofWarp) {
   IRBuilder<> builder(before);
   Type *whole = builder.getIntNTy(wordsOf(type) * 32);
   Value *value = nullptr;
   for (unsigned i = 0; i < wordsOf(type); ++i) {
-    auto *part = builder.CreateAlignedLoad(builder.getInt32Ty(), address(builder, at, slot + i), Align(4),
+    auto *part = builder.CreateAlignedLoad(builder.getInt32Ty(), address(builder, at, slot, i), Align(4),
                                            /*isVolatile=*/true);
     loads.push_back(part);
     Value *word = part;
@@ -421,11 +543,11 @@ Instruction *Parking::load(Type *type, unsigned slot, Value *at, Instruction *be
   return cast<Instruction>(builder.CreateBitCast(value, type));
 }
 
-// The memory gets its size; loads that nobody needs, as a later loop has its own, go.
+// The memory gets its size; loads that nobody needs, as a later loop has its own, and places go.
 void Parking::finish() {
   if (!memory)
     return;
-  auto *type = ArrayType::get(Type::getInt32Ty(memory->getContext()), words * static_cast<uint64_t>(threads));
+  auto *type = ArrayType::get(Type::getInt32Ty(memory->getContext()), used * static_cast<uint64_t>(row));
   auto *whole = new GlobalVariable(*function.getParent(), type, false, GlobalValue::InternalLinkage,
                                    PoisonValue::get(type), "", nullptr, GlobalValue::NotThreadLocal, kShared);
   whole->takeName(memory);
@@ -441,6 +563,9 @@ void Parking::finish() {
     while (!chain.empty() && chain.back()->use_empty())
       chain.pop_back_val()->eraseFromParent();
   }
+  for (Value *place : reverse(placesOfAll))
+    if (place->use_empty())
+      cast<Instruction>(place)->eraseFromParent();
 }
 
 void mlir::kvq::nvptx::parkValues(Function &function, int64_t x, int64_t y) { Parking(function, x, y).run(); }

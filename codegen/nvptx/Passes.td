@@ -26,6 +26,30 @@ def HalfOperandsPass : Pass<"kvq-nvptx-half-operands", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::kvq::tile::KvqTileDialect"];
 }
 
+def SplitRangesPass : Pass<"kvq-nvptx-split-ranges", "::mlir::ModuleOp"> {
+  let summary = "Find the largest of a tile's parameters among copies of its own";
+  let description = [{
+    Where a reduction and products take elements of the same loads, the reduction gets loads, and what is made of them
+    element by element, of its own. These have a layout in which each lane has other elements, where lanes of products
+    have the same ones; and products load theirs when they need them, where they would otherwise lie in registers until
+    the reduction is done.
+
+    ```mlir
+    %s = kvq_tile.load %scales[%at] : .. -> tensor<1x256xf32>
+    %m = kvq_tile.reduce max %s dim 1 : tensor<1x256xf32> -> tensor<1xf32>
+    %c = kvq_tile.coeff %q, %s : tensor<8x256xf32>, tensor<1x256xf32> -> tensor<1x8x256xf32>
+    ==>
+    %s = kvq_tile.load %scales[%at] : .. -> tensor<1x256xf32>
+    %t = kvq_tile.load %scales[%at] : .. -> tensor<1x256xf32>
+    %m = kvq_tile.reduce max %t dim 1 : tensor<1x256xf32> -> tensor<1xf32>
+    %c = kvq_tile.coeff %q, %s : tensor<8x256xf32>, tensor<1x256xf32> -> tensor<1x8x256xf32>
+    ```
+
+    Precondition: kvq-nvptx-half-operands. Not this pass's job: layouts (kvq-nvptx-assign-layouts).
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::kvq::tile::KvqTileDialect"];
+}
+
 def AssignLayoutsPass : Pass<"kvq-nvptx-assign-layouts", "::mlir::ModuleOp"> {
   let summary = "Say which lane holds which element of every tile";
   let description = [{

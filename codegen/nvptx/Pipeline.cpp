@@ -19,6 +19,7 @@ void mlir::kvq::nvptx::buildLayoutsPipeline(OpPassManager &pm) {
   pm.addPass(createHalfOperandsPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
+  pm.addPass(createSplitRangesPass());
   pm.addPass(createAssignLayoutsPass());
   pm.addPass(createCSEPass()); // tiles that were made again twice
   pm.addPass(createSinkConversionsPass());

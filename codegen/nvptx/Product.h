@@ -21,6 +21,8 @@ struct LaneEmitter::Product {
   std::optional<tile::RegisterFile> coeffFile;
   tile::CoeffOp scaled; // coefficients that are multiplied where they are used; else:
   Registers coeff;
+  bool isWide = false; // coefficients are two halves
+  Value pace;          // zero, when products of this step may begin; or null
   bool telescopes = false;
   UnpackForm form = UnpackForm::Subnormal;                          // of codes
   double center = 0;                                                // of codes

@@ -53,6 +53,20 @@ def requests():
     return attends + shared_words() + others + [request("append", group=32), request("merge", group=32)]
 
 
+def large_halves():
+    """Large heads whose query and weights are two halves an element: f32 and class full."""
+    kinds = (("k4c32-v4t32:mma:p64", 256, "f16", "lag0:win0:cap0", "full"),
+             ("k4c32-v4t32:mma:p64", 256, "f32", "lag0:win0:cap0", "full"),
+             ("k2c64-v2t64:mma:p256", 256, "f32", "lag0:win0:cap0", "full"),
+             ("k4c32-v4t32:mma:p64", 192, "f32", "lag1:win1:cap1", "full"),
+             ("k8c64-v8t32:mma:p64", 192, "f32", "lag1:win0:cap0", "normal"),
+             ("k4c32-v2c32:vnni:p64", 192, "f32", "lag0:win0:cap0", "normal"),
+             ("k8t64-v8t96:mma:p256", 192, "bf16", "lag0:win0:cap0", "full"),
+             ("k4c64-v4c64:vnni:p64", 128, "f16", "lag1:win0:cap0", "full"))
+    return [f"attend:{head}:dk{dim}:dv{dim}:g4:{dtype}:rows8:{flags}:{accuracy}"
+            for head, dim, dtype, flags, accuracy in kinds]
+
+
 def scarce():
     """Attention that has next to no registers left: caches of which V is packed later than K, tails of f32 and bf16,
     heads of 256, and K per token."""
@@ -66,7 +80,7 @@ def scarce():
               ((2, 16, 128, 16, 128), (2, 16, 256, 8, 128), (4, 16, 256, 8, 128), (8, 16, 256, 8, 128),
                (4, 64, 256, 8, 64), (8, 32, 256, 8, 64), (8, 32, 256, 8, 128), (8, 64, 128, 8, 256))]
     bf16 += [request("attend", 4, 64, dim, rows, dtype="bf16", key="t") for dim, rows in ((256, 8), (128, 16))]
-    return lagging + wide + bf16 + tokens
+    return lagging + wide + large_halves() + bf16 + tokens
 
 
 # At most: issue slots of the steady loop for each element of K and V, of 32 lanes (head 128, ratio 4, page 128, sm_80).
