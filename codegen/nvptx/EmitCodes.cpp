@@ -31,26 +31,24 @@ Value LaneEmitter::laneWords(const WordMap &map, const LaneLayout &lanes) {
   std::string key = "words" + lanes.toText();
   for (int bit = 0; bit < LaneLayout::kLaneBits; ++bit)
     key += " " + std::to_string(lanes.lane[bit].isNone() ? 0 : map.word(indexOf(lanes.lane[bit])));
-  if (Value made = laneValues.lookup(key))
-    return made;
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(body);
-  Value words;
-  for (int bit = 0; bit < LaneLayout::kLaneBits;) {
-    int64_t step = lanes.lane[bit].isNone() ? 0 : map.word(indexOf(lanes.lane[bit]));
-    int count = 1;
-    while (step && bit + count < LaneLayout::kLaneBits && !lanes.lane[bit + count].isNone() &&
-           map.word(indexOf(lanes.lane[bit + count])) == step << count)
-      ++count;
-    if (step) {
-      Value bits = arith::ShRUIOp::create(b, lane, constant32(bit));
-      bits = arith::AndIOp::create(b, bits, constant32((1 << count) - 1));
-      bits = arith::MulIOp::create(b, bits, constant32(step));
-      words = words ? arith::AddIOp::create(b, words, bits).getResult() : bits;
+  return atBeginning(key, [&]() -> Value {
+    Value words;
+    for (int bit = 0; bit < LaneLayout::kLaneBits;) {
+      int64_t step = lanes.lane[bit].isNone() ? 0 : map.word(indexOf(lanes.lane[bit]));
+      int count = 1;
+      while (step && bit + count < LaneLayout::kLaneBits && !lanes.lane[bit + count].isNone() &&
+             map.word(indexOf(lanes.lane[bit + count])) == step << count)
+        ++count;
+      if (step) {
+        Value bits = arith::ShRUIOp::create(b, lane, constant32(bit));
+        bits = arith::AndIOp::create(b, bits, constant32((1 << count) - 1));
+        bits = arith::MulIOp::create(b, bits, constant32(step));
+        words = words ? arith::AddIOp::create(b, words, bits).getResult() : bits;
+      }
+      bit += count;
     }
-    bit += count;
-  }
-  return laneValues[key] = arith::IndexCastUIOp::create(b, b.getIndexType(), words ? words : constant32(0));
+    return arith::IndexCastUIOp::create(b, b.getIndexType(), words ? words : constant32(0));
+  });
 }
 
 Value LaneEmitter::wordAddress(const Packed &codes, const LaneLayout &lanes, int64_t word) {

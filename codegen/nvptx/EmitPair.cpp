@@ -42,10 +42,9 @@ void LaneEmitter::emitPair(tile::DotOp op, const ProductPair &pair) {
 
 // The load of a product's values, where nothing but the place of halves in registers comes between.
 static tile::LoadOp loadOf(tile::DotOp op) {
-  Value x = op.getX();
-  while (auto convert = x.getDefiningOp<tile::ConvertOp>())
-    x = convert.getSource();
-  return x.getDefiningOp<tile::LoadOp>();
+  auto load = dyn_cast_if_present<tile::LoadOp>(originOf(op.getX()));
+  bool isSame = load && getElementTypeOrSelf(load.getType()) == getElementTypeOrSelf(op.getX().getType());
+  return isSame ? load : tile::LoadOp();
 }
 
 // Whether 16 bytes that a lane reads of the values are an operand: at most four rows, eight neighbours of k in a lane,

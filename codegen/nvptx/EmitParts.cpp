@@ -19,17 +19,12 @@ static constexpr unsigned kShared = llvm::NVPTXAS::ADDRESS_SPACE_SHARED;
 
 // Made at the kernel's beginning, as a value that ptxas knows to be the same in all lanes.
 Value LaneEmitter::partId() {
-  Value &made = laneValues["part"];
-  if (made)
-    return made;
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(body);
-  made = constant(0);
-  if (parts > 1) {
+  return atBeginning("part", [&]() -> Value {
+    if (parts == 1)
+      return constant(0);
     Value y = uniform(NVVM::ThreadIdYOp::create(b, b.getI32Type()));
-    made = arith::IndexCastUIOp::create(b, b.getIndexType(), y);
-  }
-  return made;
+    return arith::IndexCastUIOp::create(b, b.getIndexType(), y);
+  });
 }
 
 // The address of the lane's word 0 of part 0, in memory that the whole block has.

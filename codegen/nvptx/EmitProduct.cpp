@@ -448,13 +448,10 @@ LaneEmitter::Sums LaneEmitter::clusterSums(Product &product, ArrayRef<int64_t> b
 
 // The sign of the number of programs, which has none.
 Value LaneEmitter::launchZero() {
-  Value &made = laneValues["zero"];
-  if (made)
-    return made;
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(body);
-  Value sign = arith::ShRUIOp::create(b, programs, arith::ConstantIntOp::create(b, b.getI64Type(), 63));
-  return made = arith::TruncIOp::create(b, b.getI32Type(), sign);
+  return atBeginning("zero", [&]() -> Value {
+    Value sign = arith::ShRUIOp::create(b, programs, arith::ConstantIntOp::create(b, b.getI64Type(), 63));
+    return arith::TruncIOp::create(b, b.getI32Type(), sign);
+  });
 }
 
 // The four registers of an operand of ones. As constants they would be made anew for each multiplication, which wants
@@ -524,12 +521,7 @@ void LaneEmitter::multiplyCluster(tile::DotOp op, Product &product, ArrayRef<int
       auto [m, r] = place;
       int64_t number = file.find({r, m});
       auto [value, power] = product.codes ? withoutRowsAbove(product, sums, m, r) : std::pair(sum, 1.0);
-      Value scale;
-      if (op.getScale()) {
-        RegisterFile scaleFile = fileOf(op.getScale());
-        registerOf(op.getScale(), scaleFile.find({group, m}));
-        scale = element(registersOf(op.getScale()), scaleFile, {group, m});
-      }
+      Value scale = op.getScale() ? elementOf(op.getScale(), {group, m}) : Value();
       Value total = group == 0 ? acc[number] : result[number];
       int64_t set = m * product.sets / product.n;
       if (product.center != 0 && scale) { // a scale multiplies it as well

@@ -79,24 +79,26 @@ Value LaneEmitter::registerOf(Value tile, int64_t number) {
   return registers[tile][number] = value;
 }
 
+Value LaneEmitter::elementOf(Value tile, ArrayRef<int64_t> index) {
+  RegisterFile file = fileOf(tile);
+  Value value = registerOf(tile, file.find(index));
+  tile::TileBit bit = file.layout().pair;
+  return isa<VectorType>(value.getType()) ? half(value, index[bit.dim] >> bit.bit & 1) : value;
+}
+
 // Its register out of those of the source: single elements become pairs, or the reverse, or pairs of another direction.
 Value LaneEmitter::makeConverted(tile::ConvertOp op, int64_t number) {
   RegisterFile source = fileOf(op.getSource()), target = fileOf(op.getResult());
   SmallVector<int64_t> index = target.base(number);
-  auto single = [&] {
-    Value value = registerOf(op.getSource(), source.find(index));
-    tile::TileBit bit = source.layout().pair;
-    return isa<VectorType>(value.getType()) ? half(value, index[bit.dim] >> bit.bit & 1) : value;
-  };
   bool isOther = isTransposition(source.layout(), target.layout());
   if (isOther && !source.layout().pair.isNone())
     return transposed(registerOf(op.getSource(), source.find(index)));
-  Value low = single();
+  Value low = elementOf(op.getSource(), index);
   tile::TileBit bit = isOther ? target.layout().lane[2] : target.layout().pair;
   if (bit.isNone())
     return low;
   index[bit.dim] |= int64_t(1) << bit.bit;
-  Value both = pair(low, single());
+  Value both = pair(low, elementOf(op.getSource(), index));
   return isOther ? transposed(both) : both;
 }
 

@@ -56,40 +56,43 @@ Value LaneEmitter::element(ArrayRef<Value> from, const RegisterFile &file, Array
 // uniform. Loops whose bounds are not, and shuffles within them, cost a call a turn (measured).
 Value LaneEmitter::uniform(Value value) { return shuffle("idx", value, constant32(0)); }
 
-Value LaneEmitter::laneOffset(const LaneLayout &layout, int dim) {
-  std::string key = layout.toText() + "@" + std::to_string(dim);
+Value LaneEmitter::atBeginning(StringRef key, function_ref<Value()> make) {
   if (Value made = laneValues.lookup(key))
     return made;
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(body);
-  Value offset;
-  for (int i = 0; i < LaneLayout::kLaneBits;) {
-    if (layout.lane[i].dim != dim) {
-      ++i;
-      continue;
+  Value made = make();
+  return laneValues[key] = made;
+}
+
+Value LaneEmitter::laneOffset(const LaneLayout &layout, int dim) {
+  return atBeginning(layout.toText() + "@" + std::to_string(dim), [&]() -> Value {
+    Value offset;
+    for (int i = 0; i < LaneLayout::kLaneBits;) {
+      if (layout.lane[i].dim != dim) {
+        ++i;
+        continue;
+      }
+      int count = 1; // lane bits in a row that select index bits in a row
+      while (i + count < LaneLayout::kLaneBits && layout.lane[i + count].dim == dim &&
+             layout.lane[i + count].bit == layout.lane[i].bit + count)
+        ++count;
+      Value bits = arith::ShRUIOp::create(b, lane, constant32(i));
+      bits = arith::AndIOp::create(b, bits, constant32((1 << count) - 1));
+      bits = arith::ShLIOp::create(b, bits, constant32(layout.lane[i].bit));
+      offset = offset ? arith::OrIOp::create(b, offset, bits).getResult() : bits;
+      i += count;
     }
-    int count = 1; // lane bits in a row that select index bits in a row
-    while (i + count < LaneLayout::kLaneBits && layout.lane[i + count].dim == dim &&
-           layout.lane[i + count].bit == layout.lane[i].bit + count)
-      ++count;
-    Value bits = arith::ShRUIOp::create(b, lane, constant32(i));
-    bits = arith::AndIOp::create(b, bits, constant32((1 << count) - 1));
-    bits = arith::ShLIOp::create(b, bits, constant32(layout.lane[i].bit));
-    offset = offset ? arith::OrIOp::create(b, offset, bits).getResult() : bits;
-    i += count;
-  }
-  offset = offset ? offset : constant32(0);
-  return laneValues[key] = arith::IndexCastUIOp::create(b, b.getIndexType(), offset);
+    offset = offset ? offset : constant32(0);
+    return arith::IndexCastUIOp::create(b, b.getIndexType(), offset);
+  });
 }
 
 Value LaneEmitter::laneBit(int bit) {
-  std::string key = "bit" + std::to_string(bit);
-  if (Value made = laneValues.lookup(key))
-    return made;
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(body);
-  Value masked = arith::AndIOp::create(b, lane, constant32(1 << bit));
-  return laneValues[key] = arith::CmpIOp::create(b, arith::CmpIPredicate::ne, masked, constant32(0));
+  return atBeginning("bit" + std::to_string(bit), [&]() -> Value {
+    Value masked = arith::AndIOp::create(b, lane, constant32(1 << bit));
+    return arith::CmpIOp::create(b, arith::CmpIPredicate::ne, masked, constant32(0));
+  });
 }
 
 // ---- the kernel ----

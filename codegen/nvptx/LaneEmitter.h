@@ -106,6 +106,7 @@ private:
   bool canWait(Operation *op);
   void wait(Operation *op);
   Value registerOf(Value tile, int64_t number);
+  Value elementOf(Value tile, ArrayRef<int64_t> index);
   Value makeConverted(tile::ConvertOp op, int64_t number);
   void makeLoaded(tile::LoadOp op, int64_t number);
   Registers loadRunIf(const Access &access, SmallVector<int64_t> index, ArrayRef<int64_t> numbers);
@@ -219,6 +220,8 @@ private:
   // What the lane adds to the index along a dimension: an index value, made once at the kernel's beginning.
   Value laneOffset(const tile::LaneLayout &layout, int dim);
   Value laneBit(int bit); // of the lane's number, as i1
+  // What `make` makes, at the beginning of the body and once.
+  Value atBeginning(StringRef key, function_ref<Value()> make);
 
   func::FuncOp kernel;
   const UnpackForm form;
@@ -236,7 +239,7 @@ private:
   Value program, lane, programs;          // index; i32; i64
   Registers ones;                         // an operand of ones, once it was needed
   Block *body = nullptr;
-  llvm::StringMap<Value> laneValues; // made at the beginning of the body
+  llvm::StringMap<Value> laneValues; // by atBeginning
 };
 
 } // namespace mlir::kvq::nvptx

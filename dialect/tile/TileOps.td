@@ -74,7 +74,7 @@ def KvqTile_PageOp : KvqTile_Op<"page", [MemoryEffects<[MemRead]>, AllTypesMatch
   let summary = "address of a page through a page table";
   let description = [{
     `result = pool + table[entry] * stride`: the block whose number stands in entry `entry` of the table. `stride` is in
-    bytes.
+    bytes. The entry and the block's number are not negative, and the entry is below 2^31.
 
     ```mlir
     %block = kvq_tile.page %pool, %table[%entry], %stride : !kvq_tile.ptr<i8>, !kvq_tile.ptr<i32>

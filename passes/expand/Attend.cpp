@@ -111,7 +111,7 @@ private:
                    function_ref<Softmax(Value, Softmax)> visit) {
     if (parts > 1)
       begin = add(begin, mul(part, index(step)));
-    if (halves) // numbers of tokens are i32
+    if (halves) // in registers of lanes an index takes two
       begin = toI32(begin), end = toI32(end);
     return Softmax::from(loop(begin, end, step * parts, state.values(), [&](Value token, ValueRange carried) {
       return visit(toIndex(token), Softmax::from(carried)).values();
