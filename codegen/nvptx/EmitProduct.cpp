@@ -232,6 +232,7 @@ void LaneEmitter::addProducts(Product &product, int64_t set, int64_t row, ArrayR
       llvm::copy(multiply(k, false, false, sums), sums.begin());
     return;
   }
+  multipliesRests = true;
   const SmallVector<Value> zeros(4, zeroOf(f32));
   SmallVector<Value> rest = kept && !kept->empty() ? SmallVector<Value>(kept->begin(), kept->end()) : zeros;
   for (int64_t k : ks) {

@@ -7,6 +7,7 @@
 #include "codegen/EmitLLVM.h"
 #include "codegen/Target.h"
 #include "codegen/nvptx/ParkValues.h"
+#include "codegen/nvptx/ShareHalves.h"
 
 #include <kvq/compiler_plugin.h>
 
@@ -116,8 +117,10 @@ mlir::kvq::nvptx::translateToLLVM(ModuleOp source, const Processor &processor, l
   if (std::string why = checkKernel(**module); !why.empty())
     return llvm::createStringError(why);
   llvm::Function &kernel = *(*module)->getFunction(kEntryName);
-  if (auto [x, y] = threadsOf(kernel); x > 0)
+  if (auto [x, y] = threadsOf(kernel); x > 0) {
+    shareHalves(kernel);
     parkValues(kernel, x, y);
+  }
   return module;
 }
 

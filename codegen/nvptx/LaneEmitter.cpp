@@ -5,6 +5,7 @@
 #include "codegen/nvptx/LaneEmitter.h"
 
 #include "codegen/Target.h"
+#include "codegen/nvptx/ParkValues.h"
 
 using namespace mlir;
 using namespace mlir::kvq;
@@ -147,6 +148,8 @@ LogicalResult LaneEmitter::emit() {
     entry.erase();
     return failure();
   }
+  if (multipliesRests)
+    entry.setPassthroughAttr(b.getStrArrayAttr({kTwoHalves}));
   return success();
 }
 

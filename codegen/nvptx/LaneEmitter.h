@@ -228,8 +228,9 @@ private:
   const Accumulation accumulation;
   const DenseSet<Value> written; // arguments, through pointers
   ImplicitLocOpBuilder b;
-  int64_t parts = 1;     // of a program
-  int64_t exchanges = 0; // of words between them
+  int64_t parts = 1;            // of a program
+  bool multipliesRests = false; // of halves, in some product
+  int64_t exchanges = 0;        // of words between them
   IRMapping scalars;
   DenseMap<Value, Registers> registers;
   DenseSet<Value> waiting; // tiles of which registers may be missing

@@ -19,22 +19,23 @@
 #include "llvm/Transforms/Utils/LoopSimplify.h"
 
 using namespace llvm;
+using mlir::kvq::nvptx::kTwoHalves;
 
 // Registers that a loop may hold from turn to turn, of 255; what a turn needs for itself are the others. By
 // measurement: a turn needs more where what is carried is more, and of 16 rows, which carry most, less than of 8 rows;
-// and much more where it reads many halves beside few sums: two for each f32. More than any query of halves has are
-// those of a large head in f32.
-static constexpr unsigned kMostHalves = 40;
-static unsigned mostHeld(unsigned carried, unsigned halves) {
-  if (halves > kMostHalves)
+// and much more where it reads many halves beside few sums. A query whose elements are two halves each, of a head of 96
+// or more, leaves a turn the least.
+static constexpr unsigned kMostOfTwo = 20;
+static unsigned mostHeld(unsigned carried, unsigned halves, bool isLarge) {
+  if (isLarge)
     return 24;
   return carried > 72 ? 72 : carried > 48 ? 64 : halves >= 32 ? 36 : 80;
 }
 // The first loop has the common tiles. The others mask keys or load rows of the tail, and turn seldom: they hold less,
 // also of what a turn uses more than twice, and after so many matrix products no later load goes before them. A large
-// head in f32 allows fewer, in the first loop as well.
+// query of two halves an element allows fewer, in the first loop as well.
 static constexpr unsigned kMostHeldLater = 56;
-static constexpr int64_t kUsesInFirst = 2, kUsesLater = 4, kProductsAtOnce = 32, kProductsOfF32 = 8;
+static constexpr int64_t kUsesInFirst = 2, kUsesLater = 4, kProductsAtOnce = 32, kProductsOfTwo = 8;
 // Static shared memory of a block.
 static constexpr int64_t kSharedBytes = 48 << 10;
 static constexpr unsigned kShared = llvm::NVPTXAS::ADDRESS_SPACE_SHARED;
@@ -88,8 +89,8 @@ namespace {
 class Parking {
 public:
   Parking(Function &function, int64_t x, int64_t y)
-      : function(function), row(x), parts(y), rows(sharedBytesLeft(*function.getParent()) / (x * 4)),
-        dominators(function), loops(dominators) {}
+      : function(function), ofTwoHalves(function.hasFnAttribute(kTwoHalves)), row(x), parts(y),
+        rows(sharedBytesLeft(*function.getParent()) / (x * 4)), dominators(function), loops(dominators) {}
 
   void run() {
     SmallVector<Loop *> outermost(loops.begin(), loops.end());
@@ -102,12 +103,12 @@ public:
     for (Loop *loop : outermost)
       if (loop->getLoopPreheader() && loop->getExitBlock() && loop->getLoopLatch()) {
         const bool isFirst = loop == outermost.front();
-        const bool isLarge = parkOver(*loop, isFirst) > kMostHalves;
+        const bool isLargeQuery = isLarge(parkOver(*loop, isFirst));
         keepBehind(*loop);
-        if (isLarge)
+        if (isLargeQuery)
           keepMade(*loop);
-        if (isLarge || !isFirst)
-          keepWithin(*loop, isLarge ? kProductsOfF32 : kProductsAtOnce);
+        if (isLargeQuery || !isFirst)
+          keepWithin(*loop, isLargeQuery ? kProductsOfTwo : kProductsAtOnce);
       }
     finish();
   }
@@ -132,6 +133,7 @@ private:
     Value *ofAll = nullptr, *own = nullptr;
   };
 
+  bool isLarge(unsigned halves) const { return ofTwoHalves && halves > kMostOfTwo; }
   Choice choose(Loop &loop, bool isFirst);
   SetVector<Instruction *> readOnly(Loop &loop);
   bool isUniform(Value *value);
@@ -159,9 +161,10 @@ private:
   void finish();
 
   Function &function;
-  const int64_t row;    // threads of a block along x
-  const unsigned parts; // of a program, along y
-  const int64_t rows;   // of words that there are in shared memory
+  const bool ofTwoHalves; // whether products multiply what rounding to a half leaves as well
+  const int64_t row;      // threads of a block along x
+  const unsigned parts;   // of a program, along y
+  const int64_t rows;     // of words that there are in shared memory
   DominatorTree dominators;
   LoopInfo loops;
   DenseMap<Value *, Slot> slots;
@@ -272,7 +275,7 @@ Parking::Choice Parking::choose(Loop &loop, bool isFirst) {
     choice.held += wordsOf(phi.getType());
   choice.halves =
       static_cast<unsigned>(count_if(read, [](Instruction *value) { return value->getType()->isVectorTy(); }));
-  unsigned most = mostHeld(choice.held, choice.halves);
+  unsigned most = mostHeld(choice.held, choice.halves, isLarge(choice.halves));
   most = isFirst ? most : std::min(most, kMostHeldLater);
   for (Instruction *value : read)
     choice.held += wordsOf(value->getType());
@@ -316,7 +319,7 @@ unsigned Parking::parkOver(Loop &loop, bool isFirst) {
     asked += slots.contains(value) ? 0 : rowsOf(value->getType(), /*isOfAll=*/false);
   for (PHINode *value : choice.carried)
     asked += rowsOf(value->getType(), /*isOfAll=*/false);
-  isScarce = parts > 1 && choice.halves > kMostHalves && used + asked > rows;
+  isScarce = parts > 1 && isLarge(choice.halves) && used + asked > rows;
   Place within, behind;
   auto ready = [&](Value *value) {
     if (!makeRoom(loop, value))

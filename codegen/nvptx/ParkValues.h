@@ -4,9 +4,16 @@
 // early what only the code behind a loop needs.
 #pragma once
 
-#include "llvm/IR/Function.h"
+#include <cstdint>
+
+namespace llvm {
+class Function;
+}
 
 namespace mlir::kvq::nvptx {
+
+// An attribute of kernels whose products multiply halves and what rounding to them left.
+inline constexpr char kTwoHalves[] = "kvq-two-halves";
 
 // Parks values over each outermost loop of the function, in shared memory at an address of the lane's own, so without a
 // barrier: those that pass through it, and of those that it only reads as many as its registers do not hold. A block
