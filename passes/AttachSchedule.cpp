@@ -21,7 +21,7 @@ struct AttachSchedule : mlir::kvq::impl::KvqAttachScheduleBase<AttachSchedule> {
   void runOnOperation() override {
     TargetModel target;
     target.laneRegisters = laneRegisters;
-    target.pagesAhead = pagesAhead;
+    target.bitsAhead = bitsAhead;
     target.warps = warps;
     getOperation()->walk([&](func::FuncOp func) {
       std::optional<::kvq::KernelRequest> request = getKernelRequest(func);

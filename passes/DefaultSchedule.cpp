@@ -78,13 +78,13 @@ static int64_t longestTile(const KernelRequest &request, const TargetModel &targ
 
 Schedule mlir::kvq::defaultSchedule(const KernelRequest &request, const TargetModel &target) {
   Schedule schedule;
-  schedule.prefetch = static_cast<int>(target.pagesAhead);
+  schedule.prefetch = 1;
   if (request.op == ::kvq::KernelOp::Attend)
     schedule.warps = static_cast<int>(target.warps);
   if (target.laneRegisters > 0) {
     schedule.rows = schedule.vectors = 1; // they have no meaning there
     // Loads of longer codes are enough bytes on their way (predicted), and registers are scarce.
-    if (request.op != ::kvq::KernelOp::Attend || request.pair.k.bits + request.pair.v.bits > 8)
+    if (request.op != ::kvq::KernelOp::Attend || request.pair.k.bits + request.pair.v.bits > target.bitsAhead)
       schedule.prefetch = 0;
   }
   // The longest that fits; where none does, the shortest that there is.

@@ -130,7 +130,7 @@ struct Expand : mlir::kvq::impl::KvqExpandBase<Expand> {
     TargetModel target;
     target.coefficients = coefficients;
     target.laneRegisters = laneRegisters;
-    target.pagesAhead = pagesAhead;
+    target.bitsAhead = bitsAhead;
     target.warps = warps;
     for (auto &[func, request] : kernels)
       if (failed(expand(func, request, target)))

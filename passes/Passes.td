@@ -124,7 +124,8 @@ def KvqAttachSchedule : Pass<"kvq-attach-schedule"> {
   }];
   let options = [Option<"laneRegisters", "lane-registers", "int64_t", "0",
                         "registers of a lane in which the target has a program's tiles; 0: they lie in memory">,
-                 Option<"pagesAhead", "pages-ahead", "int64_t", "1", "pages that the target fetches ahead">,
+                 Option<"bitsAhead", "bits-ahead", "int64_t", "0",
+                        "in lanes, bits of codes of K and V up to which attention fetches a page ahead">,
                  Option<"warps", "warps", "int64_t", "1", "warps of a program where nobody chose">];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect"];
 }
@@ -180,7 +181,8 @@ def KvqExpand : Pass<"kvq-expand"> {
                                      "the nearest f16, where halves below 2^-14 count as zero"))}]>,
                  Option<"laneRegisters", "lane-registers", "int64_t", "0",
                         "registers of a lane in which the target has a program's tiles; 0: they lie in memory">,
-                 Option<"pagesAhead", "pages-ahead", "int64_t", "1", "pages that the target fetches ahead">,
+                 Option<"bitsAhead", "bits-ahead", "int64_t", "0",
+                        "in lanes, bits of codes of K and V up to which attention fetches a page ahead">,
                  Option<"warps", "warps", "int64_t", "1", "warps of a program where nobody chose">];
   let dependentDialects = ["::mlir::kvq::tile::KvqTileDialect", "::mlir::arith::ArithDialect",
                            "::mlir::func::FuncDialect", "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",

@@ -13,7 +13,7 @@ void mlir::kvq::buildFusedPipeline(OpPassManager &manager, const TargetModel &ta
   manager.addPass(createKvqFoldPack());
   KvqAttachScheduleOptions options;
   options.laneRegisters = target.laneRegisters;
-  options.pagesAhead = target.pagesAhead;
+  options.bitsAhead = target.bitsAhead;
   options.warps = target.warps;
   manager.addPass(createKvqAttachSchedule(options));
 }
@@ -22,7 +22,7 @@ void mlir::kvq::buildTilePipeline(OpPassManager &manager, const TargetModel &tar
   KvqExpandOptions options;
   options.coefficients = target.coefficients;
   options.laneRegisters = target.laneRegisters;
-  options.pagesAhead = target.pagesAhead;
+  options.bitsAhead = target.bitsAhead;
   options.warps = target.warps;
   manager.addPass(createKvqExpand(options));
   manager.addPass(createCanonicalizerPass());

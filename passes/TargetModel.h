@@ -17,8 +17,9 @@ struct TargetModel {
   Coefficients coefficients = Coefficients::Integers;
   // Registers of 32 bits of a lane, where a program's tiles lie in those; 0: tiles lie in memory.
   int64_t laneRegisters = 0;
-  // Pages that a kernel fetches ahead where nobody chose.
-  int64_t pagesAhead = 1;
+  // Where nobody chose, a kernel fetches a page ahead: of lanes' programs attention alone, of codes of K and V that
+  // have at most so many bits together.
+  int64_t bitsAhead = 0;
   // Warps that share a program where nobody chose.
   int64_t warps = 1;
 };

@@ -17,8 +17,8 @@
 using namespace mlir;
 using namespace mlir::kvq;
 
-static constexpr nvptx::Processor kProcessors[] = {{80, 78, 0}, {86, 78, 0},  {89, 78, 0},
-                                                   {90, 78, 1}, {100, 86, 1}, {120, 87, 0}};
+static constexpr nvptx::Processor kProcessors[] = {{80, 78, 4}, {86, 78, 0},  {89, 78, 0},
+                                                   {90, 78, 8}, {100, 86, 8}, {120, 87, 0}};
 
 llvm::ArrayRef<nvptx::Processor> nvptx::allProcessors() { return kProcessors; }
 
@@ -57,7 +57,7 @@ public:
     TargetModel model;
     model.coefficients = form == nvptx::UnpackForm::Magic ? Coefficients::NormalF16 : Coefficients::F16;
     model.laneRegisters = 255;
-    model.pagesAhead = processor.pagesAhead;
+    model.bitsAhead = processor.bitsAhead;
     model.warps = kWarps;
     return model;
   }

@@ -22,9 +22,10 @@ struct Processor {
   // Version of the PTX ISA, 78: 7.8. The lowest that knows the processor and movmatrix: drivers and libraries refuse a
   // version that is newer than they are.
   int64_t ptxVersion;
-  // Pages that attention fetches ahead into the second level. Not 0 where the memory wants more bytes on their way than
-  // the loads of eight warps ask for: H200 and B200 (predicted, docs/nvidia.md); it costs 2 % of the instructions.
-  int64_t pagesAhead;
+  // Attention fetches a page ahead into the second level where codes of K and V have at most so many bits together: the
+  // memory wants more bytes on their way than the loads of eight warps then ask for (predicted, docs/nvidia.md). An
+  // A100 does of 2 bits, H200 and B200 also of 4. It costs 2 to 3 % of the instructions.
+  int64_t bitsAhead;
   std::string name() const { return "sm_" + std::to_string(sm); } // LLVM's and ptxas's name
 };
 

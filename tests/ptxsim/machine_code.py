@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What ptxas makes of the kernels for NVIDIA: registers and spilled bytes, by request and processor.
+"""What ptxas makes of the kernels for NVIDIA: registers, static shared memory of a block and spilled bytes, by request
+and processor.
 
     tests/ptxsim/machine_code.py --write     writes tests/golden/nvptx_ceilings.json: today's figures as ceilings
 """
@@ -98,7 +99,8 @@ def slots_per_element(bits, group):
 
 
 def figures(text, processor, schedule=""):
-    """Of a kernel with its default schedule or another: registers and spilled bytes. An AssertionError says what kvqc or ptxas refused."""
+    """Of a kernel with its default schedule or another: registers, bytes of shared memory of a block, spilled bytes. An
+    AssertionError says what kvqc or ptxas refused."""
     with tempfile.TemporaryDirectory(prefix="kvq-ptxas-") as name:
         ptx = Path(name) / "kernel.ptx"
         command = [BUILD / "bin/kvqc", f"--request={text}", f"--target=nvptx:{processor}", "--no-bundle",
@@ -110,7 +112,9 @@ def figures(text, processor, schedule=""):
         assert done.returncode == 0, done.stderr
         said = done.stdout + done.stderr
         stores, loads = map(int, re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said).groups())
-        return {"registers": int(re.search(r"Used (\d+) registers", said)[1]), "spilled": stores + loads}
+        shared = re.search(r"(\d+) bytes smem", said)
+        return {"registers": int(re.search(r"Used (\d+) registers", said)[1]),
+                "shared": int(shared[1]) if shared else 0, "spilled": stores + loads}
 
 
 def all_figures():
@@ -132,7 +136,7 @@ def main():
         lines = [f"  {json.dumps(text)}: {json.dumps(by)}" for text, by in found.items()]
         CEILINGS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     for text, by in found.items():
-        print(text, *(f"{name}: {f['registers']}" + (f" +{f['spilled']} B" if f["spilled"] else "")
+        print(text, *(f"{name}: {f['registers']}, {f['shared']} B" + (f" +{f['spilled']} B" if f["spilled"] else "")
                       for name, f in by.items()))
 
 
