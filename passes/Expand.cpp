@@ -36,6 +36,9 @@ StringRef expectedOp(KernelOp op) {
   case KernelOp::DequantizeK:
   case KernelOp::DequantizeV:
     return DequantizeOp::getOperationName();
+  case KernelOp::ConvertK:
+  case KernelOp::ConvertV:
+    return ConvertOp::getOperationName();
   }
   llvm_unreachable("all operations are handled");
 }
@@ -64,6 +67,14 @@ LogicalResult checkSide(Operation *op, const ::kvq::KernelRequest &request) {
   return success();
 }
 
+LogicalResult checkConvert(ConvertOp op, const ::kvq::KernelRequest &request) {
+  ConvertedPages pages = getConvertedPages(op.getContext(), request);
+  if (op.getSource().getType() != pages.from || op.getType() != pages.to) // expand_c8
+    return op.emitOpError("converts other pages than its kernel, which makes ")
+           << pages.to << " of " << pages.from << "; quantize anew where the format changes";
+  return success();
+}
+
 // The one upper op of a kernel, if the function is nothing but that op and its return.
 FailureOr<Operation *> findKernelOp(func::FuncOp func, const ::kvq::KernelRequest &request) {
   StringRef expected = expectedOp(request.op);
@@ -83,6 +94,8 @@ FailureOr<Operation *> findKernelOp(func::FuncOp func, const ::kvq::KernelReques
   if (!found) // expand_c1
     return func.emitOpError("is a kernel without its op; write one ") << expected;
   if (auto attention = dyn_cast<AttentionOp>(found); attention && failed(checkAttention(attention)))
+    return failure();
+  if (auto convert = dyn_cast<ConvertOp>(found); convert && failed(checkConvert(convert, request)))
     return failure();
   if (failed(checkSide(found, request)))
     return failure();

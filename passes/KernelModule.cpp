@@ -99,6 +99,13 @@ void buildDequantize(OpBuilder &builder, const ::kvq::KernelRequest &request, co
   func::ReturnOp::create(builder, func.getLoc(), dequantize.getValues());
 }
 
+void buildConvert(OpBuilder &builder, const ::kvq::KernelRequest &request) {
+  ConvertedPages pages = getConvertedPages(builder.getContext(), request);
+  auto func = makeFunction(builder, request, pages.from, pages.to);
+  auto convert = ConvertOp::create(builder, func.getLoc(), pages.to, func.getArgument(0));
+  func::ReturnOp::create(builder, func.getLoc(), convert.getResult());
+}
+
 } // namespace
 
 void mlir::kvq::buildKernel(ModuleOp module, const ::kvq::KernelRequest &request) {
@@ -119,6 +126,9 @@ void mlir::kvq::buildKernel(ModuleOp module, const ::kvq::KernelRequest &request
     return buildDequantize(builder, request, types, KvSide::K);
   case ::kvq::KernelOp::DequantizeV:
     return buildDequantize(builder, request, types, KvSide::V);
+  case ::kvq::KernelOp::ConvertK:
+  case ::kvq::KernelOp::ConvertV:
+    return buildConvert(builder, request);
   }
 }
 

@@ -157,7 +157,8 @@ def KvqExpand : Pass<"kvq-expand"> {
 
     Preconditions, refused with a diagnostic where they do not hold:
 
-    - expand_c1: the function is the one op of its kernel and a return: append, commit, attention, merge, dequantize.
+    - expand_c1: the function is the one op of its kernel and a return: append, commit, attention, merge, dequantize,
+      convert.
     - expand_c2: attention reads a cache (`kvq-fuse-packed` sees to that).
     - expand_c3: its bounds are causal and nothing else (a window is an operand).
     - expand_c4: captures are arguments of the function of type f32, i32 or i64.
@@ -165,6 +166,7 @@ def KvqExpand : Pass<"kvq-expand"> {
     - expand_c6: a score region consists of elementwise ops of arith, math and `kvq_tile.score_hook`. Its batch index is
       the number of the sequence in the cache.
     - expand_c7: the schedule's tile_tokens divides the page into whole groups.
+    - expand_c8: convert is between the two profiles of the request, and its format on both sides.
 
     With coefficients `f16` the program of attention brings rows of q into its range by a power of two, multiplies scores
     instead of q by the softmax's scale, and rounds weights before it adds them up. With `normal-f16`, and for f32 or

@@ -26,6 +26,12 @@ inline constexpr llvm::StringLiteral kTargetAttr = "kvq.target";
 // The request of a kernel, or nothing where the function is none.
 std::optional<::kvq::KernelRequest> getKernelRequest(func::FuncOp func);
 
+// What a request of convert_k or convert_v makes of what: pages of one side in two profiles.
+struct ConvertedPages {
+  PackedType from, to;
+};
+ConvertedPages getConvertedPages(MLIRContext *context, const ::kvq::KernelRequest &request);
+
 ::kvq::Profile toFormat(Profile profile);
 Profile fromFormat(::kvq::Profile profile);
 

@@ -97,6 +97,13 @@ tile::LayoutAttr CacheType::getLayout(KvSide side) const {
   return tile::LayoutAttr::get(getContext(), layout.toText());
 }
 
+ConvertedPages mlir::kvq::getConvertedPages(MLIRContext *context, const ::kvq::KernelRequest &request) {
+  ::kvq::KernelRequest before = request;
+  before.profile = *request.from;
+  KvSide side = request.op == ::kvq::KernelOp::ConvertK ? KvSide::K : KvSide::V;
+  return {CacheType::get(context, before).getPageType(side), CacheType::get(context, request).getPageType(side)};
+}
+
 PackedType CacheType::getPageType(KvSide side) const {
   return PackedType::get(getContext(), getProblem().getPageTokens(), getProblem().getHeadDim(side),
                          getFormat().get(side), getLayout(side));

@@ -12,21 +12,43 @@ Value KernelBuilder::item(unsigned argument, size_t bytes) {
   return advance(arg(argument), mul(program, index(static_cast<int64_t>(bytes))), getI8Type());
 }
 
-Section::Section(KernelBuilder &builder, ::kvq::Side side) : b(builder) {
+Value KernelBuilder::pageOf(unsigned pool, unsigned blockStride, unsigned headStride, Value block, Value head) {
+  Value bytes = add(mul(block, indexArg(blockStride)), mul(head, indexArg(headStride)));
+  return advance(arg(pool), bytes, getI8Type());
+}
+
+Section::Section(KernelBuilder &builder, ::kvq::Side side, ::kvq::Profile profile) : b(builder) {
   const ::kvq::KernelRequest &request = b.request;
   bool isK = side == ::kvq::Side::K;
   ::kvq::PageMap map = ::kvq::pageMap(request.pair, request.pageTokens, request.dk, request.dv);
   format = isK ? request.pair.k : request.pair.v;
   dim = isK ? request.dk : request.dv;
-  layout = ::kvq::makeSectionLayout(request.profile, side, format.bits, request.pageTokens, static_cast<int>(dim));
+  layout = ::kvq::makeSectionLayout(profile, side, format.bits, request.pageTokens, static_cast<int>(dim));
   codeBytes = isK ? map.kCodes : map.vCodes;
   scaleBytes = isK ? map.kScale : map.vScale;
   minBytes = isK ? map.kMin : map.vMin;
 }
 
-Value Section::codes(Value page, Value token, int64_t tokens) {
-  RankedTensorType type = tile::getPackedType(b.getContext(), tokens, dim, format.bits, layout);
-  return tile::CodesOp::create(b, type, codePtr(page), token, b.index(0));
+Value Section::codes(Value page, Value token, int64_t tokens, Value channel, int64_t channels) {
+  RankedTensorType type = tile::getPackedType(b.getContext(), tokens, channels, format.bits, layout);
+  return tile::CodesOp::create(b, type, codePtr(page), token, channel);
+}
+
+void Section::storeCodes(Value codes, Value page, Value token, Value channel, Value begin, Value end) {
+  tile::StoreCodesOp::create(b, codes, codePtr(page), token, begin, end, channel, b.getI64IntegerAttr(format.bits),
+                             tile::LayoutAttr::get(b.getContext(), layout.toText()));
+}
+
+int64_t Section::tokensOfWords() const {
+  int tokens = 16;
+  for (const ::kvq::Plane &plane : layout.planes) {
+    size_t fields = llvm::Log2_32(32 / plane.bits);
+    for (const auto &address : llvm::ArrayRef(plane.map.inner).take_front(fields))
+      for (const ::kvq::IndexBit &index : address)
+        if (index.dim == ::kvq::Dim::Token)
+          tokens = std::max(tokens, 2 << index.bit);
+  }
+  return tokens;
 }
 
 // page_c3. A tile of tokens covers whole groups or lies in one.

@@ -19,6 +19,8 @@ public:
   Value indexArg(unsigned i) { return toIndex(arg(i)); }
   // The item of this program: a pointer to a C struct of `bytes` bytes.
   Value item(unsigned argument, size_t bytes);
+  // The page of a block and KV head, of a pool and strides that are arguments (page_c4).
+  Value pageOf(unsigned pool, unsigned blockStride, unsigned headStride, Value block, Value head);
   // Element type of K, V, tail, q and out.
   Type dataType() { return mlir::kvq::tile::toType(getContext(), request.type); }
 
@@ -32,10 +34,16 @@ protected:
 // The sections of K or V in a page.
 class Section {
 public:
-  Section(KernelBuilder &builder, ::kvq::Side side);
+  Section(KernelBuilder &builder, ::kvq::Side side, ::kvq::Profile profile);
+  Section(KernelBuilder &builder, ::kvq::Side side) : Section(builder, side, builder.request.profile) {}
 
-  // The codes of `tokens` tokens from `token` on, all channels.
-  Value codes(Value page, Value token, int64_t tokens);
+  // The codes of `tokens` tokens from `token` on, all channels or `channels` of them.
+  Value codes(Value page, Value token, int64_t tokens) { return codes(page, token, tokens, b.index(0), dim); }
+  Value codes(Value page, Value token, int64_t tokens, Value channel, int64_t channels);
+  // Rows [begin, end) of integers into the section: those of tokens from `token` and channels from `channel` on.
+  void storeCodes(Value codes, Value page, Value token, Value channel, Value begin, Value end);
+  // Tokens whose codes share no word of 32 bits with others: 16 or a multiple.
+  int64_t tokensOfWords() const;
   // Offsets into scales and minima for such a tile: one per row of [groups, channels] or [groups, tokens].
   Value groupOffsets(Value token, int64_t tokens);
   // Scales, minima of such a tile as f32, of the shape that kvq_tile.dequantize asks for.

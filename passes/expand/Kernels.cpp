@@ -49,10 +49,10 @@ SmallVector<Type> decode(StringRef letters, MLIRContext *context, ::kvq::Element
 
 // Position by position the enums of kernel_abi.h.
 constexpr StringLiteral kAppend = "bxnxnxxnnni", kQuantize = "bbnnxnnn", kAttend = "bxlnbnnixxnnniiisnsffn",
-                        kMerge = "ffnnixlnffn", kDequantize = "bbnnxn";
+                        kMerge = "ffnnixlnffn", kDequantize = "bbnnxn", kConvert = "bbnnbnn";
 static_assert(kAppend.size() == KVQ_APPEND_ARGS && kQuantize.size() == KVQ_QUANTIZE_ARGS &&
               kAttend.size() == KVQ_ATTEND_ARGS && kMerge.size() == KVQ_MERGE_ARGS &&
-              kDequantize.size() == KVQ_DEQUANTIZE_ARGS);
+              kDequantize.size() == KVQ_DEQUANTIZE_ARGS && kConvert.size() == KVQ_CONVERT_ARGS);
 
 } // namespace
 
@@ -70,6 +70,9 @@ SmallVector<Type> mlir::kvq::getKernelArgumentTypes(MLIRContext *context, const 
   case KernelOp::DequantizeK:
   case KernelOp::DequantizeV:
     return decode(kDequantize, context, request.type);
+  case KernelOp::ConvertK:
+  case KernelOp::ConvertV:
+    return decode(kConvert, context, request.type);
   }
   llvm_unreachable("all operations are handled");
 }
@@ -95,6 +98,10 @@ int64_t mlir::kvq::getArgumentMultiple(KernelOp op, unsigned argument) {
   case KernelOp::DequantizeK:
   case KernelOp::DequantizeV:
     aligned = isOne({KVQ_DEQUANTIZE_PAGES, KVQ_DEQUANTIZE_BLOCK_STRIDE, KVQ_DEQUANTIZE_HEAD_STRIDE});
+    break;
+  case KernelOp::ConvertK:
+  case KernelOp::ConvertV:
+    aligned = argument != KVQ_CONVERT_ITEMS;
     break;
   }
   return aligned ? kLine : 1;
@@ -130,6 +137,10 @@ LogicalResult mlir::kvq::buildKernelBody(func::FuncOp kernel, const ::kvq::Kerne
   case KernelOp::DequantizeK:
   case KernelOp::DequantizeV:
     buildDequantize(kernel, request);
+    break;
+  case KernelOp::ConvertK:
+  case KernelOp::ConvertV:
+    buildConvert(kernel, request);
     break;
   }
   OpBuilder builder = OpBuilder::atBlockEnd(&kernel.getBody().front());

@@ -32,6 +32,7 @@ LogicalResult buildKernelBody(func::FuncOp kernel, const ::kvq::KernelRequest &r
 void buildAppend(func::FuncOp kernel, const ::kvq::KernelRequest &request);
 void buildQuantize(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule);
 void buildDequantize(func::FuncOp kernel, const ::kvq::KernelRequest &request);
+void buildConvert(func::FuncOp kernel, const ::kvq::KernelRequest &request);
 void buildMerge(func::FuncOp kernel, const ::kvq::KernelRequest &request);
 LogicalResult buildAttend(func::FuncOp kernel, const ::kvq::KernelRequest &request, tile::ScheduleAttr schedule,
                           Region *score, const TargetModel &target);

@@ -41,7 +41,6 @@ private:
   void loadItem();
   void perChannel();
   void perToken();
-  int64_t tokensOfStep() const;
   int64_t stripChannels() const;
   // Brings in the share of `tokens` rows of the ring from `token` on, all channels, that [first channel, + channels)
   // is. From `end` on they are those of the next KV head from `begin` on: most likely the next program's.
@@ -50,7 +49,6 @@ private:
   Value loadRows(Value offsets, Value firstChannel, int64_t channels);
   Params params(Value min, Value max);
   Value codes(Value x, Value wideMin, Value inverse);
-  void storeCodes(Value codes, Value inPage, Value firstChannel, Value begin, Value end);
 
   const bool prefetches;
   Section section;
@@ -66,8 +64,7 @@ void QuantizeEmitter::loadItem() {
   position = member(at, offsetof(kvq_quantize_item, position));
   count = member(at, offsetof(kvq_quantize_item, count));
   inPage = rem(position, index(request.pageTokens));
-  Value bytes = add(mul(block, indexArg(KVQ_QUANTIZE_BLOCK_STRIDE)), mul(head, indexArg(KVQ_QUANTIZE_HEAD_STRIDE)));
-  page = advance(arg(KVQ_QUANTIZE_PAGES), bytes, getI8Type());
+  page = pageOf(KVQ_QUANTIZE_PAGES, KVQ_QUANTIZE_BLOCK_STRIDE, KVQ_QUANTIZE_HEAD_STRIDE, block, head);
   tail = {
       arg(KVQ_QUANTIZE_TAIL),           slot,       indexArg(KVQ_QUANTIZE_HEADS), head, indexArg(KVQ_QUANTIZE_TAIL_CAP),
       indexArg(KVQ_QUANTIZE_TAIL_ROWS), section.dim};
@@ -114,12 +111,6 @@ Value QuantizeEmitter::codes(Value x, Value wideMin, Value inverse) {
   return arith::FPToSIOp::create(*this, type, roundEven(q));
 }
 
-void QuantizeEmitter::storeCodes(Value codes, Value inPage, Value firstChannel, Value begin, Value end) {
-  tile::StoreCodesOp::create(*this, codes, section.codePtr(page), inPage, begin, end, firstChannel,
-                             getI64IntegerAttr(section.format.bits),
-                             tile::LayoutAttr::get(getContext(), section.layout.toText()));
-}
-
 // Channels of one step: a tile of a group and them fits registers also where it is not looped over.
 int64_t QuantizeEmitter::stripChannels() const {
   return section.dim % 32 == 0 && section.format.group <= 128 ? 32 : 16;
@@ -138,30 +129,17 @@ void QuantizeEmitter::perChannel() {
       store(p.scale, section.scalePtr(page), add(groupOffset, first));
       store(p.min, section.minPtr(page), add(groupOffset, first));
       auto spread = [&](Value v) { return broadcast(v, {group, strip}, {1}); };
-      storeCodes(codes(x, spread(p.wideMin), spread(p.inverse)), row, first, index(0), index(group));
+      section.storeCodes(codes(x, spread(p.wideMin), spread(p.inverse)), page, row, first, index(0), index(group));
       return {};
     });
     return {};
   });
 }
 
-// Tokens whose codes share no word of 32 bits with others.
-int64_t QuantizeEmitter::tokensOfStep() const {
-  int tokens = 16;
-  for (const ::kvq::Plane &plane : section.layout.planes) {
-    size_t fields = llvm::Log2_32(32 / plane.bits);
-    for (const auto &address : llvm::ArrayRef(plane.map.inner).take_front(fields))
-      for (const ::kvq::IndexBit &index : address)
-        if (index.dim == ::kvq::Dim::Token)
-          tokens = std::max(tokens, 2 << index.bit);
-  }
-  return tokens;
-}
-
 // Steps of the page that hold at least one of the item's tokens. Of other tokens of a step the ring has something else,
 // which is read and not stored. Most steps are whole: they store without asking for each token.
 void QuantizeEmitter::perToken() {
-  int64_t group = section.format.group, channels = section.dim, tokens = tokensOfStep();
+  int64_t group = section.format.group, channels = section.dim, tokens = section.tokensOfWords();
   Value end = add(inPage, count), firstOfPage = sub(position, inPage), zero = index(0), all = index(tokens);
   loop(alignDown(inPage, tokens), end, tokens, {}, [&](Value step, ValueRange) -> SmallVector<Value> {
     Value offsets = tailOffsets(*this, tail, add(firstOfPage, step), tokens);
@@ -177,7 +155,7 @@ void QuantizeEmitter::perToken() {
         Value next = add(add(firstOfPage, step), all), begin = add(firstOfPage, alignDown(inPage, tokens));
         prefetchRows(next, begin, add(position, count), tokens, first, group);
         auto spread = [&](Value v) { return broadcast(v, {tokens, group}, {0}); };
-        storeCodes(codes(x, spread(p.wideMin), spread(p.inverse)), step, first, from, to);
+        section.storeCodes(codes(x, spread(p.wideMin), spread(p.inverse)), page, step, first, from, to);
       };
       branch(
           whole, [&] { storeAll(place, {}, zero, all); },

@@ -45,6 +45,7 @@ struct SequenceState {
 // shows.
 int64_t leastLength(const SequenceState &state, const CacheConfig &config);
 
+class PageConversion;
 class Step;
 struct StepPart;
 
@@ -70,7 +71,7 @@ public:
   Result<int> forkSequence(int sequence);
   // crop_c1 to crop_c4: takes the sequence back to `tokens` tokens, gives the number of thawed ones.
   Result<int64_t> cropSequence(int sequence, int64_t tokens);
-  // snapshot_c1, snapshot_c2.
+  // snapshot_c1, snapshot_c2; pages of another profile are converted (snapshot_c3).
   Result<int64_t> snapshotBytes(int sequence) const;
   Status snapshot(int sequence, std::span<uint8_t> out);
   Result<int> restore(std::span<const uint8_t> data);
@@ -137,8 +138,10 @@ private:
   Status dequantize(int sequence, int64_t from, int64_t to, bool isK, int layer, const Tensor &out);
   Status reserveDequantize(int64_t tokens); // so that dequantizing so many tokens takes no more memory of the device
   Status thaw(int sequence, int64_t from, int64_t to, bool isK, const Scratch &dense);
-  std::string snapshotText() const;
-  int64_t snapshotPayload(size_t blocks) const;
+  std::string snapshotText(Profile profile) const; // of a cache that is like this one but for its profile
+  Result<Profile> snapshotProfile(std::string_view text) const;
+  Status restoreLayers(int slot, const uint8_t *from, PageConversion *conversion);
+  int64_t snapshotPayload(std::string_view text, size_t blocks) const;
 
   std::shared_ptr<Device> device_;
   CacheConfig config_;

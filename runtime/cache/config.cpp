@@ -167,7 +167,8 @@ int AttendRows::kernelFor(int rows) const {
 
 int cacheKernels(const CacheConfig &config) { return attendKernel(AttendRows(config).size()); }
 
-KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
+// The fields that all kernels of a cache have.
+static KernelRequest commonRequest(const CacheConfig &config) {
   KernelRequest request;
   request.pair = resolve(config.format.pair, config.dk, config.dv); // text_c9
   request.profile = config.profile;
@@ -175,6 +176,19 @@ KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
   request.dk = config.dk;
   request.dv = config.dv;
   request.type = config.type;
+  return request;
+}
+
+KernelRequest convertRequest(const CacheConfig &config, bool isK, Profile from) {
+  KernelRequest request = commonRequest(config);
+  request.op = isK ? KernelOp::ConvertK : KernelOp::ConvertV;
+  request.from = from;
+  request.type = ElementType::F32; // caches that differ in it share the kernel
+  return request;
+}
+
+KernelRequest kernelRequest(const CacheConfig &config, int kernel) {
+  KernelRequest request = commonRequest(config);
   // Fields that an operation does not depend on keep their defaults: caches that differ there share the kernel.
   switch (static_cast<CacheKernel>(std::min(kernel, attendKernel(0)))) {
   case CacheKernel::Append:

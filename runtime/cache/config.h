@@ -118,6 +118,8 @@ inline constexpr int kMostCacheKernels = static_cast<int>(CacheKernel::Attend) +
 inline int attendKernel(int kernel) { return static_cast<int>(CacheKernel::Attend) + kernel; }
 int cacheKernels(const CacheConfig &config); // how many there are
 KernelRequest kernelRequest(const CacheConfig &config, int kernel);
+// Of the kernels that make pages of this cache out of those of another profile. They are opened where one is converted.
+KernelRequest convertRequest(const CacheConfig &config, bool isK, Profile from);
 // The score function that such a kernel has, or NULL.
 const ScoreFunction *kernelScore(const CacheConfig &config, int kernel);
 

@@ -9,6 +9,7 @@
 //     7 x 8      length, FK, FV, rK, rV, first page, number of blocks
 //     per layer  the blocks, each the pages of its KV heads in order, the tail of K, the tail of V
 #include "runtime/cache/cache.h"
+#include "runtime/cache/page_conversion.h"
 #include "runtime/format/sha256.h"
 
 #include <cstring>
@@ -20,33 +21,32 @@ static constexpr uint8_t kVersion = 1;
 static constexpr int64_t kHeaderBytes = 8 + 8 + 32;
 static constexpr int kNumbers = 7;
 
-std::string Cache::snapshotText() const {
+std::string Cache::snapshotText(Profile profile) const {
   CacheFormat format = config_.format;
   format.pair = resolve(format.pair, config_.dk, config_.dv); // text_c9
   // snapshot_c3: texts of `vnni` are as they were before there were others.
-  std::string profile;
-  if (config_.profile != Profile::Vnni) {
+  std::string layouts;
+  if (profile != Profile::Vnni) {
     const auto layout = [&](Side side, int bits, int headDim) {
-      return makeSectionLayout(config_.profile, side, bits, config_.pageTokens, headDim).toText();
+      return makeSectionLayout(profile, side, bits, config_.pageTokens, headDim).toText();
     };
-    profile = " profile=" + std::string(toText(config_.profile)) +
-              " k=" + layout(Side::K, format.pair.k.bits, config_.dk) +
+    layouts = " profile=" + std::string(toText(profile)) + " k=" + layout(Side::K, format.pair.k.bits, config_.dk) +
               " v=" + layout(Side::V, format.pair.v.bits, config_.dv);
   }
   return toText(format) + " layers=" + std::to_string(config_.layers) + " kv_heads=" + std::to_string(config_.kvHeads) +
          " dk=" + std::to_string(config_.dk) + " dv=" + std::to_string(config_.dv) +
          " type=" + std::string(toText(config_.type)) + " page_tokens=" + std::to_string(config_.pageTokens) +
-         " attention_window=" + std::to_string(config_.attentionWindow) + profile;
+         " attention_window=" + std::to_string(config_.attentionWindow) + layouts;
 }
 
-int64_t Cache::snapshotPayload(size_t blocks) const {
+int64_t Cache::snapshotPayload(std::string_view text, size_t blocks) const {
   const int64_t layer = int64_t(blocks) * geometry_.blockBytes + geometry_.tailKBytes + geometry_.tailVBytes;
-  return 4 + static_cast<int64_t>(snapshotText().size()) + kNumbers * 8 + config_.layers * layer;
+  return 4 + static_cast<int64_t>(text.size()) + kNumbers * 8 + config_.layers * layer;
 }
 
 Result<int64_t> Cache::snapshotBytes(int sequence) const {
   KVQ_RETURN_IF_ERROR(checkSequence(sequence));
-  return kHeaderBytes + snapshotPayload(tables_.of(sequence).size());
+  return kHeaderBytes + snapshotPayload(snapshotText(config_.profile), tables_.of(sequence).size());
 }
 
 static Digest digestOf(std::span<const uint8_t> payload) {
@@ -57,7 +57,8 @@ Status Cache::snapshot(int id, std::span<uint8_t> out) {
   KVQ_RETURN_IF_ERROR(checkChangeable(id));
   const Sequence &sequence = sequences_[id];
   const auto blocks = tables_.of(id);
-  const int64_t payload = snapshotPayload(blocks.size());
+  const std::string text = snapshotText(config_.profile);
+  const int64_t payload = snapshotPayload(text, blocks.size());
   if (static_cast<int64_t>(out.size()) < kHeaderBytes + payload)
     return {Code::InvalidArgument, "a buffer of " + std::to_string(out.size()) + " bytes is too small: the snapshot " +
                                        "needs " + std::to_string(kHeaderBytes + payload)};
@@ -70,7 +71,6 @@ Status Cache::snapshot(int id, std::span<uint8_t> out) {
     std::memcpy(at, data, bytes);
     at += bytes;
   };
-  const std::string text = snapshotText();
   const auto textBytes = static_cast<uint32_t>(text.size());
   put(&textBytes, 4);
   put(text.data(), textBytes);
@@ -144,20 +144,56 @@ static bool isConsistent(const SequenceState &state, size_t blocks, const CacheC
              static_cast<int64_t>(blocks);
 }
 
+// snapshot_c3: which profile the pages of such a snapshot have, if it restores into this cache.
+Result<Profile> Cache::snapshotProfile(std::string_view text) const {
+  for (Profile profile : {Profile::Vnni, Profile::Kivi, Profile::Mma})
+    if (checkProfile(profile, config_.format.pair).isOk() && text == snapshotText(profile))
+      return profile;
+  return Status(Code::InvalidArgument, "the snapshot is for a cache \"" + std::string(text) + "\" and not for \"" +
+                                           snapshotText(config_.profile) +
+                                           "\": restore it into a cache like the one it was taken from");
+}
+
+// Pages and tails of all layers, as a snapshot has them, to where a sequence's are.
+Status Cache::restoreLayers(int slot, const uint8_t *from, PageConversion *conversion) {
+  const auto blocks = tables_.of(slot);
+  const auto get = [&](DeviceAddress to, int64_t bytes) {
+    memory_.copyIn(to, from, bytes);
+    from += bytes;
+  };
+  if (conversion) {
+    conversion->setBlocks(blocks);
+    for (int32_t block : blocks)
+      clearBlock(block); // between the sections
+  }
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    if (conversion) {
+      KVQ_RETURN_IF_ERROR(conversion->convert(from, pages(layer)));
+      from += static_cast<int64_t>(blocks.size()) * geometry_.blockBytes;
+    } else {
+      for (int32_t block : blocks)
+        for (int head = 0; head < config_.kvHeads; ++head)
+          get(page(layer, block, head), geometry_.pageBytes);
+    }
+    get(tailSlot(layer, true, slot), geometry_.tailKBytes);
+    get(tailSlot(layer, false, slot), geometry_.tailVBytes);
+  }
+  return Status::ok();
+}
+
 Result<int> Cache::restore(std::span<const uint8_t> data) {
   auto checked = checkHeader(data);
   if (!checked.isOk())
     return checked.status();
   const std::span<const uint8_t> body = checked.value();
-  const std::string text = snapshotText();
   uint32_t textBytes = 0;
   if (body.size() >= 4)
     std::memcpy(&textBytes, body.data(), 4);
   if (body.size() < 4 + uint64_t(textBytes) + kNumbers * 8)
     return corrupt("is shorter than its own header says");
-  if (const std::string_view given(reinterpret_cast<const char *>(body.data()) + 4, textBytes); given != text)
-    return Status(Code::InvalidArgument, "the snapshot is for a cache \"" + std::string(given) + "\" and not for \"" +
-                                             text + "\": restore it into a cache like the one it was taken from");
+  const std::string_view text(reinterpret_cast<const char *>(body.data()) + 4, textBytes);
+  const auto profile = snapshotProfile(text);
+  KVQ_RETURN_IF_ERROR(profile.status());
   const uint8_t *at = body.data() + 4 + textBytes;
   int64_t numbers[kNumbers];
   std::memcpy(numbers, at, sizeof(numbers));
@@ -169,7 +205,7 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
   sequence.firstPage = numbers[5];
   const int64_t blocks = numbers[6];
   if (blocks < 0 || blocks > static_cast<int64_t>(body.size()) / geometry_.blockBytes ||
-      static_cast<int64_t>(body.size()) != snapshotPayload(blocks) ||
+      static_cast<int64_t>(body.size()) != snapshotPayload(text, blocks) ||
       !isConsistent(sequence, blocks, config_, geometry_))
     return corrupt("holds numbers that contradict each other");
   auto id = freeSlot();
@@ -179,24 +215,19 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
     return Status(Code::ResourceExhausted, "the snapshot needs " + std::to_string(blocks) + " blocks but " +
                                                std::to_string(pool_.free()) +
                                                " are free: remove sequences or kvq_cache_grow");
+  PageConversion conversion(*device_, memory_, config_, geometry_);
+  const bool isConverted = profile.value() != config_.profile;
+  if (isConverted)
+    KVQ_RETURN_IF_ERROR(conversion.prepare(*device_, profile.value(), blocks));
   KVQ_RETURN_IF_ERROR(tables_.reserve(id.value(), blocks));
   for (int64_t i = 0; i < blocks; ++i)
     tables_.at(id.value(), i) = pool_.take(i > 0 ? tables_.get(id.value(), i - 1) : BlockPool::kNone);
   tables_.resize(id.value(), blocks);
-  const auto get = [&](DeviceAddress to, int64_t bytes) {
-    memory_.copyIn(to, at, bytes);
-    at += bytes;
-  };
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    for (int32_t block : tables_.of(id.value()))
-      for (int head = 0; head < config_.kvHeads; ++head)
-        get(page(layer, block, head), geometry_.pageBytes);
-    get(tailSlot(layer, true, id.value()), geometry_.tailKBytes);
-    get(tailSlot(layer, false, id.value()), geometry_.tailVBytes);
-  }
-  if (Status status = memory_.wait(); !status.isOk()) {
+  const Status restored = restoreLayers(id.value(), at, isConverted ? &conversion : nullptr);
+  const Status done = memory_.wait(); // the bytes go
+  if (!restored.isOk() || !done.isOk()) {
     release(id.value(), 0);
-    return status;
+    return restored.isOk() ? done : restored;
   }
   occupy(id.value(), sequence);
   return id;

@@ -55,6 +55,9 @@ std::string builtinSignature(const KernelRequest &request) {
   case KernelOp::DequantizeK:
   case KernelOp::DequantizeV:
     return "ptr<i8> ptr<i8> i64 i64 " + data + " i64";
+  case KernelOp::ConvertK:
+  case KernelOp::ConvertV:
+    return "ptr<i8> ptr<i8> i64 i64 ptr<i8> i64 i64";
   }
   return "";
 }

@@ -16,7 +16,7 @@ static Status invalid(std::string message) { return {Code::InvalidArgument, std:
 
 static constexpr int kMaxRatio = 64, kMaxRows = 64;
 
-static constexpr std::array<std::pair<KernelOp, std::string_view>, 7> kOps = {{
+static constexpr std::array<std::pair<KernelOp, std::string_view>, 9> kOps = {{
     {KernelOp::Append, "append"},
     {KernelOp::QuantizeK, "quantize_k"},
     {KernelOp::QuantizeV, "quantize_v"},
@@ -24,6 +24,8 @@ static constexpr std::array<std::pair<KernelOp, std::string_view>, 7> kOps = {{
     {KernelOp::Merge, "merge"},
     {KernelOp::DequantizeK, "dequantize_k"},
     {KernelOp::DequantizeV, "dequantize_v"},
+    {KernelOp::ConvertK, "convert_k"},
+    {KernelOp::ConvertV, "convert_v"},
 }};
 static constexpr std::array<std::pair<ElementType, std::string_view>, 3> kTypes = {{
     {ElementType::F32, "f32"},
@@ -46,7 +48,7 @@ std::string_view toText(Accuracy accuracy) { return kAccuracies[static_cast<size
 std::string toText(const KernelRequest &request) {
   std::string text(toText(request.op));
   text += ":" + toText(request.pair);
-  text += ":" + std::string(toText(request.profile));
+  text += ":" + (request.from ? std::string(toText(*request.from)) + "-" : "") + std::string(toText(request.profile));
   text += ":p" + std::to_string(request.pageTokens);
   text += ":dk" + std::to_string(request.dk);
   text += ":dv" + std::to_string(request.dv);
@@ -98,6 +100,25 @@ Result<Accuracy> parseAccuracy(std::string_view text) {
   return accuracy;
 }
 
+// `mma`; of a conversion `vnni-mma`, what pages were and what they become.
+static Status parseProfiles(std::string_view text, KernelRequest &request) {
+  std::vector<std::string_view> names = {text};
+  if (isConvert(request.op))
+    names = text::split(text, '-');
+  if (isConvert(request.op) && (names.size() != 2 || names[0] == names[1]))
+    return invalid("profiles " + quote(text) + " of " + std::string(toText(request.op)) +
+                   " are not legal: write what the pages were, '-' and another that they become, as in vnni-mma");
+  for (std::string_view name : names) {
+    Result<Profile> profile = parseProfile(name);
+    KVQ_RETURN_IF_ERROR(profile.status());
+    KVQ_RETURN_IF_ERROR(checkProfile(profile.value(), request.pair));
+    request.profile = profile.value();
+  }
+  if (isConvert(request.op))
+    request.from = parseProfile(names[0]).value();
+  return Status::ok();
+}
+
 Result<KernelRequest> parseKernelRequest(std::string_view text) {
   const std::vector<std::string_view> fields = text::split(text, ':');
   if (fields.size() != 13)
@@ -112,10 +133,7 @@ Result<KernelRequest> parseKernelRequest(std::string_view text) {
     if (side.group == kWholeHead) // text_c9
       return invalid("group 'h' of " + quote(fields[1]) +
                      " is not legal in a kernel request: write the number of channels that a head has");
-  Result<Profile> profile = parseProfile(fields[2]);
-  KVQ_RETURN_IF_ERROR(profile.status());
-  request.profile = profile.value();
-  KVQ_RETURN_IF_ERROR(checkProfile(request.profile, request.pair));
+  KVQ_RETURN_IF_ERROR(parseProfiles(fields[2], request));
   KVQ_RETURN_IF_ERROR(parseField(fields[3], "p", 32, 256, request.pageTokens));
   KVQ_RETURN_IF_ERROR(parseField(fields[4], "dk", 16, 256, request.dk));
   KVQ_RETURN_IF_ERROR(parseField(fields[5], "dv", 16, 256, request.dv));

@@ -71,10 +71,11 @@ struct SideView {
   int64_t codes, scales, minima;
   std::vector<PlaneView> planes;
 
-  SideView(const KernelRequest &request, Side side)
+  SideView(const KernelRequest &request, Side side) : SideView(request, side, request.profile) {}
+  SideView(const KernelRequest &request, Side side, Profile profile)
       : format(side == Side::K ? request.pair.k : request.pair.v), pageTokens(request.pageTokens),
         headDim(side == Side::K ? request.dk : request.dv) {
-    const SectionLayout layout = makeSectionLayout(request.profile, side, format.bits, pageTokens, headDim);
+    const SectionLayout layout = makeSectionLayout(profile, side, format.bits, pageTokens, headDim);
     for (size_t plane = 0; plane < layout.planes.size(); ++plane)
       planes.emplace_back(layout, plane);
     const PageMap map = pageMap(request.pair, pageTokens, request.dk, request.dv);
@@ -126,6 +127,7 @@ struct SideView {
 int32_t append(const KernelRequest &request, const uint64_t *args, const int64_t *programId);
 int32_t quantize(const KernelRequest &request, Side side, const uint64_t *args, const int64_t *programId);
 int32_t dequantize(const KernelRequest &request, Side side, const uint64_t *args, const int64_t *programId);
+int32_t convert(const KernelRequest &request, Side side, const uint64_t *args, const int64_t *programId);
 int32_t attend(const KernelRequest &request, const uint64_t *args, const int64_t *programId);
 int32_t merge(const KernelRequest &request, const uint64_t *args, const int64_t *programId);
 

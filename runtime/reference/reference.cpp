@@ -21,6 +21,10 @@ int32_t runReference(const KernelRequest &request, const uint64_t *args, const i
     return reference::dequantize(request, Side::K, args, programId);
   case KernelOp::DequantizeV:
     return reference::dequantize(request, Side::V, args, programId);
+  case KernelOp::ConvertK:
+    return reference::convert(request, Side::K, args, programId);
+  case KernelOp::ConvertV:
+    return reference::convert(request, Side::V, args, programId);
   }
   return 0;
 }

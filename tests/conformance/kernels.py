@@ -30,6 +30,8 @@ DEQUANTIZE_ITEM = np.dtype(
     [("out_offset", "<i8")] + [(name, "<i4") for name in ("block", "kv_head", "first", "count")]
 )
 
+CONVERT_ITEM = np.dtype([(name, "<i4") for name in ("source_block", "block", "kv_head", "reserved")])
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -47,12 +49,14 @@ class Shape:
     cap: bool = False
     accuracy: str = "exact"
     profile: str = "vnni"
+    before: str = ""  # the profile of pages that are converted into such ones
 
     def request(self, op):
         """The accuracy class is attend's: every other kernel there is once."""
         accuracy = self.accuracy if op == "attend" else "exact"
+        profile = f"{self.before}-{self.profile}" if op.startswith("convert") else self.profile
         return (
-            f"{op}:{self.pair}:{self.profile}:p{self.page}:dk{self.dk}:dv{self.dv}:g{self.ratio}:{self.dtype}"
+            f"{op}:{self.pair}:{profile}:p{self.page}:dk{self.dk}:dv{self.dv}:g{self.ratio}:{self.dtype}"
             f":rows{self.rows}:lag{int(self.lag)}:win{int(self.window)}:cap{int(self.cap)}:{accuracy}"
         )
 
@@ -320,6 +324,27 @@ def prepare_dequantize(rng, shape, which, rows_of=None, layout=LAYOUTS[0]):
         row += count
     args = [memory.put("items", items), memory.put("page pool", pool.data), *pool.strides, out, stride]
     return Launch(args, (len(items), 1, 1), memory, {"out": out}, {"out": expected})
+
+
+# ---- convert --------------------------------------------------------------------------------------------------------
+
+
+def prepare_convert(rng, shape, which, layout=LAYOUTS[0]):
+    """Pages of random bytes, so that scales and minima are any 16 bits, NaN too, into others."""
+    memory = Memory()
+    source = random_pool(rng, replace(shape, profile=shape.before), 3, layout)
+    pool = random_pool(rng, shape, 5, LAYOUTS[1 - LAYOUTS.index(layout)])
+    expected = pool.copy()
+    pieces = [(2, 4, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1)]  # blocks, a KV head; some pages stay as they are
+    items = np.zeros(len(pieces), CONVERT_ITEM)
+    for index, (before, after, head) in enumerate(pieces):
+        items[index] = (source.numbers[before], pool.numbers[after], head, 0)
+        page = source.page(source.numbers[before], head)
+        expected.page(pool.numbers[after], head).write_quantized(which, 0, page.read_quantized(which))
+    outputs = {"pool": memory.copied("page pool", pool.data)}
+    args = [memory.put("items", items), memory.put("source", source.data), *source.strides]
+    args += [outputs["pool"], *pool.strides]
+    return Launch(args, (len(items), 1, 1), memory, outputs, {"pool": expected.data})
 
 
 # ---- merge ----------------------------------------------------------------------------------------------------------

@@ -70,11 +70,46 @@ TEST(KernelRequest, every_canonical_text_round_trips) {
                 }
 }
 
+TEST(KernelRequest, conversions_name_two_profiles) {
+  for (KernelOp op : {KernelOp::ConvertK, KernelOp::ConvertV})
+    for (Profile from : {Profile::Vnni, Profile::Kivi, Profile::Mma})
+      for (Profile to : {Profile::Vnni, Profile::Kivi, Profile::Mma}) {
+        if (from == to)
+          continue;
+        KernelRequest request;
+        request.op = op;
+        request.from = from;
+        request.profile = to;
+        const std::string text = toText(request);
+        EXPECT_EQ(text, std::string(toText(op)) + ":k4c32-v4c32:" + std::string(toText(from)) + "-" +
+                            std::string(toText(to)) + ":p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact");
+        Result<KernelRequest> again = parseKernelRequest(text);
+        ASSERT_TRUE(again.isOk()) << again.status().message();
+        EXPECT_EQ(again.value(), request);
+      }
+  const auto convert = [](std::string_view pair, std::string_view profiles) {
+    return "convert_k:" + std::string(pair) + ":" + std::string(profiles) +
+           ":p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact";
+  };
+  for (const char *profiles : {"mma", "mma-mma", "vnni-mma-kivi", "-"})
+    EXPECT_EQ(refusal(convert("k4c32-v4t32", profiles)),
+              "profiles '" + std::string(profiles) +
+                  "' of convert_k are not legal: write what the pages were, '-' and another that they become, as in "
+                  "vnni-mma");
+  EXPECT_EQ(refusal(convert("k4c32-v4t32", "vnni-row")),
+            "layout profile 'row' is unknown: use vnni, kivi or mma");
+  EXPECT_EQ(refusal(with("vnni", "vnni-mma")), "layout profile 'vnni-mma' is unknown: use vnni, kivi or mma");
+  // layout_c6: in either place.
+  for (const char *profiles : {"vnni-mma", "mma-vnni", "kivi-vnni"})
+    EXPECT_NE(refusal(convert("k3c32-v4t32", profiles)).find("use 2, 4 or 8 bits, or the profile vnni"),
+              std::string::npos);
+}
+
 TEST(KernelRequest, refusals) {
   EXPECT_EQ(refusal("attend"), "kernel request 'attend' has 1 fields, not 13: write it as in "
                                "attend:k4c32-v4c32:vnni:p64:dk64:dv64:g1:f32:rows1:lag0:win0:cap0:exact");
   EXPECT_EQ(refusal(with("attend", "sum")), "operation 'sum' is unknown: use one of append, quantize_k, quantize_v, "
-                                            "attend, merge, dequantize_k, dequantize_v");
+                                            "attend, merge, dequantize_k, dequantize_v, convert_k, convert_v");
   EXPECT_EQ(refusal(with("k4c32", "k4c33")), "K of 'k4c33-v4t32': group '33' of '4c33' is not legal: a per-channel "
                                              "group is 32, 64, 128 or 256 tokens");
   EXPECT_EQ(refusal(with("v4t32", "v4th")), "group 'h' of 'k4c32-v4th' is not legal in a kernel request: write the "

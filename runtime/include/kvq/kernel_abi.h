@@ -173,12 +173,35 @@ typedef struct kvq_dequantize_item {
   int32_t count;
 } kvq_dequantize_item; /* 24 bytes */
 
+/* convert_k, convert_v: one program moves K or V of one page and KV head, the codes of all tokens (also of those that
+ * were never quantized), scales and minima, from a page of one layout profile to where the other has them, bit for bit
+ * (format-spec layout_c9). Both pages have the sections of the request's format, K's and V's; only those of the side
+ * are read and written. Source and destination belong to the caller, may be of different pools with strides of their
+ * own, and do not overlap; the source is not changed. */
+enum kvq_convert_arg {
+  KVQ_CONVERT_ITEMS = 0,               /* const kvq_convert_item * */
+  KVQ_CONVERT_SOURCE = 1,              /* pool of pages as they were */
+  KVQ_CONVERT_SOURCE_BLOCK_STRIDE = 2, /* bytes */
+  KVQ_CONVERT_SOURCE_HEAD_STRIDE = 3,  /* bytes */
+  KVQ_CONVERT_PAGES = 4,               /* pool of what they become */
+  KVQ_CONVERT_BLOCK_STRIDE = 5,        /* bytes */
+  KVQ_CONVERT_HEAD_STRIDE = 6,         /* bytes */
+  KVQ_CONVERT_ARGS = 7
+};
+typedef struct kvq_convert_item {
+  int32_t source_block; /* block number in the source's pool */
+  int32_t block;        /* and in the other */
+  int32_t kv_head;      /* in both */
+  int32_t reserved;
+} kvq_convert_item; /* 16 bytes */
+
 #ifdef __cplusplus
 } /* extern "C" */
 static_assert(sizeof(kvq_append_item) == 24, "schema");
 static_assert(sizeof(kvq_quantize_item) == 24, "schema");
 static_assert(sizeof(kvq_attend_item) == 64, "schema");
 static_assert(sizeof(kvq_dequantize_item) == 24, "schema");
+static_assert(sizeof(kvq_convert_item) == 16, "schema");
 #endif
 
 #endif /* KVQ_KERNEL_ABI_H */

@@ -91,7 +91,8 @@ int64_t alignmentOf(KernelOp op, int argument, const std::string &type) {
       (op == KernelOp::Append && (argument == KVQ_APPEND_TAIL_K || argument == KVQ_APPEND_TAIL_V)) ||
       ((op == KernelOp::QuantizeK || op == KernelOp::QuantizeV) &&
        (argument == KVQ_QUANTIZE_PAGES || argument == KVQ_QUANTIZE_TAIL)) ||
-      ((op == KernelOp::DequantizeK || op == KernelOp::DequantizeV) && argument == KVQ_DEQUANTIZE_PAGES);
+      ((op == KernelOp::DequantizeK || op == KernelOp::DequantizeV) && argument == KVQ_DEQUANTIZE_PAGES) ||
+      (isConvert(op) && (argument == KVQ_CONVERT_SOURCE || argument == KVQ_CONVERT_PAGES));
   if (isPool)
     return 64;
   return type == "ptr<i8>" || type == "ptr<i64>" ? 8 : type == "ptr<f32>" || type == "ptr<i32>" ? 4 : 2;
