@@ -285,8 +285,10 @@ def Kvq_MergeOp : Kvq_Op<"merge", [Pure]> {
 def Kvq_ConvertOp : Kvq_Op<"convert", [Pure]> {
   let summary = "a packed matrix in another format or layout";
   let description = [{
-    Where the side is the same, codes, scales and minima are moved unchanged to where the new layout wants them.
-    Otherwise `convert(p) = quantize(dequantize(p))`, in f32. Converting to the same type folds away.
+    Where the side is the same, codes, scales and minima are moved unchanged to where the new layout wants them
+    (format-spec layout_c9), which is what the kernels `convert_k` and `convert_v` do between two profiles.
+    Otherwise `convert(p) = quantize(dequantize(p))`, in f32, for which there is no kernel. Converting to the same type
+    folds away.
 
     convert_c1: both matrices have the same tokens and channels.
 

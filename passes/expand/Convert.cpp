@@ -31,8 +31,8 @@ void mlir::kvq::buildConvert(func::FuncOp kernel, const ::kvq::KernelRequest &re
   Value sourceBlock = b.member(item, offsetof(kvq_convert_item, source_block));
   Value block = b.member(item, offsetof(kvq_convert_item, block));
   Value head = b.member(item, offsetof(kvq_convert_item, kv_head));
-  Value source = b.pageOf(KVQ_CONVERT_SOURCE, KVQ_CONVERT_SOURCE_BLOCK_STRIDE, KVQ_CONVERT_SOURCE_HEAD_STRIDE,
-                          sourceBlock, head);
+  Value source =
+      b.pageOf(KVQ_CONVERT_SOURCE, KVQ_CONVERT_SOURCE_BLOCK_STRIDE, KVQ_CONVERT_SOURCE_HEAD_STRIDE, sourceBlock, head);
   Value page = b.pageOf(KVQ_CONVERT_PAGES, KVQ_CONVERT_BLOCK_STRIDE, KVQ_CONVERT_HEAD_STRIDE, block, head);
 
   // A tile shares no word with others in either profile, and fits the registers of a warp.

@@ -20,8 +20,7 @@ void mlir::kvq::buildDequantize(func::FuncOp kernel, const ::kvq::KernelRequest 
   Value head = b.member(item, offsetof(kvq_dequantize_item, kv_head));
   Value first = b.member(item, offsetof(kvq_dequantize_item, first));
   Value end = b.add(first, b.member(item, offsetof(kvq_dequantize_item, count)));
-  Value page =
-      b.pageOf(KVQ_DEQUANTIZE_PAGES, KVQ_DEQUANTIZE_BLOCK_STRIDE, KVQ_DEQUANTIZE_HEAD_STRIDE, block, head);
+  Value page = b.pageOf(KVQ_DEQUANTIZE_PAGES, KVQ_DEQUANTIZE_BLOCK_STRIDE, KVQ_DEQUANTIZE_HEAD_STRIDE, block, head);
 
   b.loop(b.alignDown(first, kTokens), end, kTokens, {}, [&](Value step, ValueRange) -> SmallVector<Value> {
     Value rows = b.add(b.iota(kTokens, b.getIndexType()), step);

@@ -96,7 +96,8 @@ void bindSequences(nb::class_<Cache> &cache) {
       .def("crop", crop, "sequence"_a, "tokens"_a,
            "Takes a sequence back to its first `tokens` tokens; returns how many of them were thawed.")
       .def("snapshot", snapshot, "sequence"_a, "A sequence as bytes, with version and checksum.")
-      .def("restore", restore, "data"_a, "A new sequence from such bytes.")
+      .def("restore", restore, "data"_a,
+           "A new sequence from such bytes, which a cache on any device may have written.")
       .def("block_table", blockTable, "sequence"_a,
            "Numbers of the blocks of a sequence, in order, from its first_block on.");
 }

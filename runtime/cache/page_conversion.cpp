@@ -33,8 +33,7 @@ Status PageConversion::convert(const uint8_t *from, DeviceAddress pool) {
   const DeviceAddress source = (pages_.address() + kPageAlignment - 1) / kPageAlignment * kPageAlignment;
   memory_.copyIn(source, from, programs * geometry_.pageBytes);
   uint64_t args[KVQ_CONVERT_ARGS];
-  args[KVQ_CONVERT_ITEMS] =
-      memory_.isHost() ? reinterpret_cast<DeviceAddress>(items_.data()) : itemsSeen_.address();
+  args[KVQ_CONVERT_ITEMS] = memory_.isHost() ? reinterpret_cast<DeviceAddress>(items_.data()) : itemsSeen_.address();
   args[KVQ_CONVERT_SOURCE] = source;
   args[KVQ_CONVERT_SOURCE_BLOCK_STRIDE] = static_cast<uint64_t>(geometry_.pageBytes * config_.kvHeads);
   args[KVQ_CONVERT_SOURCE_HEAD_STRIDE] = static_cast<uint64_t>(geometry_.pageBytes);

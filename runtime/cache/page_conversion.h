@@ -22,8 +22,8 @@ public:
   Status prepare(Device &device, Profile from, size_t blocks);
   // Where the blocks go.
   void setBlocks(std::span<const int32_t> blocks);
-  // The blocks of one layer, each the pages of its KV heads in order, into a pool of the cache. `from`, the host's, must
-  // stay as it is until the memory's wait().
+  // The blocks of one layer, each the pages of its KV heads in order, into a pool of the cache. `from`, the host's,
+  // must stay as it is until the memory's wait().
   Status convert(const uint8_t *from, DeviceAddress pool);
 
 private:

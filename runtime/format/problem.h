@@ -12,17 +12,7 @@
 
 namespace kvq {
 
-enum class KernelOp {
-  Append,
-  QuantizeK,
-  QuantizeV,
-  Attend,
-  Merge,
-  DequantizeK,
-  DequantizeV,
-  ConvertK,
-  ConvertV
-};
+enum class KernelOp { Append, QuantizeK, QuantizeV, Attend, Merge, DequantizeK, DequantizeV, ConvertK, ConvertV };
 inline bool isConvert(KernelOp op) { return op == KernelOp::ConvertK || op == KernelOp::ConvertV; }
 enum class ElementType { F32, BF16, F16 };
 inline int byteSize(ElementType t) { return t == ElementType::F32 ? 4 : 2; }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// append, quantize_k, quantize_v, dequantize_k, dequantize_v, convert_k, convert_v: what goes into tail and pages, comes
-// out again and is moved to pages of another profile.
+// append, quantize_k, quantize_v, dequantize_k, dequantize_v, convert_k, convert_v: what goes into tail and pages,
+// comes out again and is moved to pages of another profile.
 #include "runtime/reference/page.h"
 #include "runtime/reference/reference.h"
 
@@ -115,9 +115,9 @@ int32_t dequantize(const KernelRequest &request, Side side, const uint64_t *args
 int32_t convert(const KernelRequest &request, Side side, const uint64_t *args, const int64_t *programId) {
   const kvq_convert_item &item = pointer<const kvq_convert_item>(args, KVQ_CONVERT_ITEMS)[programId[0]];
   const SideView from(request, side, *request.from), to(request, side);
-  const uint8_t *source = SideView::page(
-      pointer<uint8_t>(args, KVQ_CONVERT_SOURCE), integer(args, KVQ_CONVERT_SOURCE_BLOCK_STRIDE),
-      integer(args, KVQ_CONVERT_SOURCE_HEAD_STRIDE), item.source_block, item.kv_head);
+  const uint8_t *source =
+      SideView::page(pointer<uint8_t>(args, KVQ_CONVERT_SOURCE), integer(args, KVQ_CONVERT_SOURCE_BLOCK_STRIDE),
+                     integer(args, KVQ_CONVERT_SOURCE_HEAD_STRIDE), item.source_block, item.kv_head);
   uint8_t *page = SideView::page(pointer<uint8_t>(args, KVQ_CONVERT_PAGES), integer(args, KVQ_CONVERT_BLOCK_STRIDE),
                                  integer(args, KVQ_CONVERT_HEAD_STRIDE), item.block, item.kv_head);
   for (int t = 0; t < to.pageTokens; ++t)

@@ -7,10 +7,10 @@ import pytest
 
 import kernels
 import pairwise
-from checks import assert_same_bits, kernel, levels, run_everywhere, seed_of
+from checks import assert_same_bits, context, kernel, levels, run_everywhere, seed_of
 from kernels import KV_HEADS, LAYOUTS, Pool, Shape
 from kvq import Error, lowlevel
-from simulated import device_of
+from simulated import context_of, device_of
 
 PROFILES = ("vnni", "mma", "kivi")
 LEVELS = [*levels(), "nvptx:sm_80"]
@@ -111,6 +111,27 @@ def test_layout_c9_there_and_back(pair, page, level):
         assert np.any(values)
         assert_same_bits(dequantized(level, mma, moved, which), values, f"values of {which}")
     assert_same_bits(converted(level, vnni, moved).data, first.data, "there and back")
+
+
+@pytest.mark.parametrize("format", ["k2c32-v4t32/w32,sliding", "k8t16-v2c64/w64,block", "k4c32-v8t64/w32,keep4,block"])
+def test_snapshot_c3_from_a_cpu_to_a_gpu_and_back(format):
+    """A sequence goes on on another device, where its pages are what that device asks for, and comes back as it was."""
+    caches = [
+        lowlevel.Cache(where, format, layers=2, q_heads=2, kv_heads=2, dk=64, dv=128, blocks=8, sequences=2)
+        for where in (context("cpu"), context_of("nvptx:sm_80", ()), context("cpu"))
+    ]
+    rng, sequence = np.random.default_rng(3), caches[0].add()
+    for tokens in (200, 1):
+        with caches[0].plan([sequence], [tokens]) as step:
+            for layer in range(2):
+                k, v = (rng.standard_normal((1, 2, tokens, size)).astype(np.float32) for size in (64, 128))
+                step.append(layer, k, v)
+    first = caches[0].snapshot(sequence)
+    there = caches[1].restore(first)
+    assert caches[1].state(there) == caches[0].state(sequence)
+    moved = caches[1].snapshot(there)
+    assert b"profile=mma" in moved and b"profile" not in first
+    assert caches[2].snapshot(caches[2].restore(moved)) == first
 
 
 def test_layout_c10_other_widths_are_refused():

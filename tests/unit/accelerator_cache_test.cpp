@@ -451,11 +451,12 @@ TEST_F(OnFakeOnce, PagesAreLaidOutAsTheDeviceWantsThem) {
   EXPECT_EQ(names.find(":vnni:"), std::string::npos) << names;
   EXPECT_NE(names.find(":rows8:"), std::string::npos) << names; // 4 tokens of two heads are left
   EXPECT_NE(names.find(":rows16:"), std::string::npos) << names;
-  // snapshot_c1: bytes of one layout mean nothing in another.
+  // snapshot_c3: pages of another layout are converted, on the device.
   const std::vector<uint8_t> snapshot = vnni.snapshot(a);
-  int32_t id = -1;
-  KVQ_EXPECT_ERROR(kvq_sequence_restore(kivi.cache, snapshot.data(), snapshot.size(), &id), KVQ_INVALID_ARGUMENT,
-                   "profile=kivi");
+  const int32_t c = kivi.restore(snapshot, a, &vnni);
+  kivi.checkRead(c);
+  kivi.extend(c, 3);
+  KVQ_EXPECT_OK(kvq_sequence_remove(kivi.cache, c));
   kivi.restore(kivi.snapshot(b), b);
   // layout_c6: it has no planes for 3 bits.
   kvq_cache_config config = kivi.config();

@@ -131,10 +131,10 @@ std::vector<uint8_t> Harness::snapshot(int32_t sequence) {
   return {out.data(), out.data() + bytes};
 }
 
-int32_t Harness::restore(const std::vector<uint8_t> &data, int32_t like) {
+int32_t Harness::restore(const std::vector<uint8_t> &data, int32_t like, const Harness *of) {
   int32_t id = -1;
   KVQ_EXPECT_OK(kvq_sequence_restore(cache, data.data(), data.size(), &id));
-  modelOf(id) = std::vector<ModelHead>(model[like]);
+  modelOf(id) = std::vector<ModelHead>((of ? of : this)->model[like]);
   return id;
 }
 

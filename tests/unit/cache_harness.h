@@ -193,7 +193,8 @@ public:
   int32_t fork(int32_t sequence);
   void crop(int32_t sequence, int64_t tokens, int64_t thawed); // of which the model and the caller expect so many
   std::vector<uint8_t> snapshot(int32_t sequence);
-  int32_t restore(const std::vector<uint8_t> &data, int32_t like); // the model's is that of `like`
+  // The model's is that of `like`, a sequence of this harness or of another.
+  int32_t restore(const std::vector<uint8_t> &data, int32_t like, const Harness *of = nullptr);
   void grow(int blocks, int sequences);
   // A whole step of random values through kvq_forward (or kvq_append and kvq_attend, in the order that the step needs);
   // every answer is checked.

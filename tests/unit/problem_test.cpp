@@ -96,8 +96,7 @@ TEST(KernelRequest, conversions_name_two_profiles) {
               "profiles '" + std::string(profiles) +
                   "' of convert_k are not legal: write what the pages were, '-' and another that they become, as in "
                   "vnni-mma");
-  EXPECT_EQ(refusal(convert("k4c32-v4t32", "vnni-row")),
-            "layout profile 'row' is unknown: use vnni, kivi or mma");
+  EXPECT_EQ(refusal(convert("k4c32-v4t32", "vnni-row")), "layout profile 'row' is unknown: use vnni, kivi or mma");
   EXPECT_EQ(refusal(with("vnni", "vnni-mma")), "layout profile 'vnni-mma' is unknown: use vnni, kivi or mma");
   // layout_c6: in either place.
   for (const char *profiles : {"vnni-mma", "mma-vnni", "kivi-vnni"})

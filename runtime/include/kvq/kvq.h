@@ -244,7 +244,9 @@ KVQ_API kvq_error *kvq_sequence_fork(kvq_cache *cache, int32_t sequence, int32_t
  * KVQ_FAILED_PRECONDITION where pages behind the attention window would be needed (crop_c4). */
 KVQ_API kvq_error *kvq_sequence_crop(kvq_cache *cache, int32_t sequence, int64_t tokens, int64_t *thawed);
 /* A sequence as bytes, for files and swapping (snapshot_c1, snapshot_c2), and back. KVQ_CORRUPT: damaged, or of another
- * version; KVQ_INVALID_ARGUMENT: of another cache; KVQ_RESOURCE_EXHAUSTED: no slot or too few blocks. */
+ * version; KVQ_INVALID_ARGUMENT: of another cache; KVQ_RESOURCE_EXHAUSTED: no slot or too few blocks. Pages of a device
+ * that lays them out otherwise are converted (snapshot_c3), in memory for one layer of them that is taken for as long,
+ * by two kernels that are compiled then: a frozen context refuses what its store has not. */
 KVQ_API kvq_error *kvq_sequence_snapshot_bytes(const kvq_cache *cache, int32_t sequence, size_t *bytes);
 KVQ_API kvq_error *kvq_sequence_snapshot(const kvq_cache *cache, int32_t sequence, void *data, size_t bytes);
 KVQ_API kvq_error *kvq_sequence_restore(kvq_cache *cache, const void *data, size_t bytes, int32_t *sequence);

@@ -1,7 +1,7 @@
 // RUN: kvq-opt %s -split-input-file -verify-diagnostics
 
 // kernel_c1
-// expected-error @+1 {{has an illegal 'kvq.kernel': operation 'atend' is unknown: use one of append, quantize_k, quantize_v, attend, merge, dequantize_k, dequantize_v}}
+// expected-error @+1 {{has an illegal 'kvq.kernel': operation 'atend' is unknown: use one of append, quantize_k, quantize_v, attend, merge, dequantize_k, dequantize_v, convert_k, convert_v}}
 func.func private @f() attributes {kvq.kernel = "atend:k4c32-v4t32:vnni:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"}
 
 // -----

@@ -7,6 +7,7 @@
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=TOKEN
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=quantize_v:k3c32-v3t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=THREE
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=DEQUANTIZE
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=convert_k:k4c32-v2t32:vnni-kivi:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=CONVERT
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-expand -kvq-verify-tiles | FileCheck %s -check-prefix=MERGE
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag0:win0:cap0:exact -kvq-fuse-packed -kvq-expand -kvq-tile-fold-scales -kvq-verify-tiles | FileCheck %s -check-prefix=ATTEND
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=attend:k4t32-v2t32:vnni:p64:dk64:dv128:g3:f16:rows3:lag0:win1:cap1:exact -kvq-fuse-packed -kvq-expand -canonicalize -cse -kvq-verify-tiles | FileCheck %s -check-prefix=MASKED
@@ -69,6 +70,26 @@
 // DEQUANTIZE: %[[X:.*]] = kvq_tile.dequantize %{{.*}} axis "token"
 // DEQUANTIZE: arith.truncf %[[X]] : tensor<16x128xf32> to tensor<16x128xbf16>
 // DEQUANTIZE: kvq_tile.store %{{.*}} mask
+
+// The example of kvq.convert: tiles that share no word in either layout are unpacked by the one and packed by the other;
+// scales and minima, 256 bytes each, are copied as words to where they were.
+// CONVERT: func.func @convert_k(%[[ITEMS:[a-z0-9]+]]: !kvq_tile.ptr<i8>, %[[FROM:[a-z0-9]+]]: !kvq_tile.ptr<i8> {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64 {{[^,)]*}}, %{{.*}}: i64 {{[^,)]*}}, %[[TO:[a-z0-9]+]]: !kvq_tile.ptr<i8> {kvq_tile.multiple = 64 : i64}, %{{.*}}: i64 {{[^,)]*}}, %{{.*}}: i64 {{[^,)]*}}) attributes {kvq_tile.kernel
+// CONVERT: %[[SOURCE:.*]] = kvq_tile.advance %[[FROM]]
+// CONVERT: %[[PAGE:.*]] = kvq_tile.advance %[[TO]]
+// CONVERT: scf.for %[[ROW:.*]] = %{{.*}} to %{{.*}} step %c16
+// CONVERT: scf.for %[[COLUMN:.*]] = %{{.*}} to %{{.*}} step %c32
+// CONVERT: %[[OLD:.*]] = kvq_tile.advance %[[SOURCE]]
+// CONVERT: %[[PACKED:.*]] = kvq_tile.codes %[[OLD]][%[[ROW]], %[[COLUMN]]] : {{.*}} -> tensor<16x32xi4, #kvq_tile.layout<"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>
+// CONVERT: %[[CODES:.*]] = kvq_tile.unpack %[[PACKED]]
+// CONVERT: %[[NEW:.*]] = kvq_tile.advance %[[PAGE]]
+// CONVERT: kvq_tile.store_codes %[[CODES]], %[[NEW]][%[[ROW]], %[[COLUMN]]] rows {{.*}} {bits = 4 : i64, layout = #kvq_tile.layout<"[tok.0 tok.1 tok.2] tok:8 ch:64">}
+// CONVERT: scf.for
+// CONVERT: %[[SCALES:.*]] = kvq_tile.load {{.*}} -> tensor<64xi32>
+// CONVERT-NEXT: kvq_tile.store %[[SCALES]]
+// CONVERT: scf.for
+// CONVERT: %[[MINIMA:.*]] = kvq_tile.load {{.*}} -> tensor<64xi32>
+// CONVERT-NEXT: kvq_tile.store %[[MINIMA]]
+// CONVERT: return
 
 // MERGE: func.func @merge(%{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %{{.*}}: i64{{[^,)]*}}, %{{.*}}: i64{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<i32>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<bf16>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<i64>{{[^,)]*}}, %{{.*}}: i64{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %{{.*}}: !kvq_tile.ptr<f32>{{[^,)]*}}, %[[TOGETHER:.*]]: i64{{[^,)]*}})
 // The heads of the program, from its place in dimension 1 on.

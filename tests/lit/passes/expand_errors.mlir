@@ -124,3 +124,21 @@ func.func @attend(%q: tensor<?x?x64xf32>, %cache: !cache, %scale: f32) -> tensor
   %o, %lse = kvq.attention %q, %cache scale %scale bounds <causal = true> : tensor<?x?x64xf32>, !cache -> tensor<?x?x64xf32>, tensor<?x?xf32>
   return %o : tensor<?x?x64xf32>
 }
+
+// -----
+
+// expand_c8: the other way round.
+func.func @convert_k(%page: !kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.0 tok.1 tok.2] tok:8 ch:64">>) -> !kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">> attributes {kvq.kernel = "convert_k:k4c32-v4t32:vnni-kivi:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
+  // expected-error @+1 {{converts other pages than its kernel, which makes '!kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.0 tok.1 tok.2] tok:8 ch:64">>' of '!kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>'; quantize anew where the format changes}}
+  %r = kvq.convert %page : !kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.0 tok.1 tok.2] tok:8 ch:64">> -> !kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>
+  return %r : !kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>
+}
+
+// -----
+
+// expand_c8: another format.
+func.func @convert_k(%page: !kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>) -> !kvq.packed<64x64, side = <bits = 2, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.0 tok.1 tok.2 tok.3] tok:4 ch:64">> attributes {kvq.kernel = "convert_k:k4c32-v4t32:vnni-kivi:p64:dk64:dv64:g3:f32:rows3:lag0:win0:cap0:exact"} {
+  // expected-error @+1 {{converts other pages than its kernel, which makes '!kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.0 tok.1 tok.2] tok:8 ch:64">>' of '!kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>'; quantize anew where the format changes}}
+  %r = kvq.convert %page : !kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">> -> !kvq.packed<64x64, side = <bits = 2, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.0 tok.1 tok.2 tok.3] tok:4 ch:64">>
+  return %r : !kvq.packed<64x64, side = <bits = 2, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.0 tok.1 tok.2 tok.3] tok:4 ch:64">>
+}

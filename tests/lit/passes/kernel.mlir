@@ -9,6 +9,8 @@
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=MERGE
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_k:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=DEQUANTIZE-K
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=DEQUANTIZE-V
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=convert_k:k4c32-v2t32:vnni-mma:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=CONVERT-K
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=convert_v:k4c32-v2t32:mma-vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact | FileCheck %s -check-prefix=CONVERT-V
 // RUN: not kvq-opt %t.mlir -kvq-kernel=request=attend:k4c32 2>&1 | FileCheck %s -check-prefix=ILLEGAL
 // RUN: not kvq-opt %t.mlir -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact -kvq-kernel=request=merge:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact 2>&1 | FileCheck %s -check-prefix=TWICE
 
@@ -45,6 +47,15 @@
 // DEQUANTIZE-V: func.func @dequantize_v(%[[PAGE:.*]]: !kvq.packed<64x128, side = <bits = 2, axis = token, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:2">>) -> tensor<64x128xbf16>
 // DEQUANTIZE-V-NEXT: %[[V:.*]] = kvq.dequantize %[[PAGE]]
 // DEQUANTIZE-V-NEXT: return %[[V]]
+
+// CONVERT-K: func.func @convert_k(%[[PAGE:.*]]: !kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.2 ch.0 ch.1 tok.0 tok.1 tok.2 tok.3] tok:4 ch:8 tok:1">>) -> !kvq.packed<64x64, side = <bits = 4, axis = channel, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.1 ch.2 ch.0 ch.1 ch.5 ch.3 ch.4 tok.0 tok.3 tok.4 tok.2] ch:1 tok:2">>
+// CONVERT-K-SAME: kvq.kernel = "convert_k:k4c32-v2t32:vnni-mma:p64:
+// CONVERT-K-NEXT: %[[K:.*]] = kvq.convert %[[PAGE]]
+// CONVERT-K-NEXT: return %[[K]]
+
+// CONVERT-V: func.func @convert_v(%[[PAGE:.*]]: !kvq.packed<64x128, side = <bits = 2, axis = token, group = 32, map = asymmetric, scale = f16>, layout = <"[ch.3 ch.4 tok.2 tok.0 tok.1 tok.5 tok.3 tok.4 ch.0 ch.1 ch.2] ch:4 tok:1">>) -> !kvq.packed<64x128, side = <bits = 2, axis = token, group = 32, map = asymmetric, scale = f16>, layout = <"[tok.2 tok.3 tok.0 tok.1 ch.0 ch.1 ch.2 ch.3] ch:4 tok:4 ch:2">>
+// CONVERT-V-NEXT: %[[V:.*]] = kvq.convert %[[PAGE]]
+// CONVERT-V-NEXT: return %[[V]]
 
 // ILLEGAL: error: kernel request 'attend:k4c32' has 2 fields, not 13: write it as in attend:
 // TWICE: error: the module has a function 'merge' already; rename it

@@ -22,6 +22,12 @@
 // RUN: kvq-opt %t.mlir -kvq-kernel=request=dequantize_v:k4c32-v2t32:vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
 // RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
 // RUN:   | kvq-tile-opt | FileCheck %s -DOP=dequantize_v -check-prefixes=CHECK,DEQUANTIZE-V
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=convert_k:k4c32-v2t32:vnni-mma:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
+// RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
+// RUN:   | kvq-tile-opt | FileCheck %s -DOP=convert_k -check-prefixes=CHECK,CONVERT-K
+// RUN: kvq-opt %t.mlir -kvq-kernel=request=convert_v:k4c32-v2t32:mma-vnni:p64:dk64:dv128:g3:bf16:rows3:lag1:win0:cap0:exact \
+// RUN:   -kvq-fuse-packed -kvq-attach-schedule -kvq-expand -kvq-tile-fold-scales -canonicalize -kvq-verify-tiles \
+// RUN:   | kvq-tile-opt | FileCheck %s -DOP=convert_v -check-prefixes=CHECK,CONVERT-V
 
 // CHECK-NOT: kvq.{{kernel|cache|packed}}
 // CHECK: func.func @[[OP]](
@@ -39,3 +45,7 @@
 // MERGE: kvq_tile.store
 // DEQUANTIZE-K: kvq_tile.dequantize {{.*}} axis "channel"
 // DEQUANTIZE-V: kvq_tile.dequantize {{.*}} axis "token"
+// CONVERT-K: kvq_tile.unpack {{.*}}xi4
+// CONVERT-K: kvq_tile.store_codes {{.*}} {bits = 4
+// CONVERT-V: kvq_tile.unpack {{.*}}xi2
+// CONVERT-V: kvq_tile.store_codes {{.*}} {bits = 2

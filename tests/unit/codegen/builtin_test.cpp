@@ -42,6 +42,13 @@ TEST_P(Builtin, attention_c3_every_operation_on_every_type) {
                      GetParam());
 }
 
+TEST_P(Builtin, layout_c9_conversions_between_all_profiles) {
+  for (const char *op : {"convert_k", "convert_v"})
+    for (const char *profiles : {"vnni-mma", "mma-vnni", "vnni-kivi", "kivi-vnni", "kivi-mma", "mma-kivi"})
+      expectCompiles(std::string(op) + ":k4c32-v2t16:" + profiles + ":p64:dk96:dv80:g1:f32:rows1:lag0:win0:cap0:exact",
+                     GetParam());
+}
+
 // The largest heads with the most rows, on tiles of many groups, and V in pages and in the tail at once.
 TEST_P(Builtin, problem_c2_the_largest_programs_fit_the_stack) {
   expectCompiles("attend:k4c32-v4t32:vnni:p256:dk256:dv256:g64:f16:rows64:lag1:win1:cap1:exact", GetParam());
