@@ -5,9 +5,9 @@ namespace kvq {
 
 static constexpr int64_t kPageAlignment = 64; // kernel_abi.h
 
-Status PageConversion::prepare(Device &device, Profile from, size_t blocks) {
+Status PageConversion::prepare(Profile from, size_t blocks) {
   for (bool isK : {true, false}) {
-    auto opened = device.open(convertRequest(config_, isK, from));
+    auto opened = device_.open(convertRequest(config_, isK, from));
     KVQ_RETURN_IF_ERROR(opened.status());
     kernels_[isK ? 0 : 1] = opened.value();
   }
@@ -28,8 +28,6 @@ void PageConversion::setBlocks(std::span<const int32_t> blocks) {
 
 Status PageConversion::convert(const uint8_t *from, DeviceAddress pool) {
   const auto programs = static_cast<int64_t>(items_.size());
-  if (programs == 0)
-    return Status::ok();
   const DeviceAddress source = (pages_.address() + kPageAlignment - 1) / kPageAlignment * kPageAlignment;
   memory_.copyIn(source, from, programs * geometry_.pageBytes);
   uint64_t args[KVQ_CONVERT_ARGS];

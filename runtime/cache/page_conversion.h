@@ -16,10 +16,10 @@ namespace kvq {
 
 class PageConversion {
 public:
-  PageConversion(const Device &device, CacheMemory &memory, const CacheConfig &config, const Geometry &geometry)
+  PageConversion(Device &device, CacheMemory &memory, const CacheConfig &config, const Geometry &geometry)
       : device_(device), memory_(memory), config_(config), geometry_(geometry) {}
   // Opens the kernels and takes memory for so many blocks of one layer: what can fail before anything has changed.
-  Status prepare(Device &device, Profile from, size_t blocks);
+  Status prepare(Profile from, size_t blocks);
   // Where the blocks go.
   void setBlocks(std::span<const int32_t> blocks);
   // The blocks of one layer, each the pages of its KV heads in order, into a pool of the cache. `from`, the host's,
@@ -27,7 +27,7 @@ public:
   Status convert(const uint8_t *from, DeviceAddress pool);
 
 private:
-  const Device &device_;
+  Device &device_;
   CacheMemory &memory_;
   const CacheConfig &config_;
   const Geometry &geometry_;

@@ -216,9 +216,9 @@ Result<int> Cache::restore(std::span<const uint8_t> data) {
                                                std::to_string(pool_.free()) +
                                                " are free: remove sequences or kvq_cache_grow");
   PageConversion conversion(*device_, memory_, config_, geometry_);
-  const bool isConverted = profile.value() != config_.profile;
+  const bool isConverted = profile.value() != config_.profile && blocks > 0;
   if (isConverted)
-    KVQ_RETURN_IF_ERROR(conversion.prepare(*device_, profile.value(), blocks));
+    KVQ_RETURN_IF_ERROR(conversion.prepare(profile.value(), blocks));
   KVQ_RETURN_IF_ERROR(tables_.reserve(id.value(), blocks));
   for (int64_t i = 0; i < blocks; ++i)
     tables_.at(id.value(), i) = pool_.take(i > 0 ? tables_.get(id.value(), i - 1) : BlockPool::kNone);

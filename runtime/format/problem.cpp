@@ -100,7 +100,7 @@ Result<Accuracy> parseAccuracy(std::string_view text) {
   return accuracy;
 }
 
-// `mma`; of a conversion `vnni-mma`, what pages were and what they become.
+// `mma`; of a conversion `vnni-mma`, what pages were and what they become (layout_c10).
 static Status parseProfiles(std::string_view text, KernelRequest &request) {
   std::vector<std::string_view> names = {text};
   if (isConvert(request.op))
