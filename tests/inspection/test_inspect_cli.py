@@ -76,6 +76,20 @@ def test_with_a_workload(tmp_path, work, capsys):
 
 
 @needs_machine_code
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_120"])
+def test_loop_that_tests_at_its_top(tmp_path, target):
+    """Proves the count of iterations on a real run: 3 tiles of each of 5 warps, whatever lines the branches have."""
+    np.save(tmp_path / "words.npy", np.ones(3 * 128, np.uint32))
+    (tmp_path / "work.json").write_text(json.dumps({
+        "grid": [5], "block": [32], "elements": 5 * 3 * 1024, "elements_per_iteration": 1024,
+        "arguments": ["in:words.npy", "out:float32:32:o.npy", "u32:3"],
+    }), encoding="utf-8")  # fmt: skip
+    top = str(TILES.with_name("top.ptx"))
+    loop = report(tmp_path, top, "--workload", str(tmp_path / "work.json"), "--target", f"nvptx:{target}")["loop"]
+    assert (loop["iterations"], loop["share_of_elements"]) == (15, 1)
+
+
+@needs_machine_code
 def test_predictions(tmp_path, work, capsys):
     given = work(elements_per_iteration=512, bytes_in_flight=2048)
     found = report(tmp_path, str(TILES), "--workload", given, "--elements", "1000000")

@@ -29,7 +29,7 @@ def lines_of(kernel, **counts):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_instruction_is_read(target):
-    for kernel in ("divide", "tiles"):
+    for kernel in ("divide", "tiles", "top"):
         text = (SASS / f"{kernel}.{target}.sass").read_text(encoding="utf-8")
         found = function(kernel, target).instructions
         assert [i.offset for i in found] == list(range(0, 16 * text.count("        /*"), 16))
@@ -88,6 +88,25 @@ def test_executions_come_before_matrix_products(target):
     """An inner loop of many iterations is what the kernel spends its time in."""
     loop = steady.steady_loop(function("tiles", target), lines_of("tiles", TILE=100, INNER=5000))
     assert loop.chosen_by == steady.BY_EXECUTIONS and loop.depth == 2 and "HMMA" not in loop.classes
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("warps, turns", [(1, 1), (8, 2), (32, 3)])
+def test_loop_that_tests_at_its_top(target, warps, turns):
+    """Proves that iterations are those of the body: each warp executes the exit test once more than it, and the branch
+    back has the line of that test. Products are on the last of their lines, of which the simulator counts the first."""
+    text = (SASS / "top.ptx").read_text(encoding="utf-8").splitlines()
+    words = ("setp", "ld.global", "mma.sync", "bra.uni")
+    test, load, product, back_to_test = (next(i for i, line in enumerate(text, 1) if word in line) for word in words)
+    lines = {line: warps for line in range(1, len(text) + 1)}
+    lines |= dict.fromkeys((test, test + 1), warps * (turns + 1))
+    lines |= dict.fromkeys(range(load, back_to_test + 1), warps * turns)
+    for line in range(product + 1, product + 5):
+        del lines[line]
+    loop = steady.steady_loop(function("top", target), lines)
+    back = loop.flow.instructions(loop.loop.latches[0])[-1]
+    assert lines.get(back.line) in (warps * (turns + 1), None)  # sm_120: a line of the product
+    assert (loop.iterations, loop.copies, loop.classes["HMMA"]) == (warps * turns, 1, 1)
 
 
 def test_lines_that_were_never_executed_choose_nothing():
@@ -171,6 +190,42 @@ def test_unrolled_loop_and_a_jump_out_of_it_as_a_call():
     assert (loop.copies, loop.iterations, loop.issue_slots) == (2, 50, 6)
     assert loop.classes == {"HMMA": 2, "LDG": 2, "branch": 2}
     assert loop.pipes["lsu"] == 2 * 4
+
+
+REST = """
+.text.k:
+        /*0000*/                   MOV R1, c[0x0][0x28] ;
+.L_x_0:
+\t//## File ".nv_debug_ptx_txt", line 5
+        /*0010*/                   LDG.E R4, [R2.64] ;
+.L_x_1:
+\t//## File ".nv_debug_ptx_txt", line 6
+        /*0020*/                   LDG.E R5, [R6.64] ;
+        /*0030*/                   LDG.E R5, [R6.64+0x200] ;
+\t//## File ".nv_debug_ptx_txt", line 7
+        /*0040*/                   LDG.E R5, [R8.64] ;
+        /*0050*/                   LDG.E R5, [R8.64+0x200] ;
+\t//## File ".nv_debug_ptx_txt", line 8
+        /*0060*/               @P1 BRA `(.L_x_1) ;
+\t//## File ".nv_debug_ptx_txt", line 6
+        /*0070*/                   LDG.E R5, [R6.64] ;
+\t//## File ".nv_debug_ptx_txt", line 7
+        /*0080*/                   LDG.E R5, [R8.64] ;
+\t//## File ".nv_debug_ptx_txt", line 9
+        /*0090*/                   FADD R12, R12, R4 ;
+        /*00a0*/                   FADD R12, R12, R4 ;
+        /*00b0*/                   FADD R12, R12, R4 ;
+\t//## File ".nv_debug_ptx_txt", line 10
+        /*00c0*/               @P0 BRA `(.L_x_0) ;
+        /*00d0*/                   EXIT ;
+"""
+
+
+def test_what_is_left_of_an_unrolled_loop_inside_does_not_count():
+    """Proves that lines of the loop inside, which most loads of the outer one have, say nothing about the outer one."""
+    loop = steady.steady_loop(sass.parse(REST)["k"], {5: 100, 6: 150, 7: 150, 8: 150, 9: 100, 10: 100})
+    assert (loop.depth, loop.iterations, loop.copies) == (1, 100, 1)
+    assert [inner.iterations for inner in loop.nest if inner is not loop and inner.depth == 2] == [75]
 
 
 def test_branch_to_nowhere_is_refused():

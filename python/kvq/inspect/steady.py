@@ -3,9 +3,13 @@
 
 The rule: loops are natural loops, by dominators. A block belongs to the smallest loop around it. With executions of
 PTX lines (from the simulator, mapped by line information), the steady-state loop is the one whose own blocks executed
-the most instructions: its iterations, which are executions of the branches back, times the instructions of one.
-Without, or where no branch back was executed, it is the one whose own blocks do most work in matrix instructions, then
-the one with the most instructions.
+the most instructions: its iterations times the instructions of one. Without, or where none of its lines was executed,
+it is the one whose own blocks do most work in matrix instructions, then the one with the most instructions.
+
+Iterations are counted by what lies on every way through the loop: executions of the lines of its matrix products, or
+else of its loads, or else of all lines, each over its copies there; of these the median. The branches back do not
+count: of a loop that tests at its top ptxas gives them the line of the test, which each warp executes once more than the
+loop. Nor do lines that stand in a loop inside as well, as those of what is left over when it was unrolled.
 
 A block that does not lie on every way through the loop counts by how often it was executed; without executions it
 counts in full, and the report says how many instructions lie in such blocks.
@@ -18,7 +22,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from kvq.inspect import graph, opcodes, sass
@@ -137,29 +141,37 @@ def _measured(
     flow: sass.Flow, loops: list[graph.Loop], loop: graph.Loop, lines: Mapping[int, int] | None, by: str
 ) -> SteadyLoop:
     own = tuple(block for block in sorted(loop.body) if graph.innermost(loops, block) is loop)
-    iterations = _iterations(flow, loop, lines) if lines else None
-    weights = _weights(flow, loop, own, lines, iterations) if lines and iterations else dict.fromkeys(own, 1.0)
     copies = _copies(flow, own)
+    iterations = _iterations(flow, loop, own, lines) if lines else None
+    weights = _weights(flow, loop, own, lines, iterations * copies) if lines and iterations else dict.fromkeys(own, 1.0)
     depth = sum(loop.body <= around.body for around in loops)
-    return SteadyLoop(flow, loop, own, weights, iterations and iterations / copies, copies, by, depth)
+    return SteadyLoop(flow, loop, own, weights, iterations, copies, by, depth)
 
 
-def _iterations(flow: sass.Flow, loop: graph.Loop, lines: Mapping[int, int]) -> float:
-    """Of the PTX: executions of the lines of the branches back. Other lines may stand in blocks that are executed more
-    or less often than the PTX says: the scheduler moves instructions, and what is left over of an unrolled loop inside
-    has the lines of that loop."""
-    branches = [flow.instructions(latch)[-1].line for latch in loop.latches]
-    return float(sum(lines.get(line, 0) for line in set(branches) if line is not None))
+def _iterations(flow: sass.Flow, loop: graph.Loop, blocks: tuple[int, ...], lines: Mapping[int, int]) -> float:
+    """Of the machine code; 0 where nothing says. The median: the scheduler moves instructions from blocks that are
+    executed more or less often."""
+    dominators = graph.immediate_dominators(flow.successors)
+    always = [block for block in blocks if _always(dominators, loop, block)]
+    inside = {i.line for block in loop.body - set(blocks) for i in flow.instructions(block)}
+    for groups in (MATRIX_CLASSES, LOAD_CLASSES):
+        copies = _copies_of_lines(flow, always, groups)
+        counts = [lines[line] / n for (line, _), n in copies.items() if line in lines and line not in inside]
+        if counts:
+            return statistics.median_low(counts)
+    found = {i.line for block in always for i in flow.instructions(block)} - inside
+    return float(statistics.median_low([lines[line] for line in found if line in lines] or [0]))
 
 
 def _weights(
     flow: sass.Flow, loop: graph.Loop, blocks: tuple[int, ...], lines: Mapping[int, int], iterations: float
 ) -> dict[int, float]:
-    """A block's executions are the median of its lines'; what lies on every way is executed in every iteration."""
+    """A block's executions are the median of its lines'; what lies on every way is executed in every iteration.
+    `iterations`: of the PTX."""
     dominators = graph.immediate_dominators(flow.successors)
     weights = {}
     for block in blocks:
-        counts = [lines.get(i.line, 0) for i in flow.instructions(block) if i.line is not None]
+        counts = [lines[i.line] for i in flow.instructions(block) if i.line in lines]
         sometimes = counts and not _always(dominators, loop, block)
         weights[block] = min(1.0, statistics.median_high(counts) / iterations) if sometimes else 1.0
     return weights
@@ -167,15 +179,21 @@ def _weights(
 
 def _copies(flow: sass.Flow, blocks: tuple[int, ...]) -> int:
     for groups in (MATRIX_CLASSES, LOAD_CLASSES):
-        lines = Counter(
-            (i.line, i.opcode)
-            for block in blocks
-            for i in flow.instructions(block)
-            if i.line is not None and opcodes.cost_of(i).group in groups
-        )
-        if lines:
-            return statistics.median_low(lines.values())
+        if copies := _copies_of_lines(flow, blocks, groups):
+            return statistics.median_low(copies.values())
     return 1
+
+
+def _copies_of_lines(
+    flow: sass.Flow, blocks: Iterable[int], groups: tuple[str, ...]
+) -> Counter[tuple[int, str]]:
+    """How often instructions of these classes stand there, by PTX line and opcode."""
+    return Counter(
+        (i.line, i.opcode)
+        for block in blocks
+        for i in flow.instructions(block)
+        if i.line is not None and opcodes.cost_of(i).group in groups
+    )
 
 
 def _always(dominators: list[int | None], loop: graph.Loop, block: int) -> bool:

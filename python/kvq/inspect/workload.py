@@ -50,7 +50,7 @@ class Counts:
     """What the simulator counted, of one launch or of several of the same kernel."""
 
     counters: dict[str, Any]
-    lines: dict[int, int]  # executions by warps
+    lines: dict[int, int]  # executions by warps, of every line of an instruction
     lines_of_kernel: int
     lines_executed: int
     status: str
@@ -123,7 +123,7 @@ def _placed(argument: str, folder: Path) -> str:
 
 def count(workload: Workload, ptx: str, kernel: str) -> Counts:
     if workload.report is not None:
-        return _add([report for report in _reports(workload.report) if report.get("kernel") == kernel], kernel)
+        return _add([report for report in _reports(workload.report) if report.get("kernel") == kernel], kernel, ptx)
     with tempfile.TemporaryDirectory(prefix="kvq-inspect-") as name:
         folder = Path(name)
         (folder / "kernel.ptx").write_text(ptx, encoding="utf-8")
@@ -133,7 +133,7 @@ def count(workload: Workload, ptx: str, kernel: str) -> Counts:
         for index, argument in enumerate(workload.arguments or ()):
             command += ["--arg", _redirected(argument, folder / f"{index}.npy")]
         tools.run("ptx-run", command, _FINDINGS)
-        return _add(_reports(folder / "report.json"), kernel)
+        return _add(_reports(folder / "report.json"), kernel, ptx)
 
 
 def _redirected(argument: str, output: Path) -> str:
@@ -161,7 +161,7 @@ def _reports(path: Path) -> list[dict[str, Any]]:
     return reports
 
 
-def _add(reports: list[dict[str, Any]], kernel: str) -> Counts:
+def _add(reports: list[dict[str, Any]], kernel: str, ptx: str) -> Counts:
     if not reports:
         raise InvalidArgument(f"the report has no launch of kernel '{kernel}'")
     counters: dict[str, Any] = {"classes": {}}
@@ -177,6 +177,18 @@ def _add(reports: list[dict[str, Any]], kernel: str) -> Counts:
             lines[line] = lines.get(line, 0) + warps
     bad = next((report["status"] for report in reports if report["status"] != "ok"), "ok")
     return Counts(
-        counters, lines, len(lines), sum(warps > 0 for warps in lines.values()), bad,
+        counters, _of_statements(lines, ptx), len(lines), sum(warps > 0 for warps in lines.values()), bad,
         sum(report["findings_total"] for report in reports),
     )  # fmt: skip
+
+
+def _of_statements(lines: Mapping[int, int], ptx: str) -> dict[int, int]:
+    """The simulator counts an instruction on the line where it begins; ptxas gives a matrix product that LLVM wrote on
+    several lines another of them. Here all lines of an instruction have its count."""
+    result, open_count = dict(lines), None
+    for number, text in enumerate(ptx.splitlines(), 1):
+        count = lines.get(number, open_count)
+        if count is not None:
+            result[number] = count
+        open_count = None if ";" in text.split("//")[0] else count
+    return result
