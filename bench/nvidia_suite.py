@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What our attend kernels cost on NVIDIA GPUs, found without one: counts of the simulator and of machine code, and
-predicted times, beside a kernel over a plain cache of halves. Nothing is timed.
+predicted times, beside two kernels over a plain cache of halves: a tile program compiled by kvqc, which is the one that
+ours compare with, and one by hand in CUDA C++. Nothing is timed.
 """
 import argparse
 import pathlib
@@ -13,43 +14,53 @@ sys.path += [str(ROOT / "bench"), str(ROOT / "tests" / "ptxsim"), str(ROOT / "te
 
 from gpu import cases, plain  # noqa: E402
 
-COLUMNS = ("kernel", "target", "regs", "spill B", "warps", "B/elem", "requested", "used %", "conflicts", "instr/elem",
-           "MMA/tile")
+COLUMNS = ("kernel", "target", "regs", "spill B", "warps", "B/elem", "requested", "used %", "conflicts", "steady B/elem",
+           "used %", "conflicts", "instr/elem", "MMA/turn")
+# How tables name the caches of halves, and --format.
+LABELS = {"f16": "f16, tile program (kvqc)", "f16-cuda": "f16, by hand (CUDA C++)"}
 MATRIX = ("HMMA", "IMMA", "FP8 MMA")
 
 
-def inspect(ptx, target, work, source):
+def inspect(ptx, target, work, less, source):
     """The report of a kernel, with times for the GPUs of exactly this architecture."""
     from kvq.inspect import gpus, inspect_kernel
 
     own = [gpu for gpu in gpus.GPUS.values() if gpu.architecture == target]
-    return inspect_kernel(ptx, gpus.architecture_of(f"nvptx:{target}"), work=work, source=source, gpus=own,
+    return inspect_kernel(ptx, gpus.architecture_of(f"nvptx:{target}"), work=work, less=less, source=source, gpus=own,
                           elements=cases.PREDICTED_ELEMENTS)
 
 
 def attend_report(case, target, size, folder):
-    from kvq.inspect import attend, tools
+    from kvq.inspect import attend, requests
 
-    ptx = tools.run("kvqc", [f"--target=nvptx:{target}", f"--request={case.request}", "--no-bundle"]).stdout
-    return inspect(ptx, target, attend.attend_workload(case.request, ptx, size, folder), case.request)
+    compiled = requests.compile_request(case.request, f"nvptx:{target}")
+    return inspect(compiled.ptx, target, *attend.workloads(case.request, compiled, size, folder), case.request)
+
+
+def plain_workloads(write, size, folder):
+    """Of all tokens and of half of them."""
+    from kvq.inspect import workload
+
+    folders = folder, folder / "half"
+    folders[1].mkdir()
+    return [workload.read(write(place, size.tokens // parts, size.heads, cases.RATIO, size.splits))
+            for parts, place in enumerate(folders, 1)]
 
 
 def plain_report(target, size, folder):
     """Of the tile program of halves: the same compiler, another cache."""
-    from kvq.inspect import tools, workload
+    from kvq.inspect import tools
 
     command = [str(plain.TILE_PROGRAM), f"--target=nvptx:{target}", "--no-bundle"]
-    work = workload.read(plain.write_tile_workload(folder, size.tokens, size.heads, cases.RATIO, size.splits))
-    return inspect(tools.run("kvqc", command).stdout, target, work, plain.TILE_PROGRAM.stem)
+    works = plain_workloads(plain.write_tile_workload, size, folder)
+    return inspect(tools.run("kvqc", command).stdout, target, *works, plain.TILE_PROGRAM.stem)
 
 
 def by_hand_report(target, size, folder):
     import toolchain
-    from kvq.inspect import workload
 
-    work = workload.read(plain.write_workload(folder, size.tokens, size.heads, cases.RATIO, size.splits))
     ptx = toolchain.ptx(plain.KERNEL, folder=plain.FOLDER)
-    return inspect(ptx, target, work, plain.KERNEL)
+    return inspect(ptx, target, *plain_workloads(plain.write_workload, size, folder), plain.KERNEL)
 
 
 def instructions(report):
@@ -67,13 +78,21 @@ def by_class(report):
 
 def row(name, target, report):
     counters, loop = report["counters"], report["loop"]
-    size, used = counters["bytes_per_element"], counters["sector_share_used"]
+    size, steady = counters["bytes_per_element"], counters["steady_state"]
     per_element = instructions(report)
-    return (name, target, report["resources"]["registers"], report["resources"]["spill_bytes"],
-            report["occupancy"]["warps"], f"{size['read_unique']:.4f}", f"{size['requested']:.4f}",
-            "" if used is None else f"{100 * used:.1f}", counters["bank_conflicts"],
+    return (LABELS.get(name, name), target, report["resources"]["registers"], report["resources"]["spill_bytes"],
+            report["occupancy"]["warps"], f"{size['read_unique']:.4f}", f"{size['requested']:.4f}", percent(counters),
+            counters["bank_conflicts"],
+            *(("", "", "") if steady is None else
+              (f"{steady['bytes_per_element']['read_unique']:.4f}", percent(steady), steady["bank_conflicts"])),
             "" if per_element is None else f"{per_element:.3f}",
             "" if loop is None else f"{sum(loop['classes'].get(name, 0) for name in MATRIX):.0f}")
+
+
+def percent(counters):
+    """Of the bytes of sectors, how many were used."""
+    used = counters["sector_share_used"]
+    return "" if used is None else f"{100 * used:.1f}"
 
 
 def add(records, name, target, report):
@@ -84,6 +103,11 @@ def add(records, name, target, report):
              "bytes": (report["counters"]["bytes_per_element"]["read_unique"], "bytes/element"),
              "requested": (report["counters"]["bytes_per_element"]["requested"], "bytes/element"),
              "conflicts": (report["counters"]["bank_conflicts"], "conflicts")}
+    if steady := report["counters"]["steady_state"]:
+        found |= {"steady/bytes": (steady["bytes_per_element"]["read_unique"], "bytes/element"),
+                  "steady/conflicts": (steady["bank_conflicts"], "conflicts")}
+        if steady["sector_share_used"] is not None:
+            found["steady/used"] = (steady["sector_share_used"], "of the bytes of sectors")
     if instructions(report) is not None:
         found["instructions"] = (instructions(report), "thread instructions/element")
     for kind, count in by_class(report).items():
@@ -102,7 +126,7 @@ def class_rows(reports):
     classes = sorted({kind for *_, counts in found for kind in counts},
                      key=lambda kind: -max(counts.get(kind, 0) for *_, counts in found))
     head = ("per 1000 elements", "target", *classes)
-    return head, [(name, target, *(f"{1000 * counts[kind]:.0f}" if kind in counts else "" for kind in classes))
+    return head, [(LABELS.get(name, name), target, *(f"{1000 * counts[kind]:.0f}" if kind in counts else "" for kind in classes))
                   for name, target, counts in found]
 
 
@@ -120,7 +144,7 @@ def predictions(reports):
         for gpu in (report["predicted"] or {"gpus": []})["gpus"]:
             time = "      -" if gpu["predicted_us"] is None else f"{gpu['predicted_us']:7.1f}"
             share = f"{100 * gpu['predicted_bandwidth_share']:5.1f} % of bandwidth"
-            yield f"{name:16} {gpu['gpu']:9} predicted {time} us, {share}, limited by {gpu['predicted_limiter']}"
+            yield f"{LABELS.get(name, name):24} {gpu['gpu']:9} predicted {time} us, {share}, limited by {gpu['predicted_limiter']}"
 
 
 def options_of(arguments):
@@ -128,7 +152,8 @@ def options_of(arguments):
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--tokens", type=int, default=4096, help="of the launches that are counted (default 4096)")
     parser.add_argument("--target", action="append", choices=cases.TARGETS, help="only this one")
-    parser.add_argument("--format", action="append", metavar="PAIR", help="only this one, k4c32-v4t32, f16 (a tile program) or f16-cuda (by hand)")
+    parser.add_argument("--format", action="append", metavar="PAIR",
+                        help="only this one, k4c32-v4t32, f16 (a tile program compiled by kvqc) or f16-cuda (by hand)")
     options, _ = parser.parse_known_args(arguments)
     return options
 
@@ -157,7 +182,8 @@ def main(arguments=None):
                     continue
             add(records, name, target, report)
             reports.append((name, target, report))
-    print("\n".join(("", *table(COLUMNS, [row(*found) for found in reports]), "",
+    print("\n".join(("", "'steady': less a launch over half of the tokens, which leaves out what a launch does once",
+                     *table(COLUMNS, [row(*found) for found in reports]), "",
                      "thread instructions of the steady-state loop by class",
                      *table(*class_rows(reports)), "", *predictions(reports))))
     for message in failed:

@@ -23,14 +23,18 @@ WORKLOAD = {
     "about": str, "grid": [int], "block": [int], "elements": int, "elements_per_iteration": optional(int),
     "bytes_in_flight": optional(int),
 }  # fmt: skip
-COUNTERS = {
-    "status": str,
-    "findings": int,
+TRAFFIC = {
     "bytes_per_element": {"read_unique": NUMBER, "written_unique": NUMBER, "requested": NUMBER},
     "sectors_per_request": optional(NUMBER),
     "sector_share_used": optional(NUMBER),
     "shared_requests": int,
     "bank_conflicts": int,
+}
+COUNTERS = {
+    "status": str,
+    "findings": int,
+    **TRAFFIC,
+    "steady_state": optional({"elements": int, **TRAFFIC}),
     "ptx_instructions_per_element": NUMBER,
     "ptx_instructions_per_element_by_class": by_name(NUMBER),
     "coverage": {"lines": int, "executed": int},

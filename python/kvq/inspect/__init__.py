@@ -5,7 +5,7 @@
     opcodes                 classes of instructions and their pipes
     machine_code, tools     PTX to machine code, by programs that are looked for
     workload, arguments     counters of the PTX simulator, and what it is run with
-    attend                  launches of the built-in attend kernels
+    requests, attend        built-in kernels, and launches of those of attention
     in_flight               what a warp has asked for when it waits
     gpus, occupancy, model  figures of GPUs, blocks that fit, predicted times
     report, text            all of it as one JSON object, and for reading

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
 from kvq.inspect import machine_code
 from kvq.inspect.arguments import Buffers, number, real
+from kvq.inspect.requests import Compiled
 from kvq.inspect.workload import Workload
 
 _REQUEST = re.compile(
@@ -46,11 +47,36 @@ def parse_size(text: str) -> AttendSize:
     return AttendSize(**given)
 
 
-def attend_workload(request: str, ptx: str, size: AttendSize, folder: Path) -> Workload:
-    """Of the request's kernel, whose PTX says what its blocks are. Writes its buffers into the folder."""
-    found = _REQUEST.match(request)
-    if not found:
-        raise InvalidArgument(f"'{request}' is no request for attend, of which alone a size is a workload: give a file")
+def workloads(
+    request: str, compiled: Compiled, size: AttendSize, folder: Path
+) -> tuple[Workload, Workload | None]:
+    """Of all tokens and of half of them."""
+    half = folder / "half"
+    half.mkdir()
+    return (
+        attend_workload(request, compiled.ptx, size, folder, compiled.tile_tokens),
+        half_workload(request, compiled.ptx, size, half, compiled.tile_tokens),
+    )
+
+
+def half_workload(
+    request: str, ptx: str, size: AttendSize, folder: Path, tile_tokens: int | None = None
+) -> Workload | None:
+    """The same launch over half of the pages: what is more in the whole one is the steady state. None where a split
+    would have no page."""
+    page = int(_parsed(request)["page"])
+    tokens = size.tokens // (2 * page) * page
+    if tokens < page * min(size.splits, -(-size.tokens // page)):
+        return None
+    return attend_workload(request, ptx, replace(size, tokens=tokens), folder, tile_tokens)
+
+
+def attend_workload(
+    request: str, ptx: str, size: AttendSize, folder: Path, tile_tokens: int | None = None
+) -> Workload:
+    """Of the request's kernel, whose PTX says what its blocks are. Writes its buffers into the folder. `tile_tokens`:
+    of its schedule, which is what a warp visits in one turn of the key loop; None: not known."""
+    found = _parsed(request)
     page, dk, dv, ratio, rows = (int(found[name]) for name in ("page", "dk", "dv", "ratio", "rows"))
     if ratio > rows:
         raise InvalidArgument(f"'{request}' has fewer rows than query heads of a KV head: {rows} of {ratio}")
@@ -78,8 +104,16 @@ def attend_workload(request: str, ptx: str, size: AttendSize, folder: Path) -> W
     return Workload(
         grid=grid, block=block,
         elements=(size.tokens + 1) * size.heads * (dk + dv), arguments=tuple(arguments),
+        elements_per_iteration=tile_tokens and tile_tokens * (dk + dv),
         about=f"one query, {size.tokens} packed tokens, {size.heads} KV heads, {splits} splits",
     )  # fmt: skip
+
+
+def _parsed(request: str) -> re.Match[str]:
+    found = _REQUEST.match(request)
+    if not found:
+        raise InvalidArgument(f"'{request}' is no request for attend, of which alone a size is a workload: give a file")
+    return found
 
 
 def _items(size: AttendSize, splits: int, page: int, ratio: int) -> bytes:

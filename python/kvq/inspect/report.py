@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvq.inspect import in_flight, machine_code, model, steady, workload
@@ -11,8 +11,9 @@ from kvq.inspect.gpus import ARCHITECTURES, GPUS, Architecture, Gpu, gpus_of
 from kvq.inspect.machine_code import MachineCode
 from kvq.inspect.occupancy import occupancy
 
-SCHEMA = 1
+SCHEMA = 2
 SECTOR = 32  # bytes
+FROM_WORKLOAD = "workload"
 PREDICTED = (
     "predicted from peak rates and static counts, not measured: no dependence, no launch, no imbalance and no cache is "
     "in it, and a real time is longer"
@@ -25,12 +26,14 @@ def inspect_kernel(
     *,
     kernel: str | None = None,
     work: workload.Workload | None = None,
+    less: workload.Workload | None = None,
     threads: int | None = None,
     elements: int | None = None,
     gpus: Sequence[Gpu] | None = None,
     source: str = "",
 ) -> dict[str, Any]:
-    """`threads`: of a block, where neither the workload nor the PTX says. `elements`: those of the predicted time;
+    """`less`: the same launch as `work` over fewer elements; the difference of the two is the steady state, without what
+    a launch does once. `threads`: of a block, where neither the workload nor the PTX says. `elements`: those of the predicted time;
     None: the workload's. `gpus`: those that times are predicted for; None: all of the table that the target runs on."""
     kernel = machine_code.choose_kernel(ptx, kernel)
     counts = workload.count(work, ptx, kernel) if work else None
@@ -47,7 +50,7 @@ def inspect_kernel(
         "resources": _resources(code, work),
         "occupancy": _occupancy(architecture, code, work, threads),
         "workload": _workload(work),
-        "counters": _counters(counts, work) if work and counts else None,
+        "counters": _counters(counts, work, less, ptx, kernel) if work and counts else None,
         "loop": _loop(loop, work),
         "predicted": None,
     }
@@ -86,12 +89,26 @@ def _workload(work: workload.Workload | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _counters(counts: workload.Counts, work: workload.Workload) -> dict[str, Any]:
+def _counters(
+    counts: workload.Counts, work: workload.Workload, less: workload.Workload | None, ptx: str, kernel: str
+) -> dict[str, Any]:
     c, elements = counts.counters, work.elements
-    asked = c.get("global_bytes")
     return {
         "status": counts.status,
         "findings": counts.findings,
+        **_traffic(c, elements),
+        "steady_state": _steady_state(c, work, less, ptx, kernel) if less else None,
+        "ptx_instructions_per_element": 32 * c["warp_instructions"] / elements,
+        "ptx_instructions_per_element_by_class": {
+            name: 32 * count / elements for name, count in c["classes"].items() if count
+        },
+        "coverage": {"lines": counts.lines_of_kernel, "executed": counts.lines_executed},
+    }
+
+
+def _traffic(c: Mapping[str, Any], elements: int) -> dict[str, Any]:
+    asked = c.get("global_bytes")
+    return {
         "bytes_per_element": {
             "read_unique": c["unique_global_bytes_read"] / elements,
             "written_unique": c["unique_global_bytes_written"] / elements,
@@ -101,19 +118,26 @@ def _counters(counts: workload.Counts, work: workload.Workload) -> dict[str, Any
         "sector_share_used": asked / (SECTOR * c["global_sectors"]) if asked and c["global_sectors"] else None,
         "shared_requests": c["shared_requests"],
         "bank_conflicts": c["bank_conflicts"],
-        "ptx_instructions_per_element": 32 * c["warp_instructions"] / elements,
-        "ptx_instructions_per_element_by_class": {
-            name: 32 * count / elements for name, count in c["classes"].items() if count
-        },
-        "coverage": {"lines": counts.lines_of_kernel, "executed": counts.lines_executed},
     }
+
+
+def _steady_state(
+    c: Mapping[str, Any], work: workload.Workload, less: workload.Workload, ptx: str, kernel: str
+) -> dict[str, Any]:
+    """Of the elements that `work` has more than `less`."""
+    elements = work.elements - less.elements
+    before = workload.count(less, ptx, kernel).counters
+    more = {name: value - before[name] for name, value in c.items() if name != "classes"}
+    return {"elements": elements, **_traffic(more, elements)}
 
 
 def _loop(loop: steady.SteadyLoop | None, work: workload.Workload | None) -> dict[str, Any] | None:
     if loop is None:
         return None
     per_iteration, origin = _elements_per_iteration(loop, work)
-    covered = per_iteration * loop.iterations / work.elements if per_iteration and loop.iterations and work else None
+    # Elements over iterations visit all elements, whatever the count of iterations: that says nothing.
+    known = loop.iterations and origin == FROM_WORKLOAD
+    covered = per_iteration * loop.iterations / work.elements if known and work and per_iteration else None
     first = loop.flow.instructions(loop.loop.header)[0]
     return {
         "chosen_by": loop.chosen_by,
@@ -142,7 +166,7 @@ def _elements_per_iteration(
 ) -> tuple[float | None, str | None]:
     """Of one warp, and where the number comes from."""
     if work and work.elements_per_iteration:
-        return work.elements_per_iteration * loop.copies, "workload"
+        return work.elements_per_iteration * loop.copies, FROM_WORKLOAD
     if work and loop.iterations:
         return work.elements / loop.iterations, "elements / iterations"
     return None, None

@@ -46,6 +46,20 @@ def _counters(report: dict[str, Any]) -> Iterator[str]:
     if found["status"] != "ok" or found["findings"]:
         end = f"{found['status']}, {found['findings']} findings"
         yield _row("the run ended", f"{end}: the counters are of a faulty run")
+    yield from _traffic(found)
+    coverage = found["coverage"]
+    yield _row("PTX lines executed", f"{coverage['executed']} of {coverage['lines']}")
+    yield _row("PTX instructions an element", f"{found['ptx_instructions_per_element']:.3f}")
+    groups = sorted(found["ptx_instructions_per_element_by_class"].items(), key=lambda item: -item[1])
+    for name, value in groups:
+        yield f"    {name:32} {value:.4f}"
+    if found["steady_state"] is not None:
+        fewer = work["elements"] - found["steady_state"]["elements"]
+        yield f"counters of the steady state: the same, less those of a launch over {fewer} elements"
+        yield from _traffic(found["steady_state"])
+
+
+def _traffic(found: dict[str, Any]) -> Iterator[str]:
     size = found["bytes_per_element"]
     yield _row("bytes an element", f"{size['read_unique']:.4f} read, {size['written_unique']:.4f} written")
     yield _row("requested from memory", f"{size['requested']:.4f}")
@@ -54,12 +68,6 @@ def _counters(report: dict[str, Any]) -> Iterator[str]:
         full = "" if used is None else ", all full" if used == 1 else f", {100 * used:.1f} % of their bytes used"
         yield _row("sectors a request", f"{found['sectors_per_request']:.2f}{full}")
     yield _row("bank conflicts", f"{found['bank_conflicts']} in {found['shared_requests']} requests")
-    coverage = found["coverage"]
-    yield _row("PTX lines executed", f"{coverage['executed']} of {coverage['lines']}")
-    yield _row("PTX instructions an element", f"{found['ptx_instructions_per_element']:.3f}")
-    groups = sorted(found["ptx_instructions_per_element_by_class"].items(), key=lambda item: -item[1])
-    for name, value in groups:
-        yield f"    {name:32} {value:.4f}"
 
 
 def _loop(found: dict[str, Any] | None) -> Iterator[str]:

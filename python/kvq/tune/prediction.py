@@ -10,6 +10,7 @@ from typing import Any
 from kvq import lowlevel
 from kvq.errors import InvalidArgument
 from kvq.inspect import attend, gpus, inspect_kernel, tools
+from kvq.inspect.requests import DEFAULT
 from kvq.inspect.workload import Workload
 from kvq.tune import simulated_launch
 from kvq.tune.capability import accelerator
@@ -18,7 +19,6 @@ from kvq.tune.kernel_requests import elements_read
 from kvq.tune.problem import Infeasible, Problem, Space
 
 PROGRAMS = ("kvqc", "ptxas", "nvdisasm", "ptx-run")
-DEFAULT = " (default)"  # behind a line of kvqc --list-schedules
 SIMULATED = attend.AttendSize(tokens=1024, heads=1, splits=2)  # what the simulator counts; costs are by element
 
 
