@@ -12,7 +12,7 @@ from inspect_tools import needs_machine_code
 from kvq import lowlevel
 from kvq.cli import main
 from kvq.errors import InvalidArgument
-from kvq.inspect import attend, workload
+from kvq.inspect import attend, requests, workload
 
 STAND_IN = (Path(__file__).resolve().parent / "attend_stand_in.ptx").read_text(encoding="utf-8")
 REQUEST = "attend:k4c128-v4t128:mma:p128:dk128:dv128:g4:f16:rows8:lag0:win0:cap0:exact"
@@ -36,6 +36,16 @@ def test_arguments_are_those_of_the_kernel_abi(tmp_path):
     page = lowlevel.format_page_bytes("k4c128-v4t128", 128, 128, 128)
     assert given[4].size == 3 * 3 * page and given[5:7] == [f"u64:{3 * page}", f"u64:{page}"]
     assert np.isfinite(given[4].view(np.float16)).all() and list(given[7].view(np.int32)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("tokens, splits, half", [(4096, 4, 2048), (1100, 4, 512), (1023, 4, None), (200, 4, None)])
+def test_half_of_the_pages(tokens, splits, half, tmp_path):
+    """Proves that the launch which the steady state is told by has whole pages, the same splits and a page in each."""
+    size = attend.AttendSize(tokens, 2, splits)
+    whole, less = attend.workloads(REQUEST, requests.Compiled(STAND_IN, "tile_tokens=64,warps=4"), size, tmp_path)
+    assert whole.elements_per_iteration == 64 * 256 and whole.elements == (tokens + 1) * 2 * 256
+    assert (less and less.elements) == (half and (half + 1) * 2 * 256)
+    assert half is None or (less.grid, less.arguments[-1]) == (whole.grid, whole.arguments[-1])
 
 
 @needs_machine_code

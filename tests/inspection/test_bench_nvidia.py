@@ -59,6 +59,13 @@ def test_records(tmp_path):
         report = next(r for r in reports if (r["source"], r["target"]) == (sources[name], "nvptx:sm_80"))
         assert sum(kinds) == pytest.approx(report["loop"]["thread_instructions_per_element"]) and len(kinds) > 3
     assert "by class" in done.stdout
+    # What ours compare with is a tile program compiled by kvqc, whose kernels have this name; the other one is CUDA C++.
+    kernels = {report["source"]: report["kernel"] for report in reports}
+    assert kernels["plain_f16"] == "kvq_entry" and kernels["decode_f16"] == "decode_f16"
+    for label in ("f16, tile program (kvqc)", "f16, by hand (CUDA C++)"):
+        assert sum(line.startswith(label) for line in done.stdout.splitlines()) == 2 * 2 + 1  # tables, A100
+    assert records["f16/sm_80/steady/bytes"]["value"] == records["f16-cuda/sm_80/steady/bytes"]["value"] == 2
+    assert "k2c128-v2t128/sm_80/steady/bytes" not in records  # 512 tokens are one page a split
     assert all("predicted" in line for line in done.stdout.split("PREDICTED")[1].splitlines()[1:] if line)
 
 

@@ -228,3 +228,7 @@ def test_request_goes_to_the_compiler(monkeypatch, tmp_path, capsys):
     assert main(["inspect", "kernel", "attend:k4c32-v4t32:mma", "--target", "nvptx:sm_89"]) == 2
     said = capsys.readouterr().err
     assert "kvqc: error: got --target=nvptx:sm_89 --request=attend:k4c32-v4t32:mma --no-bundle" in said
+    assert main(["inspect", "kernel", "attend:k4c32-v4t32:mma", "--schedule", "tile_tokens=64"]) == 2
+    assert "--request=attend:k4c32-v4t32:mma --schedule=tile_tokens=64 --no-bundle" in capsys.readouterr().err
+    assert main(["inspect", "kernel", str(TILES), "--schedule", "tile_tokens=64"]) == 2
+    assert f"--schedule is of requests, and {TILES} is a file: leave it out" in capsys.readouterr().err

@@ -57,7 +57,8 @@ def test_prices_are_of_the_datasheet_and_the_kernels(predictor):
     assert least <= prices.read <= 1.2 * least  # the memory is what limits it
     assert prices.read * predictor.resident(SPLITS.problem) > prices.token > 10 * prices.read  # full, it is enough
     assert prices.program > 3 * gpu.latency_ns * 1e-9 and prices.program < 10e-6
-    assert gpu.second_level_ns * 1e-9 <= prices.merge < 2 * gpu.latency_ns * 1e-9  # one split waits for the other
+    # ptxas unrolls the loop over parts by four, and loads all four before it waits for the first.
+    assert gpu.second_level_ns * 1e-9 / 4 <= prices.merge < gpu.second_level_ns * 1e-9
     programs = predictor.resident(SPLITS.problem) / gpu.multiprocessors
     assert programs == int(programs) and 1 <= programs <= 16  # a block is a program
 

@@ -25,8 +25,8 @@ class Compiled:
 
 def compile_request(request: str, target: str, schedule: str | None = None) -> Compiled:
     """With the schedule, one of `kvqc --list-schedules`; None: the default one."""
-    asked = [f"--target={target}", f"--request={request}"]
-    ptx = tools.run("kvqc", [*asked, f"--schedule={schedule or ''}", "--no-bundle"]).stdout
+    chosen = [f"--schedule={schedule}"] if schedule else []
+    ptx = tools.run("kvqc", [f"--target={target}", f"--request={request}", *chosen, "--no-bundle"]).stdout
     return Compiled(ptx, schedule or default_schedule(request, target))
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from kvq.inspect import graph, opcodes, sass
@@ -141,22 +141,24 @@ def _measured(
     flow: sass.Flow, loops: list[graph.Loop], loop: graph.Loop, lines: Mapping[int, int] | None, by: str
 ) -> SteadyLoop:
     own = tuple(block for block in sorted(loop.body) if graph.innermost(loops, block) is loop)
-    copies = _copies(flow, own)
-    iterations = _iterations(flow, loop, own, lines) if lines else None
+    inside = {i.line for block in loop.body - set(own) for i in flow.instructions(block)}
+    copies = _copies(flow, own, inside)
+    iterations = _iterations(flow, loop, own, inside, lines) if lines else None
     weights = _weights(flow, loop, own, lines, iterations * copies) if lines and iterations else dict.fromkeys(own, 1.0)
     depth = sum(loop.body <= around.body for around in loops)
     return SteadyLoop(flow, loop, own, weights, iterations, copies, by, depth)
 
 
-def _iterations(flow: sass.Flow, loop: graph.Loop, blocks: tuple[int, ...], lines: Mapping[int, int]) -> float:
+def _iterations(
+    flow: sass.Flow, loop: graph.Loop, blocks: tuple[int, ...], inside: Set[int | None], lines: Mapping[int, int]
+) -> float:
     """Of the machine code; 0 where nothing says. The median: the scheduler moves instructions from blocks that are
     executed more or less often."""
     dominators = graph.immediate_dominators(flow.successors)
     always = [block for block in blocks if _always(dominators, loop, block)]
-    inside = {i.line for block in loop.body - set(blocks) for i in flow.instructions(block)}
     for groups in (MATRIX_CLASSES, LOAD_CLASSES):
-        copies = _copies_of_lines(flow, always, groups)
-        counts = [lines[line] / n for (line, _), n in copies.items() if line in lines and line not in inside]
+        copies = _copies_of_lines(flow, always, inside, groups)
+        counts = [lines[line] / n for (line, _), n in copies.items() if line in lines]
         if counts:
             return statistics.median_low(counts)
     found = {i.line for block in always for i in flow.instructions(block)} - inside
@@ -177,22 +179,22 @@ def _weights(
     return weights
 
 
-def _copies(flow: sass.Flow, blocks: tuple[int, ...]) -> int:
+def _copies(flow: sass.Flow, blocks: tuple[int, ...], inside: Set[int | None]) -> int:
     for groups in (MATRIX_CLASSES, LOAD_CLASSES):
-        if copies := _copies_of_lines(flow, blocks, groups):
+        if copies := _copies_of_lines(flow, blocks, inside, groups):
             return statistics.median_low(copies.values())
     return 1
 
 
 def _copies_of_lines(
-    flow: sass.Flow, blocks: Iterable[int], groups: tuple[str, ...]
+    flow: sass.Flow, blocks: Iterable[int], inside: Set[int | None], groups: tuple[str, ...]
 ) -> Counter[tuple[int, str]]:
-    """How often instructions of these classes stand there, by PTX line and opcode."""
+    """How often instructions of these classes stand there, by PTX line and opcode. `inside`: lines of loops inside."""
     return Counter(
         (i.line, i.opcode)
         for block in blocks
         for i in flow.instructions(block)
-        if i.line is not None and opcodes.cost_of(i).group in groups
+        if i.line is not None and i.line not in inside and opcodes.cost_of(i).group in groups
     )
 
 

@@ -18,6 +18,7 @@ from kvq.tune.request_fields import parse
 from kvq.tune.split_policy import ACCELERATOR
 
 HEADS, SEQUENCES, PAGES = 2, 2, 4  # of K and V; of each sequence
+MERGED_TOKENS = 1 << 14  # enough splits for the loop over parts to be what merge spends its time in
 
 
 def elements_of(problem: Problem) -> int:
@@ -36,7 +37,8 @@ def elements_of(problem: Problem) -> int:
 def small(problem: Problem) -> Problem:
     """The same kernel with few programs."""
     given = problem.conditions
-    tokens = min(given.tokens, PAGES * parse(problem.request).page)
+    fields = parse(problem.request)
+    tokens = min(given.tokens, MERGED_TOKENS if fields.operation == "merge" else PAGES * fields.page)
     batch, heads = min(given.batch, SEQUENCES), min(given.heads, HEADS)
     return replace(problem, conditions=replace(given, tokens=tokens, batch=batch, heads=heads))
 
