@@ -56,7 +56,8 @@ def inspect_kernel(
     }
     if work and counts and threads:
         chosen = gpus_of(architecture.name) if gpus is None else gpus
-        report["predicted"] = _predicted(ptx, chosen, codes, work, counts, threads, elements or work.elements)
+        read = _bytes_of_the_loop(report["counters"])
+        report["predicted"] = _predicted(ptx, chosen, codes, work, counts, read, threads, elements or work.elements)
     return report
 
 
@@ -131,6 +132,11 @@ def _steady_state(
     return {"elements": elements, **_traffic(more, elements)}
 
 
+def _bytes_of_the_loop(counters: Mapping[str, Any]) -> float:
+    """That an element takes from memory in the loop: in the steady state, if that was counted, else in the launch."""
+    return (counters["steady_state"] or counters)["bytes_per_element"]["read_unique"]
+
+
 def _loop(loop: steady.SteadyLoop | None, work: workload.Workload | None) -> dict[str, Any] | None:
     if loop is None:
         return None
@@ -178,10 +184,11 @@ def _predicted(
     codes: dict[str, MachineCode],
     work: workload.Workload,
     counts: workload.Counts,
+    read: float,
     threads: int,
     elements: int,
 ) -> dict[str, Any] | None:
-    """Each GPU by the machine code of its own architecture."""
+    """`read`: bytes of an element in the loop. Each GPU by the machine code of its own architecture."""
     rows = []
     for gpu in gpus:
         name = gpu.architecture
@@ -193,7 +200,7 @@ def _predicted(
         if loop is None or not per_iteration:
             return None
         warps = occupancy(ARCHITECTURES[name], threads, code.registers, code.shared_bytes + work.shared).warps
-        rows.append(_row(gpu, loop, per_iteration, work, counts, warps, elements))
+        rows.append(_row(gpu, loop, per_iteration, work, counts, read, warps, elements))
     return {"note": PREDICTED, "elements": elements, "gpus": rows}
 
 
@@ -202,12 +209,13 @@ def _bytes_in_flight(loop: steady.SteadyLoop, unique: float, work: workload.Work
     if work.bytes_in_flight:
         return work.bytes_in_flight, "workload"
     waiting = in_flight.waiting_bytes(loop)
-    if in_flight.prefetched_bytes(loop) >= unique:  # of a later iteration, which then waits for the second level only
-        return unique, "prefetches of one iteration"
     if waiting is None:
         return unique, "one iteration"
     # Lanes that ask for the same bytes, and bytes that caches have, are no traffic.
-    return waiting * min(1.0, unique / in_flight.asked_bytes(loop)), "loads until their first use"
+    loads = waiting * min(1.0, unique / in_flight.asked_bytes(loop))
+    # Of a later iteration, which then waits for the second level only.
+    ahead = min(unique, in_flight.prefetched_bytes(loop))
+    return (ahead, "prefetches of one iteration") if ahead > loads else (loads, "loads until their first use")
 
 
 def _row(
@@ -216,6 +224,7 @@ def _row(
     per_iteration: float,
     work: workload.Workload,
     counts: workload.Counts,
+    read: float,
     warps: int,
     elements: int,
 ) -> dict[str, Any]:
@@ -224,7 +233,7 @@ def _row(
     pipes = {name: amount / per_iteration for name, amount in loop.nest_pipes.items()}
     pipes["lsu"] = pipes.get("lsu", 0.0) + c["bank_conflicts"] / work.elements
     cost = model.Cost(of_element, loop.nest_issue_slots / per_iteration, pipes)
-    asked, origin = _bytes_in_flight(loop, of_element * per_iteration, work)
+    asked, origin = _bytes_in_flight(loop, read * per_iteration, work)
     found = model.predict(gpu, cost, elements, warps, asked)
     finite = {name: value for name, value in found.seconds.items() if value != float("inf")}
     return {
