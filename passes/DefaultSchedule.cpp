@@ -59,15 +59,21 @@ static int shortestTile(const KernelRequest &request, const TargetModel &target)
   return std::min(request.pageTokens, 32);
 }
 
+// What is counted may fill three eighths of them: of schedules with 128, 168 and 255 registers those spill that do not fit
+// (measured).
+bool mlir::kvq::fitsRegisters(int64_t tokens, const KernelRequest &request, int64_t registers) {
+  return registersOf(request, tokens) * 8 <= (registers + 1) * 3;
+}
+
 // What is done once a tile (coefficients, the output's rescaling) costs less the longer it is. In memory, with many
-// rows, their scores ask for a shorter one, or leave the cache. In registers, these may fill three eighths of them and
-// codes may be 768 a lane, 384 of other profiles than mma, or ptxas spills (measured).
+// rows, their scores ask for a shorter one, or leave the cache. In registers, codes
+// may be 768 a lane, 384 of other profiles than mma, or ptxas spills (measured).
 static int64_t longestTile(const KernelRequest &request, const TargetModel &target) {
   if (target.laneRegisters == 0)
     return request.rows > 32 ? 64 : 128;
   const int64_t mostCodes = request.profile == ::kvq::Profile::Mma ? 768 : 384;
   auto fits = [&](int64_t tokens) {
-    return registersOf(request, tokens) * 8 <= (target.laneRegisters + 1) * 3 &&
+    return fitsRegisters(tokens, request, target.laneRegisters) &&
            tokens * std::max(request.dk, request.dv) <= mostCodes * 32;
   };
   int64_t tokens = 128;

@@ -13,6 +13,8 @@ namespace mlir::kvq {
 // Whether a tile of so many tokens cuts the page into equal parts, and each part into whole groups or a group into
 // whole parts (expand_c7).
 bool dividesPage(int64_t tokens, const ::kvq::KernelRequest &request);
+// Whether attention by tiles of so many tokens finds room in so many registers of a lane.
+bool fitsRegisters(int64_t tokens, const ::kvq::KernelRequest &request, int64_t registers);
 // Whether the target has products of so many tokens.
 bool takesTile(int64_t tokens, const ::kvq::KernelRequest &request, const TargetModel &target);
 

@@ -7,7 +7,9 @@
 #include "codegen/EmitLLVM.h"
 #include "codegen/Target.h"
 #include "codegen/nvptx/EmitPtx.h"
+#include "codegen/nvptx/LaneEmitter.h"
 #include "codegen/nvptx/Passes.h"
+#include "passes/DefaultSchedule.h"
 
 #include "llvm/IR/LLVMContext.h"
 #include "llvm/IR/Module.h"
@@ -32,6 +34,12 @@ const nvptx::Processor *nvptx::findProcessor(int64_t sm) {
 // Of a program: all of a block. Its keys are read by as many loads at once, and it leaves one partial result where as
 // many programs would leave that many.
 static constexpr int64_t kWarps = 4;
+
+// That a lane has where so many blocks shall lie on a multiprocessor, which gives them by eights.
+static int64_t registersOf(int64_t blocks) {
+  static constexpr int64_t kRegisters = 1 << 16; // of a multiprocessor
+  return kRegisters / (blocks * kBlockThreads) / 8 * 8;
+}
 
 static constexpr PhaseInfo kPassPhases[] = {
     {"layouts", "tile programs in which every tile says which lane holds which element"},
@@ -66,13 +74,16 @@ public:
                                                       const ::kvq::Schedule &standard) const override {
     llvm::SmallVector<::kvq::Schedule> variants;
     for (int pages : {0, 1, 2})
-      for (int blocks : {0, 3, 4}) // the compiler's own is 2
+      for (int blocks : {0, 3, 4}) { // the compiler's own is 2
+        if (blocks > 0 && !fitsRegisters(standard.tileTokens, request, registersOf(blocks)))
+          continue;
         for (int warps : {1, 2, 4}) {
           variants.push_back(standard);
           variants.back().prefetch = pages;
           variants.back().blocks = blocks;
           variants.back().warps = warps;
         }
+      }
     return variants;
   }
   void registerDialects(DialectRegistry &registry) const override { nvptx::registerDialects(registry); }
