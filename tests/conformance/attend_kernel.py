@@ -71,6 +71,7 @@ class AttendCase:
     window: int = 50  # of a shape with a window
     cap: float = 3.0  # of a shape with a score cap: a few scores reach it
     q_along: float = 0.0  # what all queries have in common, along `direction`
+    q_peak: float = 0.0  # one channel of each query, the next one in each row; of every other row 2^-17 of it
     values: str = "ordinary"  # of tolerances.budget
     poison: int = POISON  # bytes of what is not there yet
 
@@ -275,6 +276,10 @@ def prepare_attend(rng, case):
     positions = np.concatenate([s.positions for s in case.sequences]).astype(np.int32)
     fronts = np.array([case.frontiers(s, t) for s in case.sequences for t in s.positions], np.int32)
     q = case.q_size * rng.standard_normal((shape.q_heads, queries, shape.dk)) + case.q_along * direction(shape.dk)
+    if case.q_peak:
+        head, query = np.indices((shape.q_heads, queries, 1))[:2]
+        peaks = case.q_peak * np.where((head + query) % 2, 2.0**-17, 1.0)
+        np.put_along_axis(q, (head * queries + query) % shape.dk, peaks, axis=2)
     q = round_to(q, shape.dtype)
     items = _programs(case, query_bases, table_bases)
     order = rng.permutation(queries)  # where each query lies in the tensor

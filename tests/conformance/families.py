@@ -38,11 +38,40 @@ def same_bits(name, outputs, launch, label):
     assert_same_bits(outputs[name], launch.expected[name], label)
 
 
+def lengths_of_all_kinds(page):
+    """Every length below 32, each page's end with its neighbours, and some between them, of all remainders."""
+    ends = (end + i for end in (page, 2 * page) for i in (-2, -1, 0, 1))
+    return sorted({*range(32), *range(0, 2 * page, page // 8 | 1), *ends})
+
+
+def moving_frontiers(shape):
+    """K's frontier comes to a page's end, or moves beyond it, at each place among the rows of a program, and at the last
+    query alone; where it may be any number, it is each about a page's end."""
+    step = shape.commit_step
+    moves = shape.first_commit + (-(-shape.page // step) - 1) * step
+    ends = range(shape.page - 9, shape.page + 10) if shape.flushes else ()
+    return [
+        *(Sequence(moves - before, queries) for before in range(9) for queries in sorted({before + 1, 9})),
+        *(Sequence(end + 2, 1, frontiers=(end, end)) for end in ends),
+    ]
+
+
+def uneven_rows(rng, shape, which, tokens):
+    """Of V some tokens are 2^17 times as large as the others: the largest of a tile is where few lanes look."""
+    x = rng.standard_normal((kernels.KV_HEADS, tokens, shape.head_dim[which]))
+    small = (which == "V") & (np.arange(tokens) % 5 != 2)
+    return kernels.round_to(x * np.where(small, 2.0**-17, 1.0)[:, None], shape.dtype)
+
+
 def attend_trials(shape):
     cases = [
         AttendCase(shape, ragged_sequences(shape)),
-        AttendCase(shape, [Sequence(length, 1) for length in range(2 * shape.page + 2)]),
-        AttendCase(shape, [Sequence(150, 9, 2), Sequence(64, 2, keep=3), Sequence(3, 1, 3)], exact_ranges=True),
+        AttendCase(shape, [Sequence(length, 1) for length in lengths_of_all_kinds(shape.page)]),
+        AttendCase(shape, moving_frontiers(shape)),
+        AttendCase(shape, [Sequence(shape.first_commit + more, 1) for more in range(0, 97, 16)], rows_of=uneven_rows),
+        # What a query's largest magnitude is, is by far another channel in each row, and by far another size in the next.
+        AttendCase(shape, [Sequence(shape.first_commit + 40, 9), Sequence(20, 3)], q_size=2.0**-20, q_peak=8.0),
+        AttendCase(shape, [Sequence(150, 9, 2), Sequence(64, 2, keep=3), Sequence(3, 1, 3)], exact_ranges=True, scale=-0.2),
         AttendCase(shape, [Sequence(90, 3, 2, keep=keep) for keep in (1, 31, 32, 33, 64, 100)]),
         AttendCase(shape, ragged_sequences(shape), q_size=30.0, values="extreme"),
         # Tiles for every warp of a program, several of each kind; each warp has the largest score of some row.
