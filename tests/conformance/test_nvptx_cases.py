@@ -47,6 +47,14 @@ def test_every_length(pair, bits):
     check_attend(AttendCase(shape, sequences), LEVEL)
 
 
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_every_length_of_the_default_page(bits):
+    """Pages of 128 tokens, which are a tile each, in one launch of 259 sequences of unequal length."""
+    shape = of(f"k{bits}c128-v{bits}t128", page=128, dk=128, dv=128, ratio=1)
+    sequences = [Sequence(length, 1, 1 + (length % 64 == 0)) for length in range(2 * shape.page + 3)]
+    check_attend(AttendCase(shape, sequences), LEVEL)
+
+
 @pytest.mark.parametrize("pair", ["k4c32-v4t32", "k4t32-v4t32"])
 @pytest.mark.parametrize("window", [1, 33, 100, 2**40])
 def test_window_c1_attend(pair, window):
