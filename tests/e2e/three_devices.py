@@ -18,9 +18,10 @@ import kvq
 from kvq import lowlevel
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "oracle")]
 
 import tolerances
+from kvq_oracle.page import Page
 
 LAYERS, SCALE = 2, 0.2
 TORCH = {"f16": torch.float16, "bf16": torch.bfloat16}
@@ -42,6 +43,29 @@ class Case:
 
     def __str__(self):
         return f"{self.format}-d{self.d}-{self.dtype}-{self.accuracy}" + (f"-window{self.window}" if self.window else "")
+
+
+def stored(snapshot, case):
+    """What a snapshot's pages hold (snapshot_c2), whatever order they have it in: ((layer, side), uint16 [3, heads, tokens,
+    channels]), codes, scales and minima as bits, of all tokens that are quantized."""
+    (size,) = np.frombuffer(snapshot, np.uint32, 1, 48)
+    text = snapshot[52 : 52 + size].decode()
+    numbers = np.frombuffer(snapshot, np.int64, 7, 52 + size)
+    frontiers, first, blocks = dict(zip("KV", numbers[1:3])), numbers[5], numbers[6]
+    tokens = int(re.search(r"page_tokens=(\d+)", text)[1])
+    profile = (re.search(r"profile=(\w+)", text) or [None, "vnni"])[1]
+    pair, layers = case.format.split("/")[0], np.frombuffer(snapshot, np.uint8, offset=52 + int(size) + 56)
+    page_bytes = Page(pair, tokens, case.d, case.d, profile).data.size
+    for layer, data in enumerate(np.split(layers, LAYERS)):
+        pages = data[: blocks * case.kv_heads * page_bytes].reshape(blocks, case.kv_heads, page_bytes)
+        for side in "KV":
+            heads = []
+            for head in range(case.kv_heads):
+                found = [Page(pair, tokens, case.d, case.d, profile, page).read_quantized(side) for page in pages[:, head]]
+                parts = [np.concatenate([getattr(page, part) for page in found]) for part in "qsm" if found]
+                end = frontiers[side] - first * tokens
+                heads.append([part[:end].view(f"u{part.itemsize}").astype(np.uint16) for part in parts])
+            yield (layer, side), np.array(heads)
 
 
 class Life:
@@ -92,6 +116,8 @@ class Life:
             length = self.cache.length(sequence)
             first = self.first_left(sequence)
             self.exact += [(f"{name}: length", length), (f"{name}: state", self.cache.state(sequence))]
+            for place, bits in stored(self.cache.snapshot(sequence), self.case):
+                self.exact.append((f"{name}: codes of {place}, sequence {sequence}", bits))
             for layer in range(LAYERS):
                 k, v = (empty_tensor(self.context, (self.case.kv_heads, length - first, self.case.d),
                                      TORCH[self.case.dtype]) for _ in "kv")  # fmt: skip
