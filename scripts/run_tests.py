@@ -135,7 +135,8 @@ def pytest(options):
 
 # Of what runs in the simulator, all that a GPU can do too.
 GPU_TESTS = ("ptxsim/test_device.py", "conformance/test_nvptx_shapes.py", "conformance/test_nvptx_cases.py",
-             "e2e/test_three_devices.py", "e2e/test_model_on_ptxsim.py")
+             "e2e/test_three_devices.py", "e2e/test_device_cache.py", "e2e/test_score_functions.py",
+             "e2e/test_model_on_ptxsim.py")
 
 
 def gpu(options):

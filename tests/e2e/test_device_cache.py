@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Caches of kvq.lowlevel on a device with memory and streams of its own: buffers as tensors, and the reference's answers.
 
-The device is the fake of tests/unit/fakes: the scalar reference over memory that the host cannot touch.
+The device is the fake of tests/unit/fakes: the scalar reference over memory that the host cannot touch. With
+KVQ_TEST_ACCELERATOR=cuda a GPU takes its place; how near its attention is to the reference's, test_three_devices.py says.
 """
+import os
 import pathlib
 
 import numpy as np
@@ -17,13 +19,20 @@ LAYERS, Q_HEADS, KV_HEADS, D = 2, 4, 2, 32
 FAKE = pathlib.Path(kvq.__file__).absolute().parents[2] / "tests/unit/fakes/libfake_accelerator.so"
 
 
-@pytest.fixture(params=["ref", "fake"])
-def context(request, monkeypatch):
-    if request.param == "ref":
-        return lowlevel.Context("ref", threads=1)
+DEVICE = os.environ.get("KVQ_TEST_ACCELERATOR", "fake")
+
+
+def open_context(device, monkeypatch):
+    if device != "fake":
+        return lowlevel.Context(device, threads=1)
     assert FAKE.exists(), "build the tests: the target fake_accelerator is not there"
     monkeypatch.setenv("KVQ_PTXSIM", str(FAKE))
     return lowlevel.Context("ptxsim", threads=1)
+
+
+@pytest.fixture(params=["ref", DEVICE])
+def context(request, monkeypatch):
+    return open_context(request.param, monkeypatch)
 
 
 def make_cache(context, **options):
@@ -83,6 +92,7 @@ def run(context, stream=None):
     return results
 
 
+@pytest.mark.skipif(DEVICE != "fake", reason="the sums of a GPU are not the reference's bit by bit")
 def test_answers_are_those_of_the_reference(context):
     expected, given = run(lowlevel.Context("ref", threads=1)), run(context)
     assert len(given) == len(expected)
@@ -91,8 +101,7 @@ def test_answers_are_those_of_the_reference(context):
 
 
 def test_on_a_stream(monkeypatch):
-    monkeypatch.setenv("KVQ_PTXSIM", str(FAKE))
-    context = lowlevel.Context("ptxsim", threads=1)
+    context = open_context(DEVICE, monkeypatch)
     for one, other in zip(run(context, context.stream()), run(context), strict=True):
         np.testing.assert_array_equal(one, other)
 

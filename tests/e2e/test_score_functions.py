@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Score functions of users: the same text in IR on every device, CUDA C++ on those that run PTX; what is wrong with one is
-said when the cache is made, with its line; and the store knows one function from another."""
+said when the cache is made, with its line; and the store knows one function from another. With
+KVQ_TEST_ACCELERATOR=cuda a GPU takes the simulator's place."""
 
 import os
 import subprocess
@@ -18,22 +19,24 @@ from kvq import lowlevel
 
 HERE = Path(__file__).resolve().parent
 DRIVER = Path(kvq.__file__).absolute().parents[2] / "runtime/ptxsim/driver"
-CASES = [("cpu", "ir"), ("ptxsim", "ir"), ("ptxsim", "cuda")]
+ACCELERATOR = os.environ.get("KVQ_TEST_ACCELERATOR", "ptxsim")
+CASES = [("cpu", "ir"), (ACCELERATOR, "ir"), (ACCELERATOR, "cuda")]
 REQUEST = "attend:k4c32-v4t32:{}:p64:dk64:dv64:g3:f16:rows{}:lag0:win0:cap0:exact"
 
 
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory):
     store = str(tmp_path_factory.mktemp("store"))
-    return {name: lowlevel.Context(name, threads=1, store_dir=store) for name in ("cpu", "ptxsim", "ref")}
+    return {name: lowlevel.Context(name, threads=1, store_dir=store) for name in ("cpu", ACCELERATOR, "ref")}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("device, language", CASES, ids=["cpu-ir", "ptxsim-ir", "ptxsim-cuda"])
+@pytest.mark.parametrize("device, language", CASES, ids=map("-".join, CASES))
 def test_attention_is_what_the_function_says(contexts, device, language, name):
     check(contexts[device], name, language)
 
 
+@pytest.mark.skipif(ACCELERATOR != "ptxsim", reason="about the simulator")
 def test_device_cuda_over_the_look_alike():
     """In a process of its own, as whoever loads libcuda.so.1 first decides which it is."""
     environment = {**{k: v for k, v in os.environ.items() if not k.startswith(("KVQ_PTXSIM_", "KVQ_CUDA_"))},
@@ -45,9 +48,10 @@ def test_device_cuda_over_the_look_alike():
 
 
 def test_a_cache_without_one_is_another_kernel(contexts):
-    plain, scored = make_cache(contexts["ptxsim"], None), make_cache(contexts["ptxsim"], score_function("alibi", "ir"))
+    context = contexts[ACCELERATOR]
+    plain, scored = make_cache(context, None), make_cache(context, score_function("alibi", "ir"))
     assert plain.config["score"] is None and scored.config["score"].name == "alibi"
-    names = [k["name"] for k in contexts["ptxsim"].kernels() if "with score function 'alibi'" in k["name"]]
+    names = [k["name"] for k in context.kernels() if "with score function 'alibi'" in k["name"]]
     assert names and all(name.startswith("attend:") for name in names)
 
 
@@ -71,7 +75,7 @@ def test_cuda_on_a_cpu_is_refused(contexts):
 ])  # fmt: skip
 def test_errors_in_cuda_name_the_line(contexts, body, message):
     with pytest.raises(kvq.InvalidArgument, match=message):
-        make_cache(contexts["ptxsim"], lowlevel.ScoreFunction(CUDA + body, "cuda", "mine"))
+        make_cache(contexts[ACCELERATOR], lowlevel.ScoreFunction(CUDA + body, "cuda", "mine"))
 
 
 ALIBI = FUNCTIONS["alibi"][0]
@@ -92,7 +96,7 @@ IR_MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("device", ["cpu", "ptxsim"])
+@pytest.mark.parametrize("device", ["cpu", ACCELERATOR])
 @pytest.mark.parametrize("text, message", IR_MISTAKES, ids=range(len(IR_MISTAKES)))
 def test_mistakes_in_ir_name_the_place(contexts, device, text, message):
     with pytest.raises(kvq.InvalidArgument, match="(?s)^score function 'mine'.*(" + message + ")"):
@@ -113,9 +117,9 @@ def test_what_is_no_score_function(contexts):
 def test_the_store_knows_functions_apart(tmp_path, language):
     """Its key has the function's text and not its name; a frozen context compiles nothing."""
     store = str(tmp_path)
-    filling = lowlevel.Context("ptxsim", threads=1, store_dir=store)
+    filling = lowlevel.Context(ACCELERATOR, threads=1, store_dir=store)
     make_cache(filling, score_function("alibi", language)).prepare()
-    frozen = lowlevel.Context("ptxsim", threads=1, store_dir=store, frozen=True)
+    frozen = lowlevel.Context(ACCELERATOR, threads=1, store_dir=store, frozen=True)
     renamed = lowlevel.ScoreFunction(score_function("alibi", language).text, language, "renamed")
     make_cache(frozen, renamed).prepare()
     assert {k["source"] for k in frozen.kernels()} == {"store"}
@@ -127,7 +131,7 @@ def test_kernels_with_captures(contexts):
     """What a region takes behind the key becomes arguments of the kernel, on both kinds of devices."""
     text = ALIBI.replace("%key: index)", "%key: index, %slope: f32, %unused: i64)").replace(
         "  %slope = arith.constant 0.03125 : f32\n", "")  # fmt: skip
-    for device, request in (("cpu", REQUEST.format("vnni", 3)), ("ptxsim", REQUEST.format("mma", 8))):
+    for device, request in (("cpu", REQUEST.format("vnni", 3)), (ACCELERATOR, REQUEST.format("mma", 8))):
         kernel = lowlevel.open_kernel(contexts[device], request, lowlevel.ScoreFunction(text))
         assert kernel.signature.endswith(" ptr<f32> ptr<f32> i64 f32 i64"), device
 
@@ -146,7 +150,7 @@ func.func @scale(%in: !kvq_tile.ptr<f32>, %out: !kvq_tile.ptr<f32>, %by: f32) at
 """
 
 
-@pytest.mark.parametrize("device", ["cpu", "ptxsim"])
+@pytest.mark.parametrize("device", ["cpu", ACCELERATOR])
 def test_tile_programs_run_on_both(contexts, device):
     """The text of a user's kernel in IR is the same on a CPU and on a device that runs PTX."""
     context, x = contexts[device], np.arange(192, dtype=np.float32)
@@ -162,7 +166,7 @@ def test_tile_programs_run_on_both(contexts, device):
 
 
 def test_a_rejected_function_leaves_the_context_well(contexts):
-    context = contexts["ptxsim"]
+    context = contexts[ACCELERATOR]
     with pytest.raises(kvq.InvalidArgument):
         make_cache(context, lowlevel.ScoreFunction("nonsense"))
     cache = make_cache(context, score_function("alibi", "ir"))

@@ -48,6 +48,8 @@ def test_what_every_device_does(tmp_path):
     ("conformance/test_nvptx_shapes.py", "kivi-2 or any-frontier or sm_120"),
     ("conformance/test_nvptx_cases.py", "where_pages_lie or exact-exact-2 or finding or test_modes_of_order"),
     ("e2e/test_three_devices.py", "accelerator and (0 or lives_as_the_reference and k4c32 and w32)"),
+    ("e2e/test_device_cache.py", ""),
+    ("e2e/test_score_functions.py", "cuda-cuda-alibi or both and cuda"),
 ])
 def test_what_the_simulator_conforms_to_runs_on_a_gpu(tmp_path, file, some):
     """As ./dev test --gpu runs it. What is about the simulator, or for newer GPUs, is skipped."""
