@@ -16,7 +16,12 @@ SHAPES = {
     "any-frontier-window-cap": mma("k4t16-v4t16", window=True, cap=True),
     "16-rows-full": mma("k4c64-v4t64", rows=16, accuracy="full", ratio=5),
     "2-bits-magic": mma("k2c32-v2t32", lag=True, dtype="bf16"),
-}
+    # Each width, by each axis, in each order of pages.
+    **{
+        f"{bits}-bits-{axis}-{profile}": mma(f"k{bits}{axis}32-v{bits}{axis}32", profile=profile)
+        for bits in (2, 4, 8) for axis in "ct" for profile in ("mma", "vnni")
+    },
+}  # fmt: skip
 MOST_EXCEPTIONS = 2  # lines of a kernel
 
 
