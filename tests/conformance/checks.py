@@ -26,28 +26,29 @@ def levels():
 
 
 @lru_cache(maxsize=None)
-def kernel(device, level, request_text):
+def kernel(device, level, request_text, mode=()):
+    """mode: of the simulator, as the items of a dict."""
     if is_simulated(level):
-        return simulated_kernel(level, request_text)
+        return simulated_kernel(level, request_text, **dict(mode))
     return lowlevel.open_kernel(context(device, level), request_text)
 
 
-def kernel_of(level, op, shape):
+def kernel_of(level, op, shape, mode=()):
     """The built-in kernel of a level, which also says where it runs."""
-    return kernel(device_of(level), level, shape.request(op))
+    return kernel(device_of(level), level, shape.request(op), mode)
 
 
 def seed_of(*what):
     return zlib.crc32(repr(what).encode())
 
 
-def run_everywhere(level, op, shape, prepare, *args):
+def run_everywhere(level, op, shape, prepare, *args, mode=()):
     """The same launch on the level's device and on device ref: (launch, outputs of the level, outputs of ref)."""
     seed = seed_of(op, shape, len(args))
     launch = prepare(np.random.default_rng(seed), *args)
     reference = prepare(np.random.default_rng(seed), *args)
     ref = kernel("ref", None, shape.request(op))
-    return launch, launch.run(kernel_of(level, op, shape)), reference.run(ref)
+    return launch, launch.run(kernel_of(level, op, shape, mode)), reference.run(ref)
 
 
 def assert_same_bits(actual, expected, what):
@@ -65,13 +66,13 @@ def compare_append(outputs, launch, device):
         assert_same_bits(outputs[which], launch.expected[which], f"{device}: tail of {which}")
 
 
-def check_append(shape, level):
-    launch, cpu, ref = run_everywhere(level, "append", shape, kernels.prepare_append, shape)
+def check_append(shape, level, mode=()):
+    launch, cpu, ref = run_everywhere(level, "append", shape, kernels.prepare_append, shape, mode=mode)
     for device, outputs in (("cpu", cpu), ("ref", ref)):
         compare_append(outputs, launch, device)
 
 
-def check_pages(shape, level, rows_of=None):
+def check_pages(shape, level, rows_of=None, mode=()):
     for which in "KV":
         for op, prepare, name in (
             ("quantize", kernels.prepare_quantize, "pool"),
@@ -79,7 +80,8 @@ def check_pages(shape, level, rows_of=None):
         ):
             request = f"{op}_{which.lower()}"
             for layout in kernels.LAYOUTS:
-                launch, cpu, ref = run_everywhere(level, request, shape, prepare, shape, which, rows_of, layout)
+                args = (shape, which, rows_of, layout)
+                launch, cpu, ref = run_everywhere(level, request, shape, prepare, *args, mode=mode)
                 assert_same_bits(ref[name], launch.expected[name], f"ref: {request}, {layout}")
                 assert_same_bits(cpu[name], launch.expected[name], f"cpu: {request}, {layout}")
 
@@ -116,32 +118,32 @@ def compare_partials(outputs, launch, device, budget=tolerances.EXACT):
     return written
 
 
-def check_attend(case, level):
-    launch, cpu, ref = run_everywhere(level, "attend", case.shape, prepare_attend, case)
+def check_attend(case, level, mode=()):
+    launch, cpu, ref = run_everywhere(level, "attend", case.shape, prepare_attend, case, mode=mode)
     compare_partials(ref, launch, "ref")
-    compare_attend(case, level, launch, cpu, ref)
-    check_layouts(level, case.shape, launch)
+    compare_attend(case, level, launch, cpu, ref, mode)
+    check_layouts(level, case.shape, launch, mode)
 
 
-def check_layouts(level, shape, launch):
+def check_layouts(level, shape, launch, mode=()):
     """Where the pages lie changes no bit of what has just come out."""
     before = {name: output.copy() for name, output in launch.outputs.items()}
     for layout in kernels.LAYOUTS[1:]:
-        outputs = laid_out(launch, layout).run(kernel_of(level, "attend", shape))
+        outputs = laid_out(launch, layout).run(kernel_of(level, "attend", shape, mode))
         for name, output in outputs.items():
             assert_same_bits(output, before[name], f"cpu: {name} of pages in {layout}")
 
 
-def compare_attend(case, level, launch, cpu, ref):
+def compare_attend(case, level, launch, cpu, ref, mode=()):
     """Within the class's budget; device ref computes in f32 whatever the class is."""
     shape, budget = case.shape, case.budget
     written = compare_partials(cpu, launch, "cpu", budget)
     both = written & np.isfinite(ref["lse"])
     assert tolerances.relative_rms(cpu["o"][both], ref["o"][both]) <= tolerances.two_devices_rms(budget)
-    check_whole_attention(shape, level, launch, cpu, budget)
+    check_whole_attention(shape, level, launch, cpu, budget, mode)
 
 
-def check_whole_attention(shape, level, launch, outputs, budget):
+def check_whole_attention(shape, level, launch, outputs, budget, mode=()):
     """attend's own partial results through merge, against attention over all keys at once."""
     splits, partials = launch.expected["splits"], launch.expected["partials"]
     expected_o = np.zeros((len(splits), shape.q_heads, shape.dv))
@@ -150,7 +152,7 @@ def check_whole_attention(shape, level, launch, outputs, budget):
             o, lse = zip(*(partials[part, query, head] for part in range(parts)))
             expected_o[query, head] = attention.merge(o, lse)[0]
     merge = kernels.prepare_merge(np.random.default_rng(1), shape, outputs["o"], outputs["lse"], splits)
-    result = merge.run(kernel_of(level, "merge", shape))
+    result = merge.run(kernel_of(level, "merge", shape, mode))
     got = decode(result["out"], shape.dtype)[:, merge.expected["order"]].swapaxes(0, 1)
     for sequence in sorted(set(launch.expected["sequence"])):
         of = launch.expected["sequence"] == sequence
@@ -191,8 +193,8 @@ def compare_merge(outputs, launch, device, shape):
     assert (untouched == kernels.SCRATCH).all(), f"{device}: rows that no query owns were written"
 
 
-def check_merge(shape, level):
+def check_merge(shape, level, mode=()):
     for together in TOGETHER:
-        launch, cpu, ref = run_everywhere(level, "merge", shape, prepare_merge_with_holes, shape, together)
+        launch, cpu, ref = run_everywhere(level, "merge", shape, prepare_merge_with_holes, shape, together, mode=mode)
         for device, outputs in (("cpu", cpu), ("ref", ref)):
             compare_merge(outputs, launch, f"{device}, {together} heads together", shape)

@@ -3,7 +3,8 @@
 device `ref`: a pairwise covering array of shapes, with --full the product as test_kernels.py makes it, and named corners.
 
 Pages are in fragment order (profile mma), as accelerators' caches have them, and some in the CPU's order (vnni).
-Programs have 8 or 16 rows, of which an item says how many there are.
+Programs have 8 or 16 rows, of which an item says how many there are. A row of the array also has a numeric mode of the
+simulator and an order of warps, blocks and lanes, in turn, in which all of its kernels run.
 """
 
 import re
@@ -16,7 +17,7 @@ import pairwise
 from attend_kernel import AttendCase, prepare_attend, ragged_sequences
 from checks import check_append, check_attend, check_merge, check_pages, compare_partials, kernel_of, seed_of
 from kernels import Shape
-from simulated import MAGIC, on_simulator, simulated_kernel
+from simulated import DEVICE, MAGIC, on_simulator, simulated_kernel
 from test_kernels import full_rows, name_of, shape_of
 from test_kernels import allowed as allowed_anywhere
 
@@ -93,30 +94,69 @@ SHARED_WORDS = {
 where a group or a head has few."""
 
 
+NUMERIC = {
+    "": {},
+    "sequential": dict(mma="sequential"),
+    "truncate": dict(mma="truncate"),
+    "ulp": dict(approx="ulp"),
+    "flush": dict(subnormals="flush"),  # for which a context takes kernels of another form
+}
+ORDERS = {"": {}, "seed": dict(seed=4), "lowest-pc": dict(schedule="lowest-pc", seed=1)}
+# In turn, and each time the default mode after three of them; GPUs have no other.
+OTHERS = [(numeric, order) for order in ORDERS for numeric in NUMERIC if numeric or order]
+STRIDE = 5  # no divisor of their number; with it every width meets every mode
+
+
+def mode_of(index):
+    """(name, items) of the mode that a row of the array has."""
+    default = DEVICE != "ptxsim" or index % 4 == 0
+    numeric, order = ("", "") if default else OTHERS[STRIDE * (index - index // 4) % len(OTHERS)]
+    return "-".join(filter(None, (numeric, order))), tuple((NUMERIC[numeric] | ORDERS[order]).items())
+
+
 def on_mma(shape):
     return Shape(**(vars(shape) | {"profile": "mma"}))
 
 
+def array(full):
+    """Shapes with their modes."""
+    make = full_rows if full else pairwise.covering_array
+    shapes = dict.fromkeys(on_profile(row) for row in make(PARAMETERS, allowed))
+    return [(shape, *mode_of(index)) for index, shape in enumerate(shapes)]
+
+
 def pytest_generate_tests(metafunc):
     if "shape" in metafunc.fixturenames:
-        make = full_rows if metafunc.config.getoption("--full") else pairwise.covering_array
-        shapes = dict.fromkeys(on_profile(row) for row in make(PARAMETERS, allowed))
-        metafunc.parametrize("shape", shapes, ids=lambda shape: f"{name_of(shape, shape.profile)}")
+        rows = array(metafunc.config.getoption("--full"))
+        ids = ["-".join(filter(None, (name_of(shape, shape.profile), name))) for shape, name, _ in rows]
+        metafunc.parametrize("shape, mode", [(shape, mode) for shape, _, mode in rows], ids=ids)
 
 
 def on_profile(row):
     return Shape(**(vars(shape_of(row)) | {"profile": row["profile"]}))
 
 
-def check_all(shape):
-    check_append(shape, LEVEL)
-    check_pages(shape, LEVEL)
-    check_merge(shape, LEVEL)
-    check_attend(AttendCase(shape, ragged_sequences(shape)), LEVEL)
+def check_all(shape, mode=()):
+    check_append(shape, LEVEL, mode)
+    check_pages(shape, LEVEL, mode=mode)
+    check_merge(shape, LEVEL, mode)
+    check_attend(AttendCase(shape, ragged_sequences(shape)), LEVEL, mode)
 
 
-def test_kernels(shape):
-    check_all(shape)
+def test_kernels(shape, mode):
+    check_all(shape, mode)
+
+
+@on_simulator
+def test_every_mode_is_in_the_array():
+    """Each width, of K or of V, in each numeric mode and in each order; a fourth of the rows in the default mode."""
+    rows = array(full=False)
+    modes = [mode for *_, mode in rows]
+    assert 4 * modes.count(()) >= len(rows) and len(set(modes)) == len(NUMERIC) * len(ORDERS)
+    for options in (*NUMERIC.values(), *ORDERS.values()):
+        inside = [shape for shape, _, mode in rows if options.items() <= set(mode)]
+        widths = {side[1] for shape in inside for side in shape.pair.split("-")}
+        assert widths == {"2", "4", "8"}, f"{options} with {widths}"
 
 
 @pytest.mark.parametrize("corner", CORNERS)
