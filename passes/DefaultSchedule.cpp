@@ -59,8 +59,8 @@ static int shortestTile(const KernelRequest &request, const TargetModel &target)
   return std::min(request.pageTokens, 32);
 }
 
-// What is counted may fill three eighths of them: of schedules with 128, 168 and 255 registers those spill that do not fit
-// (measured).
+// What is counted may fill three eighths of them: of schedules with 128, 168 and 255 registers those spill that do not
+// fit (measured).
 bool mlir::kvq::fitsRegisters(int64_t tokens, const KernelRequest &request, int64_t registers) {
   return registersOf(request, tokens) * 8 <= (registers + 1) * 3;
 }

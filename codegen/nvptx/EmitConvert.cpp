@@ -77,15 +77,13 @@ LaneEmitter::Registers LaneEmitter::shuffled(ArrayRef<Value> from, const Registe
   const LaneLayout &has = source.layout(), &wants = target.layout();
   // The lane that has what this one wants, without the bits that the register decides.
   Value asked = constant32(0);
-  SmallVector<int> deciding; // this lane's bits that choose a register of the other
+  const SmallVector<int> deciding = bitsThatChoose(has, wants);
   for (int bit = 0; bit < LaneLayout::kLaneBits; ++bit) {
     TileBit wanted = wants.lane[bit];
     int at = has.laneOf(wanted);
     if (at >= 0) {
       Value one = arith::SelectOp::create(b, laneBit(bit), constant32(1 << at), constant32(0));
       asked = arith::OrIOp::create(b, asked, one);
-    } else if (!wanted.isNone()) {
-      deciding.push_back(bit);
     }
   }
   Registers values;
@@ -118,7 +116,8 @@ LaneEmitter::Registers LaneEmitter::shuffled(ArrayRef<Value> from, const Registe
 // A tile's registers in another layout.
 LaneEmitter::Registers LaneEmitter::converted(ArrayRef<Value> from, const RegisterFile &source,
                                               const RegisterFile &target) {
-  if (source.layout().sameLanes(target.layout()))
+  const Move move = moveOf(source.layout(), target.layout(), getElementTypeOrSelf(from.front().getType()));
+  if (move == Move::Rename)
     return repaired(from, source, target);
   auto withPair = [](RegisterFile file, TileBit pair) {
     LaneLayout layout = file.layout();
@@ -126,7 +125,7 @@ LaneEmitter::Registers LaneEmitter::converted(ArrayRef<Value> from, const Regist
     return RegisterFile(file.shape(), layout);
   };
   // Halves that are not in pairs yet are put into those that a transposition takes, if the lane has both.
-  if (getElementTypeOrSelf(from.front().getType()).isF16() && isTransposition(source.layout(), target.layout())) {
+  if (move == Move::Transpose) {
     RegisterFile pairs = withPair(source, target.layout().lane[2]);
     Registers blocks = repaired(from, source, pairs), values;
     for (int64_t number = 0; number < target.count(); ++number)

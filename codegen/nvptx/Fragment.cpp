@@ -42,6 +42,20 @@ bool mlir::kvq::nvptx::isTransposition(const LaneLayout &source, const LaneLayou
          (source.pair.isNone() || source.pair == column) && source.sameLanes(transposed(target));
 }
 
+nvptx::Move mlir::kvq::nvptx::moveOf(const LaneLayout &source, const LaneLayout &target, Type element) {
+  if (source.sameLanes(target))
+    return Move::Rename;
+  return element.isF16() && isTransposition(source, target) ? Move::Transpose : Move::Shuffle;
+}
+
+SmallVector<int> mlir::kvq::nvptx::bitsThatChoose(const LaneLayout &source, const LaneLayout &target) {
+  SmallVector<int> bits;
+  for (int bit = 0; bit < LaneLayout::kLaneBits; ++bit)
+    if (!target.lane[bit].isNone() && source.laneOf(target.lane[bit]) < 0)
+      bits.push_back(bit);
+  return bits;
+}
+
 static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
 bool mlir::kvq::nvptx::usesTensorCores(tile::DotOp op) {

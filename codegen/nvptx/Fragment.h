@@ -35,6 +35,17 @@ tile::LaneLayout transposed(const tile::LaneLayout &layout);
 // Whether an f16 tile, in pairs or not, is brought into `target` so: its lanes have both halves of the pairs to swap.
 bool isTransposition(const tile::LaneLayout &source, const tile::LaneLayout &target);
 
+// How a tile gets from one layout to another.
+enum class Move {
+  Rename,    // lanes keep what they have
+  Transpose, // movmatrix, of 8x8 blocks of pairs of halves
+  Shuffle    // words from lane to lane
+};
+Move moveOf(const tile::LaneLayout &source, const tile::LaneLayout &target, Type element);
+// Bits of a lane's number, as the target numbers elements, that choose a register of the lane that is asked: each
+// doubles what is sent.
+SmallVector<int> bitsThatChoose(const tile::LaneLayout &source, const tile::LaneLayout &target);
+
 // Whether a product takes this form: rows are a multiple of 8 and at least 16 elements are contracted. Others are sums
 // of a few products an element.
 bool usesTensorCores(tile::DotOp op);

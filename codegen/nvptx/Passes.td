@@ -96,6 +96,24 @@ def SinkConversionsPass : Pass<"kvq-nvptx-sink-conversions", "::mlir::ModuleOp">
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::kvq::tile::KvqTileDialect"];
 }
 
+def PriceConversionsPass : Pass<"kvq-nvptx-price-conversions", "::mlir::ModuleOp"> {
+  let summary = "Say what moving a tile to other lanes costs";
+  let description = [{
+    Gives every `kvq_tile.convert` what a warp executes for it: `movmatrix` for 8x8 blocks of pairs that are transposed,
+    `shfl` for words that move otherwise, `prmt` for pairs that a lane makes of its own halves, or nothing. Whoever reads a tile program of
+    the phase `layouts` sees where its layouts do not meet, and at which price.
+
+    ```mlir
+    %c = kvq_tile.convert %p : tensor<8x64xf16, #scores> -> tensor<8x64xf16, #weights>
+    ==>
+    %c = kvq_tile.convert %p {cost = "8 movmatrix"} : tensor<8x64xf16, #scores> -> tensor<8x64xf16, #weights>
+    ```
+
+    Precondition: kvq-nvptx-sink-conversions. Not this pass's job: the instructions (kvq-nvptx-lower-tiles), which read
+    the same classes of conversions from codegen/nvptx/Fragment.h.
+  }];
+}
+
 def LowerTilesPass : Pass<"kvq-nvptx-lower-tiles", "::mlir::ModuleOp"> {
   let summary = "Distribute tile programs over the lanes of a warp";
   let description = [{

@@ -16,19 +16,22 @@ using namespace mlir;
 void mlir::kvq::nvptx::registerDialects(DialectRegistry &registry) { registry.insert<NVVM::NVVMDialect>(); }
 
 void mlir::kvq::nvptx::buildLayoutsPipeline(OpPassManager &pm) {
+  // Layouts begin at products, so what these multiply is settled first: halves, or f32 as two of them.
   pm.addPass(createHalfOperandsPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
-  pm.addPass(createSplitRangesPass());
+  pm.addPass(createSplitRangesPass()); // a reduction's own loads get a layout of their own
   pm.addPass(createAssignLayoutsPass());
   pm.addPass(createCSEPass()); // tiles that were made again twice
   pm.addPass(createSinkConversionsPass());
+  pm.addPass(createPriceConversionsPass()); // `kvqc --compile-to=layouts` shows them
 }
 
 void mlir::kvq::nvptx::buildLanesPipeline(OpPassManager &pm, int64_t sm, UnpackForm form) {
   LowerTilesPassOptions options;
   options.sm = sm;
   options.unpack = form;
+  // One rule an op (LaneEmitter): scalars and registers of a lane, mma.sync, shuffles, loads in the order of pages.
   pm.addPass(createLowerTilesPass(options));
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
@@ -37,7 +40,7 @@ void mlir::kvq::nvptx::buildLanesPipeline(OpPassManager &pm, int64_t sm, UnpackF
 void mlir::kvq::nvptx::buildLLVMPipeline(OpPassManager &pm) {
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
-  pm.addPass(createLoopInvariantCodeMotionPass());
+  pm.addPass(createLoopInvariantCodeMotionPass()); // while loops are still scf.for
   pm.addPass(createLowerMathPass());
   pm.addPass(createSCFToControlFlowPass());
   pm.addPass(createConvertVectorToLLVMPass());
@@ -49,6 +52,7 @@ void mlir::kvq::nvptx::buildLLVMPipeline(OpPassManager &pm) {
   pm.addPass(createConvertNVVMToLLVMPass()); // nvvm ops that are inline PTX; the others LLVM has intrinsics for
   pm.addPass(createReconcileUnrealizedCastsPass());
   pm.addPass(createCSEPass());
+  // Anything that has no lowering is refused here, with its name.
   VerifyLLVMPassOptions options;
   options.also = {NVVM::NVVMDialect::getDialectNamespace().str()};
   pm.addPass(createVerifyLLVMPass(options));
