@@ -38,7 +38,7 @@ static constexpr int64_t kWarps = 4;
 // That a lane has where so many blocks shall lie on a multiprocessor, which gives them by eights.
 static int64_t registersOf(int64_t blocks) {
   static constexpr int64_t kRegisters = 1 << 16; // of a multiprocessor
-  return kRegisters / (blocks * kBlockThreads) / 8 * 8;
+  return kRegisters / (blocks * nvptx::kBlockThreads) / 8 * 8;
 }
 
 static constexpr PhaseInfo kPassPhases[] = {

@@ -17,9 +17,6 @@ pytestmark = needs_machine_code
 HEAD, PAGE = 128, 128
 CASES = [(bits, group) for bits in (2, 4, 8) for group in (128, 32)]
 SIZE = attend.AttendSize(tokens=2048, heads=1, splits=2)  # two tiles a warp, one of them in half of it
-# Schedules that are asked for, where the default one has too few bytes in flight (A100).
-PREFETCHING = "tile_tokens=128,rows=1,vectors=1,prefetch=1,warps=4"
-SCHEDULES = {("sm_80", 2, 128): PREFETCHING, ("sm_80", 2, 32): PREFETCHING}
 # GPU: (target, bytes in flight a multiprocessor). Bandwidth times 800 ns over multiprocessors, by the figures and sources
 # of gpus.py: 2,039 GB/s and 108, 3,350 GB/s and 132.
 NEEDED = {"A100": ("sm_80", 15104), "H100": ("sm_90", 20303)}
@@ -29,7 +26,7 @@ NEEDED = {"A100": ("sm_80", 15104), "H100": ("sm_90", 20303)}
 def compiled_request(target, bits, group):
     pair = f"k{bits}c{group}-v{bits}t{group}"
     request = f"attend:{pair}:mma:p{PAGE}:dk{HEAD}:dv{HEAD}:g4:f16:rows8:lag0:win0:cap0:exact"
-    return request, requests.compile_request(request, f"nvptx:{target}", SCHEDULES.get((target, bits, group)))
+    return request, requests.compile_request(request, f"nvptx:{target}")
 
 
 @functools.cache

@@ -29,13 +29,14 @@ def test_registers_and_spills(text):
 
 
 @toolchain.needs_toolkit
-@pytest.mark.parametrize("blocks, most", [(3, 168), (4, 128)])
-def test_blocks_of_a_schedule_bound_the_registers(blocks, most):
-    """65536 registers of a multiprocessor, blocks of 128 threads, registers of a warp in units of 256."""
-    schedule = f"tile_tokens=32,rows=1,vectors=1,prefetch=0,blocks={blocks}"
+@pytest.mark.parametrize("dim, tokens, blocks, most", [(128, 32, 3, 168), (64, 128, 3, 168), (64, 64, 4, 128)])
+def test_blocks_of_a_schedule_bound_the_registers(dim, tokens, blocks, most):
+    """65536 registers of a multiprocessor, blocks of 128 threads, registers of a warp in units of 256. What the compiler
+    lists fits them."""
+    schedule = f"tile_tokens={tokens},rows=1,vectors=1,prefetch=0,blocks={blocks},warps=4"
     for processor in machine_code.PROCESSORS:
-        found = machine_code.figures(machine_code.request("attend"), processor, schedule)
-        assert most - 40 < found["registers"] <= most, f"{processor}: {found}"
+        found = machine_code.figures(machine_code.request("attend", dim=dim), processor, schedule)
+        assert most - 40 < found["registers"] <= most and found["spilled"] == 0, f"{processor}: {found}"
 
 
 @toolchain.needs_toolkit
