@@ -146,7 +146,7 @@ static bool isConsistent(const SequenceState &state, size_t blocks, const CacheC
 
 // snapshot_c3: which profile the pages of such a snapshot have, if it restores into this cache.
 Result<Profile> Cache::snapshotProfile(std::string_view text) const {
-  for (Profile profile : {Profile::Vnni, Profile::Kivi, Profile::Mma})
+  for (Profile profile : kAllProfiles)
     if (checkProfile(profile, config_.format.pair).isOk() && text == snapshotText(profile))
       return profile;
   return Status(Code::InvalidArgument, "the snapshot is for a cache \"" + std::string(text) + "\" and not for \"" +

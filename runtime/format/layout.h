@@ -97,6 +97,7 @@ Result<SectionLayout> parseSectionLayout(std::string_view text, int bits = 0);
 
 // Vnni: for CPUs. Kivi: for exchange. Mma: for accelerators, in the order of a tensor core's fragments (layout_c7).
 enum class Profile { Vnni, Kivi, Mma };
+inline constexpr Profile kAllProfiles[] = {Profile::Vnni, Profile::Kivi, Profile::Mma};
 std::string_view toText(Profile);
 Result<Profile> parseProfile(std::string_view);
 enum class Side { K, V };

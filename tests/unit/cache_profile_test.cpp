@@ -104,8 +104,8 @@ TEST(CacheProfile, layout_c3_no_result_depends_on_where_codes_lie) {
 // The pages are then those that the other cache would have made itself, down to the bytes between their sections: its
 // snapshot is the one that it takes of the same tokens, and back in the first cache it is the first one.
 TEST(CacheProfile, snapshot_c3_pages_of_another_profile_are_converted) {
-  for (Profile from : {Profile::Vnni, Profile::Mma, Profile::Kivi})
-    for (Profile to : {Profile::Vnni, Profile::Mma, Profile::Kivi}) {
+  for (Profile from : kAllProfiles)
+    for (Profile to : kAllProfiles) {
       SCOPED_TRACE(std::string(toText(from)) + " to " + std::string(toText(to)));
       CacheConfig fromConfig = configOf(from), toConfig = configOf(to);
       fromConfig.layers = toConfig.layers = 2;

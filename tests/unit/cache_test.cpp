@@ -154,8 +154,8 @@ TEST(Commit, SlidingFollowsKivisStateMachine) {
 
 // commit_c4, prefill_c1: how a prompt is cut into steps changes no code and no answer.
 // Which keys share a tile, and whether their V is packed by then, follows the cuts: weights are rounded to 16 bits of
-// the largest of their tile (accuracy_c1: 15 are used, so by up to 2^-16 of it), or not at all. What two answers differ by
-// has both roundings, each times V's distance from the middle of its codes, here at most 2.
+// the largest of their tile (accuracy_c1: 15 are used, so by up to 2^-16 of it), or not at all. What two answers differ
+// by has both roundings, each times V's distance from the middle of its codes, here at most 2.
 TEST(Commit, CuttingAPromptChangesNoBit) {
   const double rounding = std::ldexp(1.0, -14);
   for (const CacheSetup &setup : oneOfEachRule()) {

@@ -46,7 +46,7 @@ TEST(KernelRequest, every_canonical_text_round_trips) {
   for (KernelOp op : {KernelOp::Append, KernelOp::QuantizeK, KernelOp::QuantizeV, KernelOp::Attend, KernelOp::Merge,
                       KernelOp::DequantizeK, KernelOp::DequantizeV})
     for (const char *pair : {"k4c32-v4t32", "k2t16-v8c128"})
-      for (Profile profile : {Profile::Vnni, Profile::Kivi, Profile::Mma})
+      for (Profile profile : kAllProfiles)
         for (int dk : {64, 80})
           for (int dv : {96, 128})
             for (int ratio : {1, 3, 64})
@@ -72,8 +72,8 @@ TEST(KernelRequest, every_canonical_text_round_trips) {
 
 TEST(KernelRequest, conversions_name_two_profiles) {
   for (KernelOp op : {KernelOp::ConvertK, KernelOp::ConvertV})
-    for (Profile from : {Profile::Vnni, Profile::Kivi, Profile::Mma})
-      for (Profile to : {Profile::Vnni, Profile::Kivi, Profile::Mma}) {
+    for (Profile from : kAllProfiles)
+      for (Profile to : kAllProfiles) {
         if (from == to)
           continue;
         KernelRequest request;
