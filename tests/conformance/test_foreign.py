@@ -30,9 +30,9 @@ def on_arm(monkeypatch, tmp_path_factory):
     assert not missing, f"{', '.join(missing)} not found: run ./dev setup and ./dev build"
     native = checks.kernel
 
-    def kernel(device, level, request):
+    def kernel(device, level, request, mode=()):
         if device != "cpu" or level not in ARM_LEVELS:
-            return native(device, level, request)
+            return native(device, level, request, mode)
         return ForeignKernel(request, level, tmp_path_factory.mktemp("kernel"))
 
     monkeypatch.setattr(checks, "kernel", kernel)
