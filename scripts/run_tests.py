@@ -117,12 +117,16 @@ def lit(options):
     return counted("lit", report, command, options)
 
 
+def workers(options, what):
+    """Options of pytest: as many processes as there are jobs, each of which takes files ("loadfile") or tests ("load")."""
+    return ["-n", str(options.jobs), "--dist", what] if options.jobs > 1 else []
+
+
 def pytest(options):
     report = REPORTS / "pytest.xml"
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider", "--durations=10",
                "--continue-on-collection-errors"]
-    if options.jobs > 1:  # a file stays with one worker: its fixtures are made once
-        command += ["-n", str(options.jobs), "--dist", "loadfile"]
+    command += workers(options, "loadfile")  # its fixtures are made once
     command += ["--full"] * options.full + ["--fast"] * options.fast
     if options.fast:
         command += ["-m", "not model and not wheel and not bench"]
@@ -140,14 +144,17 @@ GPU_TESTS = ("ptxsim/test_device.py", "conformance/test_nvptx_shapes.py", "confo
 
 
 def gpu(options):
-    """What runs in the simulator, on device "cuda" over this machine's driver; then its speed. Each file has a process
-    of its own: a kernel that faults takes the driver's context with it."""
-    environment = {"PYTHONPATH": str(RELEASE / "python"), "KVQ_STORE": str(store()), "HF_HUB_OFFLINE": "1"}
+    """What runs in the simulator, on device "cuda" over this machine's driver; then its speed. Each file has processes
+    of its own: a kernel that faults takes the driver's context with it. Where nothing is built, as on a machine that has
+    no LLVM, it tests the kvq that is installed."""
+    environment = {"KVQ_STORE": str(store()), "HF_HUB_OFFLINE": "1"}
+    if RELEASE.exists():
+        environment["PYTHONPATH"] = str(RELEASE / "python")
     outcome = Outcome()
     for name in GPU_TESTS:
         report = REPORTS / f"gpu-{pathlib.Path(name).stem}.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "no:cacheprovider",
-                   f"tests/{name}"]
+                   *workers(options, "load"), f"tests/{name}"]
         if options.filter:
             command += ["-k", options.filter]
         outcome.add(counted(name, report, command, options, KVQ_TEST_ACCELERATOR="cuda", **environment))

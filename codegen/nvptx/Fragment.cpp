@@ -212,8 +212,12 @@ FailureOr<Fragment> mlir::kvq::nvptx::fragmentOfCodes(tile::DotOp op, ArrayRef<i
   llvm::append_range(mOrder, laneOrder(map, mDim, m.bits(), 32 / codeBits));
   SmallVector<int> kOrder = laneOrder(map, kDim, k.bits(), 32 / codeBits);
   // A multiplication takes one scale: bits within a group come first, though lanes then read less than 16 bytes.
-  auto putFirst = [](MutableArrayRef<int> order, int64_t extent, int64_t parts) {
-    std::stable_partition(order.begin(), order.end(), [&](int bit) { return isInPart(bit, extent, parts); });
+  auto putFirst = [](SmallVectorImpl<int> &order, int64_t extent, int64_t parts) {
+    SmallVector<int> first, last;
+    for (int bit : order)
+      (isInPart(bit, extent, parts) ? first : last).push_back(bit);
+    llvm::append_range(first, last);
+    order = first;
   };
   putFirst(mOrder, kept, setsOf(op));
   putFirst(kOrder, contracted, groupsOf(op));

@@ -37,6 +37,12 @@ def device_of(level):
     return DEVICE if is_simulated(level) else "cpu"
 
 
+@lru_cache(maxsize=1)
+def usual_level():
+    """The level that tests of no particular one run: the oldest in the simulator, a GPU's own on a GPU."""
+    return f"{PREFIX}sm_80" if DEVICE == "ptxsim" else lowlevel.Context(DEVICE).level.removesuffix(MAGIC)
+
+
 def as_bytes(array):
     """The same memory; a torch tensor is how bf16 arrives (kernels.as_dlpack)."""
     if not isinstance(array, np.ndarray):
@@ -47,11 +53,11 @@ def as_bytes(array):
 class SimulatedKernel:
     """A kernel of a context on device "ptxsim" that takes arrays of the host.
 
-    unwritten: arrays that begin uninitialised.
+    unwritten: arrays that begin uninitialised. schedule: None takes the one that contexts take.
     """
 
-    def __init__(self, level, request, modes):
-        self.level, self.request, self.modes = level, request, tuple(modes.items())
+    def __init__(self, level, request, modes, schedule=None):
+        self.level, self.request, self.schedule, self.modes = level, request, schedule, tuple(modes.items())
         self.unwritten, self.kernel = [], None
         self.opened()
 
@@ -63,7 +69,7 @@ class SimulatedKernel:
         return self.kernel
 
     def load(self, context):
-        return lowlevel.open_kernel(context, self.request)
+        return lowlevel.open_kernel(context, self.request, schedule=self.schedule)
 
     def start(self, kernel, given, grid):
         kernel.launch(given, grid=grid)
@@ -142,8 +148,7 @@ class PtxKernel(SimulatedKernel):
 
 
 @lru_cache(maxsize=None)
-def ptx_of(level, request, schedule=None):
-    """What the compiler makes of a request, by kvqc: the same text that contexts get, but for another schedule."""
+def ptx_of(level, request):
+    """What the compiler makes of a request, by kvqc: the same text that contexts get."""
     command = [BUILD / "bin/kvqc", f"--request={request}", f"--target={level}", "--no-bundle", "--emit=ptx", "-o", "-"]
-    command += [f"--schedule={schedule}"] if schedule else []
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

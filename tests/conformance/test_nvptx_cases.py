@@ -17,9 +17,9 @@ from checks import (
 )  # fmt: skip
 from class_corners import CORNERS, PAIRS
 from kernels import Shape
-from simulated import MAGIC, PtxKernel, on_simulator, ptx_of, simulated_kernel
+from simulated import DEVICE, MAGIC, PtxKernel, SimulatedKernel, on_simulator, ptx_of, simulated_kernel, usual_level
 
-LEVEL = "nvptx:sm_80"
+LEVEL = usual_level()
 MODES = {
     "sums one after the other": dict(mma="sequential"),
     "sums cut off as tensor cores do": dict(mma="truncate"),
@@ -153,6 +153,11 @@ def pytest_generate_tests(metafunc):
         cases = [(*case, name) for index, case in enumerate(cases) for name in classes_of(index, full)]
         cases = [(*case, mma) for index, case in enumerate(cases) for mma in sums_of(index, full)]
         metafunc.parametrize("corner, pair, accuracy, mma", cases, ids=["-".join(case) for case in cases])
+    if "magic_mode" in metafunc.fixturenames:
+        full = metafunc.config.getoption("--full")
+        cases = [(mode, pair, accuracy) for i, pair in enumerate(MAGIC_PAIRS) for j, accuracy in enumerate(tolerances.CLASSES)
+                 for mode in magic_modes_of(i + j, full)]  # fmt: skip
+        metafunc.parametrize("magic_mode, pair, accuracy", cases, ids=["-".join(case) for case in cases])
 
 
 def test_attention_c4_attend(corner, pair, accuracy, mma):
@@ -217,18 +222,26 @@ def test_a_long_flat_context(mode, accuracy, bits):
 # ---- halves below 2^-14 ---------------------------------------------------------------------------------------------
 
 
+@on_simulator
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_hardware_that_flushes_subnormal_halves_needs_its_own_kernels(bits):
     """Codes are subnormal halves: where these are flushed, the result is plainly wrong."""
     shape = of(WIDTHS[bits], ratio=3)
+    ptx = ptx_of(LEVEL, shape.request("attend"))  # which a context in this mode would not take
     launch = prepare_attend(np.random.default_rng(bits), AttendCase(shape, ragged_sequences(shape)))
-    outputs = launch.run(PtxKernel(LEVEL, ptx_of(LEVEL, shape.request("attend")), dict(subnormals="flush")))
+    outputs = launch.run(PtxKernel(LEVEL, ptx, dict(subnormals="flush")))
     with pytest.raises(AssertionError, match="relative rms|lse"):
         compare_partials(outputs, launch, "flush", 0.1)
 
 
 FLUSH = dict(subnormals="flush")
 MAGIC_MODES = {"flushed": FLUSH, "flushed, cut off": FLUSH | dict(mma="truncate"), "kept": {}}
+MAGIC_PAIRS = (*PAIRS, "k8t32-v8c32", "k2c32-v2t32")
+
+
+def magic_modes_of(index, full):
+    """One in turn."""
+    return tuple(MAGIC_MODES) if full else (tuple(MAGIC_MODES)[index % len(MAGIC_MODES)],)
 
 
 def run_magic(mode, case):
@@ -240,15 +253,12 @@ def run_magic(mode, case):
     return launch, launch.run(opened), reference
 
 
-@pytest.mark.parametrize("accuracy", tolerances.CLASSES)
-@pytest.mark.parametrize("pair", [*PAIRS, "k8t32-v8c32", "k2c32-v2t32"])
-@pytest.mark.parametrize("mode", MAGIC_MODES)
-def test_kernels_without_subnormal_halves(mode, pair, accuracy):
+def test_kernels_without_subnormal_halves(magic_mode, pair, accuracy):
     shape = of(pair, dk=128, dv=128, lag=PAIRS.get(pair, False), accuracy=accuracy, dtype="bf16")
     case = AttendCase(shape, ragged_sequences(shape))
-    launch, outputs, reference = run_magic(MAGIC_MODES[mode], case)
+    launch, outputs, reference = run_magic(MAGIC_MODES[magic_mode], case)
     ref = reference.run(kernel("ref", None, shape.request("attend")))
-    compare_partials(outputs, launch, mode, case.budget)
+    compare_partials(outputs, launch, magic_mode, case.budget)
     seen = np.isfinite(ref["lse"]) & np.isfinite(outputs["lse"])
     error = tolerances.relative_rms(outputs["o"][seen], ref["o"][seen])
     assert error <= tolerances.two_devices_rms(case.budget)
@@ -328,12 +338,12 @@ def test_warps_of_a_program(pair, lag, warps, accuracy):
     some of whose programs do not exist."""
     shape = of(pair, page=128, ratio=3, rows=8, lag=lag, accuracy=accuracy)
     text = "tile_tokens=64,rows=1,vectors=1,prefetch=1" + (f",warps={warps}" if warps > 1 else "")
-    ptx = ptx_of(LEVEL, shape.request("attend"), text)
     sequences = [*ragged_sequences(shape), Sequence(5, 1), Sequence(1000, 1, 3), Sequence(150, 4, keep=100)]
     case = AttendCase(shape, sequences)
-    for mode in ({}, dict(seed=7), dict(seed=8, schedule="lowest-pc")):
+    for mode in ({}, dict(seed=7), dict(seed=8, schedule="lowest-pc")) if DEVICE == "ptxsim" else ({},):
         launch = prepare_attend(np.random.default_rng(warps), case)
-        compare_partials(launch.run(PtxKernel(LEVEL, ptx, mode)), launch, str(mode), case.budget)
+        kernel = SimulatedKernel(LEVEL, shape.request("attend"), mode, text)
+        compare_partials(launch.run(kernel), launch, str(mode), case.budget)
 
 
 def test_more_programs_than_warps():

@@ -17,11 +17,11 @@ import pairwise
 from attend_kernel import AttendCase, prepare_attend, ragged_sequences
 from checks import check_append, check_attend, check_merge, check_pages, compare_partials, kernel_of, seed_of
 from kernels import Shape
-from simulated import DEVICE, MAGIC, on_simulator, simulated_kernel
+from simulated import DEVICE, MAGIC, on_simulator, simulated_kernel, usual_level
 from test_kernels import full_rows, name_of, shape_of
 from test_kernels import allowed as allowed_anywhere
 
-LEVEL = "nvptx:sm_80"
+LEVEL = usual_level()
 PARAMETERS = {
     "profile": ["mma", "vnni"],
     "bits_k": [4, 2, 8],
@@ -187,7 +187,7 @@ def test_every_ratio(ratio):
     check_attend(AttendCase(shape, ragged_sequences(shape)), LEVEL)
 
 
-@pytest.mark.parametrize("level", ("nvptx:sm_90", "nvptx:sm_120"))
+@pytest.mark.parametrize("level", sorted({"nvptx:sm_80", "nvptx:sm_90", "nvptx:sm_120"} - {LEVEL}))
 def test_other_processors(level):
     """Their kernels differ in the version of PTX and in what their schedules say."""
     shape = on_mma(CORNERS["kivi-4"])

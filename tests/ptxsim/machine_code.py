@@ -91,6 +91,17 @@ def scarce():
 LEAN = {(2, 128): 1.01, (4, 128): 0.99, (8, 128): 1.00, (2, 32): 1.24, (4, 32): 1.21, (8, 32): 1.21}
 
 
+# Each has a processor that fetches pages of 2 bits ahead and one that does so of 4 bits too.
+PAIRS_IN_TURN = (("sm_80", "sm_90"), ("sm_86", "sm_100"), ("sm_89", "sm_90"), ("sm_120", "sm_100"))
+
+
+def processors_for(index, full):
+    """Those that a test compiles request number `index` of both lists for: all with --full; else two in turn, of the
+    second list, whose kernels take ptxas some 5 s, one."""
+    pair = PAIRS_IN_TURN[index % len(PAIRS_IN_TURN)]
+    return PROCESSORS if full else pair if index < len(requests()) else pair[index // len(PAIRS_IN_TURN) % 2 :][:1]
+
+
 def slots_per_element(bits, group):
     """Of the steady loop of attention, in machine code for sm_80: the one with most matrix products (docs/nvidia.md)."""
     from kvq.inspect import machine_code, steady, tools

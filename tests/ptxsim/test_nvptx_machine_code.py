@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ptxas takes every kernel for every processor, with no more registers and shared memory than
-tests/golden/nvptx_ceilings.json says, and none of them spills. So does NVRTC, in process as the runtime calls it.
-`tests/ptxsim/machine_code.py --write` makes the file anew."""
+tests/golden/nvptx_ceilings.json says, and none of them spills; one or two processors of each, in turn, with --full all.
+`tests/ptxsim/machine_code.py --write` makes the file anew, for all."""
 
 import json
 
@@ -19,9 +19,10 @@ def test_the_file_has_every_kernel():
 
 
 @toolchain.needs_toolkit
-@pytest.mark.parametrize("text", machine_code.requests() + machine_code.scarce())
-def test_registers_and_spills(text):
-    for processor in machine_code.PROCESSORS:
+@pytest.mark.parametrize("index", range(len(CEILINGS)), ids=list(CEILINGS))
+def test_registers_and_spills(index, pytestconfig):
+    text = list(CEILINGS)[index]
+    for processor in machine_code.processors_for(index, pytestconfig.getoption("--full")):
         ceiling, found = CEILINGS[text][processor], machine_code.figures(text, processor)
         fits = all(found[name] <= ceiling[name] for name in ("registers", "shared", "spilled"))
         assert fits and found["spilled"] == 0, (

@@ -75,8 +75,17 @@ def test_gpu_runs_each_file_and_the_benchmark_with_the_package(runner, monkeypat
     monkeypatch.setattr(runner, "run", lambda command, **environment: ran.append((command[-2:], environment)) or 0)
     for pattern, last in ((None, [str(ROOT / "bench/run.py"), "gpu"]), ("some", ["-k", "some"])):
         ran.clear()
-        runner.gpu(argparse.Namespace(filter=pattern))
+        runner.gpu(argparse.Namespace(filter=pattern, jobs=1))
         assert [str(word) for word in ran[-1][0]] == last
         assert len(ran) == len(runner.GPU_TESTS) + (pattern is None)
         assert {environment["PYTHONPATH"] for _, environment in ran} == {str(ROOT / "build/release/python")}
     assert all((ROOT / "tests" / name).is_file() for name in runner.GPU_TESTS)
+
+
+def test_gpu_without_a_build_tree_tests_the_installed_package(runner, monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(runner, "run", lambda command, **environment: ran.append((command, environment)) or 0)
+    monkeypatch.setattr(runner, "RELEASE", tmp_path / "absent")
+    runner.gpu(argparse.Namespace(filter=None, jobs=6))
+    assert not any("PYTHONPATH" in environment for _, environment in ran)
+    assert all("6" == command[command.index("-n") + 1] for command, _ in ran[:-1])
