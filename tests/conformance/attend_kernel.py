@@ -215,6 +215,14 @@ def _keys(came, packed, keep, tokens, frontiers):
     return found
 
 
+def _tokens(case, item, t, frontier):
+    """Those that a program's row at position t attends to; K is packed before the frontier."""
+    tokens = list(range(-item["kept"], 0))
+    tokens += [j for j in range(item["packed_begin"], item["packed_end"]) if j < frontier]
+    tokens += [j for j in range(item["raw_begin"], item["raw_end"]) if frontier <= j]
+    return [j for j in tokens if case.sees(t, j)]
+
+
 def _partials(case, items, q, rows, packed, query_bases, arithmetic):
     """What the arithmetic gives for each row, by (split, query, head), only where a program writes."""
     shape, expected = case.shape, {}
@@ -225,20 +233,19 @@ def _partials(case, items, q, rows, packed, query_bases, arithmetic):
         quantized = {
             which: Quantized(*(getattr(packed[index][which], name)[head] for name in "qsm")) for which in "KV"
         }
+        keys = {}  # by position: of all rows of a query
         for row in range(item["row_begin"], item["row_begin"] + item["row_count"]):
             t = sequence.positions[row // shape.ratio]
-            fk, fv = case.frontiers(sequence, t)
-            tokens = list(range(-item["kept"], 0))
-            tokens += [j for j in range(item["packed_begin"], item["packed_end"]) if j < fk]
-            tokens += [j for j in range(item["raw_begin"], item["raw_end"]) if fk <= j]
-            tokens = [j for j in tokens if case.sees(t, j)]
+            if t not in keys:
+                frontiers = case.frontiers(sequence, t)
+                tokens = _tokens(case, item, t, frontiers[0])
+                keys[t] = _keys(came, quantized, sequence.keep, tokens, frontiers)
             where = (
                 int(item["split"]),
                 int(query_bases[index]) + row // shape.ratio,
                 int(head * shape.ratio + row % shape.ratio),
             )
-            keys = _keys(came, quantized, sequence.keep, tokens, (fk, fv))
-            expected[where] = arithmetic(case, q[where[2], where[1]], keys)
+            expected[where] = arithmetic(case, q[where[2], where[1]], keys[t])
     return expected
 
 

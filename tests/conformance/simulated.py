@@ -8,8 +8,10 @@ are inputs, so that Memory.check sees what was written to them.
 With KVQ_TEST_ACCELERATOR=cuda the same launches run over a driver; what is about the simulator is then skipped.
 """
 
+import atexit
 import os
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -109,13 +111,21 @@ def environment(**variables):
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
+@lru_cache(maxsize=1)
+def store():
+    """A folder of this process: a request that another test or another mode compiled is compiled once."""
+    folder = tempfile.TemporaryDirectory(prefix="kvq-simulated-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 @lru_cache(maxsize=4)
 def context_of(level, modes):
     if DEVICE != "ptxsim":
         return driver_context(level, modes)
     arch = level.removeprefix(PREFIX).removesuffix(MAGIC)
     with environment(arch=arch, **dict(modes)):
-        return lowlevel.Context("ptxsim", level=level, threads=1, store_dir="")
+        return lowlevel.Context("ptxsim", level=level, threads=1, store_dir=store())
 
 
 def driver_context(level, modes):
@@ -123,7 +133,7 @@ def driver_context(level, modes):
         pytest.skip("a GPU has no modes")
     if level.removesuffix(MAGIC) not in lowlevel.Context(DEVICE).levels:
         pytest.skip(f"this GPU does not run {level}")
-    return lowlevel.Context(DEVICE, level=level, store_dir="")
+    return lowlevel.Context(DEVICE, level=level, store_dir=store())
 
 
 def simulated_kernel(level, request, **modes):

@@ -3,6 +3,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 PRESETS = {
     "kivi-2": "k2c32-v2t32/w128,sliding",
@@ -105,6 +106,7 @@ def parse_side(text, name="side"):
     return Side(int(width), axis, group)
 
 
+@lru_cache(maxsize=None)
 def parse_pair(text):
     match = re.fullmatch(r"k([^-]*)-v([^-]*)", text, re.DOTALL)
     if not match:
