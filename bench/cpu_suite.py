@@ -30,12 +30,16 @@ PARTS = {
 
 
 def parse(arguments):
+    from kvq import lowlevel
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE", help="append the records to FILE and draw FILE's name with .png")
     parser.add_argument("--quick", action="store_true",
                         help="two minutes: fewer tokens and rounds; ggml only if it is built already")
     parser.add_argument("--only", action="append", choices=PARTS, metavar="NAME",
                         help=f"only this part; may be repeated: {', '.join(PARTS)}")
+    parser.add_argument("--accuracy", action="append", choices=lowlevel.ACCURACY_CLASSES, metavar="CLASS",
+                        help="only this accuracy class; may be repeated")
     parser.add_argument("--rounds", type=int, help=f"timed rounds (default {FULL.rounds}; --quick {QUICK.rounds})")
     parser.add_argument("--level", help="CPU level that kvq compiles for (default: the best of this machine)")
     parser.add_argument("--rotate-mib", type=int, help="bytes to rotate over (default: twice the last-level cache, at "
@@ -73,7 +77,7 @@ def main(arguments=None):
     torch.manual_seed(0)
     try:
         setting = Setting(QUICK if options.quick else FULL, options.level, options.rotate_mib, options.rounds,
-                          build_ggml=not options.quick)
+                          build_ggml=not options.quick, classes=options.accuracy)
     except errors.Error as error:
         sys.exit(f"bench cpu: {error}")
     context = setting.context(1)

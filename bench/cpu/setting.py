@@ -37,7 +37,7 @@ QUICK = Size(4, (1024, 4096), 2048, 2048, (1024, 8192), (64, 1024), (256, 2048),
 class Setting:
     """One run of the suite."""
 
-    def __init__(self, size, level=None, rotate_mib=None, rounds=None, build_ggml=True):
+    def __init__(self, size, level=None, rotate_mib=None, rounds=None, build_ggml=True, classes=None):
         self.size = size
         self.rounds = rounds or size.rounds
         self.level = level
@@ -47,7 +47,7 @@ class Setting:
         self.missing = {}   # peer: why it was not measured
         from kvq import lowlevel
 
-        self.classes = lowlevel.ACCURACY_CLASSES
+        self.classes = [name for name in lowlevel.ACCURACY_CLASSES if name in (classes or lowlevel.ACCURACY_CLASSES)]
 
     @functools.lru_cache(maxsize=8)
     def context(self, threads, level=None):
