@@ -12,7 +12,7 @@ from gpu import cases
 
 COPY = pathlib.Path(__file__).parent / "gpu" / "copy.ptx"
 THREADS, PIECES = 256, 4  # of a block of copy.ptx; of 16 bytes, that a thread moves
-LAUNCHES = 16  # of a sample, at least: a wait costs some 10 us, a launch of a short context no more
+LAUNCHES = 16  # of a sample, at least: they share one wait
 
 
 def copier(context, size):

@@ -99,7 +99,7 @@ def processors_for(index, full):
     """Those that a test compiles request number `index` of both lists for: all with --full; else two in turn, of the
     second list, whose kernels take ptxas some 5 s, one."""
     pair = PAIRS_IN_TURN[index % len(PAIRS_IN_TURN)]
-    return PROCESSORS if full else pair if index < len(requests()) else pair[index // len(PAIRS_IN_TURN) % 2 :][:1]
+    return PROCESSORS if full else pair if index < len(requests()) else (pair[index // len(PAIRS_IN_TURN) % 2],)
 
 
 def slots_per_element(bits, group):
